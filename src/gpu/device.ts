@@ -1,0 +1,460 @@
+/**
+ * The one device of this process: opens it, records dispatches into one encoder and pass, caches pipelines and bind
+ * groups, turns everything Dawn reports into a `GpuError`, and reads results back. Commands are only submitted when a
+ * value is read, when an upload would overtake them, or when enough have gathered to keep the driver busy.
+ */
+import { freemem } from 'node:os';
+import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
+import { type FoundAdapter, findAdapter, isSoftware } from './driver.ts';
+import { throttlePolling } from './polling.ts';
+import { BufferPool, type BufferSlice, type MemoryReport, type PooledBuffer } from './pool.ts';
+import { Profiler } from './profiler.ts';
+import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
+
+export type ParamValues = Record<string, number | readonly number[]>;
+
+/** A compiled shader with what is needed to bind and launch it. */
+export interface Kernel {
+  name: string;
+  shader: LoadedShader;
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+/** Bytes of the uniform ring; each dispatch takes one or more 256-byte slots of it. */
+const RING_BYTES = 1 << 18;
+const MAX_GROUPS_PER_DIMENSION = 65535;
+/** Dispatches after which a batch is submitted, so that the driver works while JavaScript records the next. */
+const BATCH = 48;
+const MAX_BIND_GROUPS = 8192;
+
+export class Gpu {
+  readonly software: boolean;
+  readonly adapterName: string;
+  readonly driverName: string;
+  readonly pool: BufferPool;
+  /** Width of a subgroup when it is the same for every kernel, else 0. */
+  readonly subgroupWidth: number;
+  profiler: Profiler | null = null;
+  /** Dispatches and submits so far, for tests and for the host-time report. */
+  dispatches = 0;
+  submits = 0;
+  /** When set, called with each kernel's name as it is recorded. */
+  trace: ((kernel: string, label: string) => void) | null = null;
+
+  private readonly kernels = new Map<string, Kernel>();
+  private readonly bindLayouts = new Map<string, GPUBindGroupLayout>();
+  private readonly bindGroups = new Map<string, GPUBindGroup>();
+  private readonly groupsOfBuffer = new Map<number, string[]>();
+  private readonly uniformLayout: GPUBindGroupLayout;
+  private readonly ring: { buffer: GPUBuffer; group: GPUBindGroup };
+  private readonly ringBytes = new ArrayBuffer(RING_BYTES);
+  private readonly ringU32 = new Uint32Array(this.ringBytes);
+  private readonly ringI32 = new Int32Array(this.ringBytes);
+  private readonly ringF32 = new Float32Array(this.ringBytes);
+  private ringUsed = 0;
+  private encoder: GPUCommandEncoder | null = null;
+  private pass: GPUComputePassEncoder | null = null;
+  private batch = 0;
+  private recorded = 0;
+  private readonly staging: GPUBuffer[] = [];
+  private error: { error: unknown; kind: GpuErrorKind } | null = null;
+  private closed = false;
+
+  constructor(
+    readonly device: GPUDevice,
+    readonly found: FoundAdapter,
+    budgetBytes: number,
+  ) {
+    const info = found.adapter.info;
+    this.software = isSoftware(info);
+    this.adapterName = info.device || info.description || 'unknown';
+    this.driverName = info.description || info.vendor || 'unknown';
+    this.subgroupWidth = device.features.has('subgroups') && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : 0;
+    device.addEventListener('uncapturederror', (event) => {
+      event.preventDefault();
+      const { error } = event as GPUUncapturedErrorEvent;
+      const kind = error.constructor.name === 'GPUOutOfMemoryError' ? 'out-of-memory' : error.constructor.name === 'GPUValidationError' ? 'validation' : 'internal';
+      this.error ??= { error, kind };
+    });
+    void device.lost.then((lost) => {
+      if (!this.closed) this.error ??= { error: new Error(lost.message || `device lost (${lost.reason})`), kind: 'lost' };
+      this.closed = true;
+    });
+    this.pool = new BufferPool(device, budgetBytes, () => this.flush(), (operation) => this.check(operation));
+    this.pool.onDestroy = (buffer) => this.forgetBindGroups(buffer);
+    this.uniformLayout = device.createBindGroupLayout({
+      label: 'params',
+      entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
+    });
+    const buffer = device.createBuffer({ label: 'uniform ring', size: RING_BYTES, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
+    this.ring = {
+      buffer,
+      group: device.createBindGroup({ label: 'uniform ring', layout: this.uniformLayout, entries: [{ binding: 0, resource: { buffer, size: 256 } }] }),
+    };
+    this.check('opening the device');
+  }
+
+  get isLost(): boolean {
+    return this.closed;
+  }
+
+  /** One line for every log: which adapter, and that it is a software one. */
+  get description(): string {
+    return `${this.adapterName}${this.software ? ' (software adapter)' : ''}, ${this.driverName}`;
+  }
+
+  /** Throws what Dawn reported since the last check, naming the operation. */
+  check(operation: string): void {
+    if (this.error) {
+      const { error, kind } = this.error;
+      if (kind !== 'lost') this.error = null;
+      throw new GpuError(kind, operation, messageOf(error), adviceFor(kind));
+    }
+    if (this.closed) throw new GpuError('lost', operation, 'the device is closed', 'Open a new one with openGpu().');
+  }
+
+  /** The compiled kernel of a shader variant, from the cache after its first use. */
+  kernel(variant: ShaderVariant): Kernel {
+    const key = `${variant.file}|${JSON.stringify(variant.tune ?? 0)}|${JSON.stringify(variant.constants ?? 0)}|${JSON.stringify(variant.expressions ?? 0)}`;
+    let kernel = this.kernels.get(key);
+    if (!kernel) {
+      kernel = this.compile(variant);
+      this.kernels.set(key, kernel);
+    }
+    return kernel;
+  }
+
+  private compile(variant: ShaderVariant): Kernel {
+    const { file } = variant;
+    this.check(`compiling ${file}`);
+    const shader = loadShader(variant);
+    if (shader.needsSubgroups && !this.device.features.has('subgroups')) {
+      throw new GpuError('limit', file, 'needs the feature "subgroups", which this adapter lacks');
+    }
+    const accessKey = shader.bindings.map((b) => (b.access === 'read' ? 'r' : 'w')).join('');
+    let layout = this.bindLayouts.get(accessKey);
+    if (!layout) {
+      layout = this.device.createBindGroupLayout({
+        label: accessKey,
+        entries: shader.bindings.map(({ access }, binding) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: access === 'read' ? ('read-only-storage' as const) : ('storage' as const) },
+        })),
+      });
+      this.bindLayouts.set(accessKey, layout);
+    }
+    let pipeline: GPUComputePipeline;
+    try {
+      const module = this.device.createShaderModule({ label: file, code: shader.code });
+      pipeline = this.device.createComputePipeline({
+        label: file,
+        layout: this.device.createPipelineLayout({ label: file, bindGroupLayouts: shader.params.length ? [layout, this.uniformLayout] : [layout] }),
+        compute: { module, entryPoint: 'main', constants: variant.constants },
+      });
+      this.check(file);
+    } catch (error) {
+      throw new GpuError('shader', `compiling ${file}`, `${messageOf(error)}\n${numbered(shader.code)}`);
+    }
+    return { name: file, shader, pipeline, layout };
+  }
+
+  /** Compiles on the null backend or any other and returns every message, for the test that needs no driver. */
+  async compileMessages(variant: ShaderVariant): Promise<string[]> {
+    const module = this.device.createShaderModule({ label: variant.file, code: loadShader(variant).code });
+    const { messages } = await module.getCompilationInfo();
+    return messages.map((m) => `${m.type} ${variant.file}:${m.lineNum}:${m.linePos} ${m.message}`);
+  }
+
+  private slot(words: number): number {
+    const bytes = Math.ceil((words * 4) / 256) * 256;
+    if (this.ringUsed + bytes > RING_BYTES) this.flush();
+    const offset = this.ringUsed;
+    this.ringUsed += bytes;
+    return offset;
+  }
+
+  private writeParams(kernel: Kernel, values: ParamValues): number {
+    const { params, paramWords } = kernel.shader;
+    const offset = this.slot(paramWords);
+    let given = 0;
+    for (const { name, type, count, offset: word } of params) {
+      const value = values[name];
+      if (value === undefined) throw new GpuError('internal', kernel.name, `parameter ${name} is missing`);
+      given++;
+      const view = type === 'f32' ? this.ringF32 : type === 'i32' ? this.ringI32 : this.ringU32;
+      const at = offset / 4 + word;
+      if (typeof value === 'number') {
+        view[at] = value;
+        continue;
+      }
+      if (value.length > count) throw new GpuError('internal', kernel.name, `parameter ${name} takes ${count} numbers, got ${value.length}`);
+      for (let i = 0; i < value.length; i++) view[at + i] = value[i];
+      for (let i = value.length; i < count; i++) view[at + i] = 0;
+    }
+    if (given !== Object.keys(values).length) {
+      const unknown = Object.keys(values).filter((name) => !params.some((p) => p.name === name));
+      throw new GpuError('internal', kernel.name, `has no parameter ${unknown.join(', ')}`);
+    }
+    return offset;
+  }
+
+  private bindGroup(kernel: Kernel, slices: readonly BufferSlice[], label: string): GPUBindGroup {
+    let key = kernel.shader.bindings.length === 0 ? '' : kernel.layout.label;
+    for (const { buffer, offset, bytes } of slices) key += `|${buffer.id},${offset},${bytes}`;
+    let group = this.bindGroups.get(key);
+    if (!group) {
+      if (this.bindGroups.size >= MAX_BIND_GROUPS) {
+        this.bindGroups.clear();
+        this.groupsOfBuffer.clear();
+      }
+      group = this.device.createBindGroup({
+        label,
+        layout: kernel.layout,
+        entries: slices.map(({ buffer, offset, bytes }, binding) => ({ binding, resource: { buffer: buffer.gpuBuffer, offset, size: Math.max(16, Math.ceil(bytes / 16) * 16) } })),
+      });
+      this.bindGroups.set(key, group);
+      for (const { buffer } of slices) {
+        const keys = this.groupsOfBuffer.get(buffer.id);
+        if (keys) keys.push(key);
+        else this.groupsOfBuffer.set(buffer.id, [key]);
+      }
+    }
+    return group;
+  }
+
+  private forgetBindGroups(buffer: PooledBuffer): void {
+    for (const key of this.groupsOfBuffer.get(buffer.id) ?? []) this.bindGroups.delete(key);
+    this.groupsOfBuffer.delete(buffer.id);
+  }
+
+  private touch(slice: BufferSlice): void {
+    slice.buffer.batch = this.batch;
+  }
+
+  private begin(): GPUCommandEncoder {
+    this.encoder ??= this.device.createCommandEncoder({ label: `batch ${this.batch}` });
+    return this.encoder;
+  }
+
+  private endPass(): void {
+    this.pass?.end();
+    this.pass = null;
+  }
+
+  /**
+   * Records one dispatch. `slices` in the order of the shader's bindings; `groups` are workgroups in x, y, z.
+   * `label` names the operation and shapes in every error.
+   */
+  dispatch(kernel: Kernel, slices: readonly BufferSlice[], params: ParamValues, groups: readonly [number, number, number], label = kernel.name): void {
+    if (slices.length !== kernel.shader.bindings.length) {
+      throw new GpuError('internal', label, `${kernel.name} binds ${kernel.shader.bindings.length} buffers, got ${slices.length}`);
+    }
+    for (let i = 0; i < 3; i++) {
+      if (!(groups[i] >= 0 && groups[i] <= MAX_GROUPS_PER_DIMENSION)) throw new GpuError('limit', label, `needs ${groups.join(' × ')} workgroups, at most ${MAX_GROUPS_PER_DIMENSION} go in one dimension`);
+    }
+    if (groups[0] * groups[1] * groups[2] === 0) return;
+    const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
+    const group = this.bindGroup(kernel, slices, label);
+    const encoder = this.begin();
+    if (this.profiler) this.endPass();
+    this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(kernel.name) });
+    const { pass } = this;
+    pass.setPipeline(kernel.pipeline);
+    pass.setBindGroup(0, group);
+    if (kernel.shader.params.length) pass.setBindGroup(1, this.ring.group, [offset]);
+    pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
+    for (const slice of slices) this.touch(slice);
+    this.dispatches++;
+    this.trace?.(kernel.name, label);
+    if (this.error) this.check(label);
+    if (++this.recorded >= BATCH || this.profiler?.full) this.flush();
+  }
+
+  /** Sets bytes to zero. */
+  clear(slice: BufferSlice): void {
+    const encoder = this.begin();
+    this.endPass();
+    encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, Math.ceil(slice.bytes / 4) * 4);
+    this.touch(slice);
+    this.recorded++;
+  }
+
+  copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
+    const encoder = this.begin();
+    this.endPass();
+    encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes);
+    this.touch(from);
+    this.touch(to);
+    this.recorded++;
+    if (this.error) this.check('copy');
+  }
+
+  /**
+   * Writes host data. `writeBuffer` takes effect before commands that are recorded but not submitted, so they are
+   * submitted first when any of them uses this buffer.
+   */
+  upload(slice: BufferSlice, data: ArrayBufferView, byteOffset = 0): void {
+    this.check('upload');
+    if (slice.buffer.batch === this.batch) this.flush();
+    this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    if (this.error) this.check('upload');
+  }
+
+  /** Submits what is recorded. */
+  flush(): void {
+    if (!this.encoder) return;
+    this.endPass();
+    const resolved = this.profiler?.resolve(this.encoder);
+    if (this.ringUsed > 0) this.device.queue.writeBuffer(this.ring.buffer, 0, this.ringBytes, 0, this.ringUsed);
+    const commands = this.encoder.finish({ label: `batch ${this.batch}` });
+    this.encoder = null;
+    this.ringUsed = 0;
+    this.recorded = 0;
+    this.batch++;
+    this.submits++;
+    this.device.queue.submit([commands]);
+    resolved?.();
+    if (this.error) this.check('submit');
+  }
+
+  /** Waits until all submitted work is done. */
+  async idle(): Promise<void> {
+    this.flush();
+    try {
+      await this.device.queue.onSubmittedWorkDone();
+    } catch (error) {
+      this.check('waiting for the device');
+      throw new GpuError('internal', 'waiting for the device', messageOf(error));
+    }
+    this.check('waiting for the device');
+  }
+
+  /** Reads ranges back with one copy and one wait. */
+  async read(slices: readonly BufferSlice[]): Promise<ArrayBuffer[]> {
+    this.check('readback');
+    const sizes = slices.map((slice) => Math.ceil(slice.bytes / 4) * 4);
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    if (total === 0) return slices.map(() => new ArrayBuffer(0));
+    const found = this.staging.findIndex((buffer) => buffer.size >= total && buffer.size <= 4 * total + 4096);
+    const staging = found >= 0 ? this.staging.splice(found, 1)[0] : this.device.createBuffer({ label: 'readback', size: Math.ceil(total / 4096) * 4096, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const encoder = this.begin();
+    this.endPass();
+    let at = 0;
+    slices.forEach((slice, i) => {
+      if (sizes[i] > 0) encoder.copyBufferToBuffer(slice.buffer.gpuBuffer, slice.offset, staging, at, sizes[i]);
+      at += sizes[i];
+    });
+    this.flush();
+    try {
+      await staging.mapAsync(GPUMapMode.READ, 0, total);
+    } catch (error) {
+      this.check('readback');
+      throw new GpuError(this.closed ? 'lost' : 'internal', 'readback', messageOf(error));
+    }
+    this.check('readback');
+    const bytes = staging.getMappedRange(0, total);
+    at = 0;
+    const results = slices.map((slice, i) => {
+      const copy = bytes.slice(at, at + slice.bytes);
+      at += sizes[i];
+      return copy;
+    });
+    staging.unmap();
+    if (this.staging.length < 8) this.staging.push(staging);
+    else staging.destroy();
+    return results;
+  }
+
+  memory(): MemoryReport {
+    return this.pool.report();
+  }
+
+  /** Frees everything. Dawn crashes when its root object goes first, so this waits until the device is gone. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    this.encoder = null;
+    this.pass = null;
+    try {
+      await this.device.queue.onSubmittedWorkDone();
+    } catch {
+      // A device that is already lost has no work left.
+    }
+    this.device.destroy();
+    await this.device.lost;
+    this.found.release();
+    if (current === this) current = null;
+  }
+}
+
+function adviceFor(kind: GpuErrorKind): string {
+  switch (kind) {
+    case 'out-of-memory':
+      return 'Use a smaller batch, or lower GLIMPSE_MEMORY_MB so that the pool refuses earlier.';
+    case 'lost':
+      return 'The driver gave up on the device: run again, and try --adapter swiftshader if it persists.';
+    default:
+      return '';
+  }
+}
+
+function numbered(code: string): string {
+  return code
+    .split('\n')
+    .map((line, i) => `${String(i + 1).padStart(4)} | ${line}`)
+    .join('\n');
+}
+
+let current: Gpu | null = null;
+
+export interface OpenOptions {
+  /** One of `ADAPTER_CHOICES` or a part of an adapter's name. Default: `GLIMPSE_ADAPTER`, else auto. */
+  adapter?: string;
+  /** Take the null backend too (it only compiles). */
+  allowNull?: boolean;
+  /** Byte budget of the pool. Default: `GLIMPSE_MEMORY_MB`, else 60 % of the memory free now on a software adapter. */
+  budgetBytes?: number;
+}
+
+function budgetFromEnvironment(): number | undefined {
+  const text = process.env.GLIMPSE_MEMORY_MB;
+  if (!text) return undefined;
+  const value = Number(text);
+  if (!(value > 0)) throw new GpuError('limit', 'GLIMPSE_MEMORY_MB', `expected a positive number of MiB, got "${text}"`);
+  return value * 2 ** 20;
+}
+
+/** Opens the device that tensors are made on, and makes it the current one. */
+export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
+  const found = await findAdapter(options.adapter, options.allowNull);
+  const { adapter } = found;
+  const { limits } = adapter;
+  const wanted: GPUFeatureName[] = ['subgroups', 'timestamp-query', 'shader-f16'].filter((f) => adapter.features.has(f)) as GPUFeatureName[];
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      label: 'glimpse',
+      requiredFeatures: wanted,
+      requiredLimits: {
+        maxBufferSize: limits.maxBufferSize,
+        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+      },
+    });
+  } catch (error) {
+    found.release();
+    throw new GpuError('limit', 'opening the device', messageOf(error));
+  }
+  if (isSoftware(adapter.info)) throttlePolling();
+  const budget = options.budgetBytes ?? budgetFromEnvironment() ?? (isSoftware(adapter.info) ? Math.floor(0.6 * freemem()) : 2 ** 36);
+  current = new Gpu(device, found, budget);
+  return current;
+}
+
+/** The device opened last. */
+export function currentGpu(): Gpu {
+  if (!current) throw new GpuError('no-adapter', 'tensor', 'no device is open', 'Call `await openGpu()` first.');
+  return current;
+}

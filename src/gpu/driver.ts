@@ -1,0 +1,139 @@
+/**
+ * Finds a working adapter in this one process: a real GPU, else an installed lavapipe, else the embedded SwiftShader.
+ * Each `create()` of Dawn's bindings reads the Vulkan environment anew, so the ladder is climbed without a re-exec.
+ */
+import { tmpdir } from 'node:os';
+import { create, globals } from 'webgpu';
+import { GpuError, messageOf, UsageError } from '../errors.ts';
+import { embeddedDriver } from './embedded_driver.ts';
+
+Object.assign(globalThis, globals);
+
+/**
+ * Dawn's bindings crash when the object returned by `create` is collected while a device lives, so it stays here until
+ * its device is known to be gone.
+ */
+const living = new Set<GPU>();
+
+export interface FoundAdapter {
+  gpu: GPU;
+  adapter: GPUAdapter;
+  /** Why this one was taken, and what was tried before it. */
+  reason: string;
+  release(): void;
+}
+
+/** What `GLIMPSE_ADAPTER` and `--adapter` accept; any other text selects by a part of the adapter's name. */
+export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader', 'null'] as const;
+
+const FLAGS = ['disable-dawn-features=timestamp_quantization'];
+
+async function tryCreate(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
+  const before = new Map(Object.keys(environment).map((key) => [key, process.env[key]]));
+  Object.assign(process.env, environment);
+  try {
+    const gpu = create([...flags, ...FLAGS]);
+    living.add(gpu);
+    const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
+    if (adapter) return { gpu, adapter };
+    living.delete(gpu);
+    return 'no adapter';
+  } catch (error) {
+    return messageOf(error).trim().split('\n')[0];
+  } finally {
+    for (const [key, value] of before) {
+      if (value === undefined) delete process.env[key];
+      else process.env[key] = value;
+    }
+  }
+}
+
+/** Maps a Vulkan loader into the process so that Dawn finds it by its soname. It is no addon, hence the swallowed error. */
+function loadVulkanLoader(path: string): void {
+  const RTLD_NOW = 2;
+  const RTLD_GLOBAL = 0x100;
+  const RTLD_NODELETE = 0x1000;
+  try {
+    process.dlopen({ exports: {} } as NodeJS.Module, path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
+  } catch (error) {
+    if (!messageOf(error).includes('did not self-register')) throw error;
+  }
+}
+
+export function isSoftware(info: GPUAdapterInfo): boolean {
+  return info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software/i.test(`${info.device} ${info.description}`);
+}
+
+type Rung = { name: string; open: () => Promise<{ gpu: GPU; adapter: GPUAdapter } | string>; accept?: (info: GPUAdapterInfo) => boolean };
+
+function swiftShaderRungs(): Rung[] {
+  return [
+    {
+      name: 'SwiftShader (embedded) through the system loader',
+      open: () => tryCreate(['adapter=SwiftShader'], { VK_ADD_DRIVER_FILES: embeddedDriver().manifest }),
+    },
+    {
+      name: 'SwiftShader (embedded) through its own loader',
+      open: () => {
+        const driver = embeddedDriver();
+        loadVulkanLoader(driver.loader);
+        return tryCreate([], { VK_ICD_FILENAMES: driver.manifest, VK_DRIVER_FILES: driver.manifest });
+      },
+      accept: (info) => /swiftshader/i.test(`${info.device} ${info.description}`),
+    },
+  ];
+}
+
+function rungs(choice: string): Rung[] {
+  const installed: Rung = { name: 'installed Vulkan drivers', open: () => tryCreate([], {}) };
+  switch (choice) {
+    case 'auto':
+      return [installed, ...swiftShaderRungs()];
+    case 'gpu':
+      return [{ ...installed, name: 'a GPU', accept: (info) => !isSoftware(info) }];
+    case 'lavapipe':
+      return [{ name: 'lavapipe', open: () => tryCreate(['adapter=llvmpipe'], {}) }];
+    case 'swiftshader':
+      return swiftShaderRungs();
+    case 'null':
+      return [{ name: 'the null backend', open: () => tryCreate(['backend=null'], {}) }];
+    default:
+      return [{ name: `an adapter named like "${choice}"`, open: () => tryCreate([`adapter=${choice}`], {}) }];
+  }
+}
+
+/**
+ * Climbs the ladder for `choice` (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
+ * taken only when `allowNull` says that compiling is all that is wanted.
+ */
+export async function findAdapter(choice = process.env.GLIMPSE_ADAPTER || 'auto', allowNull = false): Promise<FoundAdapter> {
+  if (choice === 'null' && !allowNull) throw new UsageError('the null backend executes nothing: choose another adapter');
+  process.env.XDG_RUNTIME_DIR ??= tmpdir();
+  const failures: string[] = [];
+  for (const rung of rungs(choice)) {
+    let result: Awaited<ReturnType<Rung['open']>>;
+    try {
+      result = await rung.open();
+    } catch (error) {
+      result = messageOf(error);
+    }
+    if (typeof result === 'string') {
+      failures.push(`${rung.name}: ${result}`);
+      continue;
+    }
+    const { gpu, adapter } = result;
+    if (rung.accept && !rung.accept(adapter.info)) {
+      failures.push(`${rung.name}: found only ${adapter.info.device || adapter.info.description}`);
+      living.delete(gpu);
+      continue;
+    }
+    if (/null/i.test(adapter.info.description) && !allowNull) {
+      failures.push(`${rung.name}: only the null backend answered`);
+      living.delete(gpu);
+      continue;
+    }
+    const reason = [choice === 'auto' ? `first that works: ${rung.name}` : `asked for: ${choice}`, ...failures].join('; ');
+    return { gpu, adapter, reason, release: () => living.delete(gpu) };
+  }
+  throw new GpuError('no-adapter', 'finding an adapter', `none works.\n    ${failures.join('\n    ')}`, 'Run `glimpse doctor` for what to install on this system.');
+}

@@ -1,0 +1,101 @@
+/**
+ * The software Vulkan driver of last resort: SwiftShader, carried inside an npm package as a compressed tar. It is
+ * unpacked once into the user's cache, checked against known hashes, and put in place atomically, so that a machine
+ * without any GPU driver, and a user without root, can still run every kernel.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { brotliDecompressSync } from 'node:zlib';
+import { GpuError } from '../errors.ts';
+
+const SHA256: Record<string, string> = {
+  'libvk_swiftshader.so': '5b9e8591c7c2d1c9',
+  'libvulkan.so.1': 'fe17a77c1f2df38d',
+};
+
+export interface EmbeddedDriver {
+  /** Vulkan ICD manifest to put into VK_ICD_FILENAMES or VK_ADD_DRIVER_FILES. */
+  manifest: string;
+  /** A Vulkan loader, for machines that have none. */
+  loader: string;
+}
+
+/** Folder for what may be rebuilt at any time: `GLIMPSE_CACHE`, else `$XDG_CACHE_HOME/glimpse`, else `~/.cache/glimpse`. */
+export function cacheFolder(): string {
+  return process.env.GLIMPSE_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'glimpse');
+}
+
+/** The files of a tar (regular files only, flat names). Sizes are checked against the data present. */
+function* tarFiles(tar: Buffer): Generator<{ name: string; body: Buffer }> {
+  for (let at = 0; at + 512 <= tar.length; ) {
+    const header = tar.subarray(at, at + 512);
+    if (header[0] === 0) return;
+    const name = header.toString('utf8', 0, 100).replace(/\0.*$/s, '');
+    const size = Number.parseInt(header.toString('latin1', 124, 136).replace(/\0.*$/s, '').trim(), 8);
+    if (!Number.isSafeInteger(size) || at + 512 + size > tar.length) throw new Error(`damaged tar at byte ${at}`);
+    if (header[156] === 0x30 || header[156] === 0) {
+      yield { name: name.replace(/^.*\//, ''), body: tar.subarray(at + 512, at + 512 + size) };
+    }
+    at += 512 + Math.ceil(size / 512) * 512;
+  }
+}
+
+function packageArchive(): string | null {
+  try {
+    // The package's `exports` hides its files: resolve the entry, then walk up to the folder that has them.
+    let folder = dirname(createRequire(import.meta.url).resolve('@sparticuz/chromium'));
+    while (folder !== dirname(folder)) {
+      const archive = join(folder, 'bin', 'swiftshader.tar.br');
+      if (existsSync(archive)) return archive;
+      folder = dirname(folder);
+    }
+  } catch {
+    // Not installed: the caller says so.
+  }
+  return null;
+}
+
+/** Unpacks SwiftShader if the cache lacks it. Throws a GpuError that says why it cannot be had. */
+export function embeddedDriver(): EmbeddedDriver {
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new GpuError('no-adapter', 'embedded driver', `SwiftShader is carried for linux-x64 only, this is ${process.platform}-${process.arch}`);
+  }
+  const folder = join(cacheFolder(), `swiftshader-${SHA256['libvk_swiftshader.so']}`);
+  const driver = { manifest: join(folder, 'icd.json'), loader: join(folder, 'libvulkan.so.1') };
+  if (existsSync(driver.manifest)) return driver;
+  const archive = packageArchive();
+  if (!archive) {
+    throw new GpuError('no-adapter', 'embedded driver', 'the optional package @sparticuz/chromium is not installed', 'Run `npm ci` without --omit=optional.');
+  }
+  const temporary = `${folder}.${process.pid}-${randomUUID().slice(0, 8)}`;
+  try {
+    mkdirSync(temporary, { recursive: true });
+    const found = new Set<string>();
+    for (const { name, body } of tarFiles(brotliDecompressSync(readFileSync(archive)))) {
+      const expected = SHA256[name];
+      if (!expected) continue;
+      const actual = createHash('sha256').update(body).digest('hex');
+      if (!actual.startsWith(expected)) throw new Error(`${name} has sha256 ${actual.slice(0, 16)}…, expected ${expected}…`);
+      writeFileSync(join(temporary, name), body, { mode: 0o755 });
+      found.add(name);
+    }
+    for (const name of Object.keys(SHA256)) if (!found.has(name)) throw new Error(`the archive has no ${name}`);
+    writeFileSync(
+      join(temporary, 'icd.json'),
+      JSON.stringify({ file_format_version: '1.0.0', ICD: { library_path: './libvk_swiftshader.so', api_version: '1.0.5' } }),
+    );
+    try {
+      renameSync(temporary, folder);
+    } catch (error) {
+      if (!existsSync(driver.manifest)) throw error; // else another process was first: its copy is as good
+    }
+    return driver;
+  } catch (error) {
+    throw new GpuError('no-adapter', 'embedded driver', `cannot unpack SwiftShader into ${folder}: ${(error as Error).message}`, 'Set GLIMPSE_CACHE to a folder that can be written.');
+  } finally {
+    rmSync(temporary, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * Storage buffers, reference-counted and reused by size class (four classes per power of two, so at most a quarter is
+ * wasted). WebGPU forbids binding one buffer both for reading and for writing in one dispatch even on disjoint ranges,
+ * hence separate buffers and no arena. A byte budget stands in for the out-of-memory error that lavapipe never gives.
+ */
+import { GpuError } from '../errors.ts';
+
+/** A range of a GPU buffer. Several storages may share one buffer (parameters of one optimizer do). */
+export interface BufferSlice {
+  buffer: PooledBuffer;
+  /** In bytes, a multiple of 256. */
+  offset: number;
+  bytes: number;
+}
+
+export interface PooledBuffer {
+  readonly gpuBuffer: GPUBuffer;
+  readonly id: number;
+  readonly capacity: number;
+  references: number;
+  /** The recorder's batch that last used it: an upload to it must wait for that batch. */
+  batch: number;
+}
+
+export interface MemoryReport {
+  /** Held by living storages. */
+  bytesInUse: number;
+  /** In use plus free buffers kept for reuse. */
+  bytesAllocated: number;
+  peakBytes: number;
+  buffersInUse: number;
+  buffersFree: number;
+  budgetBytes: number;
+}
+
+export function sizeClass(bytes: number): number {
+  if (bytes <= 1024) return Math.max(256, Math.ceil(bytes / 256) * 256);
+  const step = 2 ** (Math.floor(Math.log2(bytes - 1)) - 2);
+  return Math.ceil(bytes / step) * step;
+}
+
+export class BufferPool {
+  private readonly free = new Map<number, PooledBuffer[]>();
+  private nextId = 1;
+  private inUse = 0;
+  private allocated = 0;
+  private peak = 0;
+  private count = 0;
+
+  /** `flush` submits what is recorded: only then may a buffer be destroyed. `check` throws what Dawn reported. */
+  constructor(
+    private readonly device: GPUDevice,
+    readonly budgetBytes: number,
+    private readonly flush: () => void,
+    private readonly check: (operation: string) => void,
+  ) {}
+
+  acquire(bytes: number, label: string): PooledBuffer {
+    const capacity = sizeClass(bytes);
+    const kept = this.free.get(capacity)?.pop();
+    const buffer = kept ?? this.create(capacity, label);
+    buffer.references = 1;
+    this.inUse += capacity;
+    this.count++;
+    this.peak = Math.max(this.peak, this.inUse);
+    return buffer;
+  }
+
+  private create(capacity: number, label: string): PooledBuffer {
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    if (capacity > limit) {
+      throw new GpuError('limit', label, `needs one buffer of ${mib(capacity)}, this adapter binds at most ${mib(limit)}`, 'Use a smaller batch, or split the tensor.');
+    }
+    if (this.allocated + capacity > this.budgetBytes) this.trim();
+    if (this.allocated + capacity > this.budgetBytes) {
+      throw new GpuError('out-of-memory', label, `needs ${mib(capacity)} more, ${mib(this.inUse)} of the budget of ${mib(this.budgetBytes)} are in use`, 'Use a smaller batch, or raise GLIMPSE_MEMORY_MB.');
+    }
+    const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
+    this.check(`${label}: allocating ${mib(capacity)}`);
+    this.allocated += capacity;
+    return { gpuBuffer, id: this.nextId++, capacity, references: 0, batch: -1 };
+  }
+
+  retain(buffer: PooledBuffer): void {
+    buffer.references++;
+  }
+
+  release(buffer: PooledBuffer): void {
+    if (buffer.references <= 0) throw new GpuError('internal', 'buffer pool', `buffer ${buffer.id} was released once too often`);
+    if (--buffer.references > 0) return;
+    this.inUse -= buffer.capacity;
+    this.count--;
+    const list = this.free.get(buffer.capacity);
+    if (list) list.push(buffer);
+    else this.free.set(buffer.capacity, [buffer]);
+  }
+
+  /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
+  onDestroy: (buffer: PooledBuffer) => void = () => {};
+
+  /** Destroys all free buffers. Commands that use them are submitted first. */
+  trim(): void {
+    this.flush();
+    for (const list of this.free.values()) {
+      for (const buffer of list) {
+        this.onDestroy(buffer);
+        buffer.gpuBuffer.destroy();
+        this.allocated -= buffer.capacity;
+      }
+    }
+    this.free.clear();
+    this.device.queue.submit([]); // Dawn frees destroyed buffers only when a submit advances the queue
+  }
+
+  resetPeak(): void {
+    this.peak = this.inUse;
+  }
+
+  report(): MemoryReport {
+    let buffersFree = 0;
+    for (const list of this.free.values()) buffersFree += list.length;
+    return { bytesInUse: this.inUse, bytesAllocated: this.allocated, peakBytes: this.peak, buffersInUse: this.count, buffersFree, budgetBytes: this.budgetBytes };
+  }
+}
+
+function mib(bytes: number): string {
+  return bytes < 2 ** 20 ? `${bytes} bytes` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -1,0 +1,150 @@
+/**
+ * Loads a shader file and makes it ready to compile. A file is valid WGSL as it stands; only three things are rewritten:
+ *
+ * - `const TILE: u32 = 4u; // @tune 2 4 8` takes another of the listed values;
+ * - a loop `for (var r = 0u; r < TILE; r++) { // @unroll` is written out, its variable replaced by the literal
+ *   (register tiles need constant indices: measured, a factor of three on lavapipe);
+ * - the one expression of an elementwise table row replaces the line marked `// @expression NAME`.
+ *
+ * It also reads the bindings and the `Params` struct from the text, so launchers pass parameters by name.
+ */
+import { readFileSync } from 'node:fs';
+import { GpuError } from '../errors.ts';
+
+export type Access = 'read' | 'read_write';
+export type ScalarType = 'u32' | 'i32' | 'f32';
+
+export interface ParamField {
+  name: string;
+  type: ScalarType;
+  /** 1 for a scalar, 4 × n for `array<vec4…, n>` or `vec4`. */
+  count: number;
+  /** In 4-byte words. */
+  offset: number;
+}
+
+export interface ShaderVariant {
+  file: string;
+  /** Values of the `@tune` constants. */
+  tune?: Record<string, number>;
+  /** `override` constants. */
+  constants?: Record<string, number>;
+  /** Texts of the `@expression` lines, by name. */
+  expressions?: Record<string, string>;
+}
+
+export interface LoadedShader {
+  code: string;
+  bindings: { name: string; access: Access }[];
+  params: ParamField[];
+  paramWords: number;
+  needsSubgroups: boolean;
+  /** Every `@tune` constant of the file with the values it may take. */
+  tunable: Record<string, number[]>;
+}
+
+const FOLDER = new URL('../kernels/wgsl/', import.meta.url);
+const sources = new Map<string, string>();
+
+export function shaderSource(file: string): string {
+  let text = sources.get(file);
+  if (text === undefined) {
+    if (!/^[a-z0-9_]+$/.test(file)) throw new GpuError('shader', file, 'a shader name has letters, digits and underscores only');
+    text = readFileSync(new URL(`${file}.wgsl`, FOLDER), 'utf8');
+    sources.set(file, text);
+  }
+  return text;
+}
+
+/** Value of a product of literals and constants such as `4u * WIDTH`. */
+function evaluate(expression: string, constants: Map<string, number>): number | null {
+  let product = 1;
+  for (const factor of expression.split('*')) {
+    const text = factor.trim();
+    const value = /^\d+u?$/.test(text) ? Number.parseInt(text, 10) : constants.get(text);
+    if (value === undefined) return null;
+    product *= value;
+  }
+  return product;
+}
+
+function applyTune(file: string, text: string, tune: Record<string, number>): { text: string; tunable: Record<string, number[]> } {
+  const tunable: Record<string, number[]> = {};
+  const result = text.replace(/^const (\w+): u32 = (\d+)u;( *\/\/ @tune ([\d ]+))$/gm, (line, name: string, _value, mark: string, values: string) => {
+    tunable[name] = values.trim().split(/\s+/).map(Number);
+    if (!(name in tune)) return line;
+    if (!tunable[name].includes(tune[name])) {
+      throw new GpuError('shader', file, `${name} = ${tune[name]} is not among its @tune values ${values}`);
+    }
+    return `const ${name}: u32 = ${tune[name]}u;${mark}`;
+  });
+  for (const name of Object.keys(tune)) if (!(name in tunable)) throw new GpuError('shader', file, `has no @tune constant ${name}`);
+  return { text: result, tunable };
+}
+
+function closingBrace(text: string, open: number): number {
+  let depth = 0;
+  for (let i = open; i < text.length; i++) {
+    if (text[i] === '{') depth++;
+    else if (text[i] === '}' && --depth === 0) return i;
+  }
+  return -1;
+}
+
+function unroll(file: string, text: string): string {
+  const constants = new Map<string, number>();
+  for (const [, name, expression] of text.matchAll(/^const (\w+): u32 = ([^;]+);/gm)) {
+    const value = evaluate(expression, constants);
+    if (value !== null) constants.set(name, value);
+  }
+  const loop = /for \(var (\w+) = 0u; \1 < ([^;]+); \1\+\+\) \{ \/\/ @unroll\n/;
+  for (;;) {
+    const match = loop.exec(text);
+    if (!match) return text;
+    const [head, variable, bound] = match;
+    const count = evaluate(bound, constants);
+    const open = match.index + head.indexOf('{');
+    const close = closingBrace(text, open);
+    if (count === null || close < 0) throw new GpuError('shader', file, `cannot unroll the loop over ${variable}: its bound ${bound} is no constant`);
+    const body = text.slice(match.index + head.length, close);
+    const name = new RegExp(`(?<![.\\w])${variable}\\b`, 'g');
+    let copies = '';
+    for (let i = 0; i < count; i++) copies += `{\n${body.replace(name, `${i}u`)}}\n`;
+    text = text.slice(0, match.index) + copies + text.slice(close + 1);
+  }
+}
+
+function parseParams(file: string, text: string): { params: ParamField[]; paramWords: number } {
+  const struct = /struct Params \{([^}]*)\}/.exec(text);
+  if (!struct) return { params: [], paramWords: 0 };
+  const params: ParamField[] = [];
+  let offset = 0;
+  for (const line of struct[1].split('\n')) {
+    const field = /^\s*(\w+)\s*:\s*(u32|i32|f32|vec4<(u32|i32|f32)>|array<vec4<(u32|i32|f32)>,\s*(\d+)>)\s*,?\s*(\/\/.*)?$/.exec(line);
+    if (!field) {
+      if (/^\s*(\/\/.*)?$/.test(line)) continue;
+      throw new GpuError('shader', file, `cannot lay out this field of Params: ${line.trim()}`);
+    }
+    const type = (field[3] ?? field[4] ?? field[2]) as ScalarType;
+    const count = field[5] ? 4 * Number(field[5]) : field[3] ? 4 : 1;
+    if (count > 1) offset = Math.ceil(offset / 4) * 4;
+    params.push({ name: field[1], type, count, offset });
+    offset += count;
+  }
+  return { params, paramWords: Math.ceil(offset / 4) * 4 };
+}
+
+export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant): LoadedShader {
+  const tuned = applyTune(file, shaderSource(file), tune);
+  let code = unroll(file, tuned.text);
+  for (const [name, text] of Object.entries(expressions)) {
+    const mark = new RegExp(`return [^;]*; // @expression ${name}$`, 'm');
+    if (!mark.test(code)) throw new GpuError('shader', file, `has no line marked // @expression ${name}`);
+    code = code.replace(mark, () => `return ${text};`);
+  }
+  const bindings: LoadedShader['bindings'] = [];
+  for (const [, index, access, name] of code.matchAll(/@group\(0\) @binding\((\d+)\) var<storage, (read|read_write)> (\w+)/g)) {
+    bindings[Number(index)] = { name, access: access as Access };
+  }
+  return { code, bindings, ...parseParams(file, code), needsSubgroups: /^enable subgroups;/m.test(code), tunable: tuned.tunable };
+}
