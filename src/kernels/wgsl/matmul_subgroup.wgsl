@@ -26,6 +26,9 @@ struct Params {
   m: u32,
   n: u32,
   k: u32,
+  a_start: u32, // first vec4 of the first matrix
+  b_start: u32,
+  c_start: u32,
   a_stride: u32, // between matrices of the batch, in vec4; 0 shares one
   b_stride: u32,
   c_stride: u32,
@@ -50,8 +53,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
-  let a_base = group.z * params.a_stride;
-  let b_base = group.z * params.b_stride;
+  let a_base = params.a_start + group.z * params.a_stride;
+  let b_base = params.b_start + group.z * params.b_stride;
   let m4 = m / 4u;
   let n4 = n / 4u;
   let k4 = k_count / 4u;
@@ -70,8 +73,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         a2 = a[at + 2u * m4];
         a3 = a[at + 3u * m4];
       } else { // beyond the last k there is nothing to add
-        a1 = select(vec4f(), a[min(at + m4, a_base + (k_count - 1u) * m4)], vec4<bool>(k + 1u < k_count));
-        a2 = select(vec4f(), a[min(at + 2u * m4, a_base + (k_count - 1u) * m4)], vec4<bool>(k + 2u < k_count));
+        let last = a_base + (k_count - 1u) * m4 + row4;
+        a1 = select(vec4f(), a[min(at + m4, last)], vec4<bool>(k + 1u < k_count));
+        a2 = select(vec4f(), a[min(at + 2u * m4, last)], vec4<bool>(k + 2u < k_count));
         a3 = vec4f();
       }
     } else {
@@ -125,7 +129,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
   let lowest = select(-3.4028234e38, 0.0, params.relu != 0u);
   for (var r = 0u; r < min(TILE, m - row0); r++) {
-    let at = group.z * params.c_stride + (row0 + r) * n4 + column4;
+    let at = params.c_start + group.z * params.c_stride + (row0 + r) * n4 + column4;
     var value = max(block[r] + start, vec4f(lowest));
     if (params.add_to_c != 0u) {
       value += c[at];

@@ -1,0 +1,325 @@
+/** Convolution and pooling, in NCHW with OIHW weights (as ONNX) or NHWC with HWIO weights (as the kernels work). */
+import { ShapeError } from '../../errors.ts';
+import { type ConvGeometry, conv2d as convKernel, conv2dGradInput, conv2dGradWeight } from '../../kernels/conv.ts';
+import { type PoolGeometry, pool2d, pool2dGrad } from '../../kernels/pool.ts';
+import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { expectRank, type Op, type Reference, reference, streamingCost } from '../op.ts';
+import { apply, noGrad } from '../tape.ts';
+import { reduceOf } from './reduce.ts';
+import { reshape, transpose } from './shape.ts';
+
+export type Layout = 'nchw' | 'nhwc';
+
+export interface ConvAttrs {
+  stride: readonly [number, number];
+  /** Top, left, bottom, right. */
+  pad: readonly [number, number, number, number];
+  dilation: readonly [number, number];
+  groups: number;
+  layout: Layout;
+  relu: boolean;
+}
+
+const TO_NHWC = [0, 2, 3, 1];
+const TO_NCHW = [0, 3, 1, 2];
+const OIHW_TO_HWIO = [2, 3, 1, 0];
+const HWIO_TO_OIHW = [3, 2, 0, 1];
+
+/** [N, H, W, C] of a picture tensor in either layout. */
+function picture(shape: Shape, layout: Layout): [number, number, number, number] {
+  const [n, a, b, c] = shape;
+  return layout === 'nchw' ? [n, b, c, a] : [n, a, b, c];
+}
+
+function pictureShape(n: number, h: number, w: number, c: number, layout: Layout): number[] {
+  return layout === 'nchw' ? [n, c, h, w] : [n, h, w, c];
+}
+
+function convGeometry(shapes: readonly Shape[], a: ConvAttrs): ConvGeometry {
+  const [x, w, bias, residual] = shapes;
+  expectRank('conv2d', 'x', x, 4);
+  expectRank('conv2d', 'w', w, 4);
+  const [images, height, width, channels] = picture(x, a.layout);
+  const [kh, kw, groupChannels, outChannels] = a.layout === 'nchw' ? [w[2], w[3], w[1], w[0]] : w;
+  if (channels !== groupChannels * a.groups) throw new ShapeError(`conv2d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${groupChannels * a.groups}`);
+  if (outChannels % a.groups !== 0) throw new ShapeError(`conv2d: w [${w}] gives ${outChannels} channels, which ${a.groups} groups do not divide`);
+  if (bias && (bias.length !== 1 || bias[0] !== outChannels)) throw new ShapeError(`conv2d: bias [${bias}] does not fit ${outChannels} channels`);
+  const span = [(kh - 1) * a.dilation[0] + 1, (kw - 1) * a.dilation[1] + 1];
+  const outHeight = Math.floor((height + a.pad[0] + a.pad[2] - span[0]) / a.stride[0]) + 1;
+  const outWidth = Math.floor((width + a.pad[1] + a.pad[3] - span[1]) / a.stride[1]) + 1;
+  if (outHeight < 1 || outWidth < 1) throw new ShapeError(`conv2d: w [${w}] spans ${span.join('×')}, more than x [${x}] with padding [${a.pad}]`);
+  const out = pictureShape(images, outHeight, outWidth, outChannels, a.layout);
+  if (residual && (residual.length !== 4 || residual.some((extent, i) => extent !== out[i]))) throw new ShapeError(`conv2d: residual [${residual}] is added to [${out}]`);
+  return { images, height, width, channels, outHeight, outWidth, outChannels, kernel: [kh, kw], stride: a.stride, pad: [a.pad[0], a.pad[1]], dilation: a.dilation, groups: a.groups };
+}
+
+function toNhwc(x: Tensor, layout: Layout): Tensor {
+  return layout === 'nhwc' ? x.alias() : transpose(x, TO_NHWC);
+}
+
+function toHwio(w: Tensor, layout: Layout): Tensor {
+  return layout === 'nhwc' ? w.alias() : transpose(w, OIHW_TO_HWIO);
+}
+
+/** Runs `work`, then frees the tensors it was given. */
+function releasing<T>(tensors: Tensor[], work: () => T): T {
+  try {
+    return work();
+  } finally {
+    for (const tensor of tensors) tensor.dispose();
+  }
+}
+
+function runConv(x: Tensor, w: Tensor, bias: Tensor | undefined, residual: Tensor | undefined, y: Tensor, attrs: ConvAttrs, label: string): void {
+  const geometry = convGeometry([x.shape, w.shape], attrs);
+  noGrad(() => {
+    const [xs, ws] = [toNhwc(x, attrs.layout), toHwio(w, attrs.layout)];
+    const added = residual && toNhwc(residual, attrs.layout);
+    releasing([xs, ws, ...(added ? [added] : [])], () => {
+      const common = { geometry, x: xs.slice, w: ws.slice, bias: bias?.slice, residual: added?.slice, relu: attrs.relu, label };
+      if (attrs.layout === 'nhwc') {
+        convKernel(x.gpu, { ...common, y: y.slice });
+        return;
+      }
+      const out = empty([geometry.images, geometry.outHeight, geometry.outWidth, geometry.outChannels], 'f32', label, x.gpu);
+      convKernel(x.gpu, { ...common, y: out.slice });
+      const turned = transpose(out, TO_NCHW);
+      x.gpu.copy(turned.slice, y.slice, y.size * 4);
+      out.dispose();
+      turned.dispose();
+    });
+  });
+}
+
+function convReference([x, w, bias, residual]: readonly Reference[], attrs: ConvAttrs): Reference[] {
+  const g = convGeometry([x.shape, w.shape], attrs);
+  const nhwc = attrs.layout === 'nhwc';
+  const group = g.channels / g.groups;
+  const [kh, kw] = g.kernel;
+  const xAt = (n: number, h: number, i: number, c: number) => (nhwc ? ((n * g.height + h) * g.width + i) * g.channels + c : ((n * g.channels + c) * g.height + h) * g.width + i);
+  const wAt = (ky: number, kx: number, c: number, o: number) => (nhwc ? ((ky * kw + kx) * group + c) * g.outChannels + o : ((o * group + c) * kh + ky) * kw + kx);
+  const shape = pictureShape(g.images, g.outHeight, g.outWidth, g.outChannels, attrs.layout);
+  return [
+    reference(shape, (index) => {
+      const [n, oy, ox, o] = nhwc
+        ? [Math.floor(index / g.outChannels / g.outWidth / g.outHeight), Math.floor(index / g.outChannels / g.outWidth) % g.outHeight, Math.floor(index / g.outChannels) % g.outWidth, index % g.outChannels]
+        : [Math.floor(index / g.outWidth / g.outHeight / g.outChannels), Math.floor(index / g.outWidth) % g.outHeight, index % g.outWidth, Math.floor(index / g.outWidth / g.outHeight) % g.outChannels];
+      const first = Math.floor(o / (g.outChannels / g.groups)) * group;
+      let sum = bias ? bias.data[o] : 0;
+      for (let ky = 0; ky < kh; ky++) {
+        const iy = oy * g.stride[0] + ky * g.dilation[0] - g.pad[0];
+        if (iy < 0 || iy >= g.height) continue;
+        for (let kx = 0; kx < kw; kx++) {
+          const ix = ox * g.stride[1] + kx * g.dilation[1] - g.pad[1];
+          if (ix < 0 || ix >= g.width) continue;
+          for (let c = 0; c < group; c++) sum += x.data[xAt(n, iy, ix, first + c)] * w.data[wAt(ky, kx, c, o)];
+        }
+      }
+      if (residual) sum += residual.data[index];
+      return attrs.relu ? Math.max(sum, 0) : sum;
+    }),
+  ];
+}
+
+const convCost: Op<ConvAttrs>['cost'] = (shapes, outputs, attrs) => {
+  const g = convGeometry(shapes, attrs);
+  return { flops: (2 * sizeOf(outputs[0]) * g.kernel[0] * g.kernel[1] * g.channels) / g.groups, bytes: streamingCost(shapes, outputs).bytes };
+};
+
+const PLAIN: ConvAttrs = { stride: [1, 1], pad: [0, 0, 0, 0], dilation: [1, 1], groups: 1, layout: 'nchw', relu: false };
+const SAME: ConvAttrs = { ...PLAIN, pad: [1, 1, 1, 1] };
+const CONV_TOLERANCE = { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 150 products that cancel' };
+
+export const conv2dOp: Op<ConvAttrs> = {
+  name: 'conv2d',
+  inputs: ['x', 'w', 'bias'],
+  outputs: ['y'],
+  shape: (shapes, attrs) => {
+    if (attrs.relu) throw new ShapeError('conv2d: the ReLU epilogue belongs to convBlock; use relu() where a gradient is wanted');
+    const g = convGeometry(shapes, attrs);
+    return [pictureShape(g.images, g.outHeight, g.outWidth, g.outChannels, attrs.layout)];
+  },
+  forward: ({ inputs: [x, w, bias], outputs: [y], attrs, label }) => runConv(x, w, bias, undefined, y, attrs, label),
+  saves: ['x', 'w'],
+  backward: ({ gpu, saved: { x, w }, grads: [dy], attrs, label }) => {
+    const g = convGeometry([x.shape, w.shape], attrs);
+    const { layout } = attrs;
+    return [
+      () => {
+        const [dys, ws] = [toNhwc(dy, layout), toHwio(w, layout)];
+        const dx = empty([g.images, g.height, g.width, g.channels], 'f32', label);
+        conv2dGradInput(gpu, g, dys.slice, ws.slice, dx.slice, label);
+        return layout === 'nhwc' ? dx : transpose(dx, TO_NCHW);
+      },
+      () => {
+        const [xs, dys] = [toNhwc(x, layout), toNhwc(dy, layout)];
+        const dw = empty([...g.kernel, g.channels / g.groups, g.outChannels], 'f32', label);
+        conv2dGradWeight(gpu, g, xs.slice, dys.slice, dw.slice, label);
+        return layout === 'nhwc' ? dw : transpose(dw, HWIO_TO_OIHW);
+      },
+      () => {
+        const rows = toNhwc(dy, layout);
+        return reduceOf('sum', rows.alias([rows.size / g.outChannels, g.outChannels]), 0);
+      },
+    ];
+  },
+  reference: convReference,
+  cost: convCost,
+  cases: [
+    { name: '3×3 same', shapes: [[2, 5, 7, 11], [3, 5, 3, 3], [3]], attrs: SAME },
+    { name: '3×3 same, NHWC, multiples of 4', shapes: [[2, 9, 7, 8], [3, 3, 8, 12], [12]], attrs: { ...SAME, layout: 'nhwc' } },
+    { name: '1×1', shapes: [[3, 8, 5, 7], [36, 8, 1, 1]], attrs: PLAIN },
+    { name: '1×1 stride 2, NHWC', shapes: [[1, 7, 9, 4], [1, 1, 4, 8]], attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' } },
+    { name: '7×7 stride 2', shapes: [[1, 3, 23, 19], [4, 3, 7, 7], [4]], attrs: { ...PLAIN, stride: [2, 2], pad: [3, 3, 3, 3] } },
+    { name: 'dilation 2, uneven padding', shapes: [[1, 4, 11, 13], [8, 4, 3, 3]], attrs: { ...PLAIN, dilation: [2, 2], pad: [2, 1, 1, 3] } },
+    { name: 'groups 3', shapes: [[2, 6, 7, 5], [9, 2, 3, 3], [9]], attrs: { ...SAME, groups: 3 } },
+    { name: 'depthwise stride 2, NHWC', shapes: [[1, 9, 7, 5], [3, 3, 1, 5]], attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' } },
+  ],
+  family: 'conv2d',
+  tolerance: CONV_TOLERANCE,
+};
+
+export const convBlockOp: Op<ConvAttrs> = {
+  name: 'convBlock',
+  inputs: ['x', 'w', 'bias', 'residual'],
+  outputs: ['y'],
+  shape: (shapes, attrs) => {
+    const g = convGeometry(shapes, attrs);
+    return [pictureShape(g.images, g.outHeight, g.outWidth, g.outChannels, attrs.layout)];
+  },
+  forward: ({ inputs: [x, w, bias, residual], outputs: [y], attrs, label }) => runConv(x, w, bias, residual, y, attrs, label),
+  backward: 'the fused block is for inference; train with conv2d, batchNorm, add and relu',
+  reference: convReference,
+  cost: convCost,
+  cases: [
+    { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 12], [12], [2, 7, 5, 12]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
+    { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
+  ],
+  family: 'conv2d',
+  tolerance: CONV_TOLERANCE,
+};
+
+export interface PoolAttrs {
+  kernel: readonly [number, number];
+  stride: readonly [number, number];
+  /** Top, left, bottom, right. */
+  pad: readonly [number, number, number, number];
+  layout: Layout;
+  /** Average over the padding too (ONNX count_include_pad). */
+  countPadding: boolean;
+  /** Round the output size up (ONNX ceil_mode). */
+  ceil: boolean;
+}
+
+function poolGeometry(name: string, x: Shape, a: PoolAttrs): PoolGeometry {
+  expectRank(name, 'x', x, 4);
+  const [images, height, width, channels] = picture(x, a.layout);
+  const extent = (size: number, axis: 0 | 1) => {
+    const room = (size + a.pad[axis] + a.pad[axis + 2] - a.kernel[axis]) / a.stride[axis];
+    let out = (a.ceil ? Math.ceil(room) : Math.floor(room)) + 1;
+    if (a.ceil && (out - 1) * a.stride[axis] >= size + a.pad[axis]) out--; // a window must start inside
+    return out;
+  };
+  const [outHeight, outWidth] = [extent(height, 0), extent(width, 1)];
+  if (outHeight < 1 || outWidth < 1) throw new ShapeError(`${name}: windows of ${a.kernel.join('×')} do not fit in [${x}]`);
+  return { images, channels, height, width, outHeight, outWidth, kernel: a.kernel, stride: a.stride, pad: [a.pad[0], a.pad[1]], channelsLast: a.layout === 'nhwc', countPadding: a.countPadding };
+}
+
+function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
+  const attrs: PoolAttrs = { kernel: [3, 3], stride: [2, 2], pad: [1, 1, 1, 1], layout: 'nchw', countPadding: false, ceil: false };
+  return {
+    name,
+    inputs: ['x'],
+    outputs: ['y'],
+    shape: ([x], a) => {
+      const g = poolGeometry(name, x, a);
+      return [pictureShape(g.images, g.outHeight, g.outWidth, g.channels, a.layout)];
+    },
+    forward: ({ gpu, inputs: [x], outputs: [y], attrs: a, label }) => pool2d(gpu, poolGeometry(name, x.shape, a), isMax, x.slice, y.slice, label),
+    saves: ['x'],
+    backward: ({ gpu, saved: { x }, grads: [dy], attrs: a, label }) => [
+      () => {
+        const dx = empty(x.shape, 'f32', label);
+        pool2dGrad(gpu, poolGeometry(name, x.shape, a), isMax, x.slice, dy.slice, dx.slice, label);
+        return dx;
+      },
+    ],
+    reference: ([x], a) => {
+      const g = poolGeometry(name, x.shape, a);
+      const last = g.channelsLast;
+      return [
+        reference(pictureShape(g.images, g.outHeight, g.outWidth, g.channels, a.layout), (i) => {
+          const [n, oy, ox, c] = last
+            ? [Math.floor(i / g.channels / g.outWidth / g.outHeight), Math.floor(i / g.channels / g.outWidth) % g.outHeight, Math.floor(i / g.channels) % g.outWidth, i % g.channels]
+            : [Math.floor(i / g.outWidth / g.outHeight / g.channels), Math.floor(i / g.outWidth) % g.outHeight, i % g.outWidth, Math.floor(i / g.outWidth / g.outHeight) % g.channels];
+          const cells: number[] = [];
+          for (let ky = 0; ky < g.kernel[0]; ky++) {
+            for (let kx = 0; kx < g.kernel[1]; kx++) {
+              const [iy, ix] = [oy * g.stride[0] + ky - g.pad[0], ox * g.stride[1] + kx - g.pad[1]];
+              if (iy < 0 || iy >= g.height || ix < 0 || ix >= g.width) continue;
+              cells.push(x.data[last ? ((n * g.height + iy) * g.width + ix) * g.channels + c : ((n * g.channels + c) * g.height + iy) * g.width + ix]);
+            }
+          }
+          if (isMax) return Math.max(...cells);
+          return cells.reduce((sum, value) => sum + value, 0) / (g.countPadding ? g.kernel[0] * g.kernel[1] : cells.length);
+        }),
+      ];
+    },
+    cost: (shapes, outputs, a) => streamingCost(shapes, outputs, a.kernel[0] * a.kernel[1]),
+    cases: [
+      { name: '3×3 stride 2', shapes: [[2, 3, 11, 7]], attrs, draw: ['distinct'] },
+      { name: '3×3 stride 2, NHWC', shapes: [[1, 7, 9, 5]], attrs: { ...attrs, layout: 'nhwc' }, draw: ['distinct'] },
+      { name: '2×2', shapes: [[1, 4, 6, 8]], attrs: { ...attrs, kernel: [2, 2], pad: [0, 0, 0, 0], countPadding: true }, draw: ['distinct'] },
+      { name: '3×2 stride 1, counting the padding', shapes: [[1, 2, 5, 5]], attrs: { ...attrs, kernel: [3, 2], stride: [1, 1], pad: [1, 0, 1, 1], countPadding: true }, draw: ['distinct'] },
+      { name: 'rounded up', shapes: [[1, 2, 6, 8]], attrs: { ...attrs, pad: [0, 0, 0, 0], ceil: true }, draw: ['distinct'] },
+    ],
+  };
+}
+
+export const poolOps = { maxPool2d: poolOp('maxPool2d', true), avgPool2d: poolOp('avgPool2d', false) };
+
+export interface ConvOptions {
+  stride?: number | readonly [number, number];
+  pad?: number | readonly [number, number, number, number];
+  dilation?: number | readonly [number, number];
+  groups?: number;
+  layout?: Layout;
+}
+
+const pair = (value: number | readonly [number, number]): readonly [number, number] => (typeof value === 'number' ? [value, value] : value);
+const sides = (value: number | readonly [number, number, number, number]): readonly [number, number, number, number] => (typeof value === 'number' ? [value, value, value, value] : value);
+
+function convAttrs(o: ConvOptions, relu: boolean): ConvAttrs {
+  return { stride: pair(o.stride ?? 1), pad: sides(o.pad ?? 0), dilation: pair(o.dilation ?? 1), groups: o.groups ?? 1, layout: o.layout ?? 'nchw', relu };
+}
+
+/** x [N, C, H, W], w [O, C/groups, KH, KW] (or NHWC with w [KH, KW, C/groups, O]), bias [O]. */
+export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null, options: ConvOptions = {}): Tensor {
+  return apply(conv2dOp, bias ? [x, w, bias] : [x, w], convAttrs(options, false))[0];
+}
+
+/** Inference only: convolution + bias (+ residual) (then ReLU) in one kernel. */
+export function convBlock(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | null, relu: boolean, options: ConvOptions = {}): Tensor {
+  return apply(convBlockOp, residual ? [x, w, bias, residual] : [x, w, bias], convAttrs(options, relu))[0];
+}
+
+export interface PoolOptions {
+  kernel: number | readonly [number, number];
+  stride?: number | readonly [number, number];
+  pad?: number | readonly [number, number, number, number];
+  layout?: Layout;
+  countPadding?: boolean;
+  ceil?: boolean;
+}
+
+export function pool(name: keyof typeof poolOps, x: Tensor, o: PoolOptions): Tensor {
+  const attrs = { kernel: pair(o.kernel), stride: pair(o.stride ?? o.kernel), pad: sides(o.pad ?? 0), layout: o.layout ?? 'nchw', countPadding: o.countPadding ?? false, ceil: o.ceil ?? false };
+  return apply(poolOps[name], [x], attrs)[0];
+}
+
+/** Mean over all places: [N, C, H, W] → [N, C], or [N, H, W, C] → [N, C]. */
+export function globalAveragePool(x: Tensor, layout: Layout = 'nchw'): Tensor {
+  const [n, h, w, c] = picture(x.shape, layout);
+  return layout === 'nchw' ? reduceOf('mean', reshape(x, [n, c, h * w]), 2) : reduceOf('mean', reshape(x, [n, h * w, c]), 1);
+}

@@ -1,0 +1,188 @@
+/**
+ * Elementwise ops: a row holds the formula in WGSL, its derivative side by side, and the same formula in f64. Binary ops
+ * broadcast; their gradients are built from other ops of the table and summed back to each operand's shape.
+ */
+import { binary, binaryBroadcast, dropout as dropoutKernel, unary, unaryGrad, type DropoutKey } from '../../kernels/elementwise.ts';
+import { pcg4d, uniformFromBits } from '../../tensor/random.ts';
+import { broadcastShapes, broadcastStrides, sameShape, type Shape, stridesOf } from '../../tensor/shape.ts';
+import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
+import { apply } from '../tape.ts';
+import { sumTo } from './reduce.ts';
+
+interface UnaryRow {
+  /** WGSL over `x: vec4f` and `alpha: f32`. */
+  f: string;
+  /** WGSL over x, y, dy and alpha; a text without `(` or names of operands is the reason for having none. */
+  g: string;
+  reference: (x: number, alpha: number) => number;
+  draw?: string;
+  flops?: number;
+  alpha?: number;
+  tolerance?: Tolerance;
+}
+
+const EXP: Tolerance = { rtol: 1e-5, atol: 4e-6, why: 'exp of software drivers is good to 4e-6 relative' };
+
+const UNARY: Record<string, UnaryRow> = {
+  neg: { f: '-x', g: '-dy', reference: (x) => -x },
+  exp: { f: 'exp(x)', g: 'dy * y', reference: Math.exp, tolerance: EXP },
+  log: { f: 'log(x)', g: 'dy / x', reference: Math.log, draw: 'positive', tolerance: { ...EXP, why: 'log of software drivers is good to 4e-6 absolute' } },
+  sqrt: { f: 'sqrt(x)', g: 'dy * 0.5 / y', reference: Math.sqrt, draw: 'positive' },
+  square: { f: 'x * x', g: 'dy * 2.0 * x', reference: (x) => x * x },
+  abs: { f: 'abs(x)', g: 'dy * sign(x)', reference: Math.abs },
+  reciprocal: { f: '1.0 / x', g: '-dy * y * y', reference: (x) => 1 / x, draw: 'positive' },
+  relu: { f: 'max(x, vec4f())', g: 'select(vec4f(), dy, y > vec4f())', reference: (x) => Math.max(x, 0) },
+  leakyRelu: { f: 'select(alpha * x, x, x > vec4f())', g: 'select(alpha * dy, dy, x > vec4f())', reference: (x, a) => (x > 0 ? x : a * x), alpha: 0.1 },
+  sigmoid: { f: '1.0 / (1.0 + exp(-x))', g: 'dy * y * (1.0 - y)', reference: (x) => 1 / (1 + Math.exp(-x)), tolerance: EXP },
+  // SwiftShader's tanh is NaN beyond 88, and 10 is already 1 in float32.
+  tanh: { f: 'tanh(clamp(x, vec4f(-10.0), vec4f(10.0)))', g: 'dy * (1.0 - y * y)', reference: Math.tanh, tolerance: { ...EXP, why: 'tanh goes through exp' } },
+  scale: { f: 'x * alpha', g: 'dy * alpha', reference: (x, a) => x * a, alpha: 0.37 },
+  addScalar: { f: 'x + alpha', g: 'dy', reference: (x, a) => x + a, alpha: 1.7 },
+  step: { f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))', g: '', reference: (x, a) => (x > a ? 1 : 0), alpha: 0.1 },
+};
+
+/** Prime sizes, a single element, and enough to fold the grid in two dimensions on the last. */
+const UNARY_SHAPES: Shape[] = [[1], [7], [113], [3, 5, 7, 11]];
+
+export interface UnaryAttrs {
+  alpha: number;
+}
+
+function unaryOp(name: string, row: UnaryRow): Op<UnaryAttrs> {
+  const uses = (operand: string) => new RegExp(`\\b${operand}\\b`).test(row.g);
+  const saves = ['x', 'y'].filter(uses);
+  return {
+    name,
+    inputs: ['x'],
+    outputs: ['y'],
+    shape: ([x]) => [x],
+    forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => unary(gpu, row.f, x.slice, y.slice, x.size, attrs.alpha, label),
+    saves,
+    backward: row.g
+      ? ({ gpu, saved, grads: [dy], attrs, label }) => [
+          () => {
+            const dx = empty(dy.shape, 'f32', label);
+            unaryGrad(gpu, row.g, saved.x?.slice ?? null, saved.y?.slice ?? null, dy.slice, dx.slice, dy.size, attrs.alpha, label);
+            return dx;
+          },
+        ]
+      : 'a step is flat everywhere',
+    reference: ([x], { alpha }) => [reference(x.shape, (i) => row.reference(x.data[i], alpha))],
+    cost: (shapes, outputs) => streamingCost(shapes, outputs, row.flops ?? 1),
+    cases: UNARY_SHAPES.map((shape) => ({ name: `[${shape}]`, shapes: [shape], attrs: { alpha: row.alpha ?? 0 }, draw: [row.draw ?? 'normal'] })),
+    tolerance: row.tolerance,
+  };
+}
+
+interface BinaryRow {
+  f: string;
+  reference: (a: number, b: number) => number;
+  /** Gradients of both operands, not yet summed to their shapes. */
+  gradient: ((dy: Tensor, a: Tensor, b: Tensor, y: Tensor) => [() => Tensor, () => Tensor]) | string;
+  saves?: readonly string[];
+  draw?: string;
+}
+
+const BINARY: Record<string, BinaryRow> = {
+  add: { f: 'a + b', reference: (a, b) => a + b, gradient: (dy) => [() => dy.alias(), () => dy.alias()] },
+  sub: { f: 'a - b', reference: (a, b) => a - b, gradient: (dy) => [() => dy.alias(), () => unaryOf('neg', dy)] },
+  mul: { f: 'a * b', reference: (a, b) => a * b, gradient: (dy, a, b) => [() => binaryOf('mul', dy, b), () => binaryOf('mul', dy, a)], saves: ['a', 'b'] },
+  div: {
+    f: 'a / b',
+    reference: (a, b) => a / b,
+    gradient: (dy, _a, b, y) => [() => binaryOf('div', dy, b), () => unaryOf('neg', binaryOf('div', binaryOf('mul', dy, y), b))],
+    saves: ['b', 'c'],
+    draw: 'positive',
+  },
+  maximum: {
+    f: 'max(a, b)',
+    reference: Math.max,
+    gradient: (dy, a, b) => [() => binaryOf('mul', dy, binaryOf('greaterEqual', a, b)), () => binaryOf('mul', dy, binaryOf('greater', b, a))],
+    saves: ['a', 'b'],
+  },
+  minimum: {
+    f: 'min(a, b)',
+    reference: Math.min,
+    gradient: (dy, a, b) => [() => binaryOf('mul', dy, binaryOf('greaterEqual', b, a)), () => binaryOf('mul', dy, binaryOf('greater', a, b))],
+    saves: ['a', 'b'],
+  },
+  greater: { f: 'select(vec4f(), vec4f(1.0), a > b)', reference: (a, b) => (a > b ? 1 : 0), gradient: 'a comparison is flat everywhere' },
+  greaterEqual: { f: 'select(vec4f(), vec4f(1.0), a >= b)', reference: (a, b) => (a >= b ? 1 : 0), gradient: 'a comparison is flat everywhere' },
+};
+
+const BINARY_SHAPES: [Shape, Shape][] = [
+  [[1], [1]],
+  [[113], [113]],
+  [[7, 11], [11]],
+  [[5, 1, 3], [1, 7, 3]],
+  [[], [3, 5]],
+  [[2, 3, 5, 7], [3, 1, 7]],
+];
+
+export function offsetsOf(shape: Shape, out: Shape): (index: number) => number {
+  const strides = broadcastStrides(shape, out);
+  const own = stridesOf(out);
+  return (index) => {
+    let at = 0;
+    for (let axis = 0; axis < out.length; axis++) at += (Math.floor(index / own[axis]) % out[axis]) * strides[axis];
+    return at;
+  };
+}
+
+function binaryOp(name: string, row: BinaryRow): Op<null> {
+  const { gradient } = row;
+  return {
+    name,
+    inputs: ['a', 'b'],
+    outputs: ['c'],
+    shape: ([a, b]) => [broadcastShapes(a, b, name)],
+    forward: ({ gpu, inputs: [a, b], outputs: [c], label }) => {
+      if (sameShape(a.shape, b.shape)) binary(gpu, row.f, a.slice, b.slice, c.slice, c.size, label);
+      else binaryBroadcast(gpu, row.f, { slice: a.slice, strides: broadcastStrides(a.shape, c.shape) }, { slice: b.slice, strides: broadcastStrides(b.shape, c.shape) }, c.slice, c.shape, label);
+    },
+    saves: row.saves,
+    backward:
+      typeof gradient === 'string'
+        ? gradient
+        : ({ saved, grads: [dy], inputShapes }) => gradient(dy, saved.a, saved.b, saved.c).map((thunk, i) => () => sumTo(thunk(), inputShapes[i])),
+    reference: ([a, b]) => {
+      const shape = broadcastShapes(a.shape, b.shape, name);
+      const [atA, atB] = [offsetsOf(a.shape, shape), offsetsOf(b.shape, shape)];
+      return [reference(shape, (i) => row.reference(a.data[atA(i)], b.data[atB(i)]))];
+    },
+    cost: (shapes, outputs) => streamingCost(shapes, outputs),
+    cases: BINARY_SHAPES.map(([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.draw ?? 'normal'] })),
+  };
+}
+
+export const unaryOps = Object.fromEntries(Object.entries(UNARY).map(([name, row]) => [name, unaryOp(name, row)]));
+export const binaryOps = Object.fromEntries(Object.entries(BINARY).map(([name, row]) => [name, binaryOp(name, row)]));
+
+export function unaryOf(name: string, x: Tensor, alpha = 0): Tensor {
+  return apply(unaryOps[name], [x], { alpha })[0];
+}
+
+export function binaryOf(name: string, a: Tensor, b: Tensor): Tensor {
+  return apply(binaryOps[name], [a, b], null)[0];
+}
+
+/** Srivastava et al. 2014, inverted: y = x / (1 − rate) where uniform(seed, step, stream, index) ≥ rate, else 0. */
+export const dropoutOp: Op<DropoutKey> = {
+  name: 'dropout',
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x]) => [x],
+  forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => dropoutKernel(gpu, x.slice, y.slice, x.size, attrs, label),
+  backward: ({ gpu, grads: [dy], attrs, label }) => [
+    () => {
+      const dx = empty(dy.shape, 'f32', label);
+      dropoutKernel(gpu, dy.slice, dx.slice, dy.size, attrs, label);
+      return dx;
+    },
+  ],
+  reference: ([x], { rate, seed, step, stream }) => [reference(x.shape, (i) => (uniformFromBits(pcg4d(seed, step, stream, i)[0]) >= Math.fround(rate) ? x.data[i] / (1 - rate) : 0))],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 40),
+  cases: [0.1, 0.5].map((rate) => ({ name: `rate ${rate}`, shapes: [[37, 41]], attrs: { rate, seed: 7, step: 3, stream: 11 } })),
+};
+

@@ -1,0 +1,38 @@
+/** Rows of a table by id. */
+import { embedding as embeddingKernel, embeddingGrad } from '../../kernels/embedding.ts';
+import { sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { expectRank, type Op, reference } from '../op.ts';
+import { apply } from '../tape.ts';
+
+export const embeddingOp: Op<null> = {
+  name: 'embedding',
+  inputs: ['table', 'ids'],
+  inputTypes: ['f32', 'u32'],
+  outputs: ['y'],
+  shape: ([table, ids]) => {
+    expectRank('embedding', 'table', table, 2);
+    return [[...ids, table[1]]];
+  },
+  forward: ({ gpu, inputs: [table, ids], outputs: [y], label }) => embeddingKernel(gpu, table.slice, ids.slice, y.slice, ids.size, table.shape[1], table.shape[0], label),
+  saves: ['ids'],
+  backward: ({ gpu, saved: { ids }, grads: [dy], inputShapes: [table], label }) => [
+    () => {
+      const dtable = empty(table, 'f32', label);
+      embeddingGrad(gpu, dy.slice, ids.slice, dtable.slice, ids.size, table[1], table[0], label);
+      return dtable;
+    },
+    null,
+  ],
+  reference: ([table, ids]) => [reference([...ids.shape, table.shape[1]], (i) => table.data[ids.data[Math.floor(i / table.shape[1])] * table.shape[1] + (i % table.shape[1])])],
+  cost: ([table, ids]) => ({ flops: 0, bytes: 8 * sizeOf(ids) * table[1] }),
+  cases: [
+    { name: 'repeated ids', shapes: [[11, 7], [5, 13]], attrs: null, draw: ['normal', 'ids:11'] },
+    { name: 'one id', shapes: [[3, 5], [1]], attrs: null, draw: ['normal', 'ids:3'] },
+  ],
+};
+
+/** table [V, E], ids u32 of any shape, each below V (the caller's duty) → [...ids, E]. */
+export function embedding(table: Tensor, ids: Tensor): Tensor {
+  return apply(embeddingOp, [table, ids], null)[0];
+}

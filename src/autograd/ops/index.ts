@@ -1,0 +1,81 @@
+/** The op table, and the functions that models call. An op that is not listed here does not exist. */
+import type { Op } from '../op.ts';
+import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
+import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
+import { embeddingOp } from './embedding.ts';
+import { matmulOp } from './matmul.ts';
+import { batchNormEvalOp, batchNormTrainOp } from './norm.ts';
+import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
+import { reduceOf, reduceOps } from './reduce.ts';
+import { crossEntropyOp, softmaxOps, topKOp } from './rows.ts';
+import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
+import type { DropoutKey } from '../../kernels/elementwise.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
+import { apply } from '../tape.ts';
+
+export const OPS: readonly Op[] = [
+  ...Object.values(unaryOps),
+  ...Object.values(binaryOps),
+  dropoutOp,
+  ...Object.values(reduceOps),
+  reshapeOp,
+  transposeOp,
+  sliceOp,
+  concatOp,
+  broadcastOp,
+  matmulOp,
+  conv2dOp,
+  convBlockOp,
+  ...Object.values(poolOps),
+  batchNormTrainOp,
+  batchNormEvalOp,
+  ...Object.values(softmaxOps),
+  crossEntropyOp,
+  topKOp,
+  embeddingOp,
+  lstmCellOp,
+  additiveAttentionOp,
+  adamOp,
+  sgdOp,
+  globalNormOp,
+];
+
+export const neg = (x: Tensor) => unaryOf('neg', x);
+export const exp = (x: Tensor) => unaryOf('exp', x);
+export const log = (x: Tensor) => unaryOf('log', x);
+export const sqrt = (x: Tensor) => unaryOf('sqrt', x);
+export const square = (x: Tensor) => unaryOf('square', x);
+export const abs = (x: Tensor) => unaryOf('abs', x);
+export const reciprocal = (x: Tensor) => unaryOf('reciprocal', x);
+export const relu = (x: Tensor) => unaryOf('relu', x);
+export const leakyRelu = (x: Tensor, slope = 0.01) => unaryOf('leakyRelu', x, slope);
+export const sigmoid = (x: Tensor) => unaryOf('sigmoid', x);
+export const tanh = (x: Tensor) => unaryOf('tanh', x);
+export const scale = (x: Tensor, factor: number) => unaryOf('scale', x, factor);
+export const addScalar = (x: Tensor, value: number) => unaryOf('addScalar', x, value);
+/** 1 where x > threshold, else 0. */
+export const step = (x: Tensor, threshold = 0) => unaryOf('step', x, threshold);
+export const add = (a: Tensor, b: Tensor) => binaryOf('add', a, b);
+export const sub = (a: Tensor, b: Tensor) => binaryOf('sub', a, b);
+export const mul = (a: Tensor, b: Tensor) => binaryOf('mul', a, b);
+export const div = (a: Tensor, b: Tensor) => binaryOf('div', a, b);
+export const maximum = (a: Tensor, b: Tensor) => binaryOf('maximum', a, b);
+export const minimum = (a: Tensor, b: Tensor) => binaryOf('minimum', a, b);
+export const greater = (a: Tensor, b: Tensor) => binaryOf('greater', a, b);
+export const greaterEqual = (a: Tensor, b: Tensor) => binaryOf('greaterEqual', a, b);
+export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
+export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
+export const sumSquares = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
+export const max = (x: Tensor, axis?: number, keepDims = false) => reduceOf('max', x, axis, keepDims);
+export const min = (x: Tensor, axis?: number, keepDims = false) => reduceOf('min', x, axis, keepDims);
+/** Inverted dropout; `key` names the random stream, so that a resumed run draws the same mask. */
+export const dropout = (x: Tensor, key: DropoutKey) => (key.rate > 0 ? apply(dropoutOp, [x], key)[0] : x);
+
+export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
+export { embedding } from './embedding.ts';
+export { matmul } from './matmul.ts';
+export { batchNormEval, batchNormTrain } from './norm.ts';
+export { additiveAttention, lstmCell } from './recurrent.ts';
+export { crossEntropy, softmax, topK } from './rows.ts';
+export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

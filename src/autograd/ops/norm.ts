@@ -1,0 +1,116 @@
+/** Batch normalization (Ioffe and Szegedy 2015), training and evaluation. */
+import { ShapeError } from '../../errors.ts';
+import { type BatchNormGeometry, batchNormApply, batchNormGrad, batchNormStatistics } from '../../kernels/batchnorm.ts';
+import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { type BackwardContext, type Op, type Reference, reference, streamingCost } from '../op.ts';
+import { apply } from '../tape.ts';
+import type { Layout } from './conv.ts';
+
+export interface BatchNormAttrs {
+  eps: number;
+  layout: Layout;
+}
+
+function geometry(shapes: readonly Shape[], { eps, layout }: BatchNormAttrs): BatchNormGeometry {
+  const [x, ...perChannel] = shapes;
+  if (x.length < 2) throw new ShapeError(`batchNorm: x [${x}] needs at least two axes`);
+  const axis = layout === 'nchw' ? 1 : x.length - 1;
+  for (const shape of perChannel) if (shape.length !== 1 || shape[0] !== x[axis]) throw new ShapeError(`batchNorm: x [${x}] has ${x[axis]} channels, a parameter has [${shape}]`);
+  return { outer: sizeOf(x.slice(0, axis)), channels: x[axis], inner: sizeOf(x.slice(axis + 1)), eps };
+}
+
+function normalize(x: Reference, mean: (c: number) => number, variance: (c: number) => number, gamma: Reference, beta: Reference, g: BatchNormGeometry): Reference {
+  return reference(x.shape, (i) => {
+    const c = Math.floor(i / g.inner) % g.channels;
+    return (gamma.data[c] * (x.data[i] - mean(c))) / Math.sqrt(variance(c) + g.eps) + beta.data[c];
+  });
+}
+
+function gradThunks({ gpu, saved, grads: [dy], label }: BackwardContext<BatchNormAttrs>, g: BatchNormGeometry, training: boolean, mean: Tensor, variance: Tensor): [() => Tensor, () => Tensor, () => Tensor] {
+  let results: [Tensor, Tensor, Tensor] | null = null;
+  const all = () => {
+    if (!results) {
+      results = [empty(dy.shape, 'f32', label), empty([g.channels], 'f32', label), empty([g.channels], 'f32', label)];
+      const [dx, dgamma, dbeta] = results.map((t) => t.slice);
+      batchNormGrad(gpu, g, { x: saved.x.slice, dy: dy.slice, mean: mean.slice, variance: variance.slice, gamma: saved.gamma.slice, dx, dgamma, dbeta, training }, label);
+    }
+    return results;
+  };
+  return [() => all()[0], () => all()[1], () => all()[2]];
+}
+
+const CASES = [
+  { name: 'NCHW', shape: [5, 7, 3, 11], attrs: { eps: 1e-5, layout: 'nchw' as const } },
+  { name: 'NHWC', shape: [3, 7, 5, 13], attrs: { eps: 1e-3, layout: 'nhwc' as const } },
+  { name: 'rows', shape: [113, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
+];
+
+export const batchNormTrainOp: Op<BatchNormAttrs> = {
+  name: 'batchNormTrain',
+  inputs: ['x', 'gamma', 'beta'],
+  outputs: ['y', 'mean', 'variance'],
+  shape: (shapes, attrs) => {
+    const { channels } = geometry(shapes, attrs);
+    return [shapes[0], [channels], [channels]];
+  },
+  forward: ({ gpu, inputs: [x, gamma, beta], outputs: [y, mean, variance], attrs, label }) => {
+    const g = geometry([x.shape], attrs);
+    batchNormStatistics(gpu, g, x.slice, mean.slice, variance.slice, label);
+    batchNormApply(gpu, g, x.slice, mean.slice, variance.slice, gamma.slice, beta.slice, y.slice, label);
+  },
+  saves: ['x', 'gamma', 'mean', 'variance'],
+  backward: (context) => {
+    if (context.flowed[1] || context.flowed[2]) throw new ShapeError('batchNormTrain: the statistics carry no gradient of their own');
+    return gradThunks(context, geometry([context.inputShapes[0]], context.attrs), true, context.saved.mean, context.saved.variance);
+  },
+  reference: ([x, gamma, beta], attrs) => {
+    const g = geometry([x.shape], attrs);
+    const n = g.outer * g.inner;
+    const mean = reference([g.channels]);
+    const variance = reference([g.channels]);
+    const channel = (i: number) => Math.floor(i / g.inner) % g.channels;
+    x.data.forEach((value, i) => {
+      mean.data[channel(i)] += value / n;
+    });
+    x.data.forEach((value, i) => {
+      variance.data[channel(i)] += (value - mean.data[channel(i)]) ** 2 / n;
+    });
+    return [normalize(x, (c) => mean.data[c], (c) => variance.data[c], gamma, beta, g), mean, variance];
+  },
+  cost: (shapes, outputs) => ({ flops: 8 * sizeOf(shapes[0]), bytes: 3 * streamingCost([shapes[0]], [outputs[0]]).bytes }),
+  cases: CASES.map(({ name, shape, attrs }) => {
+    const c = attrs.layout === 'nchw' ? shape[1] : shape[shape.length - 1];
+    return { name, shapes: [shape, [c], [c]], attrs };
+  }),
+};
+
+export const batchNormEvalOp: Op<BatchNormAttrs> = {
+  name: 'batchNormEval',
+  inputs: ['x', 'gamma', 'beta', 'mean', 'variance'],
+  outputs: ['y'],
+  constants: ['mean', 'variance'],
+  shape: (shapes, attrs) => {
+    geometry(shapes, attrs);
+    return [shapes[0]];
+  },
+  forward: ({ gpu, inputs: [x, gamma, beta, mean, variance], outputs: [y], attrs, label }) =>
+    batchNormApply(gpu, geometry([x.shape], attrs), x.slice, mean.slice, variance.slice, gamma.slice, beta.slice, y.slice, label),
+  saves: ['x', 'gamma', 'mean', 'variance'],
+  backward: (context) => [...gradThunks(context, geometry([context.inputShapes[0]], context.attrs), false, context.saved.mean, context.saved.variance), null, null],
+  reference: ([x, gamma, beta, mean, variance], attrs) => [normalize(x, (c) => mean.data[c], (c) => variance.data[c], gamma, beta, geometry([x.shape], attrs))],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 4),
+  cases: CASES.map(({ name, shape, attrs }) => {
+    const c = attrs.layout === 'nchw' ? shape[1] : shape[shape.length - 1];
+    return { name, shapes: [shape, [c], [c], [c], [c]], attrs, draw: ['normal', 'normal', 'normal', 'normal', 'positive'] };
+  }),
+};
+
+export function batchNormTrain(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5, layout: Layout = 'nchw'): { y: Tensor; mean: Tensor; variance: Tensor } {
+  const [y, mean, variance] = apply(batchNormTrainOp, [x, gamma, beta], { eps, layout });
+  return { y, mean, variance };
+}
+
+export function batchNormEval(x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps = 1e-5, layout: Layout = 'nchw'): Tensor {
+  return apply(batchNormEvalOp, [x, gamma, beta, mean, variance], { eps, layout })[0];
+}

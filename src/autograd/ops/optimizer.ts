@@ -1,0 +1,91 @@
+/** The optimizers' updates and the global norm as entries of the table, so that they are checked like everything else. */
+import { type AdamUpdate, adam, globalNorm, sgd, type SgdUpdate } from '../../kernels/optimizer.ts';
+import { sizeOf } from '../../tensor/shape.ts';
+import { type Op, type Reference, reference, streamingCost } from '../op.ts';
+
+const NO_GRADIENT = 'an update of parameters, not a function to be differentiated';
+
+function clipped(gradient: Float64Array, norm: Reference, maxNorm: number): Float64Array {
+  const scale = maxNorm > 0 ? Math.min(1, maxNorm / (norm.data[0] + 1e-6)) : 1;
+  return gradient.map((g) => g * scale);
+}
+
+const adamCase: AdamUpdate = { rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, decoupled: false, maxNorm: 0, step: 3 };
+
+/** Kingma and Ba 2015; with `decoupled`, Loshchilov and Hutter 2019. Returns new p, m, v. */
+export const adamOp: Op<AdamUpdate> = {
+  name: 'adam',
+  inputs: ['p', 'g', 'm', 'v', 'norm'],
+  outputs: ['pNew', 'mNew', 'vNew'],
+  shape: ([p]) => [p, p, p],
+  forward: ({ gpu, inputs: [p, g, m, v, norm], outputs, attrs, label }) => {
+    [p, m, v].forEach((before, i) => {
+      gpu.copy(before.slice, outputs[i].slice, before.size * 4);
+    });
+    adam(gpu, outputs[0].slice, g.slice, outputs[1].slice, outputs[2].slice, norm.slice, p.size, attrs, label);
+  },
+  backward: NO_GRADIENT,
+  reference: ([p, g, m, v, norm], u) => {
+    const gradient = clipped(g.data, norm, u.maxNorm);
+    const out = [reference(p.shape), reference(p.shape), reference(p.shape)];
+    p.data.forEach((before, i) => {
+      const parameter = u.decoupled ? before - u.rate * u.weightDecay * before : before;
+      const slope = gradient[i] + (u.decoupled ? 0 : u.weightDecay * before);
+      const first = u.beta1 * m.data[i] + (1 - u.beta1) * slope;
+      const second = u.beta2 * v.data[i] + (1 - u.beta2) * slope * slope;
+      out[0].data[i] = parameter - ((u.rate / (1 - u.beta1 ** u.step)) * first) / (Math.sqrt(second / (1 - u.beta2 ** u.step)) + u.eps);
+      out[1].data[i] = first;
+      out[2].data[i] = second;
+    });
+    return out;
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 5),
+  cases: [
+    { name: 'Adam', shapes: [[113], [113], [113], [113], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+    { name: 'Adam, decay, clipped', shapes: [[7, 11], [7, 11], [7, 11], [7, 11], [1]], attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 }, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+    { name: 'AdamW', shapes: [[41], [41], [41], [41], [1]], attrs: { ...adamCase, weightDecay: 0.1, decoupled: true }, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+  ],
+};
+
+const sgdCase: SgdUpdate = { rate: 0.1, momentum: 0.9, weightDecay: 1e-2, maxNorm: 0 };
+
+export const sgdOp: Op<SgdUpdate> = {
+  name: 'sgd',
+  inputs: ['p', 'g', 'm', 'norm'],
+  outputs: ['pNew', 'mNew'],
+  shape: ([p]) => [p, p],
+  forward: ({ gpu, inputs: [p, g, m, norm], outputs, attrs, label }) => {
+    gpu.copy(p.slice, outputs[0].slice, p.size * 4);
+    gpu.copy(m.slice, outputs[1].slice, m.size * 4);
+    sgd(gpu, outputs[0].slice, g.slice, outputs[1].slice, norm.slice, p.size, attrs, label);
+  },
+  backward: NO_GRADIENT,
+  reference: ([p, g, m, norm], u) => {
+    const gradient = clipped(g.data, norm, u.maxNorm);
+    const velocity = reference(p.shape, (i) => u.momentum * m.data[i] + gradient[i] + u.weightDecay * p.data[i]);
+    return [reference(p.shape, (i) => p.data[i] - u.rate * velocity.data[i]), velocity];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 6),
+  cases: [
+    { name: 'momentum', shapes: [[113], [113], [113], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped', shapes: [[5, 7], [5, 7], [5, 7], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+  ],
+};
+
+/** √ Σ over both tensors of the sum of squares. */
+export const globalNormOp: Op<null> = {
+  name: 'globalNorm',
+  inputs: ['a', 'b'],
+  outputs: ['norm'],
+  shape: () => [[1]],
+  forward: ({ gpu, inputs, outputs: [norm] }) =>
+    globalNorm(
+      gpu,
+      inputs.map((t) => ({ slice: t.slice, count: t.size })),
+      norm.slice,
+    ),
+  backward: 'clipping is not differentiated',
+  reference: (inputs) => [reference([1], () => Math.sqrt(inputs.reduce((sum, x) => sum + x.data.reduce((s, value) => s + value * value, 0), 0)))],
+  cost: (shapes) => ({ flops: 2 * shapes.reduce((sum, shape) => sum + sizeOf(shape), 0), bytes: streamingCost(shapes, []).bytes }),
+  cases: [{ name: 'two tensors', shapes: [[41, 97], [7]], attrs: null }],
+};

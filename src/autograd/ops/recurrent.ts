@@ -1,0 +1,174 @@
+/** The fused LSTM cell and fused additive attention, one step each. The captioner's loop uses the same kernels. */
+import { ShapeError } from '../../errors.ts';
+import { additiveAttention as attentionKernel, additiveAttentionGrad, lstmCell as lstmKernel, lstmCellGrad } from '../../kernels/recurrent.ts';
+import { matmul as matmulKernel } from '../../kernels/matmul.ts';
+import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
+import { expectRank, type Op, reference, streamingCost } from '../op.ts';
+import { apply } from '../tape.ts';
+import { reduceOf } from './reduce.ts';
+
+const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+const EXP = { rtol: 1e-5, atol: 5e-6, why: 'sigmoid and tanh go through exp, good to 4e-6 on software drivers' };
+
+/** [i|f|g|o] = gx + gh; c' = f c + i g; h' = o tanh(c'). gx, gh [B, 4H], c [B, H] → h', c' [B, H]. */
+export const lstmCellOp: Op<null> = {
+  name: 'lstmCell',
+  inputs: ['gx', 'gh', 'c'],
+  outputs: ['hNew', 'cNew'],
+  gradientOutputs: 2,
+  shape: ([gx, gh, c]) => {
+    expectRank('lstmCell', 'c', c, 2);
+    for (const g of [gx, gh]) if (g.length !== 2 || g[0] !== c[0] || g[1] !== 4 * c[1]) throw new ShapeError(`lstmCell: gates [${g}] do not fit the cell [${c}], expected [${c[0]},${4 * c[1]}]`);
+    return [c, c];
+  },
+  forward: ({ gpu, inputs: [gx, gh, c], outputs: [hNew, cNew], label, save }) => {
+    const gates = empty(gx.shape, 'f32', label);
+    lstmKernel(gpu, { gx: gx.slice, gh: gh.slice, c: c.slice, gates: gates.slice, cNew: cNew.slice, hNew: hNew.slice, rows: c.shape[0], hidden: c.shape[1] }, label);
+    save('gates', gates);
+  },
+  saves: ['c', 'cNew'],
+  backward: ({ gpu, saved: { gates, c, cNew }, grads: [dh, dc], label }) => {
+    let results: [Tensor, Tensor] | null = null;
+    const both = () => {
+      if (!results) {
+        results = [empty(gates.shape, 'f32', label), empty(c.shape, 'f32', label)];
+        const [dgates, carry] = results;
+        gpu.copy(dc.slice, carry.slice, carry.size * 4);
+        lstmCellGrad(gpu, { dh: dh.slice, gates: gates.slice, c: c.slice, cNew: cNew.slice, dcCarry: carry.slice, dgates: dgates.slice, rows: c.shape[0], hidden: c.shape[1] }, label);
+      }
+      return results;
+    };
+    return [() => both()[0], () => both()[0].alias(), () => both()[1]];
+  },
+  reference: ([gx, gh, c]) => {
+    const hidden = c.shape[1];
+    const gate = (i: number, which: number) => {
+      const at = Math.floor(i / hidden) * 4 * hidden + which * hidden + (i % hidden);
+      return gx.data[at] + gh.data[at];
+    };
+    const cell = reference(c.shape, (i) => sigmoid(gate(i, 1)) * c.data[i] + sigmoid(gate(i, 0)) * Math.tanh(gate(i, 2)));
+    return [reference(c.shape, (i) => sigmoid(gate(i, 3)) * Math.tanh(cell.data[i])), cell];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
+  cases: [
+    { name: 'primes', shapes: [[5, 4 * 29], [5, 4 * 29], [5, 29]], attrs: null },
+    { name: 'outliers', shapes: [[3, 4 * 8], [3, 4 * 8], [3, 8]], attrs: null, draw: ['outliers', 'normal', 'normal'] },
+    { name: 'one unit', shapes: [[1, 4], [1, 4], [1, 1]], attrs: null },
+  ],
+  tolerance: EXP,
+};
+
+function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: number; places: number; keysWidth: number; valuesWidth: number } {
+  expectRank('additiveAttention', 'keys', keys, 3);
+  expectRank('additiveAttention', 'values', values, 3);
+  const [batch, places, keysWidth] = keys;
+  const fits = query.length === 2 && query[0] === batch && query[1] === keysWidth && sizeOf(v) === keysWidth && values[0] === batch && values[1] === places;
+  if (!fits) throw new ShapeError(`additiveAttention: keys [${keys}], query [${query}], v [${v}], values [${values}] do not fit [B,P,A], [B,A], [A], [B,P,D]`);
+  return { batch, places, keysWidth, valuesWidth: values[2] };
+}
+
+/** e = vᵀ tanh(keys + query); α = softmax(e); context = Σ α values. Bahdanau, Cho and Bengio 2015, equation 6. */
+export const additiveAttentionOp: Op<null> = {
+  name: 'additiveAttention',
+  inputs: ['keys', 'query', 'v', 'values'],
+  outputs: ['context', 'alpha'],
+  gradientOutputs: 2,
+  shape: (shapes) => {
+    const { batch, places, valuesWidth } = attentionSizes(shapes);
+    return [
+      [batch, valuesWidth],
+      [batch, places],
+    ];
+  },
+  forward: ({ gpu, inputs: [keys, query, v, values], outputs: [context, alpha], label }) => {
+    const sizes = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
+    attentionKernel(gpu, { keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, context: context.slice, alpha: alpha.slice, ...sizes }, label);
+  },
+  saves: ['keys', 'query', 'v', 'values', 'alpha'],
+  backward: ({ gpu, saved: { keys, query, v, values, alpha }, grads: [dcontext, dalpha], flowed, inputShapes, label }) => {
+    const sizes = attentionSizes(inputShapes);
+    const { batch, places, keysWidth, valuesWidth } = sizes;
+    let results: { dkeys: Tensor; dquery: Tensor; dvRows: Tensor } | null = null;
+    const joint = () => {
+      if (!results) {
+        results = { dkeys: zeros(keys.shape), dquery: empty(query.shape, 'f32', label), dvRows: zeros([batch, keysWidth]) };
+        const de = empty(alpha.shape, 'f32', label);
+        additiveAttentionGrad(
+          gpu,
+          {
+            ...sizes,
+            keys: keys.slice,
+            query: query.slice,
+            v: v.slice,
+            values: values.slice,
+            alpha: alpha.slice,
+            dcontext: dcontext.slice,
+            dalpha: flowed[1] ? dalpha.slice : null,
+            de: de.slice,
+            dkeys: results.dkeys.slice,
+            dquery: results.dquery.slice,
+            dvRows: results.dvRows.slice,
+          },
+          label,
+        );
+      }
+      return results;
+    };
+    return [
+      () => joint().dkeys,
+      () => joint().dquery,
+      () => reduceOf('sum', joint().dvRows, 0).alias(inputShapes[2]),
+      () => {
+        const dvalues = empty(values.shape, 'f32', label); // α ⊗ dcontext
+        matmulKernel(gpu, { a: alpha.slice, b: dcontext.slice, c: dvalues.slice, m: places, n: valuesWidth, k: 1, batch, label });
+        return dvalues;
+      },
+    ];
+  },
+  reference: ([keys, query, v, values]) => {
+    const { batch, places, keysWidth, valuesWidth } = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
+    const alpha = reference([batch, places]);
+    for (let b = 0; b < batch; b++) {
+      const e = Array.from({ length: places }, (_, i) => {
+        let score = 0;
+        for (let a = 0; a < keysWidth; a++) score += v.data[a] * Math.tanh(keys.data[(b * places + i) * keysWidth + a] + query.data[b * keysWidth + a]);
+        return score;
+      });
+      const largest = Math.max(...e);
+      const sum = e.reduce((total, score) => total + Math.exp(score - largest), 0);
+      e.forEach((score, i) => {
+        alpha.data[b * places + i] = Math.exp(score - largest) / sum;
+      });
+    }
+    const context = reference([batch, valuesWidth], (k) => {
+      const [b, d] = [Math.floor(k / valuesWidth), k % valuesWidth];
+      let sum = 0;
+      for (let i = 0; i < places; i++) sum += alpha.data[b * places + i] * values.data[(b * places + i) * valuesWidth + d];
+      return sum;
+    });
+    return [context, alpha];
+  },
+  cost: (shapes, outputs) => {
+    const { batch, places, keysWidth, valuesWidth } = attentionSizes(shapes);
+    return { flops: batch * places * (4 * keysWidth + 2 * valuesWidth), bytes: streamingCost(shapes, outputs).bytes };
+  },
+  cases: [
+    { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: null },
+    { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: null },
+    { name: 'more places than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: null },
+    { name: 'one place', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: null },
+  ],
+  family: 'attention',
+  tolerance: EXP,
+};
+
+export function lstmCell(gx: Tensor, gh: Tensor, c: Tensor): { h: Tensor; c: Tensor } {
+  const [hNew, cNew] = apply(lstmCellOp, [gx, gh, c], null);
+  return { h: hNew, c: cNew };
+}
+
+export function additiveAttention(keys: Tensor, query: Tensor, v: Tensor, values: Tensor): { context: Tensor; alpha: Tensor } {
+  const [context, alpha] = apply(additiveAttentionOp, [keys, query, v, values], null);
+  return { context, alpha };
+}

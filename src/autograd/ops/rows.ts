@@ -1,0 +1,165 @@
+/** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax. */
+import { ShapeError } from '../../errors.ts';
+import { crossEntropy as crossEntropyKernel, softmax as softmaxKernel, softmaxGrad, topK as topKKernel } from '../../kernels/rows.ts';
+import { reduce } from '../../kernels/reduce.ts';
+import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { expectRank, type Op, reference, streamingCost } from '../op.ts';
+import { apply } from '../tape.ts';
+import { binaryOf } from './elementwise.ts';
+
+/** The last axis is the row. */
+function rows(shape: Shape): { rows: number; n: number } {
+  const n = shape[shape.length - 1] ?? 1;
+  return { rows: sizeOf(shape) / Math.max(1, n), n };
+}
+
+const EXP = { rtol: 1e-5, atol: 5e-6, why: 'exp and log of software drivers are good to 4e-6' };
+
+function softmaxOp(name: string, log: boolean): Op<null> {
+  return {
+    name,
+    inputs: ['x'],
+    outputs: ['y'],
+    shape: ([x]) => {
+      if (x.length === 0 || x[x.length - 1] === 0) throw new ShapeError(`${name}: [${x}] has no row`);
+      return [x];
+    },
+    forward: ({ gpu, inputs: [x], outputs: [y], label }) => softmaxKernel(gpu, x.slice, y.slice, rows(x.shape).rows, rows(x.shape).n, log, label),
+    saves: ['y'],
+    backward: ({ gpu, saved: { y }, grads: [dy], label }) => [
+      () => {
+        const dx = empty(dy.shape, 'f32', label);
+        softmaxGrad(gpu, y.slice, dy.slice, dx.slice, rows(y.shape).rows, rows(y.shape).n, log, label);
+        return dx;
+      },
+    ],
+    reference: ([x]) => {
+      const { n } = rows(x.shape);
+      const out = reference(x.shape);
+      for (let base = 0; base < x.data.length; base += n) {
+        const row = x.data.subarray(base, base + n);
+        const largest = row.reduce((m, v) => Math.max(m, v), Number.NEGATIVE_INFINITY);
+        const sum = row.reduce((s, v) => s + Math.exp(v - largest), 0);
+        row.forEach((v, j) => {
+          out.data[base + j] = log ? v - largest - Math.log(sum) : Math.exp(v - largest) / sum;
+        });
+      }
+      return [out];
+    },
+    cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
+    cases: [
+      { name: 'primes', shapes: [[37, 113]], attrs: null },
+      { name: 'multiple of 4', shapes: [[5, 7, 44]], attrs: null, draw: ['outliers'] },
+      { name: 'one column', shapes: [[3, 1]], attrs: null },
+      { name: 'long rows', shapes: [[3, 1228]], attrs: null },
+    ],
+    family: 'softmax',
+    tolerance: EXP,
+  };
+}
+
+export const softmaxOps = { softmax: softmaxOp('softmax', false), logSoftmax: softmaxOp('logSoftmax', true) };
+
+/**
+ * loss = Σ_r weight[r] · (log Σ_j exp(logits[r, j]) − logits[r, target[r]]), in nats; its gradient is made in the same pass.
+ * The mask is a weight of 0; means, and rewards, are weights too.
+ */
+export const crossEntropyOp: Op<null> = {
+  name: 'crossEntropy',
+  inputs: ['logits', 'targets', 'weights'],
+  inputTypes: ['f32', 'u32', 'f32'],
+  outputs: ['loss', 'rowLoss'],
+  constants: ['weights'],
+  shape: ([logits, targets, weights]) => {
+    expectRank('crossEntropy', 'logits', logits, 2);
+    if (sizeOf(targets) !== logits[0] || sizeOf(weights) !== logits[0]) throw new ShapeError(`crossEntropy: logits [${logits}] need ${logits[0]} targets and weights, got [${targets}] and [${weights}]`);
+    return [[], [logits[0]]];
+  },
+  forward: ({ gpu, inputs: [logits, targets, weights], outputs: [loss, rowLoss], label, training, save }) => {
+    const [count, n] = logits.shape;
+    const dlogits = training ? empty(logits.shape, 'f32', label) : null;
+    const unused = dlogits ? null : empty([4], 'f32', label);
+    crossEntropyKernel(gpu, { logits: logits.slice, targets: targets.slice, weights: weights.slice, rowLoss: rowLoss.slice, dlogits: dlogits?.slice ?? null, unused: (unused ?? rowLoss).slice, rows: count, n, label });
+    reduce(gpu, { kind: 'sum', x: rowLoss.slice, y: loss.slice, outer: 1, n: count, inner: 1, label });
+    unused?.dispose();
+    if (dlogits) save('dlogits', dlogits);
+  },
+  backward: ({ saved: { dlogits }, grads: [dloss], flowed, unit }) => {
+    if (flowed[1]) throw new ShapeError('crossEntropy: take the gradient through the loss; the rows are for reading');
+    return [() => (unit ? dlogits.alias() : binaryOf('mul', dlogits, dloss)), null, null];
+  },
+  reference: ([logits, targets, weights]) => {
+    const [count, n] = logits.shape;
+    const rowLoss = reference([count], (r) => {
+      if (weights.data[r] === 0) return 0;
+      const row = logits.data.subarray(r * n, (r + 1) * n);
+      const largest = row.reduce((m, v) => Math.max(m, v), Number.NEGATIVE_INFINITY);
+      const sum = row.reduce((s, v) => s + Math.exp(v - largest), 0);
+      return weights.data[r] * (largest + Math.log(sum) - row[targets.data[r]]);
+    });
+    return [reference([], () => rowLoss.data.reduce((sum, v) => sum + v, 0)), rowLoss];
+  },
+  cost: ([logits]) => ({ flops: 8 * sizeOf(logits), bytes: 8 * sizeOf(logits) }),
+  cases: [
+    { name: 'primes', shapes: [[37, 113], [37], [37]], attrs: null, draw: ['normal', 'ids:113', 'mask'] },
+    { name: 'multiple of 4', shapes: [[29, 44], [29], [29]], attrs: null, draw: ['outliers', 'ids:44', 'mask'] },
+    { name: 'long rows', shapes: [[3, 1228], [3], [3]], attrs: null, draw: ['normal', 'ids:1228', 'positive'] },
+  ],
+  family: 'cross_entropy',
+  tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of logarithms good to 4e-6 each' },
+};
+
+export interface TopKAttrs {
+  k: number;
+  /** Ids below this are never taken. */
+  skipBelow: number;
+}
+
+export const topKOp: Op<TopKAttrs> = {
+  name: 'topK',
+  inputs: ['x'],
+  outputs: ['values', 'indices'],
+  outputTypes: ['f32', 'u32'],
+  shape: ([x], { k, skipBelow }) => {
+    const { n } = rows(x);
+    if (!(k >= 1 && k + skipBelow <= n)) throw new ShapeError(`topK: ${k} of the ${n - skipBelow} allowed columns of [${x}]`);
+    const shape = [...x.slice(0, -1), k];
+    return [shape, shape];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [values, indices], attrs, label }) => topKKernel(gpu, x.slice, values.slice, indices.slice, rows(x.shape).rows, rows(x.shape).n, attrs.k, attrs.skipBelow, label),
+  backward: 'a choice is flat everywhere',
+  reference: ([x], { k, skipBelow }) => {
+    const { rows: count, n } = rows(x.shape);
+    const shape = [...x.shape.slice(0, -1), k];
+    const order = Array.from({ length: count }, (_, r) =>
+      Array.from({ length: n - skipBelow }, (_unused, j) => j + skipBelow)
+        .sort((a, b) => x.data[r * n + b] - x.data[r * n + a] || a - b)
+        .slice(0, k),
+    );
+    const indices = reference(shape, (i) => order[Math.floor(i / k)][i % k]);
+    return [reference(shape, (i) => x.data[Math.floor(i / k) * n + indices.data[i]]), indices];
+  },
+  cost: (shapes, outputs, { k }) => ({ flops: k * sizeOf(shapes[0]), bytes: streamingCost(shapes, outputs).bytes }),
+  cases: [
+    { name: 'argmax', shapes: [[37, 113]], attrs: { k: 1, skipBelow: 0 } },
+    { name: 'ties', shapes: [[11, 41]], attrs: { k: 5, skipBelow: 2 }, draw: ['ids:4'] },
+    { name: 'all', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 } },
+  ],
+  family: 'top_k',
+};
+
+export function softmax(x: Tensor, log = false): Tensor {
+  return apply(log ? softmaxOps.logSoftmax : softmaxOps.softmax, [x], null)[0];
+}
+
+/** logits [rows, n], targets u32 [rows], weights [rows] → the weighted sum, and each row's part of it. */
+export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor): { loss: Tensor; rowLoss: Tensor } {
+  const [loss, rowLoss] = apply(crossEntropyOp, [logits, targets, weights], null);
+  return { loss, rowLoss };
+}
+
+export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; indices: Tensor } {
+  const [values, indices] = apply(topKOp, [x], { k, skipBelow });
+  return { values, indices };
+}

@@ -1,0 +1,199 @@
+/** Ops that move elements: reshape (free), transpose, slice, concat, broadcast. All but the first are strided copies. */
+import { ShapeError } from '../../errors.ts';
+import { stridedCopy } from '../../kernels/elementwise.ts';
+import { broadcastShapes, broadcastStrides, normalizeAxis, sameShape, type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
+import { type Tensor, zeros } from '../../tensor/tensor.ts';
+import { type Op, reference, streamingCost } from '../op.ts';
+import { apply } from '../tape.ts';
+import { sumTo } from './reduce.ts';
+
+const moved = (shapes: readonly Shape[], outputs: readonly Shape[]) => streamingCost(shapes, outputs, 0);
+
+export const reshapeOp: Op<{ shape: Shape }> = {
+  name: 'reshape',
+  inputs: ['x'],
+  outputs: ['y'],
+  view: true,
+  shape: ([x], { shape }) => {
+    if (sizeOf(x) !== sizeOf(shape)) throw new ShapeError(`reshape: [${x}] has ${sizeOf(x)} elements, [${shape}] would have ${sizeOf(shape)}`);
+    return [shape];
+  },
+  forward: () => {},
+  backward: ({ grads: [dy], inputShapes: [x] }) => [() => dy.alias(x)],
+  reference: ([x], { shape }) => [reference(shape, (i) => x.data[i])],
+  cost: () => ({ flops: 0, bytes: 0 }),
+  cases: [{ name: '[3,5,7] to [7,15]', shapes: [[3, 5, 7]], attrs: { shape: [7, 15] } }],
+};
+
+function inverse(order: readonly number[]): number[] {
+  const back = new Array<number>(order.length);
+  order.forEach((axis, i) => {
+    back[axis] = i;
+  });
+  return back;
+}
+
+export const transposeOp: Op<{ order: readonly number[] }> = {
+  name: 'transpose',
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x], { order }) => {
+    if (order.length !== x.length || new Set(order).size !== x.length || order.some((axis) => !(axis in x))) throw new ShapeError(`transpose: order [${order}] is no permutation of the axes of [${x}]`);
+    return [order.map((axis) => x[axis])];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [y], attrs: { order }, label }) => {
+    const strides = stridesOf(x.shape);
+    stridedCopy(gpu, { slice: x.slice, strides: order.map((axis) => strides[axis]) }, { slice: y.slice, strides: stridesOf(y.shape) }, y.shape, label);
+  },
+  backward: ({ grads: [dy], attrs: { order } }) => [() => transpose(dy, inverse(order))],
+  reference: ([x], { order }) => {
+    const strides = stridesOf(x.shape);
+    const shape = order.map((axis) => x.shape[axis]);
+    const own = stridesOf(shape);
+    return [reference(shape, (i) => x.data[order.reduce((at, axis, k) => at + (Math.floor(i / own[k]) % shape[k]) * strides[axis], 0)])];
+  },
+  cost: moved,
+  cases: [
+    { name: 'matrix', shapes: [[37, 11]], attrs: { order: [1, 0] } },
+    { name: 'NCHW to NHWC', shapes: [[2, 5, 7, 3]], attrs: { order: [0, 2, 3, 1] } },
+    { name: 'nothing moves', shapes: [[3, 5]], attrs: { order: [0, 1] } },
+  ],
+};
+
+export interface SliceAttrs {
+  start: readonly number[];
+  size: readonly number[];
+}
+
+function offset(shape: Shape, start: readonly number[]): number {
+  const strides = stridesOf(shape);
+  return start.reduce((sum, index, axis) => sum + index * strides[axis], 0);
+}
+
+export const sliceOp: Op<SliceAttrs> = {
+  name: 'slice',
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x], { start, size }) => {
+    const inside = start.length === x.length && size.length === x.length && start.every((s, axis) => s >= 0 && size[axis] >= 0 && s + size[axis] <= x[axis]);
+    if (!inside) throw new ShapeError(`slice: start [${start}] and size [${size}] do not fit in [${x}]`);
+    return [size];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => {
+    stridedCopy(gpu, { slice: x.slice, strides: stridesOf(x.shape), start: offset(x.shape, attrs.start) }, { slice: y.slice, strides: stridesOf(y.shape) }, y.shape, label);
+  },
+  backward: ({ gpu, grads: [dy], inputShapes: [x], attrs, label }) => [
+    () => {
+      const dx = zeros(x);
+      stridedCopy(gpu, { slice: dy.slice, strides: stridesOf(dy.shape) }, { slice: dx.slice, strides: stridesOf(x), start: offset(x, attrs.start) }, dy.shape, label);
+      return dx;
+    },
+  ],
+  reference: ([x], { start, size }) => {
+    const strides = stridesOf(x.shape);
+    const own = stridesOf(size);
+    return [reference(size, (i) => x.data[size.reduce((at, extent, axis) => at + (start[axis] + (Math.floor(i / own[axis]) % extent)) * strides[axis], 0)])];
+  },
+  cost: (_shapes, outputs) => moved(outputs, outputs),
+  cases: [
+    { name: 'inner block', shapes: [[7, 11, 5]], attrs: { start: [2, 3, 1], size: [3, 5, 3] } },
+    { name: 'rows', shapes: [[13, 3]], attrs: { start: [4, 0], size: [5, 3] } },
+  ],
+};
+
+export const concatOp: Op<{ axis: number }> = {
+  name: 'concat',
+  inputs: ['a', 'b'],
+  outputs: ['y'],
+  shape: (shapes, { axis }) => {
+    const [first] = shapes;
+    for (const shape of shapes) {
+      if (shape.length !== first.length || shape.some((extent, i) => i !== axis && extent !== first[i])) throw new ShapeError(`concat along axis ${axis}: ${shapes.map((s) => `[${s}]`).join(' ')} differ elsewhere`);
+    }
+    return [first.map((extent, i) => (i === axis ? shapes.reduce((sum, shape) => sum + shape[axis], 0) : extent))];
+  },
+  forward: ({ gpu, inputs, outputs: [y], attrs: { axis }, label }) => {
+    const strides = stridesOf(y.shape);
+    let at = 0;
+    for (const x of inputs) {
+      stridedCopy(gpu, { slice: x.slice, strides: stridesOf(x.shape) }, { slice: y.slice, strides, start: at * strides[axis] }, x.shape, label);
+      at += x.shape[axis];
+    }
+  },
+  backward: ({ grads: [dy], inputShapes, attrs: { axis } }) => {
+    let at = 0;
+    return inputShapes.map((shape) => {
+      const start = shape.map((_, i) => (i === axis ? at : 0));
+      at += shape[axis];
+      return () => slice(dy, start, shape);
+    });
+  },
+  reference: (inputs, { axis }) => {
+    const shape = concatOp.shape(
+      inputs.map((x) => x.shape),
+      { axis },
+    )[0];
+    const inner = sizeOf(shape.slice(axis + 1));
+    return [
+      reference(shape, (i) => {
+        const outer = Math.floor(i / inner / shape[axis]);
+        let along = Math.floor(i / inner) % shape[axis];
+        for (const x of inputs) {
+          if (along < x.shape[axis]) return x.data[(outer * x.shape[axis] + along) * inner + (i % inner)];
+          along -= x.shape[axis];
+        }
+        return Number.NaN;
+      }),
+    ];
+  },
+  cost: moved,
+  cases: [
+    { name: 'last axis', shapes: [[5, 3], [5, 7]], attrs: { axis: 1 } },
+    { name: 'first axis', shapes: [[2, 3, 5], [7, 3, 5]], attrs: { axis: 0 } },
+  ],
+};
+
+export const broadcastOp: Op<{ shape: Shape }> = {
+  name: 'broadcastTo',
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x], { shape }) => {
+    if (!sameShape(broadcastShapes(x, shape, 'broadcastTo'), shape)) throw new ShapeError(`broadcastTo: [${x}] does not broadcast to [${shape}]`);
+    return [shape];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [y], label }) => {
+    stridedCopy(gpu, { slice: x.slice, strides: broadcastStrides(x.shape, y.shape) }, { slice: y.slice, strides: stridesOf(y.shape) }, y.shape, label);
+  },
+  backward: ({ grads: [dy], inputShapes: [x] }) => [() => sumTo(dy, x)],
+  reference: ([x], { shape }) => {
+    const strides = broadcastStrides(x.shape, shape);
+    const own = stridesOf(shape);
+    return [reference(shape, (i) => x.data[shape.reduce((at, extent, axis) => at + (Math.floor(i / own[axis]) % extent) * strides[axis], 0)])];
+  },
+  cost: moved,
+  cases: [
+    { name: 'a row', shapes: [[7]], attrs: { shape: [5, 7] } },
+    { name: 'a column', shapes: [[3, 1]], attrs: { shape: [2, 3, 11] } },
+  ],
+};
+
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  return apply(reshapeOp, [x], { shape })[0];
+}
+
+export function transpose(x: Tensor, order: readonly number[] = [1, 0]): Tensor {
+  return apply(transposeOp, [x], { order })[0];
+}
+
+export function slice(x: Tensor, start: readonly number[], size: readonly number[]): Tensor {
+  return apply(sliceOp, [x], { start, size })[0];
+}
+
+export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
+  return apply(concatOp, tensors, { axis: normalizeAxis(axis, tensors[0].shape, 'concat') })[0];
+}
+
+export function broadcastTo(x: Tensor, shape: Shape): Tensor {
+  return apply(broadcastOp, [x], { shape })[0];
+}
+

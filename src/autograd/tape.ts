@@ -1,0 +1,266 @@
+/**
+ * Reverse-mode differentiation. Running an op on a tensor that needs a gradient leaves a node; `backward` walks the nodes
+ * from the loss, newest first, without recursion, adds into the gradients of variables (`+=`), and frees what a node saved
+ * as soon as it has run. Nodes are reference-counted by their outputs and their successors, so a graph that is never
+ * walked is freed with its tensors.
+ */
+import { GlimpseError, ShapeError } from '../errors.ts';
+import { axpby } from '../kernels/elementwise.ts';
+import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
+import { empty, full, Scope, scope, Tensor, zeros } from '../tensor/tensor.ts';
+import type { BackwardContext, Op } from './op.ts';
+
+let nextOrder = 1;
+let pausedDepth = 0;
+
+/** A variable's side of the tape: where its gradient gathers. */
+class Leaf {
+  readonly references = null;
+  grad: Tensor | null = null;
+  /** The next gradient replaces what is there instead of adding to it. */
+  fresh = true;
+
+  constructor(readonly shape: Shape) {}
+
+  accumulate(gradient: Tensor): void {
+    if (!this.grad) {
+      this.grad = Scope.release(empty(this.shape, 'f32', 'gradient', gradient.gpu));
+      this.fresh = true;
+    }
+    if (this.fresh) gradient.gpu.copy(gradient.slice, this.grad.slice, sizeOf(this.shape) * 4);
+    else axpby(gradient.gpu, 1, gradient.slice, 1, this.grad.slice, sizeOf(this.shape), 'accumulate gradient');
+    this.fresh = false;
+  }
+
+  dispose(): void {
+    this.grad?.dispose();
+    this.grad = null;
+  }
+}
+
+/** One op that ran. */
+class Node {
+  readonly order = nextOrder++;
+  references = 0;
+  spent = false;
+  grads: (Tensor | null)[] = [];
+
+  constructor(
+    readonly op: Op,
+    readonly attrs: unknown,
+    readonly label: string,
+    readonly parents: readonly (Edge | Leaf | null)[],
+    readonly saved: Record<string, Tensor>,
+    readonly inputShapes: readonly Shape[],
+    readonly outputShapes: readonly Shape[],
+  ) {
+    for (const parent of parents) if (parent instanceof Edge) parent.node.references++;
+  }
+
+  freeSaved(): void {
+    for (const tensor of Object.values(this.saved)) tensor.dispose();
+    for (const grad of this.grads) grad?.dispose();
+    this.grads = [];
+  }
+}
+
+/** An output of a node; ends with its tensor. */
+class Edge {
+  constructor(
+    readonly node: Node,
+    readonly output: number,
+  ) {
+    node.references++;
+  }
+
+  dispose(): void {
+    const released: Node[] = [this.node];
+    for (let node = released.pop(); node; node = released.pop()) {
+      if (--node.references > 0) continue;
+      node.freeSaved();
+      for (const parent of node.parents) if (parent instanceof Edge) released.push(parent.node);
+    }
+  }
+}
+
+function sourceOf(tensor: Tensor): Edge | Leaf | null {
+  const { attachment } = tensor;
+  return attachment instanceof Edge || attachment instanceof Leaf ? attachment : null;
+}
+
+/** Makes the tensor a leaf whose gradient is wanted. */
+export function variable(tensor: Tensor): Tensor {
+  if (tensor.dtype !== 'f32') throw new GlimpseError(`variable: ${tensor.label} is ${tensor.dtype}, gradients are f32`);
+  tensor.attachment ??= new Leaf(tensor.shape);
+  return tensor;
+}
+
+function leafOf(tensor: Tensor): Leaf {
+  if (!(tensor.attachment instanceof Leaf)) throw new GlimpseError(`${tensor.label} [${tensor.shape}] is no variable`);
+  return tensor.attachment;
+}
+
+/** The gathered gradient of a variable, or null before the first backward. It belongs to the variable. */
+export function gradOf(tensor: Tensor): Tensor | null {
+  return leafOf(tensor).grad;
+}
+
+/** Gives the variable a place for its gradient (optimizers gather them in one buffer). */
+export function setGradStorage(tensor: Tensor, grad: Tensor): void {
+  const leaf = leafOf(tensor);
+  if (!sameShape(grad.shape, tensor.shape)) throw new ShapeError(`gradient [${grad.shape}] of a variable [${tensor.shape}]`);
+  leaf.grad?.dispose();
+  leaf.grad = Scope.release(grad);
+  leaf.fresh = true;
+}
+
+/** The next backward starts the gradients anew. */
+export function zeroGrad(tensors: Iterable<Tensor>): void {
+  for (const tensor of tensors) {
+    const leaf = leafOf(tensor);
+    leaf.fresh = true;
+    if (leaf.grad) leaf.grad.gpu.clear(leaf.grad.slice);
+  }
+}
+
+/** Runs `work` without recording, also across awaits within it. */
+export function noGrad<T>(work: () => T): T {
+  pausedDepth++;
+  let result: T;
+  try {
+    result = work();
+  } catch (error) {
+    pausedDepth--;
+    throw error;
+  }
+  if (result instanceof Promise) {
+    return result.finally(() => {
+      pausedDepth--;
+    }) as T;
+  }
+  pausedDepth--;
+  return result;
+}
+
+/** Runs one op of the table. */
+export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
+  const inputShapes = inputs.map((t) => t.shape);
+  inputs.forEach((input, i) => {
+    const wanted = op.inputTypes?.[i] ?? (op.inputTypes ? op.inputTypes[op.inputTypes.length - 1] : 'f32');
+    if (input.dtype !== wanted && !op.view) throw new GlimpseError(`${op.name}: ${op.inputs[i] ?? `input ${i}`} is ${input.dtype}, expected ${wanted}`);
+  });
+  const outputShapes = op.shape(inputShapes, attrs);
+  const label = `${op.name} ${inputShapes.map((s) => `[${s}]`).join(' ')}`;
+  const { gpu } = inputs[0];
+  const outputs = op.view ? [inputs[0].alias(outputShapes[0], op.name)] : outputShapes.map((shape, i) => empty(shape, op.outputTypes?.[i] ?? 'f32', op.name, gpu));
+  const sources = inputs.map(sourceOf);
+  const tracked = pausedDepth === 0 && sources.some((source) => source !== null);
+  const training = tracked && typeof op.backward === 'function';
+  const saved: Record<string, Tensor> = {};
+  op.forward({
+    gpu,
+    inputs,
+    outputs,
+    attrs,
+    label,
+    training,
+    save: (name, tensor) => {
+      if (training) saved[name] = Scope.release(tensor);
+      else tensor.dispose();
+    },
+  });
+  if (tracked) {
+    if (training) {
+      for (const name of op.saves ?? []) {
+        const input = op.inputs.indexOf(name);
+        const tensor = input >= 0 ? inputs[input] : outputs[op.outputs.indexOf(name)];
+        if (tensor) saved[name] = Scope.release(tensor.alias(tensor.shape, name));
+      }
+    }
+    const node = new Node(op, attrs, label, sources, saved, inputShapes, outputShapes);
+    outputs.forEach((output, i) => {
+      output.attachment = new Edge(node, i);
+    });
+  }
+  return outputs;
+}
+
+function reachable(start: Node): Node[] {
+  const seen = new Set<Node>([start]);
+  const open = [start];
+  for (let node = open.pop(); node; node = open.pop()) {
+    for (const parent of node.parents) {
+      if (parent instanceof Edge && !seen.has(parent.node)) {
+        seen.add(parent.node);
+        open.push(parent.node);
+      }
+    }
+  }
+  return [...seen].sort((a, b) => b.order - a.order);
+}
+
+/** Adds d loss / d variable into the gradient of every variable that the loss depends on. */
+export function backward(loss: Tensor): void {
+  if (loss.size !== 1) throw new ShapeError(`backward: the loss [${loss.shape}] has ${loss.size} elements, not one`);
+  void loss.slice; // throws when disposed
+  const source = sourceOf(loss);
+  if (!source) throw new GlimpseError('backward: the loss depends on no variable, or was computed under noGrad');
+  if (source instanceof Leaf) throw new GlimpseError('backward: the loss is itself a variable');
+  const nodes = reachable(source.node);
+  for (const node of nodes) {
+    if (node.spent) throw new GlimpseError(`backward: it already ran through ${node.label}, whose saved tensors are freed; run the forward pass again`);
+  }
+  noGrad(() => {
+    using _scope = scope();
+    const seed = full(loss.shape, 1);
+    source.node.grads[source.output] = Scope.release(seed);
+    for (const node of nodes) runNode(node, seed);
+  });
+}
+
+function runNode(node: Node, seed: Tensor): void {
+  const flowed = node.outputShapes.map((_, i) => !!node.grads[i]);
+  node.spent = true;
+  if (flowed.some(Boolean)) {
+    if (typeof node.op.backward === 'string') throw new GlimpseError(`backward: ${node.label} has no gradient: ${node.op.backward}`);
+    using inner = scope();
+    const grads = node.outputShapes.map((shape, i) => node.grads[i] ?? zeros(shape));
+    const context: BackwardContext<unknown> = {
+      gpu: grads[0].gpu,
+      attrs: node.attrs,
+      label: `gradient of ${node.label}`,
+      inputShapes: node.inputShapes,
+      outputShapes: node.outputShapes,
+      saved: node.saved,
+      grads,
+      flowed,
+      unit: grads[0] === seed,
+      needs: (input) => node.parents[input] != null,
+    };
+    const thunks = node.op.backward(context);
+    node.parents.forEach((parent, i) => {
+      const thunk = parent && thunks[i];
+      if (!thunk) return;
+      const gradient = thunk();
+      if (!sameShape(gradient.shape, node.inputShapes[i])) {
+        throw new ShapeError(`${context.label}: for ${node.op.inputs[i]} [${node.inputShapes[i]}] it gave [${gradient.shape}]`);
+      }
+      if (parent instanceof Leaf) {
+        parent.accumulate(gradient);
+        return;
+      }
+      const before = parent.node.grads[parent.output];
+      if (!before) {
+        parent.node.grads[parent.output] = Scope.release(gradient.alias());
+        return;
+      }
+      const sum = Scope.release(empty(gradient.shape, 'f32', 'gradient', gradient.gpu));
+      gradient.gpu.copy(before.slice, sum.slice, sum.size * 4);
+      axpby(gradient.gpu, 1, gradient.slice, 1, sum.slice, sum.size, 'add gradients');
+      before.dispose();
+      parent.node.grads[parent.output] = sum;
+    });
+    void inner;
+  }
+  node.freeSaved();
+}

@@ -1,0 +1,168 @@
+/**
+ * Launchers of convolution and its gradients, channels last: x [N, H, W, C], w [KH, KW, C/G, O], y [N, OH, OW, O].
+ * Version 2 unfolds pictures into rows and leaves the work to the matrix product, a few pictures at a time so that the
+ * rows stay below a fixed size; version 3 multiplies without storing the rows.
+ */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { axpby, grid } from './elementwise.ts';
+import { matmul } from './matmul.ts';
+import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+
+export interface ConvGeometry {
+  images: number;
+  height: number;
+  width: number;
+  channels: number;
+  outHeight: number;
+  outWidth: number;
+  outChannels: number;
+  kernel: readonly [number, number];
+  stride: readonly [number, number];
+  pad: readonly [number, number];
+  dilation: readonly [number, number];
+  groups: number;
+}
+
+const MAX_COLUMN_BYTES = 48 << 20;
+
+function convParams(g: ConvGeometry, count: number): Record<string, number> {
+  return {
+    count,
+    height: g.height,
+    width: g.width,
+    channels: g.channels,
+    out_height: g.outHeight,
+    out_width: g.outWidth,
+    out_channels: g.outChannels,
+    kernel_height: g.kernel[0],
+    kernel_width: g.kernel[1],
+    stride_y: g.stride[0],
+    stride_x: g.stride[1],
+    pad_y: g.pad[0],
+    pad_x: g.pad[1],
+    dilation_y: g.dilation[0],
+    dilation_x: g.dilation[1],
+    groups: g.groups,
+    images: g.images,
+    has_bias: 0,
+    has_residual: 0,
+    relu: 0,
+  };
+}
+
+function columnParams(g: ConvGeometry, count: number, firstImage: number): Record<string, number> {
+  const { has_bias: _b, has_residual: _r, relu: _l, images: _i, groups: _g, out_channels: _o, ...rest } = convParams(g, count);
+  return { ...rest, first_image: firstImage };
+}
+
+/** A 1×1 convolution of stride 1 is a product of the pixels as they lie: nothing to unfold. */
+function isPointwise(g: ConvGeometry): boolean {
+  return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0;
+}
+
+const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;
+const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
+
+/** Calls `work` for runs of images whose columns fit, with a buffer for them. */
+function forImageRuns(gpu: Gpu, g: ConvGeometry, label: string, work: (columns: BufferSlice, first: number, images: number) => void): void {
+  const perImage = rowsPerImage(g) * columnsOf(g) * 4;
+  const run = Math.max(1, Math.min(g.images, Math.floor(MAX_COLUMN_BYTES / Math.max(1, perImage))));
+  const columns = { buffer: gpu.pool.acquire(run * perImage, `${label} (columns)`), offset: 0, bytes: run * perImage };
+  for (let first = 0; first < g.images; first += run) work(columns, first, Math.min(run, g.images - first));
+  gpu.pool.release(columns.buffer);
+}
+
+export interface ConvForward {
+  geometry: ConvGeometry;
+  x: BufferSlice;
+  w: BufferSlice;
+  bias?: BufferSlice | null;
+  residual?: BufferSlice | null;
+  relu?: boolean;
+  y: BufferSlice;
+  label: string;
+}
+
+export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
+  if (g.groups !== 1) return ['v1_direct'];
+  const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
+  if (hasFixedSubgroup(gpu) && g.channels % 4 === 0 && g.outChannels % 4 === 0) versions.unshift('v3_subgroup');
+  return versions;
+}
+
+export function conv2d(gpu: Gpu, p: ConvForward): void {
+  const { geometry: g, x, w, y, label } = p;
+  const count = g.images * rowsPerImage(g) * g.outChannels;
+  const version = chooseVersion('conv2d', conv2dVersions(gpu, g, !!p.residual));
+  const epilogue = { has_bias: p.bias ? 1 : 0, has_residual: p.residual ? 1 : 0, relu: p.relu ? 1 : 0 };
+  if (version === 'v2_im2col') {
+    const product = { b: w, c: y, n: g.outChannels, k: columnsOf(g), bias: p.bias, relu: p.relu, label };
+    if (isPointwise(g)) {
+      matmul(gpu, { ...product, a: x, m: g.images * rowsPerImage(g) });
+      return;
+    }
+    forImageRuns(gpu, g, label, (columns, first, images) => {
+      const m = images * rowsPerImage(g);
+      const total = m * columnsOf(g);
+      gpu.dispatch(gpu.kernel({ file: 'im2col' }), [x, columns], columnParams(g, total, first), grid(total), label);
+      matmul(gpu, { ...product, a: columns, m, cStart: first * rowsPerImage(g) * g.outChannels });
+    });
+    return;
+  }
+  const slices = [x, w, p.bias ?? x, p.residual ?? x, y];
+  const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
+  if (version === 'v3_subgroup') {
+    const tile = 4 * gpu.subgroupWidth;
+    const groups = [Math.ceil(g.outChannels / tile), Math.ceil((g.images * rowsPerImage(g)) / tile), 1] as const;
+    gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, params, groups, label);
+    return;
+  }
+  gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), slices, params, grid(count), label);
+}
+
+function gradVersion(g: ConvGeometry): string {
+  const version = chooseVersion('conv2d', g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup'] : ['v1_direct']);
+  return version === 'v3_subgroup' ? 'v2_im2col' : version; // the gradients have no version 3 of their own
+}
+
+/** dx = the transposed convolution of dy. */
+export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
+  if (gradVersion(g) === 'v1_direct') {
+    const count = g.images * g.height * g.width * g.channels;
+    gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_input' }), [dy, w, dx], convParams(g, count), grid(count), label);
+    return;
+  }
+  const product = { a: dy, b: w, transB: true, n: columnsOf(g), k: g.outChannels, label };
+  if (isPointwise(g)) {
+    matmul(gpu, { ...product, c: dx, m: g.images * rowsPerImage(g) });
+    return;
+  }
+  forImageRuns(gpu, g, label, (columns, first, images) => {
+    matmul(gpu, { ...product, c: columns, m: images * rowsPerImage(g), aStart: first * rowsPerImage(g) * g.outChannels });
+    const count = images * g.height * g.width * g.channels;
+    gpu.dispatch(gpu.kernel({ file: 'col2im' }), [columns, dx], columnParams(g, count, first), grid(count), label);
+  });
+}
+
+/** dw = Σ over pixels of the unfolded input times dy. */
+export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
+  const weights = (columnsOf(g) / g.groups) * g.outChannels;
+  if (gradVersion(g) === 'v1_direct') {
+    gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_weight' }), [x, dy, dw], convParams(g, weights), grid(weights), label);
+    return;
+  }
+  const product = { b: dy, transA: true, m: columnsOf(g), n: g.outChannels, label };
+  if (isPointwise(g)) {
+    matmul(gpu, { ...product, a: x, c: dw, k: g.images * rowsPerImage(g) });
+    return;
+  }
+  const part = { buffer: gpu.pool.acquire(weights * 4, `${label} (part)`), offset: 0, bytes: weights * 4 };
+  forImageRuns(gpu, g, label, (columns, first, images) => {
+    const k = images * rowsPerImage(g);
+    gpu.dispatch(gpu.kernel({ file: 'im2col' }), [x, columns], columnParams(g, k * columnsOf(g), first), grid(k * columnsOf(g)), label);
+    matmul(gpu, { ...product, a: columns, c: first === 0 ? dw : part, k, bStart: first * rowsPerImage(g) * g.outChannels });
+    if (first > 0) axpby(gpu, 1, part, 1, dw, weights, label);
+  });
+  gpu.pool.release(part.buffer);
+}

@@ -1,0 +1,105 @@
+/** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+
+const MAX_GROUPS = 65535;
+
+/** Workgroups for `count` invocations of `size` each, folded into two dimensions when there are too many for one. */
+export function grid(count: number, size = 64): [number, number, number] {
+  const groups = Math.ceil(count / size);
+  if (groups <= MAX_GROUPS) return [groups, 1, 1];
+  const rows = Math.ceil(groups / MAX_GROUPS);
+  return [Math.ceil(groups / rows), rows, 1];
+}
+
+/** y = f(x) for a WGSL expression `f` over `x: vec4f` and `alpha: f32`. */
+export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count: number, alpha: number, label: string): void {
+  const count4 = Math.ceil(count / 4);
+  gpu.dispatch(gpu.kernel({ file: 'unary', expressions: { f } }), [x, y], { count4, alpha }, grid(count4), label);
+}
+
+/** dx = g(x, y, dy); an operand the expression does not name may be null. */
+export function unaryGrad(gpu: Gpu, g: string, x: BufferSlice | null, y: BufferSlice | null, dy: BufferSlice, dx: BufferSlice, count: number, alpha: number, label: string): void {
+  const count4 = Math.ceil(count / 4);
+  gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha }, grid(count4), label);
+}
+
+/** c = f(a, b), all of `count` elements. */
+export function binary(gpu: Gpu, f: string, a: BufferSlice, b: BufferSlice, c: BufferSlice, count: number, label: string): void {
+  const count4 = Math.ceil(count / 4);
+  gpu.dispatch(gpu.kernel({ file: 'binary', expressions: { f } }), [a, b, c], { count4 }, grid(count4), label);
+}
+
+export interface StridedView {
+  slice: BufferSlice;
+  strides: readonly number[];
+  /** First element. */
+  start?: number;
+}
+
+/** c[index] = f(a[index · strides], b[index · strides]) for every index of `shape`; c is dense. */
+export function binaryBroadcast(gpu: Gpu, f: string, a: StridedView, b: StridedView, c: BufferSlice, shape: readonly number[], label: string): void {
+  const count = shape.reduce((size, extent) => size * extent, 1);
+  gpu.dispatch(
+    gpu.kernel({ file: 'binary_broadcast', expressions: { f } }),
+    [a.slice, b.slice, c],
+    { count, rank: shape.length, shape, a_strides: a.strides, b_strides: b.strides },
+    grid(count),
+    label,
+  );
+}
+
+/** Merges neighboring axes that both views walk without a gap, and drops axes of extent 1: less index arithmetic. */
+function mergeAxes(shape: readonly number[], from: readonly number[], to: readonly number[]): { shape: number[]; from: number[]; to: number[] } {
+  const out = { shape: [] as number[], from: [] as number[], to: [] as number[] };
+  for (let axis = 0; axis < shape.length; axis++) {
+    if (shape[axis] === 1) continue;
+    const last = out.shape.length - 1;
+    if (last >= 0 && out.from[last] === from[axis] * shape[axis] && out.to[last] === to[axis] * shape[axis]) {
+      out.shape[last] *= shape[axis];
+      out.from[last] = from[axis];
+      out.to[last] = to[axis];
+    } else {
+      out.shape.push(shape[axis]);
+      out.from.push(from[axis]);
+      out.to.push(to[axis]);
+    }
+  }
+  return out;
+}
+
+/** to[start + index · strides] = from[start + index · strides] for every index of `shape`; any 32-bit type. */
+export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape: readonly number[], label: string): void {
+  const count = shape.reduce((size, extent) => size * extent, 1);
+  if (count === 0) return;
+  const merged = mergeAxes(shape, from.strides, to.strides);
+  const dense = merged.shape.length === 0 || (merged.shape.length === 1 && merged.from[0] === 1 && merged.to[0] === 1);
+  if (dense) {
+    gpu.copy(from.slice, to.slice, count * 4, (from.start ?? 0) * 4, (to.start ?? 0) * 4);
+    return;
+  }
+  gpu.dispatch(
+    gpu.kernel({ file: 'strided_copy' }),
+    [from.slice, to.slice],
+    { count, rank: merged.shape.length, from_start: from.start ?? 0, to_start: to.start ?? 0, shape: merged.shape, from_strides: merged.from, to_strides: merged.to },
+    grid(count),
+    label,
+  );
+}
+
+/** y = alpha x + beta y in place. */
+export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: BufferSlice, count: number, label = 'axpby'): void {
+  const count4 = Math.ceil(count / 4);
+  gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count4, alpha, beta }, grid(count4), label);
+}
+
+export interface DropoutKey {
+  rate: number;
+  seed: number;
+  step: number;
+  stream: number;
+}
+
+export function dropout(gpu: Gpu, x: BufferSlice, y: BufferSlice, count: number, key: DropoutKey, label: string): void {
+  gpu.dispatch(gpu.kernel({ file: 'dropout' }), [x, y], { count, seed: key.seed, step: key.step, stream: key.stream, rate: key.rate }, grid(count), label);
+}

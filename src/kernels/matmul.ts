@@ -1,0 +1,83 @@
+/** Launcher of the matrix product, in four versions. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+
+export interface MatmulProblem {
+  a: BufferSlice;
+  b: BufferSlice;
+  c: BufferSlice;
+  m: number;
+  n: number;
+  k: number;
+  transA?: boolean;
+  transB?: boolean;
+  /** Per column, added before the ReLU. */
+  bias?: BufferSlice | null;
+  relu?: boolean;
+  addToC?: boolean;
+  batch?: number;
+  /** Elements between the matrices of a batch; 0 shares one. Default: dense. */
+  aStride?: number;
+  bStride?: number;
+  /** First element of the first matrix. */
+  aStart?: number;
+  bStart?: number;
+  cStart?: number;
+  label: string;
+}
+
+function multiplesOf4(...numbers: number[]): boolean {
+  return numbers.every((value) => value % 4 === 0);
+}
+
+/** Versions that can serve the problem, best first. */
+export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
+  const versions = gpu.software ? ['v2_register', 'v4_workgroup', 'v1_naive'] : ['v4_workgroup', 'v2_register', 'v1_naive'];
+  const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
+  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0)) versions.unshift('v3_subgroup');
+  return versions;
+}
+
+/** C = op(A) op(B) (+ bias) (ReLU), per matrix of the batch; see the shaders for shapes and layouts. */
+export function matmul(gpu: Gpu, p: MatmulProblem): void {
+  const { m, n, k } = p;
+  const batch = p.batch ?? 1;
+  if (k === 0 && m * n > 0) {
+    gpu.clear(p.c);
+    return;
+  }
+  const version = chooseVersion('matmul', matmulVersions(gpu, p));
+  const per = version === 'v3_subgroup' ? 4 : 1; // that shader counts in vec4
+  const params = {
+    m,
+    n,
+    k,
+    a_start: (p.aStart ?? 0) / per,
+    b_start: (p.bStart ?? 0) / per,
+    c_start: (p.cStart ?? 0) / per,
+    a_stride: (p.aStride ?? m * k) / per,
+    b_stride: (p.bStride ?? k * n) / per,
+    c_stride: (m * n) / per,
+    has_bias: p.bias ? 1 : 0,
+    relu: p.relu ? 1 : 0,
+    add_to_c: p.addToC ? 1 : 0,
+  };
+  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
+  const slices = [p.a, p.b, p.bias ?? p.b, p.c];
+  switch (version) {
+    case 'v1_naive':
+      gpu.dispatch(gpu.kernel({ file: 'matmul_naive', constants }), slices, params, [Math.ceil(n / 8), Math.ceil(m / 8), batch], p.label);
+      break;
+    case 'v2_register':
+      gpu.dispatch(gpu.kernel({ file: 'matmul_register', constants }), slices, params, [Math.ceil(n / 32), Math.ceil(m / 64), batch], p.label);
+      break;
+    case 'v3_subgroup': {
+      const tile = 4 * gpu.subgroupWidth;
+      gpu.dispatch(gpu.kernel({ file: 'matmul_subgroup', tune: { WIDTH: gpu.subgroupWidth }, constants }), slices, params, [Math.ceil(n / tile), Math.ceil(m / tile), batch], p.label);
+      break;
+    }
+    default:
+      gpu.dispatch(gpu.kernel({ file: 'matmul_workgroup', constants }), slices, params, [Math.ceil(n / 64), Math.ceil(m / 64), batch], p.label);
+  }
+}

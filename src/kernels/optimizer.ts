@@ -1,0 +1,68 @@
+/** Launchers of the optimizers' updates and of the global gradient norm, each over a whole buffer of parameters. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { grid, unary } from './elementwise.ts';
+import { reduce } from './reduce.ts';
+
+export interface AdamUpdate {
+  rate: number;
+  beta1: number;
+  beta2: number;
+  eps: number;
+  weightDecay: number;
+  /** Decay applied to the parameter (AdamW) instead of to the gradient (Adam). */
+  decoupled: boolean;
+  /** Clip the global norm at this; 0 clips nothing. */
+  maxNorm: number;
+  /** 1, 2, … */
+  step: number;
+}
+
+export function adam(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, v: BufferSlice, norm: BufferSlice, count: number, u: AdamUpdate, label = 'adam'): void {
+  const count4 = Math.ceil(count / 4);
+  const params = {
+    count4,
+    rate: u.rate,
+    beta1: u.beta1,
+    beta2: u.beta2,
+    eps: u.eps,
+    correction1: 1 - u.beta1 ** u.step,
+    correction2: 1 - u.beta2 ** u.step,
+    weight_decay: u.weightDecay,
+    decoupled: u.decoupled ? 1 : 0,
+    max_norm: u.maxNorm,
+  };
+  gpu.dispatch(gpu.kernel({ file: 'adam' }), [p, g, m, v, norm], params, grid(count4), label);
+}
+
+export interface SgdUpdate {
+  rate: number;
+  momentum: number;
+  weightDecay: number;
+  maxNorm: number;
+}
+
+export function sgd(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, norm: BufferSlice, count: number, u: SgdUpdate, label = 'sgd'): void {
+  const count4 = Math.ceil(count / 4);
+  gpu.dispatch(gpu.kernel({ file: 'sgd' }), [p, g, m, norm], { count4, rate: u.rate, momentum: u.momentum, weight_decay: u.weightDecay, max_norm: u.maxNorm }, grid(count4), label);
+}
+
+/** norm[0] = √ Σ over all slices of the sum of squares. */
+export function globalNorm(gpu: Gpu, gradients: readonly { slice: BufferSlice; count: number }[], norm: BufferSlice): void {
+  const squares = gradients.map(({ slice, count }) => {
+    const y = { buffer: gpu.pool.acquire(4, 'global norm'), offset: 0, bytes: 4 };
+    reduce(gpu, { kind: 'sumSquares', x: slice, y, outer: 1, n: count, inner: 1, label: 'global norm' });
+    return y;
+  });
+  const all = { buffer: gpu.pool.acquire(squares.length * 4, 'global norm'), offset: 0, bytes: squares.length * 4 };
+  squares.forEach((square, i) => {
+    gpu.copy(square, all, 4, 0, i * 4);
+    gpu.pool.release(square.buffer);
+  });
+  reduce(gpu, { kind: 'sum', x: all, y: norm, outer: 1, n: squares.length, inner: 1, label: 'global norm' });
+  gpu.pool.release(all.buffer);
+  const root = { buffer: gpu.pool.acquire(4, 'global norm'), offset: 0, bytes: 4 };
+  unary(gpu, 'sqrt(x)', norm, root, 1, 0, 'global norm');
+  gpu.copy(root, norm, 4);
+  gpu.pool.release(root.buffer);
+}

@@ -1,0 +1,118 @@
+/** Launchers of the fused LSTM cell and of fused additive attention, with starts into buffers that hold a sequence. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { grid } from './elementwise.ts';
+import { chooseVersion } from './versions.ts';
+
+export interface LstmStep {
+  gx: BufferSlice;
+  gh: BufferSlice;
+  c: BufferSlice;
+  gates: BufferSlice;
+  cNew: BufferSlice;
+  hNew: BufferSlice;
+  rows: number;
+  hidden: number;
+  /** First elements within those buffers. */
+  gxStart?: number;
+  ghStart?: number;
+  cStart?: number;
+  outStart?: number;
+  gatesStart?: number;
+}
+
+export function lstmCell(gpu: Gpu, p: LstmStep, label: string): void {
+  const count = p.rows * p.hidden;
+  const starts = { gx_start: p.gxStart ?? 0, gh_start: p.ghStart ?? 0, c_start: p.cStart ?? 0, out_start: p.outStart ?? 0, gates_start: p.gatesStart ?? 0 };
+  gpu.dispatch(gpu.kernel({ file: 'lstm_cell' }), [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { count, hidden: p.hidden, ...starts }, grid(count), label);
+}
+
+export interface LstmStepGrad {
+  dh: BufferSlice;
+  gates: BufferSlice;
+  c: BufferSlice;
+  cNew: BufferSlice;
+  dcCarry: BufferSlice;
+  dgates: BufferSlice;
+  rows: number;
+  hidden: number;
+  dhStart?: number;
+  cStart?: number;
+  cNewStart?: number;
+  gatesStart?: number;
+}
+
+export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
+  const count = p.rows * p.hidden;
+  const starts = { dh_start: p.dhStart ?? 0, c_start: p.cStart ?? 0, c_new_start: p.cNewStart ?? 0, gates_start: p.gatesStart ?? 0 };
+  gpu.dispatch(gpu.kernel({ file: 'lstm_cell_grad' }), [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates], { count, hidden: p.hidden, ...starts }, grid(count), label);
+}
+
+export interface AttentionStep {
+  keys: BufferSlice;
+  query: BufferSlice;
+  v: BufferSlice;
+  values: BufferSlice;
+  context: BufferSlice;
+  alpha: BufferSlice;
+  batch: number;
+  places: number;
+  keysWidth: number;
+  valuesWidth: number;
+  queryStart?: number;
+  contextStart?: number;
+  alphaStart?: number;
+}
+
+function attentionVersion(p: { keysWidth: number; valuesWidth: number; queryStart?: number; contextStart?: number }): string {
+  const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
+  return chooseVersion('attention', aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar']);
+}
+
+/** Workgroup memory for the places, in steps of 64 so that few pipelines serve many sizes. */
+const roundedPlaces = (places: number) => Math.ceil(places / 64) * 64;
+
+export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
+  const file = attentionVersion(p) === 'v2_vec4' ? 'additive_attention_vec4' : 'additive_attention';
+  const params = {
+    places: p.places,
+    keys_width: p.keysWidth,
+    values_width: p.valuesWidth,
+    query_start: p.queryStart ?? 0,
+    context_start: p.contextStart ?? 0,
+    alpha_start: p.alphaStart ?? 0,
+  };
+  gpu.dispatch(gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places) } }), [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, [p.batch, 1, 1], label);
+}
+
+export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
+  dcontext: BufferSlice;
+  dalpha: BufferSlice | null;
+  /** Scratch and result: gradient of the scores, laid out like alpha. */
+  de: BufferSlice;
+  /** += */
+  dkeys: BufferSlice;
+  dquery: BufferSlice;
+  /** += , [B, A]; its sum over the rows is dv. */
+  dvRows: BufferSlice;
+}
+
+export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: string): void {
+  const starts = { context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 };
+  gpu.dispatch(
+    gpu.kernel({ file: 'additive_attention_scores_grad', constants: { PLACES: roundedPlaces(p.places) } }),
+    [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha, p.de],
+    { places: p.places, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 },
+    [p.batch, 1, 1],
+    label,
+  );
+  const vec4 = attentionVersion(p) === 'v2_vec4';
+  const count = (p.batch * p.keysWidth) / (vec4 ? 4 : 1);
+  gpu.dispatch(
+    gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad' }),
+    [p.keys, p.query, p.v, p.de, p.dkeys, p.dquery, p.dvRows],
+    { count, places: p.places, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
+    grid(count),
+    label,
+  );
+}

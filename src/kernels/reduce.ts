@@ -1,0 +1,52 @@
+/** Launcher of reductions over one axis; long rows with few results are reduced in two steps. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { grid } from './elementwise.ts';
+import { chooseVersion } from './versions.ts';
+
+export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
+const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3 };
+/** Results below which a reduction is cut into pieces, and the fewest elements a piece may have. */
+const ENOUGH_RESULTS = 512;
+const LEAST_PIECE = 64;
+
+export interface ReduceProblem {
+  kind: Reduction;
+  x: BufferSlice;
+  y: BufferSlice;
+  /** x is [outer, n, inner], y is [outer, inner]. */
+  outer: number;
+  n: number;
+  inner: number;
+  scale?: number;
+  label: string;
+}
+
+export function reduce(gpu: Gpu, p: ReduceProblem): void {
+  const { outer, n, inner, label } = p;
+  const scale = p.scale ?? 1;
+  const results = outer * inner;
+  const able = gpu.software ? ['v1_invocation'] : [];
+  if (inner === 1) able.push('v2_workgroup');
+  if (!able.includes('v1_invocation')) able.push('v1_invocation');
+  const version = chooseVersion('reduce', able);
+  const constants = { KIND: KINDS[p.kind] };
+  if (version === 'v2_workgroup') {
+    gpu.dispatch(gpu.kernel({ file: 'reduce_workgroup', constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
+    return;
+  }
+  const kernel = gpu.kernel({ file: 'reduce', constants });
+  const pieces = Math.min(Math.ceil(ENOUGH_RESULTS / Math.max(1, results)), Math.floor(n / LEAST_PIECE));
+  if (pieces <= 1) {
+    gpu.dispatch(kernel, [p.x, p.y], { outer, n, inner, chunk: Math.max(1, n), scale }, grid(results), label);
+    return;
+  }
+  const chunk = Math.ceil(n / pieces);
+  const count = Math.ceil(n / chunk);
+  const bytes = outer * count * inner * 4;
+  const partial = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
+  gpu.dispatch(kernel, [p.x, partial], { outer, n, inner, chunk, scale: 1 }, grid(outer * count * inner), label);
+  const second = gpu.kernel({ file: 'reduce', constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } });
+  gpu.dispatch(second, [partial, p.y], { outer, n: count, inner, chunk: count, scale }, grid(results), label);
+  gpu.pool.release(partial.buffer);
+}

@@ -1,0 +1,64 @@
+/** Launchers of work on rows: softmax, cross-entropy, top-k. */
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { grid } from './elementwise.ts';
+import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+
+/** Constants of the two general versions: how many invocations share a row, and how many rows a workgroup owns. */
+const ROW_PER_INVOCATION = { LANES: 1, ROWS: 64 };
+const ROW_PER_WORKGROUP = { LANES: 128, ROWS: 1 };
+
+function rowVersions(gpu: Gpu, n: number, hasSubgroupVersion: boolean): string[] {
+  const versions = gpu.software ? ['v1_invocation', 'v3_workgroup'] : ['v3_workgroup', 'v1_invocation'];
+  if (hasSubgroupVersion && hasFixedSubgroup(gpu) && n % 4 === 0) versions.unshift('v2_subgroup');
+  return versions;
+}
+
+export function softmax(gpu: Gpu, x: BufferSlice, y: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
+  const version = chooseVersion('softmax', rowVersions(gpu, n, true));
+  const LOG = log ? 1 : 0;
+  if (version === 'v2_subgroup') {
+    gpu.dispatch(gpu.kernel({ file: 'softmax_subgroup', tune: { WIDTH: gpu.subgroupWidth }, constants: { LOG } }), [x, y], { rows, n }, grid(rows, 1), label);
+    return;
+  }
+  const constants = { ...(version === 'v1_invocation' ? ROW_PER_INVOCATION : ROW_PER_WORKGROUP), LOG };
+  gpu.dispatch(gpu.kernel({ file: 'softmax', constants }), [x, y], { rows, n }, grid(rows, constants.ROWS), label);
+}
+
+export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
+  gpu.dispatch(gpu.kernel({ file: 'softmax_grad', constants: { LOG: log ? 1 : 0 } }), [y, dy, dx], { rows, n }, grid(rows), label);
+}
+
+export interface CrossEntropyProblem {
+  logits: BufferSlice;
+  targets: BufferSlice;
+  weights: BufferSlice;
+  rowLoss: BufferSlice;
+  /** Null: only the loss. */
+  dlogits: BufferSlice | null;
+  /** A buffer to bind where the gradient is not wanted. */
+  unused: BufferSlice;
+  rows: number;
+  n: number;
+  label: string;
+}
+
+export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
+  const { rows, n } = p;
+  const version = chooseVersion('cross_entropy', rowVersions(gpu, n, true));
+  const slices = [p.logits, p.targets, p.weights, p.rowLoss, p.dlogits ?? p.unused];
+  const params = { rows, n, with_gradient: p.dlogits ? 1 : 0 };
+  if (version === 'v2_subgroup') {
+    gpu.dispatch(gpu.kernel({ file: 'cross_entropy_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, params, grid(rows, 1), p.label);
+    return;
+  }
+  const constants = version === 'v1_invocation' ? ROW_PER_INVOCATION : ROW_PER_WORKGROUP;
+  gpu.dispatch(gpu.kernel({ file: 'cross_entropy', constants }), slices, params, grid(rows, constants.ROWS), p.label);
+}
+
+/** The k largest per row, falling; ties to the lower index; ids below `skipBelow` are never taken. */
+export function topK(gpu: Gpu, x: BufferSlice, values: BufferSlice, indices: BufferSlice, rows: number, n: number, k: number, skipBelow: number, label: string): void {
+  const version = chooseVersion('top_k', gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
+  const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
+  gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
+}

@@ -1,0 +1,46 @@
+/**
+ * Which version of a kernel runs. Launchers list the versions that can serve a problem on this adapter, best first by
+ * the committed defaults; tests, the self-test and the benchmark force one by name.
+ */
+import { GpuError } from '../errors.ts';
+import type { Gpu } from '../gpu/device.ts';
+
+const forced = new Map<string, string>();
+
+/** Thrown when a forced version cannot serve the problem; the self-test counts it as skipped. */
+export class VersionNotApplicable extends GpuError {
+  constructor(family: string, version: string, able: readonly string[]) {
+    super('limit', family, `version ${version} cannot serve this problem here (${able.join(', ')} can)`);
+  }
+}
+
+/** Every family with its versions, in the order they were written. */
+export const FAMILIES: Record<string, readonly string[]> = {
+  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_workgroup'],
+  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup'],
+  reduce: ['v1_invocation', 'v2_workgroup'],
+  softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
+  cross_entropy: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
+  top_k: ['v1_invocation', 'v2_workgroup'],
+  attention: ['v1_scalar', 'v2_vec4'],
+};
+
+export function forceVersion(family: string, version: string | null): void {
+  if (!(family in FAMILIES)) throw new GpuError('internal', family, `is no kernel family (${Object.keys(FAMILIES).join(', ')})`);
+  if (version === null) forced.delete(family);
+  else if (FAMILIES[family].includes(version)) forced.set(family, version);
+  else throw new GpuError('internal', family, `has no version ${version} (${FAMILIES[family].join(', ')})`);
+}
+
+/** The forced version if there is one, else the first of `able`. */
+export function chooseVersion(family: string, able: readonly string[]): string {
+  const wanted = forced.get(family);
+  if (!wanted) return able[0];
+  if (!able.includes(wanted)) throw new VersionNotApplicable(family, wanted, able);
+  return wanted;
+}
+
+/** True when the shaders written for a known subgroup width (4 or 8, software drivers) can run. */
+export function hasFixedSubgroup(gpu: Gpu): boolean {
+  return gpu.subgroupWidth === 4 || gpu.subgroupWidth === 8;
+}

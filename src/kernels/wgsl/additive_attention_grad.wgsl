@@ -1,0 +1,47 @@
+// Gradient of additive attention, step 2: from the scores to keys, query and v.
+//
+//   with t = tanh(keys[b, i, a] + query[b, a]):
+//   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
+//
+// dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
+// One invocation owns one (b, a) and walks the places. dvalues is α ⊗ dcontext, one product over all steps.
+struct Params {
+  count: u32, // B A
+  places: u32,
+  keys_width: u32,
+  query_start: u32, // of query and dquery
+  alpha_start: u32, // of de
+}
+
+@group(0) @binding(0) var<storage, read> keys: array<f32>;
+@group(0) @binding(1) var<storage, read> query: array<f32>;
+@group(0) @binding(2) var<storage, read> v: array<f32>;
+@group(0) @binding(3) var<storage, read> de: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dkeys: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dquery: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dv_rows: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.count) {
+    return;
+  }
+  let b = id.x / params.keys_width;
+  let a = id.x % params.keys_width;
+  let own_query = query[params.query_start + id.x];
+  let own_v = v[a];
+  var dq = 0.0;
+  var dv = 0.0;
+  for (var i = 0u; i < params.places; i++) {
+    let at = (b * params.places + i) * params.keys_width + a;
+    let t = tanh(clamp(keys[at] + own_query, -10.0, 10.0));
+    let d = de[params.alpha_start + b * params.places + i];
+    let dk = d * own_v * (1.0 - t * t);
+    dkeys[at] += dk;
+    dq += dk;
+    dv += d * t;
+  }
+  dquery[params.query_start + id.x] = dq;
+  dv_rows[id.x] += dv;
+}

@@ -1,0 +1,48 @@
+// Gradient of additive attention, step 2, version 2: four numbers per load.
+//
+//   with t = tanh(keys[b, i, a] + query[b, a]):
+//   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
+//
+// dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
+// A is a multiple of 4. One invocation owns one (b, 4 a's) and walks the places. dvalues is α ⊗ dcontext, one product over all steps.
+struct Params {
+  count: u32, // B A / 4
+  places: u32,
+  keys_width: u32,
+  query_start: u32, // of query and dquery
+  alpha_start: u32, // of de
+}
+
+@group(0) @binding(0) var<storage, read> keys: array<vec4f>;
+@group(0) @binding(1) var<storage, read> query: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
+@group(0) @binding(3) var<storage, read> de: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dkeys: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> dquery: array<vec4f>;
+@group(0) @binding(6) var<storage, read_write> dv_rows: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.count) {
+    return;
+  }
+  let a4_count = params.keys_width / 4u;
+  let b = id.x / a4_count;
+  let a = id.x % a4_count;
+  let own_query = query[params.query_start / 4u + id.x];
+  let own_v = v[a];
+  var dq = vec4f();
+  var dv = vec4f();
+  for (var i = 0u; i < params.places; i++) {
+    let at = (b * params.places + i) * a4_count + a;
+    let t = tanh(clamp(keys[at] + own_query, vec4f(-10.0), vec4f(10.0)));
+    let d = de[params.alpha_start + b * params.places + i];
+    let dk = d * own_v * (1.0 - t * t);
+    dkeys[at] += dk;
+    dq += dk;
+    dv += d * t;
+  }
+  dquery[params.query_start / 4u + id.x] = dq;
+  dv_rows[id.x] += dv;
+}

@@ -1,0 +1,45 @@
+// Batch normalization, step 1 of 3 (training): mean and squared deviation per channel and chunk of the batch.
+//
+//   mean[s, c] = mean of the chunk;  m2[s, c] = Σ (x − mean[s, c])²  over the chunk
+//
+// x [outer, C, inner] (NCHW: inner = H·W; NHWC: inner = 1). Element j of a channel is x[j / inner, c, j % inner]. Chunk s
+// covers elements s·chunk … of a channel. Two passes per chunk, so no large sum of squares is ever subtracted.
+struct Params {
+  channels: u32,
+  inner: u32,
+  n: u32, // elements per channel
+  chunk: u32,
+  pieces: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(2) var<storage, read_write> m2: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+fn at(c: u32, j: u32) -> u32 {
+  return (j / params.inner * params.channels + c) * params.inner + j % params.inner;
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let c = id.x % params.channels;
+  let piece = id.x / params.channels;
+  if (piece >= params.pieces) {
+    return;
+  }
+  let first = piece * params.chunk;
+  let end = min(params.n, first + params.chunk);
+  var sum = 0.0;
+  for (var j = first; j < end; j++) {
+    sum += x[at(c, j)];
+  }
+  let average = sum / f32(end - first);
+  var squares = 0.0;
+  for (var j = first; j < end; j++) {
+    let d = x[at(c, j)] - average;
+    squares += d * d;
+  }
+  mean[id.x] = average;
+  m2[id.x] = squares;
+}

@@ -1,0 +1,83 @@
+// Softmax, masked cross-entropy and its gradient in one pass, versions 1 and 3; probabilities are never stored.
+//
+//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − x[r, target[r]])
+//   dx[r, j] = weight[r] (softmax(x[r])[j] − [j = target[r]])
+//
+// x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
+// read, its gradient is 0. LANES invocations share a row as in softmax.wgsl: 1 in version 1, 128 in version 3.
+override LANES: u32 = 1u;
+override ROWS: u32 = 64u;
+
+struct Params {
+  rows: u32,
+  n: u32,
+  with_gradient: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> target_id: array<u32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> tree: array<f32, LANES * ROWS>;
+
+// The sum or, with `largest`, the max of one number per lane of a row; every lane gets it.
+fn join(value: f32, lane: u32, line: u32, largest: bool) -> f32 {
+  if (LANES == 1u) {
+    return value;
+  }
+  tree[line * LANES + lane] = value;
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane < half) {
+      let a = tree[line * LANES + lane];
+      let b = tree[line * LANES + lane + half];
+      tree[line * LANES + lane] = select(a + b, max(a, b), largest);
+    }
+  }
+  workgroupBarrier();
+  let joined = tree[line * LANES];
+  workgroupBarrier();
+  return joined;
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let lane = local.x;
+  let row = (group.x + group.y * groups.x) * ROWS + local.y;
+  let safe_row = min(row, params.rows - 1u);
+  let base = safe_row * params.n;
+  let scale = weight[safe_row];
+  let length = select(0u, params.n, scale != 0.0);
+  var largest = -3.4028234e38;
+  for (var j = lane; j < length; j += LANES) {
+    largest = max(largest, x[base + j]);
+  }
+  largest = join(largest, lane, local.y, true);
+  var sum = 0.0;
+  for (var j = lane; j < length; j += LANES) {
+    sum += exp(x[base + j] - largest);
+  }
+  sum = join(sum, lane, local.y, false);
+  if (row >= params.rows) {
+    return;
+  }
+  let label = min(target_id[row], params.n - 1u);
+  if (lane == 0u) {
+    loss[row] = 0.0;
+    if (scale != 0.0) {
+      loss[row] = scale * (log(sum) - (x[base + label] - largest));
+    }
+  }
+  if (params.with_gradient != 0u) {
+    for (var j = lane; j < params.n; j += LANES) {
+      var value = 0.0;
+      if (scale != 0.0) {
+        value = scale * (exp(x[base + j] - largest) / sum - select(0.0, 1.0, j == label));
+      }
+      dx[base + j] = value;
+    }
+  }
+}

@@ -1,0 +1,62 @@
+// Softmax, masked cross-entropy and its gradient in one pass, version 2: one subgroup per row.
+//
+//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − x[r, target[r]])
+//   dx[r, j] = weight[r] (softmax(x[r])[j] − [j = target[r]])
+//
+// As cross_entropy.wgsl with x and dx as vec4, n a multiple of 4. No workgroup memory, no barrier.
+enable subgroups;
+
+const WIDTH: u32 = 8u; // @tune 4 8
+
+struct Params {
+  rows: u32,
+  n: u32,
+  with_gradient: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read> target_id: array<u32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let n4 = params.n / 4u;
+  let base = row * n4;
+  let scale = weight[row];
+  let length = select(0u, n4, scale != 0.0);
+  let label = min(target_id[row], params.n - 1u);
+  var most = vec4f(-3.4028234e38);
+  for (var j = lane; j < length; j += WIDTH) {
+    most = max(most, x[base + j]);
+  }
+  let largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
+  var sums = vec4f();
+  for (var j = lane; j < length; j += WIDTH) {
+    sums += exp(x[base + j] - largest);
+  }
+  let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
+  if (lane == 0u) {
+    loss[row] = 0.0;
+    if (scale != 0.0) {
+      loss[row] = scale * (log(sum) - (x[base + label / 4u][label % 4u] - largest));
+    }
+  }
+  if (params.with_gradient != 0u) {
+    let factor = select(0.0, scale / sum, scale != 0.0);
+    for (var j = lane; j < n4; j += WIDTH) {
+      var value = vec4f();
+      if (scale != 0.0) {
+        let hit = vec4u(4u * j) + vec4u(0u, 1u, 2u, 3u) == vec4u(label);
+        value = factor * exp(x[base + j] - largest) - select(vec4f(), vec4f(scale), hit);
+      }
+      dx[base + j] = value;
+    }
+  }
+}

@@ -1,0 +1,66 @@
+// Matrix product, version 1: one invocation per element of C, the definition itself.
+//
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//
+// a [batch, M, K] or, with TRANS_A, [batch, K, M];  b [batch, K, N] or, with TRANS_B, [batch, N, K];
+// bias [N] (any buffer when has_bias = 0);  c [batch, M, N]
+// Every multiply-add costs two loads. Gradient: the same product, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
+override TRANS_A: bool = false;
+override TRANS_B: bool = false;
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32, // first element of the first matrix
+  b_start: u32,
+  c_start: u32,
+  a_stride: u32, // between matrices of the batch; 0 shares one
+  b_stride: u32,
+  c_stride: u32,
+  has_bias: u32,
+  relu: u32,
+  add_to_c: u32, // C += instead of C =
+}
+
+@group(0) @binding(0) var<storage, read> a: array<f32>;
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// op(A)[row, k] and op(B)[k, column] of matrix z; callers keep the indices in range.
+fn a_at(z: u32, row: u32, k: u32) -> f32 {
+  return a[params.a_start + z * params.a_stride + select(row * params.k + k, k * params.m + row, TRANS_A)];
+}
+
+fn b_at(z: u32, k: u32, column: u32) -> f32 {
+  return b[params.b_start + z * params.b_stride + select(k * params.n + column, column * params.k + k, TRANS_B)];
+}
+
+fn store(z: u32, row: u32, column: u32, sum: f32) {
+  let at = params.c_start + z * params.c_stride + row * params.n + column;
+  var value = sum;
+  if (params.has_bias != 0u) {
+    value += bias[column];
+  }
+  if (params.relu != 0u) {
+    value = max(value, 0.0);
+  }
+  if (params.add_to_c != 0u) {
+    value += c[at];
+  }
+  c[at] = value;
+}
+
+@compute @workgroup_size(8, 8)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.n || id.y >= params.m) {
+    return;
+  }
+  var sum = 0.0;
+  for (var k = 0u; k < params.k; k++) {
+    sum += a_at(id.z, id.y, k) * b_at(id.z, k, id.x);
+  }
+  store(id.z, id.y, id.x, sum);
+}

@@ -1,0 +1,77 @@
+// Reduction over the middle axis, version 1: one invocation per result.
+//
+//   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum, sum of squares, max or min
+//
+// x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. Sums run in
+// eight interleaved partial sums, so the error grows with n / 8. Long rows with few results are cut into pieces by the
+// launcher, which reduces twice. Version 2 (reduce_workgroup.wgsl) gives a row to a workgroup.
+const SUM: u32 = 0u;
+const SUM_SQUARES: u32 = 1u;
+const MAX: u32 = 2u;
+
+override KIND: u32 = 0u;
+
+struct Params {
+  outer: u32,
+  n: u32,
+  inner: u32,
+  chunk: u32, // a result covers at most this many of n; pieces of a row follow each other in y
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+fn combine(acc: f32, value: f32) -> f32 {
+  switch (KIND) {
+    case SUM: {
+      return acc + value;
+    }
+    case SUM_SQUARES: {
+      return acc + value * value;
+    }
+    case MAX: {
+      return max(acc, value);
+    }
+    default: {
+      return min(acc, value);
+    }
+  }
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  let pieces = (params.n + params.chunk - 1u) / params.chunk;
+  if (index >= params.outer * pieces * params.inner) {
+    return;
+  }
+  let i = index % params.inner;
+  let piece = (index / params.inner) % pieces;
+  let o = index / params.inner / pieces;
+  let first = piece * params.chunk;
+  let end = min(params.n, first + params.chunk);
+  let base = o * params.n * params.inner + i;
+  let start = select(0.0, x[base + first * params.inner], KIND >= MAX);
+  var low = vec4f(start);
+  var high = vec4f(start);
+  var j = first;
+  for (; j + 8u <= end; j += 8u) {
+    let at = base + j * params.inner;
+    low = vec4f(combine(low.x, x[at]), combine(low.y, x[at + params.inner]), combine(low.z, x[at + 2u * params.inner]), combine(low.w, x[at + 3u * params.inner]));
+    high = vec4f(combine(high.x, x[at + 4u * params.inner]), combine(high.y, x[at + 5u * params.inner]), combine(high.z, x[at + 6u * params.inner]), combine(high.w, x[at + 7u * params.inner]));
+  }
+  for (; j < end; j++) {
+    low.x = combine(low.x, x[base + j * params.inner]);
+  }
+  var result: f32;
+  if (KIND >= MAX) {
+    let quarter = vec4f(combine(low.x, high.x), combine(low.y, high.y), combine(low.z, high.z), combine(low.w, high.w));
+    result = combine(combine(quarter.x, quarter.y), combine(quarter.z, quarter.w));
+  } else {
+    let quarter = low + high;
+    result = (quarter.x + quarter.y) + (quarter.z + quarter.w);
+  }
+  y[index] = result * params.scale;
+}

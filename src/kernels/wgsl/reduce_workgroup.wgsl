@@ -1,0 +1,54 @@
+// Reduction over the last axis, version 2: one workgroup per row, a tree in workgroup memory. What a GPU wants for few
+// long rows; software drivers run barriers slowly and keep version 1.
+//
+//   y[o] = scale · ⊕_j x[o, j]      x [outer, n], y [outer]
+const SUM: u32 = 0u;
+const SUM_SQUARES: u32 = 1u;
+const MAX: u32 = 2u;
+const LANES: u32 = 128u;
+
+override KIND: u32 = 0u;
+
+struct Params {
+  outer: u32,
+  n: u32,
+  scale: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> partial: array<f32, LANES>;
+
+fn combine(acc: f32, value: f32) -> f32 {
+  if (KIND == MAX) {
+    return max(acc, value);
+  }
+  if (KIND > MAX) {
+    return min(acc, value);
+  }
+  return acc + value;
+}
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let row = group.x + group.y * groups.x;
+  let lane = local.x;
+  let base = min(row, params.outer - 1u) * params.n;
+  var acc = select(0.0, x[base], KIND >= MAX);
+  for (var j = lane; j < params.n; j += LANES) {
+    let value = x[base + j];
+    acc = combine(acc, select(value, value * value, KIND == SUM_SQUARES));
+  }
+  partial[lane] = acc;
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane < half) {
+      partial[lane] = combine(partial[lane], partial[lane + half]);
+    }
+  }
+  if (lane == 0u && row < params.outer) {
+    y[row] = partial[0] * params.scale;
+  }
+}

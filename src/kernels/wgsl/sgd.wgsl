@@ -1,0 +1,34 @@
+// Stochastic gradient descent with momentum, fused over every parameter that shares a buffer.
+//
+//   g ← g · min(1, max_norm / norm)  (when max_norm > 0);   g ← g + weight_decay p
+//   m ← momentum m + g;   p ← p − rate m
+//
+// p, g, m [count] as vec4 (padded storages); norm [1]. One invocation owns one vec4.
+struct Params {
+  count4: u32,
+  rate: f32,
+  momentum: f32,
+  weight_decay: f32,
+  max_norm: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> p: array<vec4f>;
+@group(0) @binding(1) var<storage, read> g: array<vec4f>;
+@group(0) @binding(2) var<storage, read_write> m: array<vec4f>;
+@group(0) @binding(3) var<storage, read> norm: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  if (i >= params.count4) {
+    return;
+  }
+  var gradient = g[i];
+  if (params.max_norm > 0.0) {
+    gradient *= min(1.0, params.max_norm / (norm[0] + 1e-6));
+  }
+  let velocity = params.momentum * m[i] + gradient + params.weight_decay * p[i];
+  m[i] = velocity;
+  p[i] = p[i] - params.rate * velocity;
+}

@@ -1,0 +1,66 @@
+// Softmax and log-softmax over rows, versions 1 and 3: LANES invocations share a row, ROWS rows a workgroup.
+//
+//   y = exp(x − max) / Σ exp(x − max)     or, with LOG,   y = x − max − log Σ exp(x − max)
+//
+// x, y [rows, n]. LANES = 1 gives a row to an invocation and needs no barrier (version 1: software drivers run barriers
+// slowly); LANES = 128 joins through a tree in workgroup memory (version 3, for GPUs). Version 2 is softmax_subgroup.wgsl.
+// Gradient: softmax_grad.wgsl.
+override LANES: u32 = 1u;
+override ROWS: u32 = 64u;
+override LOG: bool = false;
+
+struct Params {
+  rows: u32,
+  n: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> tree: array<f32, LANES * ROWS>;
+
+// The sum or, with `largest`, the max of one number per lane of a row; every lane gets it.
+fn join(value: f32, lane: u32, line: u32, largest: bool) -> f32 {
+  if (LANES == 1u) {
+    return value;
+  }
+  tree[line * LANES + lane] = value;
+  for (var half = LANES / 2u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane < half) {
+      let a = tree[line * LANES + lane];
+      let b = tree[line * LANES + lane + half];
+      tree[line * LANES + lane] = select(a + b, max(a, b), largest);
+    }
+  }
+  workgroupBarrier();
+  let joined = tree[line * LANES];
+  workgroupBarrier();
+  return joined;
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let lane = local.x;
+  let row = (group.x + group.y * groups.x) * ROWS + local.y;
+  let base = min(row, params.rows - 1u) * params.n;
+  var largest = -3.4028234e38;
+  for (var j = lane; j < params.n; j += LANES) {
+    largest = max(largest, x[base + j]);
+  }
+  largest = join(largest, lane, local.y, true);
+  var sum = 0.0;
+  for (var j = lane; j < params.n; j += LANES) {
+    sum += exp(x[base + j] - largest);
+  }
+  sum = join(sum, lane, local.y, false);
+  if (row >= params.rows) {
+    return;
+  }
+  let shift = largest + log(sum);
+  for (var j = lane; j < params.n; j += LANES) {
+    let value = x[base + j];
+    y[base + j] = select(exp(value - largest) / sum, value - shift, LOG);
+  }
+}

@@ -1,0 +1,70 @@
+// The k largest of each row with their places, in falling order; ties go to the lower index, as argmax does everywhere.
+//
+//   values[r, i], indices[r, i]   i = 0 … k − 1
+//
+// x [rows, n]; k ≤ n. LANES invocations share a row, ROWS rows a workgroup (see softmax.wgsl). Each round takes the best
+// element that comes after the last one taken in the order (falling value, rising index), so nothing is marked or moved.
+override LANES: u32 = 1u;
+override ROWS: u32 = 64u;
+
+struct Params {
+  rows: u32,
+  n: u32,
+  k: u32,
+  skip_below: u32, // ids below this one are never taken (special tokens); 0 takes all
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> values: array<f32>;
+@group(0) @binding(2) var<storage, read_write> indices: array<u32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> tree_value: array<f32, LANES * ROWS>;
+var<workgroup> tree_index: array<u32, LANES * ROWS>;
+
+fn comes_first(value: f32, index: u32, other: f32, other_index: u32) -> bool {
+  return value > other || (value == other && index < other_index);
+}
+
+@compute @workgroup_size(LANES, ROWS)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let lane = local.x;
+  let slot = local.y * LANES + lane;
+  let row = (group.x + group.y * groups.x) * ROWS + local.y;
+  let base = min(row, params.rows - 1u) * params.n;
+  var last = 3.4028234e38;
+  var last_index = 0u;
+  for (var i = 0u; i < params.k; i++) {
+    var best = -3.4028234e38;
+    var best_index = 0xffffffffu;
+    for (var j = lane + params.skip_below; j < params.n; j += LANES) {
+      let value = x[base + j];
+      let allowed = i == 0u || comes_first(last, last_index, value, j);
+      if (allowed && comes_first(value, j, best, best_index)) {
+        best = value;
+        best_index = j;
+      }
+    }
+    if (LANES > 1u) {
+      tree_value[slot] = best;
+      tree_index[slot] = best_index;
+      for (var half = LANES / 2u; half > 0u; half /= 2u) {
+        workgroupBarrier();
+        if (lane < half && comes_first(tree_value[slot + half], tree_index[slot + half], tree_value[slot], tree_index[slot])) {
+          tree_value[slot] = tree_value[slot + half];
+          tree_index[slot] = tree_index[slot + half];
+        }
+      }
+      workgroupBarrier();
+      best = tree_value[local.y * LANES];
+      best_index = tree_index[local.y * LANES];
+      workgroupBarrier();
+    }
+    last = best;
+    last_index = best_index;
+    if (lane == 0u && row < params.rows) {
+      values[row * params.k + i] = best;
+      indices[row * params.k + i] = min(best_index, params.n - 1u);
+    }
+  }
+}

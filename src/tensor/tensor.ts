@@ -1,0 +1,196 @@
+/**
+ * A tensor: a shape, an element type and a range of a GPU buffer, always dense and row-major. It knows nothing of
+ * gradients; the floor above ties its records to a tensor through `attachment`, which ends with the tensor's life.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { GlimpseError, ShapeError } from '../errors.ts';
+import { currentGpu, type Gpu } from '../gpu/device.ts';
+import type { BufferSlice, MemoryReport } from '../gpu/pool.ts';
+import { checkShape, type Shape, sizeOf } from './shape.ts';
+
+export type DType = 'f32' | 'i32' | 'u32';
+
+const ARRAYS = { f32: Float32Array, i32: Int32Array, u32: Uint32Array };
+export type TypedArray = Float32Array | Int32Array | Uint32Array;
+
+let living = 0;
+
+export class Tensor {
+  private live = true;
+  /** What the autograd floor knows of this tensor. */
+  attachment: { dispose(): void } | null = null;
+
+  /** Takes over one reference to `slice.buffer`. */
+  constructor(
+    readonly gpu: Gpu,
+    readonly shape: Shape,
+    readonly dtype: DType,
+    private storage: BufferSlice,
+    readonly label: string,
+  ) {
+    living++;
+    Scope.current()?.add(this);
+  }
+
+  get size(): number {
+    return sizeOf(this.shape);
+  }
+
+  get rank(): number {
+    return this.shape.length;
+  }
+
+  get isDisposed(): boolean {
+    return !this.live;
+  }
+
+  /** The storage, for launchers. Throws after `dispose`. */
+  get slice(): BufferSlice {
+    if (!this.live) throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); keep it with scope.keep() or retain() if it must live longer`);
+    return this.storage;
+  }
+
+  /** Another tensor on the same storage; each is disposed on its own. */
+  alias(shape: Shape = this.shape, label = this.label): Tensor {
+    if (sizeOf(shape) !== this.size) throw new ShapeError(`reshape: [${this.shape}] has ${this.size} elements, [${shape}] would have ${sizeOf(shape)}`);
+    checkShape(shape, 'reshape');
+    this.gpu.pool.retain(this.slice.buffer);
+    return new Tensor(this.gpu, [...shape], this.dtype, this.storage, label);
+  }
+
+  /** Moves this tensor to another storage of at least the same size (optimizers gather parameters into one buffer). */
+  moveTo(slice: BufferSlice): void {
+    if (slice.bytes < this.size * 4) throw new ShapeError(`moving ${this.label} [${this.shape}] into ${slice.bytes} bytes`);
+    this.gpu.copy(this.slice, slice, this.size * 4);
+    this.gpu.pool.retain(slice.buffer);
+    this.gpu.pool.release(this.storage.buffer);
+    this.storage = slice;
+  }
+
+  /** Values, row-major. Submits what is recorded and waits. */
+  async data(): Promise<TypedArray> {
+    return (await readTensors([this]))[0];
+  }
+
+  /** The value of a tensor with one element. */
+  async item(): Promise<number> {
+    if (this.size !== 1) throw new ShapeError(`item: ${this.label} [${this.shape}] has ${this.size} elements, not one`);
+    return (await this.data())[0];
+  }
+
+  /** Overwrites the values from the host. */
+  write(data: TypedArray): void {
+    if (data.length !== this.size) throw new ShapeError(`write: ${this.label} [${this.shape}] holds ${this.size} elements, got ${data.length}`);
+    this.gpu.upload(this.slice, data);
+  }
+
+  dispose(): void {
+    if (!this.live) return;
+    this.live = false;
+    living--;
+    this.gpu.pool.release(this.storage.buffer);
+    this.attachment?.dispose();
+    this.attachment = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Several tensors with one copy and one wait. */
+export async function readTensors(tensors: readonly Tensor[]): Promise<TypedArray[]> {
+  if (tensors.length === 0) return [];
+  const buffers = await tensors[0].gpu.read(tensors.map((t) => ({ ...t.slice, bytes: t.size * 4 })));
+  return buffers.map((buffer, i) => new ARRAYS[tensors[i].dtype](buffer));
+}
+
+/** A tensor with undefined contents, for a launcher to fill. */
+export function empty(shape: Shape, dtype: DType = 'f32', label = 'tensor', gpu: Gpu = currentGpu()): Tensor {
+  checkShape(shape, label);
+  const bytes = Math.max(4, sizeOf(shape) * 4);
+  return new Tensor(gpu, [...shape], dtype, { buffer: gpu.pool.acquire(bytes, `${label} [${shape}]`), offset: 0, bytes }, label);
+}
+
+export function zeros(shape: Shape, dtype: DType = 'f32', label = 'zeros'): Tensor {
+  const out = empty(shape, dtype, label);
+  out.gpu.clear(out.slice);
+  return out;
+}
+
+/** A tensor from host values: a typed array as it is, plain numbers as `dtype`. */
+export function tensor(values: TypedArray | readonly number[], shape?: Shape, dtype?: DType, label = 'tensor'): Tensor {
+  const type = dtype ?? (values instanceof Int32Array ? 'i32' : values instanceof Uint32Array ? 'u32' : 'f32');
+  const data = values instanceof ARRAYS[type] ? values : new ARRAYS[type](values);
+  const size = shape ? sizeOf(shape) : data.length;
+  if (size !== data.length) throw new ShapeError(`${label}: [${shape}] needs ${size} values, got ${data.length}`);
+  const out = empty(shape ?? [data.length], type, label);
+  if (data.length > 0) out.gpu.upload(out.slice, data);
+  return out;
+}
+
+export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
+  return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
+}
+
+const scopes = new AsyncLocalStorage<Scope | null>();
+
+/**
+ * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`; it
+ * may span awaits, and scopes of concurrent async functions do not see each other.
+ */
+export class Scope {
+  private tensors = new Set<Tensor>();
+  private open = true;
+  private readonly parent: Scope | null;
+
+  constructor() {
+    this.parent = Scope.current();
+    scopes.enterWith(this);
+  }
+
+  static current(): Scope | null {
+    let scope = scopes.getStore() ?? null;
+    while (scope && !scope.open) scope = scope.parent;
+    return scope;
+  }
+
+  add(tensor: Tensor): void {
+    this.tensors.add(tensor);
+  }
+
+  /** Hands the tensor to the enclosing scope, or to the caller when there is none. */
+  keep<T extends Tensor>(tensor: T): T {
+    for (let scope: Scope | null = this; scope; scope = scope.parent) {
+      if (scope.tensors.delete(tensor)) {
+        let outer = scope.parent;
+        while (outer && !outer.open) outer = outer.parent;
+        outer?.add(tensor);
+        break;
+      }
+    }
+    return tensor;
+  }
+
+  /** Takes the tensor out of every scope: it lives until `dispose()`. */
+  static release<T extends Tensor>(tensor: T): T {
+    for (let scope = Scope.current(); scope; scope = scope.parent) scope.tensors.delete(tensor);
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    this.open = false;
+    for (const tensor of this.tensors) tensor.dispose();
+    this.tensors.clear();
+    scopes.enterWith(this.parent);
+  }
+}
+
+export function scope(): Scope {
+  return new Scope();
+}
+
+/** Tensors alive, and what the buffer pool holds. */
+export function memory(): MemoryReport & { tensors: number } {
+  return { tensors: living, ...currentGpu().memory() };
+}
