@@ -47,6 +47,6 @@ export class GpuError extends GlimpseError {
 
 /** The text of anything thrown; some of Dawn's exceptions have an empty message, so the class name stands in. */
 export function messageOf(error: unknown): string {
-  if (error instanceof Error) return error.message || error.name || error.constructor.name;
+  if (error && typeof error === 'object' && 'message' in error) return String(error.message) || error.constructor.name;
   return String(error);
 }

@@ -16,14 +16,13 @@ export interface LstmStep {
   /** First elements within those buffers. */
   gxStart?: number;
   ghStart?: number;
-  cStart?: number;
-  outStart?: number;
+  hStart?: number;
   gatesStart?: number;
 }
 
 export function lstmCell(gpu: Gpu, p: LstmStep, label: string): void {
   const count = p.rows * p.hidden;
-  const starts = { gx_start: p.gxStart ?? 0, gh_start: p.ghStart ?? 0, c_start: p.cStart ?? 0, out_start: p.outStart ?? 0, gates_start: p.gatesStart ?? 0 };
+  const starts = { gx_start: p.gxStart ?? 0, gh_start: p.ghStart ?? 0, h_start: p.hStart ?? 0, gates_start: p.gatesStart ?? 0 };
   gpu.dispatch(gpu.kernel({ file: 'lstm_cell' }), [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { count, hidden: p.hidden, ...starts }, grid(count), label);
 }
 
@@ -37,14 +36,12 @@ export interface LstmStepGrad {
   rows: number;
   hidden: number;
   dhStart?: number;
-  cStart?: number;
-  cNewStart?: number;
   gatesStart?: number;
 }
 
 export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
   const count = p.rows * p.hidden;
-  const starts = { dh_start: p.dhStart ?? 0, c_start: p.cStart ?? 0, c_new_start: p.cNewStart ?? 0, gates_start: p.gatesStart ?? 0 };
+  const starts = { dh_start: p.dhStart ?? 0, gates_start: p.gatesStart ?? 0 };
   gpu.dispatch(gpu.kernel({ file: 'lstm_cell_grad' }), [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates], { count, hidden: p.hidden, ...starts }, grid(count), label);
 }
 
@@ -115,4 +112,27 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
     grid(count),
     label,
   );
+}
+
+export interface GateStep {
+  w: BufferSlice;
+  context: BufferSlice;
+  beta: BufferSlice;
+  batch: number;
+  hiddenWidth: number;
+  width: number;
+  hiddenStart: number;
+  contextStart: number;
+  betaStart: number;
+}
+
+const gateParams = (p: GateStep) => ({ hidden: p.hiddenWidth, width: p.width, hidden_start: p.hiddenStart, context_start: p.contextStart, beta_start: p.betaStart });
+
+export function contextGate(gpu: Gpu, p: GateStep & { hidden: BufferSlice; b: BufferSlice; gated: BufferSlice }, label: string): void {
+  gpu.dispatch(gpu.kernel({ file: 'context_gate' }), [p.hidden, p.w, p.b, p.context, p.gated, p.beta], gateParams(p), [p.batch, 1, 1], label);
+}
+
+/** dhidden gathers (+=). */
+export function contextGateGrad(gpu: Gpu, p: GateStep & { dgated: BufferSlice; dcontext: BufferSlice; dhidden: BufferSlice; dpre: BufferSlice }, label: string): void {
+  gpu.dispatch(gpu.kernel({ file: 'context_gate_grad' }), [p.dgated, p.context, p.beta, p.w, p.dcontext, p.dhidden, p.dpre], gateParams(p), [p.batch, 1, 1], label);
 }

@@ -1,5 +1,6 @@
 /** The op table, and the functions that models call. An op that is not listed here does not exist. */
 import type { Op } from '../op.ts';
+import { attentionLstmOp } from './attention_lstm.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
@@ -36,6 +37,7 @@ export const OPS: readonly Op[] = [
   embeddingOp,
   lstmCellOp,
   additiveAttentionOp,
+  attentionLstmOp,
   adamOp,
   sgdOp,
   globalNormOp,
@@ -72,6 +74,7 @@ export const min = (x: Tensor, axis?: number, keepDims = false) => reduceOf('min
 /** Inverted dropout; `key` names the random stream, so that a resumed run draws the same mask. */
 export const dropout = (x: Tensor, key: DropoutKey) => (key.rate > 0 ? apply(dropoutOp, [x], key)[0] : x);
 
+export { attentionLstm } from './attention_lstm.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';

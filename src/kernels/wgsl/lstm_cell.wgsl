@@ -11,8 +11,7 @@ struct Params {
   hidden: u32,
   gx_start: u32,
   gh_start: u32,
-  c_start: u32,
-  out_start: u32, // of c_new and h_new
+  h_start: u32, // of h_new
   gates_start: u32,
 }
 
@@ -47,11 +46,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let f = sigmoid(gx[x_at + h] + gh[h_at + h]);
   let g = safe_tanh(gx[x_at + 2u * h] + gh[h_at + 2u * h]);
   let o = sigmoid(gx[x_at + 3u * h] + gh[h_at + 3u * h]);
-  let cell = f * c[params.c_start + at] + i * g;
+  let cell = f * c[at] + i * g;
   gates[g_at] = i;
   gates[g_at + h] = f;
   gates[g_at + 2u * h] = g;
   gates[g_at + 3u * h] = o;
-  c_new[params.out_start + at] = cell;
-  h_new[params.out_start + at] = o * safe_tanh(cell);
+  c_new[at] = cell;
+  h_new[params.h_start + at] = o * safe_tanh(cell);
 }

@@ -10,8 +10,6 @@ struct Params {
   count: u32,
   hidden: u32,
   dh_start: u32,
-  c_start: u32,
-  c_new_start: u32,
   gates_start: u32, // of gates and dgates
 }
 
@@ -35,11 +33,11 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   let f = gates[g_at + h];
   let g = gates[g_at + 2u * h];
   let o = gates[g_at + 3u * h];
-  let squashed = tanh(clamp(c_new[params.c_new_start + at], -10.0, 10.0));
+  let squashed = tanh(clamp(c_new[at], -10.0, 10.0));
   let d_hidden = dh[params.dh_start + at];
   let d_cell = dc_carry[at] + d_hidden * o * (1.0 - squashed * squashed);
   dgates[g_at] = d_cell * g * i * (1.0 - i);
-  dgates[g_at + h] = d_cell * c[params.c_start + at] * f * (1.0 - f);
+  dgates[g_at + h] = d_cell * c[at] * f * (1.0 - f);
   dgates[g_at + 2u * h] = d_cell * i * (1.0 - g * g);
   dgates[g_at + 3u * h] = d_hidden * squashed * o * (1.0 - o);
   dc_carry[at] = d_cell * f;

@@ -1,0 +1,332 @@
+/**
+ * The recurrent heart of the captioner as one op: for every step, attention with the previous state of LSTM 2 as query,
+ * the optional gate, LSTM 1 on the context, LSTM 2. All that does not depend on the state is done outside (keys, the
+ * embedding's share of LSTM 1), and every weight gradient is one product over all steps after the loop.
+ *
+ *   q_t = h2_{t−1} W2 + b2;   α_t = softmax_i(vᵀ tanh(K_i + q_t));   z_t = Σ α_t,i a_i
+ *   β_t = σ(h2_{t−1} · w_g + b_g), z_t ← β_t z_t                      (with `gate`)
+ *   [i|f|g|o]₁ = xe_t + z_t Wz + h1_{t−1} U1;   [i|f|g|o]₂ = h1_t W + h2_{t−1} U2 + b
+ *
+ * Sequences are time-major, and hidden states have one slot more than there are steps: slot 0 is the start.
+ */
+import { ShapeError } from '../../errors.ts';
+import { stridedCopy } from '../../kernels/elementwise.ts';
+import { matmul as matmulKernel, type MatmulProblem } from '../../kernels/matmul.ts';
+import { reduce } from '../../kernels/reduce.ts';
+import { additiveAttention, additiveAttentionGrad, contextGate, contextGateGrad, lstmCell, lstmCellGrad } from '../../kernels/recurrent.ts';
+import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
+import { type BackwardContext, type Op, type Reference, reference, type Thunk } from '../op.ts';
+import { apply } from '../tape.ts';
+import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
+
+export interface AttentionLstmAttrs {
+  /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
+  gate: boolean;
+}
+
+const NAMES = ['values', 'keys', 'xe', 'w2', 'b2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'lstm2B', 'h1Start', 'c1Start', 'h2Start', 'c2Start', 'gateW', 'gateB'] as const;
+export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW' | 'gateB'>, Tensor> & { gateW?: Tensor; gateB?: Tensor };
+
+interface Sizes {
+  steps: number;
+  batch: number;
+  places: number;
+  /** Widths: D of values, A of keys, H of the states. */
+  d: number;
+  a: number;
+  h: number;
+}
+
+function sizes(shapes: readonly Shape[], { gate }: AttentionLstmAttrs): Sizes {
+  const [values, keys, xe, , , , wz] = shapes;
+  const [batch, places, d] = values;
+  const a = keys[2];
+  const h = wz[1] / 4;
+  const steps = xe[0];
+  const expected: Shape[] = [[batch, places, d], [batch, places, a], [steps, batch, 4 * h], [h, a], [a], [a], [d, 4 * h], [h, 4 * h], [h, 4 * h], [h, 4 * h], [4 * h], [batch, h], [batch, h], [batch, h], [batch, h]];
+  if (gate) expected.push([h], [1]);
+  if (shapes.length !== expected.length) throw new ShapeError(`attentionLstm: ${expected.length} inputs are expected, got ${shapes.length}`);
+  expected.forEach((shape, i) => {
+    if (sizeOf(shape) !== sizeOf(shapes[i])) throw new ShapeError(`attentionLstm: ${NAMES[i]} is [${shapes[i]}], expected [${shape}]`);
+  });
+  return { steps, batch, places, d, a, h };
+}
+
+/** Scratch of the forward pass; all of it is what the backward pass reads. */
+interface States {
+  q: Tensor;
+  z: Tensor;
+  gated: Tensor;
+  beta: Tensor;
+  gates1: Tensor;
+  gates2: Tensor;
+  h1: Tensor;
+  h2: Tensor;
+}
+
+/** A cell reads one slot and writes the next, which WebGPU allows only in different buffers: a tensor per slot. */
+const cellName = (layer: 1 | 2, slot: number) => `c${layer}.${slot}`;
+
+function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<AttentionLstmAttrs>['forward']>[0]): void {
+  const named = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as unknown as AttentionLstmInputs;
+  const { steps, batch, places, d, a, h } = sizes(
+    inputs.map((t) => t.shape),
+    attrs,
+  );
+  const make = (...shape: number[]) => empty(shape, 'f32', label, gpu);
+  const z = make(steps, batch, d);
+  const s: States = {
+    q: make(steps, batch, a),
+    z,
+    gated: attrs.gate ? make(steps, batch, d) : z.alias(),
+    beta: make(steps, batch),
+    gates1: make(steps, batch, 4 * h),
+    gates2: make(steps, batch, 4 * h),
+    h1: make(steps + 1, batch, h),
+    h2: make(steps + 1, batch, h),
+  };
+  const cells = { 1: [named.c1Start.alias()], 2: [named.c2Start.alias()] };
+  for (let t = 0; t < steps; t++) for (const layer of [1, 2] as const) cells[layer].push(make(batch, h));
+  const [h2Out, alpha, h1Out, c1Out, c2Out] = outputs;
+  const sum1 = make(batch, 4 * h);
+  const sum2 = make(batch, 4 * h);
+  const sum2h = make(batch, 4 * h);
+  const state = batch * h;
+  gpu.copy(named.h1Start.slice, s.h1.slice, state * 4);
+  gpu.copy(named.h2Start.slice, s.h2.slice, state * 4);
+  const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
+  for (let t = 0; t < steps; t++) {
+    product({ a: s.h2.slice, aStart: t * state, b: named.w2.slice, bias: named.b2.slice, c: s.q.slice, cStart: t * batch * a, n: a, k: h });
+    additiveAttention(
+      gpu,
+      {
+        keys: named.keys.slice,
+        query: s.q.slice,
+        v: named.v.slice,
+        values: named.values.slice,
+        context: s.z.slice,
+        alpha: alpha.slice,
+        ...{ batch, places, keysWidth: a, valuesWidth: d },
+        queryStart: t * batch * a,
+        contextStart: t * batch * d,
+        alphaStart: t * batch * places,
+      },
+      label,
+    );
+    if (attrs.gate && named.gateW && named.gateB) {
+      const gate = { hidden: s.h2.slice, w: named.gateW.slice, b: named.gateB.slice, context: s.z.slice, gated: s.gated.slice, beta: s.beta.slice };
+      contextGate(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
+    }
+    product({ a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
+    product({ a: s.h1.slice, aStart: t * state, b: named.u1.slice, c: sum1.slice, n: 4 * h, k: h, addToC: true });
+    const cell = { rows: batch, hidden: h, hStart: (t + 1) * state, gatesStart: 4 * t * state };
+    lstmCell(gpu, { gx: named.xe.slice, gxStart: 4 * t * state, gh: sum1.slice, c: cells[1][t].slice, gates: s.gates1.slice, cNew: cells[1][t + 1].slice, hNew: s.h1.slice, ...cell }, label);
+    product({ a: s.h1.slice, aStart: (t + 1) * state, b: named.lstm2W.slice, bias: named.lstm2B.slice, c: sum2.slice, n: 4 * h, k: h });
+    product({ a: s.h2.slice, aStart: t * state, b: named.lstm2U.slice, c: sum2h.slice, n: 4 * h, k: h });
+    lstmCell(gpu, { gx: sum2.slice, gh: sum2h.slice, c: cells[2][t].slice, gates: s.gates2.slice, cNew: cells[2][t + 1].slice, hNew: s.h2.slice, ...cell }, label);
+  }
+  gpu.copy(s.h2.slice, h2Out.slice, steps * state * 4, state * 4);
+  gpu.copy(s.h1.slice, h1Out.slice, steps * state * 4, state * 4);
+  for (let t = 0; t < steps; t++) {
+    gpu.copy(cells[1][t + 1].slice, c1Out.slice, state * 4, 0, t * state * 4);
+    gpu.copy(cells[2][t + 1].slice, c2Out.slice, state * 4, 0, t * state * 4);
+  }
+  for (const temporary of [sum1, sum2, sum2h]) temporary.dispose();
+  for (const [name, tensor] of Object.entries(s)) save(name, tensor);
+  for (const layer of [1, 2] as const) cells[layer].forEach((cell, slot) => save(cellName(layer, slot), cell));
+}
+
+function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: BackwardContext<AttentionLstmAttrs>): Record<string, Tensor> {
+  const { steps, batch, places, d, a, h } = sizes(inputShapes, attrs);
+  const s = saved as unknown as States & Record<(typeof NAMES)[number] | 'alpha', Tensor>;
+  const state = batch * h;
+  const rows = steps * batch;
+  const make = (...shape: number[]) => empty(shape, 'f32', label, gpu);
+  // Gradients of the states, by slot: what flows in from outside first, then what each step adds.
+  const dh1 = zeros([steps + 1, batch, h]);
+  const dh2 = zeros([steps + 1, batch, h]);
+  if (flowed[0]) gpu.copy(grads[0].slice, dh2.slice, rows * h * 4, 0, state * 4);
+  const dc1 = zeros([batch, h]);
+  const dc2 = zeros([batch, h]);
+  const dgates1 = make(steps, batch, 4 * h);
+  const dgates2 = make(steps, batch, 4 * h);
+  const dq = make(steps, batch, a);
+  const dz = make(steps, batch, d);
+  const dgated = make(batch, d);
+  const dpre = make(steps, batch);
+  const de = make(steps, batch, places);
+  const dkeys = zeros([batch, places, a]);
+  const dvRows = zeros([batch, a]);
+  const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
+  for (let t = steps - 1; t >= 0; t--) {
+    const cell = { rows: batch, hidden: h, dhStart: (t + 1) * state, gatesStart: 4 * t * state };
+    const gatesAt = { aStart: 4 * t * state, k: 4 * h, transB: true, addToC: true };
+    lstmCellGrad(gpu, { dh: dh2.slice, gates: s.gates2.slice, c: saved[cellName(2, t)].slice, cNew: saved[cellName(2, t + 1)].slice, dcCarry: dc2.slice, dgates: dgates2.slice, ...cell }, label);
+    product({ a: dgates2.slice, ...gatesAt, b: s.lstm2W.slice, c: dh1.slice, cStart: (t + 1) * state, n: h });
+    product({ a: dgates2.slice, ...gatesAt, b: s.lstm2U.slice, c: dh2.slice, cStart: t * state, n: h });
+    lstmCellGrad(gpu, { dh: dh1.slice, gates: s.gates1.slice, c: saved[cellName(1, t)].slice, cNew: saved[cellName(1, t + 1)].slice, dcCarry: dc1.slice, dgates: dgates1.slice, ...cell }, label);
+    product({ a: dgates1.slice, ...gatesAt, b: s.u1.slice, c: dh1.slice, cStart: t * state, n: h });
+    const intoContext = { a: dgates1.slice, ...gatesAt, addToC: false, b: s.wz.slice, n: d };
+    if (attrs.gate) {
+      product({ ...intoContext, c: dgated.slice });
+      const gate = { dgated: dgated.slice, context: s.z.slice, beta: s.beta.slice, w: s.gateW.slice, dcontext: dz.slice, dhidden: dh2.slice, dpre: dpre.slice };
+      contextGateGrad(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
+    } else {
+      product({ ...intoContext, c: dz.slice, cStart: t * batch * d });
+    }
+    additiveAttentionGrad(
+      gpu,
+      {
+        keys: s.keys.slice,
+        query: s.q.slice,
+        v: s.v.slice,
+        values: s.values.slice,
+        alpha: s.alpha.slice,
+        dcontext: dz.slice,
+        dalpha: flowed[1] ? grads[1].slice : null,
+        de: de.slice,
+        dkeys: dkeys.slice,
+        dquery: dq.slice,
+        dvRows: dvRows.slice,
+        ...{ batch, places, keysWidth: a, valuesWidth: d },
+        queryStart: t * batch * a,
+        contextStart: t * batch * d,
+        alphaStart: t * batch * places,
+      },
+      label,
+    );
+    product({ a: dq.slice, aStart: t * batch * a, b: s.w2.slice, transB: true, c: dh2.slice, cStart: t * state, n: h, k: a, addToC: true });
+  }
+
+  // One product per weight, over all steps.
+  const weight = (x: Tensor, xStart: number, m: number, dy: Tensor, n: number): Tensor => {
+    const out = make(m, n);
+    matmulKernel(gpu, { a: x.slice, aStart: xStart, transA: true, b: dy.slice, c: out.slice, m, n, k: rows, label });
+    return out;
+  };
+  const columnSums = (x: Tensor, outer: number, n: number): Tensor => {
+    const out = make(n);
+    reduce(gpu, { kind: 'sum', x: x.slice, y: out.slice, outer: 1, n: outer, inner: n, label });
+    return out;
+  };
+  const firstSlot = (x: Tensor): Tensor => {
+    const out = make(batch, h);
+    gpu.copy(x.slice, out.slice, state * 4);
+    return out;
+  };
+  const batchMajor = (x: Tensor, width: number): Tensor => {
+    const out = make(batch, steps, width);
+    stridedCopy(gpu, { slice: x.slice, strides: [width, batch * width, 1] }, { slice: out.slice, strides: [steps * width, width, 1] }, [batch, steps, width], label);
+    return out;
+  };
+  const dvalues = make(batch, places, d); // Σ_t α_t ⊗ dz_t, one small product per picture
+  matmulKernel(gpu, { a: batchMajor(s.alpha, places).slice, transA: true, b: batchMajor(dz, d).slice, c: dvalues.slice, m: places, n: d, k: steps, batch, label });
+  return {
+    values: dvalues,
+    keys: dkeys,
+    xe: dgates1,
+    w2: weight(s.h2, 0, h, dq, a),
+    b2: columnSums(dq, rows, a),
+    v: columnSums(dvRows, batch, a),
+    wz: weight(s.gated, 0, d, dgates1, 4 * h),
+    u1: weight(s.h1, 0, h, dgates1, 4 * h),
+    lstm2W: weight(s.h1, state, h, dgates2, 4 * h),
+    lstm2U: weight(s.h2, 0, h, dgates2, 4 * h),
+    lstm2B: columnSums(dgates2, rows, 4 * h),
+    h1Start: firstSlot(dh1),
+    c1Start: dc1,
+    h2Start: firstSlot(dh2),
+    c2Start: dc2,
+    ...(attrs.gate ? { gateW: weight(s.h2, 0, h, dpre, 1), gateB: columnSums(dpre, rows, 1) } : {}),
+  };
+}
+
+function referenceProduct(x: Reference, w: Reference, bias?: Reference): Reference {
+  const [k, n] = w.shape;
+  return reference([x.shape[0], n], (i) => {
+    let sum = bias ? bias.data[i % n] : 0;
+    for (let p = 0; p < k; p++) sum += x.data[Math.floor(i / n) * k + p] * w.data[p * n + (i % n)];
+    return sum;
+  });
+}
+
+const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) => x.data[i] + y.data[i]);
+
+function cases(gate: boolean): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
+  return [
+    { steps: 3, batch: 2, places: 5, d: 7, a: 3, h: 5 },
+    { steps: 2, batch: 3, places: 9, d: 8, a: 12, h: 16 },
+  ].map(({ steps, batch, places, d, a, h }) => ({
+    name: `${steps} steps, ${batch}×${places}×${d}, A ${a}, H ${h}${gate ? ', gated' : ''}`,
+    shapes: [[batch, places, d], [batch, places, a], [steps, batch, 4 * h], [h, a], [a], [a, 1], [d, 4 * h], [h, 4 * h], [h, 4 * h], [h, 4 * h], [4 * h], [batch, h], [batch, h], [batch, h], [batch, h], ...(gate ? [[h, 1], [1]] : [])],
+    attrs: { gate },
+  }));
+}
+
+export const attentionLstmOp: Op<AttentionLstmAttrs> = {
+  name: 'attentionLstm',
+  inputs: NAMES,
+  outputs: ['h2', 'alpha', 'h1', 'c1', 'c2'],
+  gradientOutputs: 2,
+  shape: (shapes, attrs) => {
+    const { steps, batch, places, h } = sizes(shapes, attrs);
+    const state = [steps, batch, h];
+    return [state, [steps, batch, places], state, state, state];
+  },
+  forward,
+  saves: ['values', 'keys', 'w2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'gateW', 'alpha'],
+  backward: (context) => {
+    if (context.flowed.slice(2).some(Boolean)) throw new ShapeError('attentionLstm: gradients flow through h2 and alpha; the other states are for reading');
+    let all: Record<string, Tensor> | null = null;
+    return context.inputShapes.map((shape, i): Thunk => {
+      return () => {
+        all ??= gradients(context);
+        return all[NAMES[i]].alias(shape);
+      };
+    });
+  },
+  reference: (inputs, attrs) => {
+    const { steps, batch, places, h } = sizes(
+      inputs.map((x) => x.shape),
+      attrs,
+    );
+    const x = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as Record<(typeof NAMES)[number], Reference>;
+    let [h1, c1, h2, c2] = [x.h1Start, x.c1Start, x.h2Start, x.c2Start];
+    const out = [[steps, batch, h], [steps, batch, places], [steps, batch, h], [steps, batch, h], [steps, batch, h]].map((shape) => reference(shape));
+    for (let t = 0; t < steps; t++) {
+      const query = referenceProduct(h2, x.w2, x.b2);
+      const [context, alpha] = additiveAttentionOp.reference([x.keys, query, x.v, x.values], null);
+      if (attrs.gate) {
+        const [before, width] = [h2, context.shape[1]];
+        context.data = context.data.map((value, i) => {
+          let sum = x.gateB.data[0];
+          for (let j = 0; j < h; j++) sum += before.data[Math.floor(i / width) * h + j] * x.gateW.data[j];
+          return value / (1 + Math.exp(-sum));
+        });
+      }
+      const part = { shape: [batch, 4 * h], data: x.xe.data.subarray(t * batch * 4 * h, (t + 1) * batch * 4 * h) };
+      [h1, c1] = lstmCellOp.reference([part, plus(referenceProduct(context, x.wz), referenceProduct(h1, x.u1)), c1], null);
+      [h2, c2] = lstmCellOp.reference([referenceProduct(h1, x.lstm2W, x.lstm2B), referenceProduct(h2, x.lstm2U), c2], null);
+      [h2, alpha, h1, c1, c2].forEach((value, k) => {
+        out[k].data.set(value.data, t * value.data.length);
+      });
+    }
+    return out;
+  },
+  cost: (shapes, _outputs, attrs) => {
+    const { steps, batch, places, d, a, h } = sizes(shapes, attrs);
+    const perStep = 2 * batch * (h * a + places * (2 * a + d) + d * 4 * h + 12 * h * h);
+    return { flops: steps * perStep, bytes: 4 * shapes.reduce((sum, shape) => sum + sizeOf(shape), 0) };
+  },
+  cases: [...cases(false), ...cases(true)],
+  tolerance: { rtol: 2e-5, atol: 1e-5, why: 'errors of exp add up over the steps' },
+};
+
+/** Shapes as in the file's header; h2 and the other states [T, B, H], alpha [T, B, P]. */
+export function attentionLstm(inputs: AttentionLstmInputs): { h2: Tensor; alpha: Tensor; h1: Tensor; c1: Tensor; c2: Tensor } {
+  const gate = inputs.gateW !== undefined;
+  const list = NAMES.map((name) => inputs[name]).filter((t): t is Tensor => t !== undefined);
+  const [h2, alpha, h1, c1, c2] = apply(attentionLstmOp, list, { gate });
+  return { h2, alpha, h1, c1, c2 };
+}
