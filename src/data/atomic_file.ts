@@ -1,0 +1,32 @@
+/** Files that are either whole or absent: written under a temporary name, synced, renamed. */
+import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { FileError, messageOf } from '../errors.ts';
+
+/** Writes the chunks as one file. Throws a FileError (no space, no permission, …) and leaves nothing behind. */
+export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Array>): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    mkdirSync(dirname(path), { recursive: true });
+    const file = openSync(temporary, 'w');
+    try {
+      for (const chunk of chunks) {
+        const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
+        for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+      }
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+    const folder = openSync(dirname(path), 'r');
+    try {
+      fsyncSync(folder);
+    } finally {
+      closeSync(folder);
+    }
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw new FileError(path, `cannot be written: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,266 @@
+/**
+ * The captioner: image features → additive attention → a two-layer LSTM → words.
+ *
+ *   a = ReLU(X We + be)                 X [B,P,F] → a [B,P,D]
+ *   K = a W1 + b1                       [B,P,A]
+ *   xe_t = Emb[y_{t−1}] We₁ + b₁        [T,B,4H], We₁ = the lower E rows of the weight of LSTM 1 (context comes first)
+ *   h2, α = attentionLstm(a, K, xe, …)  the only part that runs step by step (autograd/ops/attention_lstm.ts)
+ *   logits = h2 Wo + bo                 [T,B,V]
+ *
+ * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
+ */
+import * as ops from '../autograd/ops/index.ts';
+import { noGrad } from '../autograd/tape.ts';
+import { GlimpseError } from '../errors.ts';
+import { type Initializer, constant, glorotUniform, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
+import { type NamedArray, Parameters } from '../nn/parameters.ts';
+import { streamOf } from '../tensor/random.ts';
+import { readTensors, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+
+/** Ids of the special words; the vocabulary puts them first. */
+export const PAD = 0;
+export const UNKNOWN = 1;
+export const START = 2;
+export const END = 3;
+
+export interface CaptionerSizes {
+  /** Width of the image features (F) and number of places (P). */
+  features: number;
+  places: number;
+  /** Projected features (D), attention (A), LSTM state (H), embedding (E), words (V). */
+  project: number;
+  attention: number;
+  hidden: number;
+  embedding: number;
+  vocabulary: number;
+}
+
+export interface CaptionerOptions {
+  /** On the embedding, the projected features, and h2 before the output. */
+  dropout: number;
+  /** Scalar gate β on the context. */
+  gate: boolean;
+  /** h, c of both LSTMs start at tanh(mean(a) W + b) instead of zero. */
+  learnedStart: boolean;
+  /** λ of λ · mean (1 − Σ_t α)². */
+  attentionPenalty: number;
+}
+
+export const PRESETS: Record<'seed' | 'recommended', CaptionerOptions> = {
+  seed: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0 },
+  recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1 },
+};
+
+/** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
+export const SEED_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
+
+/** Every parameter with its shape and initializer, in order. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
+export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): [string, number[], Initializer][] {
+  const forgetOne: Initializer = (shape) => Float32Array.from({ length: shape[0] }, (_, i) => (Math.floor(i / s.hidden) === 1 ? 1 : 0));
+  const table: [string, number[], Initializer][] = [
+    ['enc_w', [s.features, s.project], glorotUniform],
+    ['enc_b', [s.project], zerosInit],
+    ['w1', [s.project, s.attention], glorotUniform],
+    ['b1', [s.attention], zerosInit],
+    ['w2', [s.hidden, s.attention], glorotUniform],
+    ['b2', [s.attention], zerosInit],
+    ['v', [s.attention, 1], glorotUniform],
+    ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
+    ['emb', [s.vocabulary, s.embedding], uniform(-0.05, 0.05)],
+    ['lstm1_w', [s.project + s.embedding, 4 * s.hidden], glorotUniform],
+    ['lstm1_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
+    ['lstm1_b', [4 * s.hidden], forgetOne],
+    ['lstm2_w', [s.hidden, 4 * s.hidden], glorotUniform],
+    ['lstm2_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
+    ['lstm2_b', [4 * s.hidden], forgetOne],
+    ['out_w', [s.hidden, s.vocabulary], glorotUniform],
+    ['out_b', [s.vocabulary], zerosInit],
+  ];
+  if (o.gate) table.push(['gate_w', [s.hidden, 1], glorotUniform], ['gate_b', [1], constant(1)]);
+  if (o.learnedStart) table.push(['start_w', [s.project, 4 * s.hidden], glorotUniform], ['start_b', [4 * s.hidden], zerosInit]);
+  return table;
+}
+
+export interface ForwardResult {
+  /** [T·B, V], time-major. */
+  logits: Tensor;
+  /** [T, B, P] */
+  alpha: Tensor;
+}
+
+/** Names the random streams of one training step. */
+export interface DropoutStep {
+  seed: number;
+  step: number;
+}
+
+export interface GeneratedCaption {
+  /** Without startseq and endseq. */
+  tokens: number[];
+  /** Sum of the chosen words' log-probabilities, endseq included. */
+  logProb: number;
+  logProbs: number[];
+  /** One map of P weights per word, when asked for. */
+  alpha: Float32Array[];
+  /** False when the length ran out before endseq. */
+  ended: boolean;
+}
+
+export class Captioner {
+  constructor(
+    readonly sizes: CaptionerSizes,
+    readonly options: CaptionerOptions,
+    readonly parameters: Parameters,
+  ) {}
+
+  static create(sizes: CaptionerSizes, options: CaptionerOptions, seed: number): Captioner {
+    const parameters = new Parameters();
+    for (const [name, shape, initializer] of parameterTable(sizes, options)) parameters.init(name, shape, initializer, seed);
+    return new Captioner(sizes, options, parameters);
+  }
+
+  static fromWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): Captioner {
+    const parameters = new Parameters();
+    for (const [name, shape] of parameterTable(sizes, options)) {
+      const value = weights.get(name);
+      if (!value) throw new GlimpseError(`the weights have no "${name}"`);
+      if (value.shape.join() !== shape.join()) throw new GlimpseError(`"${name}" is [${value.shape}] in the weights, [${shape}] in this configuration`);
+      parameters.add(name, shape, value.data);
+    }
+    return new Captioner(sizes, options, parameters);
+  }
+
+  private p(name: string): Tensor {
+    return this.parameters.get(name);
+  }
+
+  private drop(x: Tensor, name: string, step: DropoutStep | null): Tensor {
+    if (!step || this.options.dropout === 0) return x;
+    return ops.dropout(x, { rate: this.options.dropout, seed: step.seed, step: step.step, stream: streamOf(name) });
+  }
+
+  /** What is computed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
+  encode(features: Tensor, step: DropoutStep | null = null): { values: Tensor; keys: Tensor; start: [Tensor, Tensor, Tensor, Tensor] } {
+    const { project, attention, hidden } = this.sizes;
+    const [batch, places, width] = features.shape;
+    if (width !== this.sizes.features) throw new GlimpseError(`the features are ${width} wide, this model was made for ${this.sizes.features}`);
+    const rows = ops.reshape(features, [batch * places, width]);
+    const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: true });
+    const a = this.drop(projected, 'projected features', step);
+    const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, places, attention]);
+    const values = ops.reshape(a, [batch, places, project]);
+    if (!this.options.learnedStart) {
+      const zero = zeros([batch, hidden]);
+      return { values, keys, start: [zero, zero, zero, zero] };
+    }
+    const all = ops.tanh(ops.matmul(ops.mean(values, 1), this.p('start_w'), { bias: this.p('start_b') }));
+    const part = (i: number) => ops.slice(all, [0, i * hidden], [batch, hidden]);
+    return { values, keys, start: [part(0), part(1), part(2), part(3)] };
+  }
+
+  /** The share of the words in LSTM 1: ids [T, B] → [T, B, 4H]. */
+  private embed(ids: Tensor, step: DropoutStep | null): Tensor {
+    const { project, hidden, embedding } = this.sizes;
+    const [steps, batch] = ids.shape;
+    const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
+    const lower = ops.slice(this.p('lstm1_w'), [project, 0], [embedding, 4 * hidden]);
+    const product = ops.matmul(ops.reshape(words, [steps * batch, embedding]), lower, { bias: this.p('lstm1_b') });
+    return ops.reshape(product, [steps, batch, 4 * hidden]);
+  }
+
+  private recur(encoded: ReturnType<Captioner['encode']>, xe: Tensor): ReturnType<typeof ops.attentionLstm> {
+    const { project, hidden } = this.sizes;
+    const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
+    return ops.attentionLstm({
+      values: encoded.values,
+      keys: encoded.keys,
+      xe,
+      w2: this.p('w2'),
+      b2: this.p('b2'),
+      v: this.p('v'),
+      wz: ops.slice(this.p('lstm1_w'), [0, 0], [project, 4 * hidden]),
+      u1: this.p('lstm1_u'),
+      lstm2W: this.p('lstm2_w'),
+      lstm2U: this.p('lstm2_u'),
+      lstm2B: this.p('lstm2_b'),
+      ...{ h1Start, c1Start, h2Start, c2Start },
+      ...(this.options.gate ? { gateW: this.p('gate_w'), gateB: this.p('gate_b') } : {}),
+    });
+  }
+
+  private project(h2: Tensor, step: DropoutStep | null): Tensor {
+    const [steps, batch, hidden] = h2.shape;
+    const rows = ops.reshape(this.drop(h2, 'output', step), [steps * batch, hidden]);
+    return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
+  }
+
+  /** Teacher forcing: features [B, P, F] and the words before each step, ids u32 [T, B]. */
+  forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
+    const { h2, alpha } = this.recur(this.encode(features, step), this.embed(ids, step));
+    return { logits: this.project(h2, step), alpha };
+  }
+
+  /**
+   * The weighted sum of the cross-entropies of all rows, plus the attention penalty. targets u32 and weights f32 [T, B];
+   * a weight of 0 masks a row. Returns the part without the penalty for the log.
+   */
+  loss(features: Tensor, ids: Tensor, targets: Tensor, weights: Tensor, step: DropoutStep | null = null): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
+    const { logits, alpha } = this.forward(features, ids, step);
+    const { loss, rowLoss } = ops.crossEntropy(logits, targets, weights);
+    const lambda = this.options.attentionPenalty;
+    if (lambda === 0) return { loss, crossEntropy: loss, rowLoss };
+    const [steps, batch] = ids.shape;
+    const valid = ops.step(ops.reshape(weights, [steps, batch, 1]));
+    const coverage = ops.sum(ops.mul(alpha, valid), 0);
+    const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
+    return { loss: ops.add(loss, ops.scale(penalty, lambda)), crossEntropy: loss, rowLoss };
+  }
+
+  /**
+   * Greedy decoding of a batch. Words, states and maps stay on the GPU; one readback at the end. `suppress` never emits pad,
+   * unknown and startseq.
+   */
+  async greedy(features: Tensor, maxLength: number, suppress: boolean, wantAlpha = false): Promise<GeneratedCaption[]> {
+    return noGrad(async () => {
+      using decoding = scope();
+      const [batch, places] = features.shape;
+      const { gpu } = features;
+      const encoded = this.encode(features);
+      const words = zeros([maxLength, batch], 'u32');
+      const scores = zeros([maxLength, batch]);
+      const maps = zeros([maxLength, batch, places]);
+      let previous = decoding.keep(tensor(new Uint32Array(batch).fill(START), [1, batch]));
+      let { start } = encoded;
+      for (let t = 0; t < maxLength; t++) {
+        using inner = scope();
+        const { h2, alpha, h1, c1, c2 } = this.recur({ ...encoded, start }, this.embed(previous, null));
+        const logProbs = ops.softmax(this.project(h2, null), true);
+        const { values, indices } = ops.topK(logProbs, 1, suppress ? END : PAD);
+        gpu.copy(indices.slice, words.slice, batch * 4, 0, t * batch * 4);
+        gpu.copy(values.slice, scores.slice, batch * 4, 0, t * batch * 4);
+        if (wantAlpha) gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
+        const state = [batch, this.sizes.hidden];
+        start = [h1, c1, h2, c2].map((x) => inner.keep(x.alias(state))) as typeof start;
+        previous = inner.keep(indices.alias([1, batch]));
+      }
+      const [ids, logProbs, alpha] = await readTensors(wantAlpha ? [words, scores, maps] : [words, scores]);
+      return Array.from({ length: batch }, (_, b) => {
+        const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
+        for (let t = 0; t < maxLength && !caption.ended; t++) {
+          const at = t * batch + b;
+          caption.logProb += logProbs[at];
+          caption.logProbs.push(logProbs[at]);
+          if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
+          if (ids[at] === END) caption.ended = true;
+          else caption.tokens.push(ids[at]);
+        }
+        return caption;
+      });
+    });
+  }
+
+  dispose(): void {
+    this.parameters.dispose();
+  }
+}
+

@@ -1,0 +1,111 @@
+/**
+ * Checks the whole captioner against a golden made elsewhere in float64: logits, attention, both losses, every gradient,
+ * weights after 1 and 5 Adam steps. Norm-wise relative error per tensor, absolute where the true value vanishes.
+ */
+import { z } from 'zod';
+import type { CaseResult } from '../autograd/check.ts';
+import { backward, gradOf } from '../autograd/tape.ts';
+import { readSafetensors, type StoredTensor } from '../data/safetensors.ts';
+import { FileError } from '../errors.ts';
+import { Optimizer } from '../nn/optimizer.ts';
+import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import { Captioner, type CaptionerSizes, PRESETS, parameterTable } from './captioner.ts';
+
+const RELATIVE = 2e-4;
+const ABSOLUTE = 1e-6;
+/** The goldens' optimizer: Adam at Keras' default rate. */
+const RATE = 1e-3;
+
+const Scalars = z.object({
+  loss_token_mean: z.number(),
+  loss_seed_sum: z.number(),
+  loss_seed_printed: z.number(),
+  grad_norm_token_mean: z.number(),
+  grad_norm_seed_sum: z.number(),
+  adam_losses_token_mean: z.array(z.number()),
+  dims: z.record(z.string(), z.number().int().positive()),
+});
+
+export async function checkGolden(path: string): Promise<CaseResult[]> {
+  const { metadata, tensors } = readSafetensors(path);
+  const parsed = Scalars.safeParse(JSON.parse(metadata.scalars ?? '{}'));
+  if (!parsed.success) throw new FileError(path, `is no golden of the captioner: ${parsed.error.issues[0].path.join('.')} ${parsed.error.issues[0].message}`);
+  const golden = parsed.data;
+  const get = (name: string): StoredTensor => {
+    const found = tensors.get(name);
+    if (!found) throw new FileError(path, `has no tensor "${name}"`);
+    return found;
+  };
+  const d = golden.dims;
+  const sizes: CaptionerSizes = { features: d.F, places: d.P, project: d.D, attention: d.A, hidden: d.H, embedding: d.E, vocabulary: d.V };
+  const names = parameterTable(sizes, PRESETS.seed).map(([name]) => name);
+  const results: CaseResult[] = [];
+  const compare = (name: string, actual: ArrayLike<number>, expected: ArrayLike<number>) => {
+    let difference = 0;
+    let norm = 0;
+    let maxAbs = 0;
+    for (let i = 0; i < expected.length; i++) {
+      const error = Math.abs(actual[i] - expected[i]);
+      difference += error * error;
+      norm += expected[i] * expected[i];
+      maxAbs = Math.max(maxAbs, Number.isNaN(error) ? Number.POSITIVE_INFINITY : error);
+    }
+    const vanishes = Math.sqrt(norm) <= ABSOLUTE;
+    const maxRel = vanishes ? 0 : Math.sqrt(difference / norm);
+    const ok = actual.length === expected.length && (vanishes ? maxAbs <= ABSOLUTE : maxRel <= RELATIVE);
+    results.push({ op: 'captioner', version: 'seed', case: name, status: ok ? 'passed' : 'failed', maxAbs, maxRel: Number.isNaN(maxRel) ? Number.POSITIVE_INFINITY : maxRel });
+  };
+
+  using _all = scope();
+  const weights = new Map(names.map((name) => [name, get(`w.${name}`) as { shape: readonly number[]; data: Float32Array }]));
+  const model = Captioner.fromWeights(sizes, PRESETS.seed, weights);
+  const tokens = get('in.tokens');
+  const [batch, length] = tokens.shape;
+  const steps = length - 1;
+  const timeMajor = (offset: number) => Uint32Array.from({ length: steps * batch }, (_, i) => tokens.data[(i % batch) * length + Math.floor(i / batch) + offset]);
+  const targetIds = timeMajor(1);
+  const features = tensor(get('in.features').data, get('in.features').shape);
+  const ids = tensor(timeMajor(0), [steps, batch]);
+  const targets = tensor(targetIds, [steps, batch]);
+  const counted = targetIds.filter((id) => id !== 0).length;
+  const weightsOf = (each: number) => tensor(Float32Array.from(targetIds, (id) => (id === 0 ? 0 : each)), [steps, batch]);
+  const objectives = { token_mean: weightsOf(1 / counted), seed_sum: weightsOf(1 / batch) };
+  const batchMajor = (data: ArrayLike<number>, width: number) => Float32Array.from({ length: data.length }, (_, i) => data[((Math.floor(i / width) % steps) * batch + Math.floor(i / width / steps)) * width + (i % width)]);
+
+  const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: RATE });
+  const forward = model.forward(features, ids);
+  compare('logits', batchMajor(await forward.logits.data(), d.V), get('logits').data);
+  compare('alpha', batchMajor(await forward.alpha.data(), d.P), get('alpha').data);
+  for (const [objective, rowWeights] of Object.entries(objectives)) {
+    optimizer.zeroGrad();
+    const { loss } = model.loss(features, ids, targets, rowWeights);
+    backward(loss);
+    const value = await loss.item();
+    const expected = objective === 'token_mean' ? golden.loss_token_mean : golden.loss_seed_sum;
+    compare(`loss_${objective}`, [value], [expected]);
+    if (objective === 'seed_sum') compare('loss_seed_printed', [value / length], [golden.loss_seed_printed]);
+    let squares = 0;
+    for (const name of names) {
+      const gradient = await (gradOf(model.parameters.get(name)) as Tensor).data();
+      for (const g of gradient) squares += g * g;
+      compare(`grad_${objective}.${name}`, gradient, get(`grad_${objective}.${name}`).data);
+    }
+    compare(`grad_norm_${objective}`, [Math.sqrt(squares)], [objective === 'token_mean' ? golden.grad_norm_token_mean : golden.grad_norm_seed_sum]);
+  }
+  const losses: number[] = [];
+  for (let step = 1; step <= golden.adam_losses_token_mean.length; step++) {
+    using _step = scope();
+    optimizer.zeroGrad();
+    const { loss } = model.loss(features, ids, targets, objectives.token_mean);
+    backward(loss);
+    losses.push(await loss.item());
+    optimizer.step();
+    if (step !== 1 && step !== 5) continue;
+    const after = await model.parameters.read();
+    for (const name of names) compare(`adam${step}.${name}`, (after.get(name) as { data: Float32Array }).data, get(`adam${step}.${name}`).data);
+  }
+  compare('adam_losses_token_mean', losses, golden.adam_losses_token_mean);
+  optimizer.dispose();
+  model.dispose();
+  return results;
+}

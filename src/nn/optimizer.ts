@@ -1,0 +1,143 @@
+/**
+ * Adam, AdamW and SGD. At construction the parameters and their gradients move into shared buffers ("arenas"), so that a
+ * step is one dispatch per arena, whatever the number of parameters, and zeroing and the global norm are too.
+ */
+import { setGradStorage, zeroGrad } from '../autograd/tape.ts';
+import { GlimpseError } from '../errors.ts';
+import type { Gpu } from '../gpu/device.ts';
+import type { BufferSlice } from '../gpu/pool.ts';
+import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
+import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
+import type { NamedArray, Parameters } from './parameters.ts';
+
+export interface OptimizerOptions {
+  kind: 'adam' | 'adamw' | 'sgd';
+  rate: number;
+  beta1?: number;
+  beta2?: number;
+  eps?: number;
+  momentum?: number;
+  weightDecay?: number;
+  /** Clip the global gradient norm at this; 0 or none clips nothing. */
+  maxNorm?: number;
+}
+
+interface Arena {
+  /** Parameter, gradient, first and second moment (SGD has no second). */
+  p: BufferSlice;
+  g: BufferSlice;
+  moments: BufferSlice[];
+  members: { name: string; parameter: Tensor; offset: number }[];
+}
+
+const MAX_ARENA_BYTES = 64 << 20;
+const align = (bytes: number) => Math.ceil(bytes / 256) * 256;
+
+export class Optimizer {
+  /** Updates done so far. */
+  steps = 0;
+  rate: number;
+  /** The gradient norm of the last step, before clipping. */
+  readonly norm: Tensor;
+  private readonly arenas: Arena[] = [];
+  private readonly gpu: Gpu;
+
+  constructor(
+    private readonly parameters: Parameters,
+    readonly options: OptimizerOptions,
+  ) {
+    if (!(options.rate > 0)) throw new GlimpseError(`optimizer: the learning rate is ${options.rate}, it must be positive`);
+    this.rate = options.rate;
+    const members = [...parameters.all];
+    if (members.length === 0) throw new GlimpseError('optimizer: there are no parameters');
+    this.gpu = members[0][1].gpu;
+    this.norm = Scope.release(empty([1], 'f32', 'gradient norm', this.gpu));
+    let run: [string, Tensor][] = [];
+    let bytes = 0;
+    for (const member of members) {
+      const size = align(member[1].size * 4);
+      if (run.length > 0 && bytes + size > MAX_ARENA_BYTES) {
+        this.addArena(run, bytes);
+        [run, bytes] = [[], 0];
+      }
+      run.push(member);
+      bytes += size;
+    }
+    this.addArena(run, bytes);
+  }
+
+  private addArena(members: [string, Tensor][], bytes: number): void {
+    const slice = (label: string): BufferSlice => {
+      const made = { buffer: this.gpu.pool.acquire(bytes, label), offset: 0, bytes };
+      this.gpu.clear(made);
+      return made;
+    };
+    const moments = Array.from({ length: this.options.kind === 'sgd' ? 1 : 2 }, (_, i) => slice(`optimizer moment ${i + 1}`));
+    const arena: Arena = { p: slice('parameters'), g: slice('gradients'), moments, members: [] };
+    let offset = 0;
+    for (const [name, parameter] of members) {
+      const own = (of: BufferSlice): BufferSlice => ({ buffer: of.buffer, offset, bytes: parameter.size * 4 });
+      parameter.moveTo(own(arena.p));
+      this.gpu.pool.retain(arena.g.buffer);
+      setGradStorage(parameter, new Tensor(this.gpu, parameter.shape, 'f32', own(arena.g), `gradient of ${name}`));
+      arena.members.push({ name, parameter, offset });
+      offset += align(parameter.size * 4);
+    }
+    this.arenas.push(arena);
+  }
+
+  zeroGrad(): void {
+    zeroGrad(this.parameters.all.values());
+  }
+
+  /** Computes the global norm into `norm` (always, so that it can be logged), then updates every parameter. */
+  step(): void {
+    const { kind, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0, weightDecay = 0, maxNorm = 0 } = this.options;
+    this.steps++;
+    globalNorm(
+      this.gpu,
+      this.arenas.map(({ g }) => ({ slice: g, count: g.bytes / 4 })),
+      this.norm.slice,
+    );
+    for (const { p, g, moments } of this.arenas) {
+      const count = p.bytes / 4;
+      if (kind === 'sgd') sgd(this.gpu, p, g, moments[0], this.norm.slice, count, { rate: this.rate, momentum, weightDecay, maxNorm });
+      else adam(this.gpu, p, g, moments[0], moments[1], this.norm.slice, count, { rate: this.rate, beta1, beta2, eps, weightDecay, decoupled: kind === 'adamw', maxNorm, step: this.steps });
+    }
+  }
+
+  private momentTensors(): { name: string; tensor: Tensor }[] {
+    return this.arenas.flatMap(({ moments, members }) =>
+      members.flatMap(({ name, parameter, offset }) =>
+        moments.map((moment, i) => {
+          this.gpu.pool.retain(moment.buffer);
+          return { name: `moment${i + 1}.${name}`, tensor: Scope.release(new Tensor(this.gpu, parameter.shape, 'f32', { buffer: moment.buffer, offset, bytes: parameter.size * 4 }, name)) };
+        }),
+      ),
+    );
+  }
+
+  /** The moments by name, for a checkpoint. */
+  async read(): Promise<Map<string, NamedArray>> {
+    const moments = this.momentTensors();
+    const arrays = await readTensors(moments.map((m) => m.tensor));
+    for (const { tensor } of moments) tensor.dispose();
+    return new Map(moments.map(({ name, tensor }, i) => [name, { shape: tensor.shape, data: arrays[i] as Float32Array }]));
+  }
+
+  write(values: ReadonlyMap<string, NamedArray>, steps: number): void {
+    for (const { name, tensor } of this.momentTensors()) {
+      const value = values.get(name);
+      if (!value || value.data.length !== tensor.size) throw new GlimpseError(`the checkpoint has no fitting "${name}"`);
+      tensor.write(value.data);
+      tensor.dispose();
+    }
+    this.steps = steps;
+  }
+
+  dispose(): void {
+    this.norm.dispose();
+    for (const { p, g, moments } of this.arenas) for (const { buffer } of [p, g, ...moments]) this.gpu.pool.release(buffer);
+    this.arenas.length = 0;
+  }
+}
