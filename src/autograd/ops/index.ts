@@ -11,7 +11,8 @@ import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
 import { crossEntropyOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
-import type { DropoutKey } from '../../kernels/elementwise.ts';
+import { ShapeError } from '../../errors.ts';
+import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { apply } from '../tape.ts';
 
@@ -73,6 +74,12 @@ export const max = (x: Tensor, axis?: number, keepDims = false) => reduceOf('max
 export const min = (x: Tensor, axis?: number, keepDims = false) => reduceOf('min', x, axis, keepDims);
 /** Inverted dropout; `key` names the random stream, so that a resumed run draws the same mask. */
 export const dropout = (x: Tensor, key: DropoutKey) => (key.rate > 0 ? apply(dropoutOp, [x], key)[0] : x);
+
+/** y ← alpha x + beta y in place, without a gradient: running statistics. */
+export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): void {
+  if (y.size !== x.size) throw new ShapeError(`blendInto: [${x.shape}] into [${y.shape}]`);
+  axpby(y.gpu, alpha, x.slice, beta, y.slice, y.size, 'blendInto');
+}
 
 export { attentionLstm } from './attention_lstm.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';

@@ -1,0 +1,105 @@
+/**
+ * Rewrites of a graph for inference: batch normalization folds into the convolution before it, and convolution, residual
+ * sum and ReLU become one node ("FusedConv"), which is one kernel.
+ */
+import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
+
+function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
+  const map = new Map<string, OnnxNode[]>();
+  for (const node of graph.nodes) for (const input of node.inputs) map.set(input, [...(map.get(input) ?? []), node]);
+  for (const output of graph.outputs) map.set(output, [...(map.get(output) ?? []), { op: 'Output', name: output, inputs: [output], outputs: [], attributes: new Map() }]);
+  return map;
+}
+
+function producer(graph: OnnxGraph): Map<string, OnnxNode> {
+  return new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
+}
+
+function floats(tensor: OnnxTensor): Float32Array {
+  const { data } = tensor.load();
+  return data instanceof Float32Array ? data : Float32Array.from(data);
+}
+
+/** w' = w · γ/√(σ²+ε), b' = β + (b − μ) · γ/√(σ²+ε), per output channel, in float64. */
+function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void {
+  const uses = consumers(graph);
+  const made = producer(graph);
+  const dropped = new Set<OnnxNode>();
+  for (const norm of graph.nodes) {
+    if (norm.op !== 'BatchNormalization') continue;
+    const conv = made.get(norm.inputs[0]);
+    if (conv?.op !== 'Conv' || uses.get(conv.outputs[0])?.length !== 1) continue;
+    const names = [conv.inputs[1], conv.inputs[2], ...norm.inputs.slice(1)].filter(Boolean);
+    if (names.some((name) => !graph.initializers.has(name) || keep(name))) continue;
+    const initializer = (name: string) => graph.initializers.get(name) as OnnxTensor;
+    const weight = initializer(conv.inputs[1]);
+    const oldBias = conv.inputs[2] ? initializer(conv.inputs[2]) : null;
+    const [gamma, beta, mean, variance] = norm.inputs.slice(1).map(initializer);
+    const epsilon = (norm.attributes.get('epsilon') as number | undefined) ?? 1e-5;
+    const factors = (): Float64Array => {
+      const [g, v] = [floats(gamma), floats(variance)];
+      return Float64Array.from(g, (value, c) => value / Math.sqrt(v[c] + epsilon));
+    };
+    const [weightName, biasName] = [`${norm.name}/folded weight`, `${norm.name}/folded bias`];
+    graph.initializers.set(weightName, {
+      name: weightName,
+      shape: weight.shape,
+      load: () => {
+        const scale = factors();
+        const per = weight.shape.slice(1).reduce((product, extent) => product * extent, 1);
+        return { kind: 'float', shape: weight.shape, data: floats(weight).map((value, i) => value * scale[Math.floor(i / per)]) };
+      },
+    });
+    graph.initializers.set(biasName, {
+      name: biasName,
+      shape: gamma.shape,
+      load: () => {
+        const scale = factors();
+        const [b, m, before] = [floats(beta), floats(mean), oldBias ? floats(oldBias) : null];
+        return { kind: 'float', shape: gamma.shape, data: Float32Array.from(scale, (factor, c) => b[c] + ((before?.[c] ?? 0) - m[c]) * factor) };
+      },
+    });
+    conv.inputs = [conv.inputs[0], weightName, biasName];
+    conv.outputs = [norm.outputs[0]];
+    dropped.add(norm);
+  }
+  graph.nodes = graph.nodes.filter((node) => !dropped.has(node));
+}
+
+/** Conv (+ Add) (+ Relu) → FusedConv, placed where the last of them stood. */
+function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
+  const uses = consumers(graph);
+  const made = producer(graph);
+  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode => node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1 && !node.inputs.slice(1).some(keep);
+  const result: OnnxNode[] = [];
+  const dropped = new Set<OnnxNode>();
+  const fused = new Map<string, OnnxNode>();
+  for (const node of graph.nodes) {
+    let current = node;
+    if (node.op === 'Add' && node.inputs.length === 2) {
+      const index = node.inputs.findIndex((name) => isPlainConv(made.get(name)) && !fused.has(name));
+      const other = node.inputs[1 - index];
+      if (index >= 0 && !graph.initializers.has(other)) {
+        const conv = made.get(node.inputs[index]) as OnnxNode;
+        dropped.add(conv);
+        current = { ...conv, op: 'FusedConv', inputs: [conv.inputs[0], conv.inputs[1], conv.inputs[2] ?? '', other], outputs: node.outputs, attributes: new Map(conv.attributes) };
+        fused.set(current.outputs[0], current);
+      }
+    } else if (node.op === 'Relu') {
+      const before = fused.get(node.inputs[0]) ?? made.get(node.inputs[0]);
+      if (before && uses.get(node.inputs[0])?.length === 1 && (before.op === 'FusedConv' || isPlainConv(before))) {
+        dropped.add(before);
+        current = { ...before, op: 'FusedConv', outputs: node.outputs, attributes: new Map([...before.attributes, ['relu', 1]]) };
+        fused.set(current.outputs[0], current);
+      }
+    }
+    result.push(current);
+  }
+  graph.nodes = result.filter((node) => !dropped.has(node));
+}
+
+/** Parameters that `keep` names stay as they are, so that they can be trained. */
+export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
+  foldBatchNorm(graph, keep);
+  fuseConv(graph, keep);
+}

@@ -1,0 +1,159 @@
+/**
+ * The protobuf wire format, read from a file a window at a time: a 100 MB model is never in memory twice, and the bytes of
+ * a large tensor are left on disk until they are asked for. Everything read is checked; an error names file and offset.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { FileError, messageOf } from '../../errors.ts';
+
+const WINDOW = 1 << 16;
+
+export class ByteFile {
+  readonly size: number;
+  private readonly file: number;
+  private window: Buffer = Buffer.alloc(0);
+  private windowStart = 0;
+
+  constructor(readonly path: string) {
+    try {
+      this.file = openSync(path, 'r');
+      this.size = fstatSync(this.file).size;
+    } catch (error) {
+      throw new FileError(path, messageOf(error));
+    }
+  }
+
+  fail(offset: number, reason: string): never {
+    throw new FileError(this.path, `at byte ${offset}: ${reason}`);
+  }
+
+  read(offset: number, length: number): Buffer {
+    if (offset < 0 || length < 0 || offset + length > this.size) this.fail(offset, `${length} bytes are claimed, the file has ${this.size}`);
+    const bytes = Buffer.alloc(length);
+    for (let done = 0; done < length; ) {
+      const count = readSync(this.file, bytes, done, length - done, offset + done);
+      if (count === 0) this.fail(offset + done, 'the file ends early');
+      done += count;
+    }
+    return bytes;
+  }
+
+  byte(offset: number): number {
+    if (offset < this.windowStart || offset >= this.windowStart + this.window.length) {
+      if (offset >= this.size) this.fail(offset, 'the file ends within a field');
+      this.windowStart = offset;
+      this.window = this.read(offset, Math.min(WINDOW, this.size - offset));
+    }
+    return this.window[offset - this.windowStart];
+  }
+
+  close(): void {
+    closeSync(this.file);
+  }
+}
+
+export interface Field {
+  number: number;
+  wire: 0 | 1 | 2 | 5;
+  /** Varints, as a signed 64-bit value that must be exact in a double. */
+  value: number;
+  /** Of the body (length-delimited and fixed fields). */
+  start: number;
+  end: number;
+}
+
+const MAX_DEPTH = 32;
+
+/** A message: bytes [start, end) of a file. */
+export class Message {
+  constructor(
+    readonly file: ByteFile,
+    readonly start: number,
+    readonly end: number,
+    private readonly depth = 0,
+  ) {
+    if (depth > MAX_DEPTH) file.fail(start, `messages nest deeper than ${MAX_DEPTH}`);
+    if (end > file.size) file.fail(start, `a message of ${end - start} bytes does not fit in the file`);
+  }
+
+  private varint(at: number): { value: bigint; next: number } {
+    let value = 0n;
+    for (let i = 0; i < 10; i++) {
+      if (at + i >= this.end) this.file.fail(at, 'a number runs past its message');
+      const byte = this.file.byte(at + i);
+      value |= BigInt(byte & 0x7f) << BigInt(7 * i);
+      if (byte < 0x80) return { value: BigInt.asIntN(64, value), next: at + i + 1 };
+    }
+    return this.file.fail(at, 'a number has more than ten bytes');
+  }
+
+  private number(at: number): { value: number; next: number } {
+    const { value, next } = this.varint(at);
+    const exact = Number(value);
+    // Slices write "to the end" as the largest 64-bit number; clamped, it still means that.
+    return { value: Number.isSafeInteger(exact) ? exact : value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER, next };
+  }
+
+  *fields(): Generator<Field> {
+    for (let at = this.start; at < this.end; ) {
+      const tag = this.number(at);
+      const wire = tag.value & 7;
+      const number = Math.floor(tag.value / 8);
+      if (number < 1) this.file.fail(at, `field number ${number}`);
+      if (wire === 0) {
+        const { value, next } = this.number(tag.next);
+        yield { number, wire, value, start: tag.next, end: next };
+        at = next;
+      } else if (wire === 1 || wire === 5) {
+        const end = tag.next + (wire === 1 ? 8 : 4);
+        if (end > this.end) this.file.fail(at, 'a fixed field runs past its message');
+        yield { number, wire, value: 0, start: tag.next, end };
+        at = end;
+      } else if (wire === 2) {
+        const { value: length, next } = this.number(tag.next);
+        if (length < 0 || next + length > this.end) this.file.fail(at, `field ${number} claims ${length} bytes, ${this.end - next} are left`);
+        yield { number, wire, value: 0, start: next, end: next + length };
+        at = next + length;
+      } else {
+        this.file.fail(at, `wire type ${wire} does not exist in ONNX`);
+      }
+    }
+  }
+
+  child(field: Field): Message {
+    if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no message`);
+    return new Message(this.file, field.start, field.end, this.depth + 1);
+  }
+
+  text(field: Field): string {
+    if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no text`);
+    if (field.end - field.start > 1 << 20) this.file.fail(field.start, 'a text of more than a megabyte');
+    return this.file.read(field.start, field.end - field.start).toString('utf8');
+  }
+
+  float(field: Field): number {
+    if (field.wire !== 5) this.file.fail(field.start, `field ${field.number} is no float`);
+    return this.file.read(field.start, 4).readFloatLE();
+  }
+
+  /** A repeated number: one varint, or a packed run of them. */
+  numbers(field: Field): number[] {
+    if (field.wire === 0) return [field.value];
+    if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no number`);
+    const run = new Message(this.file, field.start, field.end, this.depth + 1);
+    const values: number[] = [];
+    for (let at = field.start; at < field.end; ) {
+      const { value, next } = run.number(at);
+      values.push(value);
+      at = next;
+    }
+    return values;
+  }
+
+  /** A repeated float: one, or a packed run of them. */
+  floats(field: Field): Float32Array {
+    const length = field.end - field.start;
+    if ((field.wire !== 2 && field.wire !== 5) || length % 4 !== 0) this.file.fail(field.start, `field ${field.number} holds no floats`);
+    const bytes = this.file.read(field.start, length);
+    return Float32Array.from({ length: length / 4 }, (_, i) => bytes.readFloatLE(4 * i));
+  }
+}
