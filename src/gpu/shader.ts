@@ -3,7 +3,8 @@
  *
  * - `const TILE: u32 = 4u; // @tune 2 4 8` takes another of the listed values;
  * - a loop `for (var r = 0u; r < TILE; r++) { // @unroll` is written out, its variable replaced by the literal
- *   (register tiles need constant indices: measured, a factor of three on lavapipe);
+ *   (register tiles need constant indices: measured, a factor of three on lavapipe); with `// @unroll broadcast` its
+ *   `subgroupShuffle`s, whose lane is a constant then, become the cheaper `subgroupBroadcast`s;
  * - the one expression of an elementwise table row replaces the line marked `// @expression NAME`.
  *
  * It also reads the bindings and the `Params` struct from the text, so launchers pass parameters by name.
@@ -97,16 +98,17 @@ function unroll(file: string, text: string): string {
     const value = evaluate(expression, constants);
     if (value !== null) constants.set(name, value);
   }
-  const loop = /for \(var (\w+) = 0u; \1 < ([^;]+); \1\+\+\) \{ \/\/ @unroll\n/;
+  const loop = /for \(var (\w+) = 0u; \1 < ([^;]+); \1\+\+\) \{ \/\/ @unroll( broadcast)?\n/;
   for (;;) {
     const match = loop.exec(text);
     if (!match) return text;
-    const [head, variable, bound] = match;
+    const [head, variable, bound, broadcast] = match;
     const count = evaluate(bound, constants);
     const open = match.index + head.indexOf('{');
     const close = closingBrace(text, open);
     if (count === null || close < 0) throw new GpuError('shader', file, `cannot unroll the loop over ${variable}: its bound ${bound} is no constant`);
-    const body = text.slice(match.index + head.length, close);
+    const source = text.slice(match.index + head.length, close);
+    const body = broadcast ? source.replaceAll('subgroupShuffle(', 'subgroupBroadcast(') : source;
     const name = new RegExp(`(?<![.\\w])${variable}\\b`, 'g');
     let copies = '';
     for (let i = 0; i < count; i++) copies += `{\n${body.replace(name, `${i}u`)}}\n`;

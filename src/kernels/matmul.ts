@@ -1,4 +1,4 @@
-/** Launcher of the matrix product, in four versions. */
+/** Launcher of the matrix product, in five versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
@@ -33,9 +33,9 @@ function multiplesOf4(...numbers: number[]): boolean {
 
 /** Versions that can serve the problem, best first. */
 export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
-  const versions = gpu.software ? ['v2_register', 'v4_workgroup', 'v1_naive'] : ['v4_workgroup', 'v2_register', 'v1_naive'];
+  const versions = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
-  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0)) versions.unshift('v3_subgroup');
+  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0)) versions.unshift(...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup'] : ['v3_subgroup', 'v4_subgroup_pairs']));
   return versions;
 }
 
@@ -48,7 +48,8 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     return;
   }
   const version = chooseVersion('matmul', matmulVersions(gpu, p));
-  const per = version === 'v3_subgroup' ? 4 : 1; // that shader counts in vec4
+  const bySubgroup = version === 'v3_subgroup' || version === 'v4_subgroup_pairs';
+  const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   const params = {
     m,
     n,
@@ -72,9 +73,11 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     case 'v2_register':
       gpu.dispatch(gpu.kernel({ file: 'matmul_register', constants }), slices, params, [Math.ceil(n / 32), Math.ceil(m / 64), batch], p.label);
       break;
-    case 'v3_subgroup': {
+    case 'v3_subgroup':
+    case 'v4_subgroup_pairs': {
       const tile = 4 * gpu.subgroupWidth;
-      gpu.dispatch(gpu.kernel({ file: 'matmul_subgroup', tune: { WIDTH: gpu.subgroupWidth }, constants }), slices, params, [Math.ceil(n / tile), Math.ceil(m / tile), batch], p.label);
+      const file = version === 'v3_subgroup' ? 'matmul_subgroup' : 'matmul_subgroup_pairs';
+      gpu.dispatch(gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, constants }), slices, params, [Math.ceil(n / tile), Math.ceil(m / tile), batch], p.label);
       break;
     }
     default:

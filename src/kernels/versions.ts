@@ -16,7 +16,7 @@ export class VersionNotApplicable extends GpuError {
 
 /** Every family with its versions, in the order they were written. */
 export const FAMILIES: Record<string, readonly string[]> = {
-  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_workgroup'],
+  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup'],
   conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],

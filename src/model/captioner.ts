@@ -106,6 +106,14 @@ export interface GeneratedCaption {
   ended: boolean;
 }
 
+/** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
+function share(x: Tensor, captions: number): Tensor {
+  if (captions === 1) return x;
+  const [n, ...rest] = x.shape;
+  const width = rest.reduce((product, extent) => product * extent, 1);
+  return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
+}
+
 export class Captioner {
   constructor(
     readonly sizes: CaptionerSizes,
@@ -194,9 +202,13 @@ export class Captioner {
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
-  /** Teacher forcing: features [B, P, F] and the words before each step, ids u32 [T, B]. */
+  /** Teacher forcing: features [N, P, F] and the words before each step, ids u32 [T, B]; B / N captions share a picture. */
   forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
-    const { h2, alpha } = this.recur(this.encode(features, step), this.embed(ids, step));
+    const captions = ids.shape[1] / features.shape[0];
+    if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
+    const { values, keys, start } = this.encode(features, step);
+    const encoded = { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) as typeof start };
+    const { h2, alpha } = this.recur(encoded, this.embed(ids, step));
     return { logits: this.project(h2, step), alpha };
   }
 

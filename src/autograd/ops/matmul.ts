@@ -113,6 +113,7 @@ export const matmulOp: Op<MatmulAttrs> = {
     { name: 'NT', shapes: [[41, 44], [36, 44]], attrs: { transA: false, transB: true, relu: false } },
     { name: 'NT primes', shapes: [[13, 31], [17, 31]], attrs: { transA: false, transB: true, relu: false } },
     { name: 'TN', shapes: [[29, 44], [29, 36]], attrs: { transA: true, transB: false, relu: false } },
+    { name: 'TN, odd k', shapes: [[23, 36], [23, 44]], attrs: { transA: true, transB: false, relu: false } },
     { name: 'TT', shapes: [[28, 40], [36, 28]], attrs: { transA: true, transB: true, relu: false } },
     { name: 'outliers', shapes: [[9, 113], [113, 12]], attrs: { transA: false, transB: false, relu: false }, draw: ['outliers', 'normal'] },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },

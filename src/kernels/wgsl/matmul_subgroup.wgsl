@@ -12,7 +12,8 @@
 // 4 lane … 4 lane + 3) and a 4×4 block of B (its columns); both are turned in registers so that component = row
 // for A and component = column for B, whatever the layout in memory. Then every lane hears row r of A from lane r / 4.
 // 8 loads feed 16 TILE multiply-adds per lane; no workgroup memory and no barrier, which software drivers run slowly.
-// Gain over version 2 (8×4 register tile): 3–4 times on lavapipe (width 8), 1.5 on SwiftShader (width 4).
+// Gain over version 2 (8×4 register tile): 3–4 times on lavapipe (width 8); version 4 is
+// the one for SwiftShader (width 4).
 // Gradient: the same kernel, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
 enable subgroups;
 

@@ -1,4 +1,4 @@
-// Matrix product, version 4: the classic tile in workgroup memory, for real GPUs.
+// Matrix product, version 5: the classic tile in workgroup memory, for real GPUs.
 //
 //   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
 //

@@ -1,0 +1,50 @@
+/** Photographs to numbers: decode (EXIF applied, alpha flattened, sRGB), scale, normalize as the encoder was trained. */
+import sharp from 'sharp';
+import { FileError, messageOf } from '../errors.ts';
+
+/** What an encoder expects of its pixels. Never assumed: it is stored with the features and named by the user. */
+export interface Preprocessing {
+  /** Pixels are squashed to this square size. */
+  size: number;
+  order: 'rgb' | 'bgr';
+  /** value = (pixel / divisor − mean) / deviation, per channel in `order`. */
+  divisor: number;
+  mean: readonly [number, number, number];
+  deviation: readonly [number, number, number];
+}
+
+export const PREPROCESSINGS: Record<string, Preprocessing> = {
+  /** torchvision and MXNet's model zoo. */
+  imagenet: { size: 224, order: 'rgb', divisor: 255, mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] },
+  /** Keras' ResNet50 and Caffe's models. */
+  caffe: { size: 224, order: 'bgr', divisor: 1, mean: [103.939, 116.779, 123.68], deviation: [1, 1, 1] },
+  /** TensorFlow's Inception-style models: −1 … 1. */
+  tensorflow: { size: 224, order: 'rgb', divisor: 127.5, mean: [1, 1, 1], deviation: [1, 1, 1] },
+};
+
+const MAX_PIXELS = 100_000_000;
+
+/** One photograph as float32 [3, size, size]. Throws a FileError that names the file. */
+export async function loadImage(path: string, p: Preprocessing): Promise<Float32Array> {
+  let pixels: Buffer;
+  try {
+    pixels = await sharp(path, { failOn: 'error', limitInputPixels: MAX_PIXELS })
+      .autoOrient()
+      .flatten({ background: '#fff' })
+      .toColourspace('srgb')
+      .removeAlpha()
+      .resize(p.size, p.size, { fit: 'fill' })
+      .raw()
+      .toBuffer();
+  } catch (error) {
+    throw new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
+  }
+  const plane = p.size * p.size;
+  if (pixels.length !== 3 * plane) throw new FileError(path, `decoded to ${pixels.length} bytes, ${3 * plane} are expected`);
+  const out = new Float32Array(3 * plane);
+  for (let c = 0; c < 3; c++) {
+    const source = p.order === 'rgb' ? c : 2 - c;
+    for (let i = 0; i < plane; i++) out[c * plane + i] = (pixels[3 * i + source] / p.divisor - p.mean[c]) / p.deviation[c];
+  }
+  return out;
+}

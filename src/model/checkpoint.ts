@@ -1,0 +1,118 @@
+/**
+ * Checkpoints: one safetensors file with weights, optimizer moments and, as metadata, everything else that a run needs to
+ * go on or to caption: configuration, vocabulary, progress, the encoder. Written atomically.
+ */
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { readSafetensors, writeSafetensors } from '../data/safetensors.ts';
+import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import type { Optimizer } from '../nn/optimizer.ts';
+import type { NamedArray } from '../nn/parameters.ts';
+import type { Captioner } from './captioner.ts';
+
+const Sizes = z.object({ features: z.number(), places: z.number(), project: z.number(), attention: z.number(), hidden: z.number(), embedding: z.number(), vocabulary: z.number() });
+const Options = z.object({ dropout: z.number(), gate: z.boolean(), learnedStart: z.boolean(), attentionPenalty: z.number() });
+
+export const TrainingConfig = z.object({
+  preset: z.enum(['seed', 'recommended']),
+  sizes: Sizes,
+  options: Options,
+  seed: z.number().int(),
+  rate: z.number().positive(),
+  maxNorm: z.number().nonnegative(),
+  batch: z.object({ images: z.number().int().positive(), captionsPerImage: z.number().int().positive() }),
+  objective: z.enum(['token-mean', 'seed-sum']),
+  /** Halve the rate after this many epochs without a better score, stop after twice as many; 0 never does. */
+  patience: z.number().int().nonnegative(),
+  maxLength: z.number().int().min(3),
+});
+export type TrainingConfig = z.infer<typeof TrainingConfig>;
+
+const Progress = z.object({
+  epoch: z.number().int().nonnegative(),
+  optimizerSteps: z.number().int().nonnegative(),
+  rate: z.number().positive(),
+  bestScore: z.number().nullable(),
+  epochsSinceBest: z.number().int().nonnegative(),
+  logBytes: z.number().int().nonnegative(),
+});
+export type Progress = z.infer<typeof Progress>;
+
+const Encoder = z.object({ path: z.string(), sha256: z.string(), featureMap: z.string(), preprocessing: z.string() });
+
+export interface Checkpoint {
+  config: TrainingConfig;
+  progress: Progress;
+  vocabulary: string[];
+  encoder: z.infer<typeof Encoder>;
+  weights: Map<string, NamedArray>;
+  moments: Map<string, NamedArray>;
+}
+
+export async function saveCheckpoint(path: string, model: Captioner, optimizer: Optimizer, meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder'>): Promise<void> {
+  const tensors = new Map<string, NamedArray>();
+  for (const [name, value] of await model.parameters.read()) tensors.set(`weight.${name}`, value);
+  for (const [name, value] of await optimizer.read()) tensors.set(name, value);
+  const metadata = Object.fromEntries(Object.entries({ config: meta.config, progress: meta.progress, vocabulary: meta.vocabulary, encoder: meta.encoder }).map(([key, value]) => [key, JSON.stringify(value)]));
+  writeSafetensors(path, tensors, { format: 'glimpse checkpoint 1', ...metadata });
+}
+
+export function loadCheckpoint(path: string): Checkpoint {
+  const { metadata, tensors } = readSafetensors(path);
+  if (metadata.format !== 'glimpse checkpoint 1') throw new FileError(path, 'is no checkpoint of this version of glimpse');
+  const read = <T>(key: string, schema: z.ZodType<T>): T => {
+    try {
+      return schema.parse(JSON.parse(metadata[key]));
+    } catch (error) {
+      throw new FileError(path, `has a damaged "${key}": ${messageOf(error)}`);
+    }
+  };
+  const weights = new Map<string, NamedArray>();
+  const moments = new Map<string, NamedArray>();
+  for (const [name, { shape, data }] of tensors) {
+    if (!(data instanceof Float32Array)) throw new FileError(path, `"${name}" is no float tensor`);
+    if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
+    else moments.set(name, { shape, data });
+  }
+  return { config: read('config', TrainingConfig), progress: read('progress', Progress), vocabulary: read('vocabulary', z.array(z.string())), encoder: read('encoder', Encoder), weights, moments };
+}
+
+/** Fields in which two configurations differ, as "name: this, that". */
+export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] {
+  const flatten = (value: unknown, prefix: string): [string, string][] => (value && typeof value === 'object' ? Object.entries(value).flatMap(([key, inner]) => flatten(inner, prefix ? `${prefix}.${key}` : key)) : [[prefix, String(value)]]);
+  const other = new Map(flatten(b, ''));
+  return flatten(a, '').flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
+}
+
+const NAME = /^epoch-(\d{3,})\.safetensors$/;
+
+export function checkpointPath(run: string, epoch: number): string {
+  return join(run, 'checkpoints', `epoch-${String(epoch).padStart(3, '0')}.safetensors`);
+}
+
+export function epochsSaved(run: string): number[] {
+  const folder = join(run, 'checkpoints');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder)
+    .flatMap((name) => {
+      const match = NAME.exec(name);
+      return match ? [Number(match[1])] : [];
+    })
+    .sort((a, b) => a - b);
+}
+
+/** A checkpoint file, or the newest of a run's folder. */
+export function resolveCheckpoint(path: string): string {
+  if (path.endsWith('.safetensors')) return path;
+  const best = join(path, 'checkpoints', 'best.safetensors');
+  if (existsSync(best)) return best;
+  const epochs = epochsSaved(path);
+  if (epochs.length === 0) throw new GlimpseError(`${path} holds no checkpoint; give a .safetensors file or a folder made by \`glimpse train\``);
+  return checkpointPath(path, epochs[epochs.length - 1]);
+}
+
+/** Keeps the newest `count` epochs. */
+export function pruneCheckpoints(run: string, count: number): void {
+  for (const epoch of epochsSaved(run).slice(0, -count)) rmSync(checkpointPath(run, epoch), { force: true });
+}
