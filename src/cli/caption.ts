@@ -1,0 +1,62 @@
+/** `glimpse caption`: pictures → captions. */
+import { existsSync } from 'node:fs';
+import { Vocabulary } from '../data/captions.ts';
+import { FileError, GlimpseError } from '../errors.ts';
+import { Captioner } from '../model/captioner.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import { ImageEncoder } from '../model/encoder.ts';
+import { scope, tensor } from '../tensor/tensor.ts';
+import { type CommonOptions, progress, result, say } from './output.ts';
+import { withGpu } from './session.ts';
+
+interface CaptionCommand extends CommonOptions {
+  encoder?: string;
+  maxLength?: number;
+  skipBad?: boolean;
+}
+
+const BATCH = 8;
+
+export async function caption(o: CaptionCommand, modelPath: string, pictures: string[]): Promise<number> {
+  for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  return withGpu(o, async () => {
+    const encoder = await ImageEncoder.open(o.encoder ?? checkpoint.encoder.path, checkpoint.encoder.preprocessing);
+    if (encoder.identity.sha256 !== checkpoint.encoder.sha256) throw new GlimpseError(`${encoder.identity.path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+    const { config } = checkpoint;
+    const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const bar = progress(o, 'caption', pictures.length, 'pictures');
+    const captions: { image: string; caption: string; tokens: string[]; logProb: number }[] = [];
+    for (let first = 0; first < pictures.length; first += BATCH) {
+      const batch: { image: string; pixels: Float32Array }[] = [];
+      for (const image of pictures.slice(first, first + BATCH)) {
+        try {
+          batch.push({ image, pixels: await encoder.load(image) });
+        } catch (error) {
+          if (!(error instanceof FileError) || !o.skipBad) throw error;
+          say(o, `left out: ${error.message}`);
+        }
+      }
+      if (batch.length === 0) continue;
+      using _batch = scope();
+      const { records, places, width } = await encoder.features(batch.map(({ pixels }) => pixels));
+      const packed = new Float32Array(records.length * places * width);
+      records.forEach((record, i) => {
+        packed.set(record, i * record.length);
+      });
+      const features = tensor(packed, [records.length, places, width]);
+      const found = await model.greedy(features, o.maxLength ?? config.maxLength - 1, config.preset === 'recommended');
+      found.forEach(({ tokens, logProb }, i) => {
+        const words = tokens.map((id) => vocabulary.words[id]);
+        captions.push({ image: batch[i].image, caption: words.join(' '), tokens: words, logProb });
+      });
+      bar.update(Math.min(pictures.length, first + BATCH));
+    }
+    bar.stop();
+    model.dispose();
+    encoder.dispose();
+    result(o, captions, () => captions.map(({ image, caption: text, logProb }) => `${image}: ${text}  (${logProb.toFixed(2)})`).join('\n'));
+    return 0;
+  });
+}

@@ -1,0 +1,89 @@
+/** `glimpse features`: the encoder over all pictures of a dataset. */
+import { join } from 'node:path';
+import { readDataset, type Split } from '../data/captions.ts';
+import { FeatureWriter } from '../data/feature_store.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
+import { ImageEncoder } from '../model/encoder.ts';
+import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import { withGpu } from './session.ts';
+
+interface FeaturesCommand extends CommonOptions {
+  data: string;
+  encoder: string;
+  out: string;
+  preprocess?: string;
+  split?: string[];
+  limit?: number;
+  batch: number;
+  skipBad?: boolean;
+}
+
+type Loaded = { file: string; pixels: Float32Array } | { file: string; error: FileError };
+
+export async function features(o: FeaturesCommand): Promise<number> {
+  const dataset = readDataset(o.data);
+  const splits = (o.split ?? ['train', 'val', 'test']) as Split[];
+  for (const split of splits) if (!['train', 'val', 'test'].includes(split)) throw new UsageError(`--split takes train, val and test, got "${split}"`);
+  const files = splits.flatMap((split) =>
+    dataset.images
+      .filter((image) => image.split === split)
+      .slice(0, o.limit)
+      .map(({ file }) => file),
+  );
+  if (files.length === 0) throw new GlimpseError(`${o.data} has no picture in ${splits.join(', ')}`);
+  return withGpu(o, async () => {
+    const encoder = await ImageEncoder.open(o.encoder, o.preprocess);
+    say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
+    const load = async (file: string): Promise<Loaded> => {
+      try {
+        return { file, pixels: await encoder.load(join(dataset.imageFolder, file)) };
+      } catch (error) {
+        if (error instanceof FileError) return { file, error };
+        throw error;
+      }
+    };
+    const loadBatch = (list: readonly string[]) => Promise.all(list.map(load));
+    let writer: FeatureWriter | null = null;
+    const skipped: string[] = [];
+    // The map's size is only known from a first run, and the store needs it to resume.
+    const probe = await encoder.features([new Float32Array(3 * 224 * 224)]);
+    writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width });
+    const done = new Set(writer.index.files);
+    const todo = files.filter((file) => !done.has(file));
+    if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);
+    const bar = progress(o, 'features', files.length, 'pictures');
+    bar.update(files.length - todo.length);
+    const started = performance.now();
+    let next = loadBatch(todo.slice(0, o.batch));
+    for (let first = 0; first < todo.length; first += o.batch) {
+      const loaded = await next;
+      next = loadBatch(todo.slice(first + o.batch, first + 2 * o.batch)); // decode while the GPU works
+      const good = loaded.filter((item): item is { file: string; pixels: Float32Array } => 'pixels' in item);
+      for (const item of loaded) {
+        if (!('error' in item)) continue;
+        if (!o.skipBad) {
+          writer.close();
+          throw new GlimpseError(`${item.error.message}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
+        }
+        say(o, `left out: ${item.error.message}`);
+        skipped.push(item.file);
+      }
+      if (good.length > 0) {
+        const { records } = await encoder.features(good.map(({ pixels }) => pixels));
+        writer.append(
+          good.map(({ file }) => file),
+          records,
+        );
+      }
+      bar.update(files.length - todo.length + Math.min(todo.length, first + o.batch));
+    }
+    bar.stop();
+    writer.finish();
+    encoder.dispose();
+    const seconds = (performance.now() - started) / 1000;
+    const rate = (todo.length - skipped.length) / seconds;
+    const report = { out: o.out, pictures: writer.index.files.length, places: probe.places, width: probe.width, skipped, seconds, picturesPerSecond: rate };
+    result(o, report, () => `${o.out}: ${report.pictures} pictures of ${probe.places} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`);
+    return 0;
+  });
+}

@@ -1,0 +1,139 @@
+/** The command line. Each command lives in a file of its own and is loaded when it is called, so that starting is quick. */
+import { Command, CommanderError, Option } from 'commander';
+import { GlimpseError, messageOf } from '../errors.ts';
+import { type CommonOptions, positiveNumber, wholeNumber } from './output.ts';
+
+const program = new Command('glimpse')
+  .description('A tensor engine with hand-written WGSL kernels, and an image captioner trained on it')
+  .version('0.1.0')
+  .showHelpAfterError('(--help shows the options)');
+
+function command(name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .addOption(new Option('--adapter <name>', 'auto, gpu, lavapipe, swiftshader, or a part of an adapter’s name').default(undefined, 'GLIMPSE_ADAPTER or auto'))
+    .option('--quiet', 'only results and errors');
+}
+
+type Run<O> = (options: O & CommonOptions, ...args: never[]) => Promise<number>;
+
+/** Runs a command: its number is the exit code. */
+function action<O>(load: () => Promise<Run<O>>): (...args: unknown[]) => Promise<void> {
+  return async (...args) => {
+    const self = args.pop() as Command;
+    args.pop();
+    const run = await load();
+    process.exitCode = await run(self.opts() as O & CommonOptions, ...(args as never[]));
+  };
+}
+
+command('doctor', 'find a driver; print adapter, features, limits, and what to install for a better one')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./doctor.ts')).doctor));
+
+command('selftest', 'check every kernel version and gradient against its float64 reference on this adapter')
+  .option('--op <name...>', 'only these ops')
+  .option('--golden <file>', 'check the whole captioner against a golden (safetensors)')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./selftest.ts')).selftest));
+
+command('demo', 'make captioned scenes, train encoder and captioner on them, caption unseen ones, write a page')
+  .option('--out <folder>', 'where the page and its log go', 'out/demo')
+  .option('--scenes <count>', 'training scenes', wholeNumber('--scenes', 64), 3072)
+  .option('--epochs <count>', 'epochs at most', wholeNumber('--epochs', 1), 10)
+  .option('--seed <number>', 'random seed', wholeNumber('--seed', 0), 7)
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./demo.ts')).demo));
+
+command('prepare', 'turn captions and split lists into a dataset: vocabulary, word ids, a report of faults')
+  .requiredOption('--images <folder>', 'the pictures')
+  .requiredOption('--out <file>', 'the dataset to write (JSON)')
+  .option('--flickr <file>', 'Flickr8k or Flickr30k token file')
+  .option('--train-list <file>', 'file names of the training split (with --flickr)')
+  .option('--val-list <file>', 'file names of the validation split')
+  .option('--test-list <file>', 'file names of the test split')
+  .option('--coco-train <file>', 'COCO captions JSON of the training split')
+  .option('--coco-val <file>', 'COCO captions JSON of the validation split')
+  .option('--vocabulary <size>', 'most frequent words kept, special words included', wholeNumber('--vocabulary', 5), 5000)
+  .option('--min-count <count>', 'rarer words become <unk>', wholeNumber('--min-count', 1), 1)
+  .option('--max-length <words>', 'longest caption, startseq and endseq included', wholeNumber('--max-length', 3), 35)
+  .option('--skip-bad', 'leave out pictures that are missing or have no caption')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./prepare.ts')).prepare));
+
+command('features', 'run the image encoder over a dataset’s pictures into a packed store; goes on where it stopped')
+  .requiredOption('--data <file>', 'dataset made by prepare')
+  .requiredOption('--encoder <file>', 'ResNet as .onnx or .onnx.gz')
+  .requiredOption('--out <folder>', 'the feature store')
+  .option('--preprocess <name>', 'imagenet, caffe or tensorflow; needed unless the encoder file is a known one')
+  .option('--split <names...>', 'only these splits')
+  .option('--limit <count>', 'at most this many pictures per split', wholeNumber('--limit', 1))
+  .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 8)
+  .option('--skip-bad', 'leave out pictures that cannot be read')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./features.ts')).features));
+
+command('train', 'train the captioner on stored features')
+  .requiredOption('--data <file>', 'dataset made by prepare')
+  .requiredOption('--features <folder>', 'store made by features')
+  .requiredOption('--out <folder>', 'the run: log and checkpoints')
+  .addOption(new Option('--preset <name>', 'see docs and reference equations').choices(['seed', 'recommended']).default('recommended'))
+  .option('--epochs <count>', 'epochs at most', wholeNumber('--epochs', 1))
+  .option('--rate <number>', 'learning rate', positiveNumber('--rate'))
+  .option('--max-norm <number>', 'clip the global gradient norm; 0 clips nothing', positiveNumber('--max-norm'))
+  .option('--dropout <number>', 'dropout rate', positiveNumber('--dropout'))
+  .option('--batch-images <count>', 'pictures per batch', wholeNumber('--batch-images', 1))
+  .option('--captions <count>', 'captions per picture in a batch', wholeNumber('--captions', 1))
+  .option('--seed <number>', 'random seed', wholeNumber('--seed', 0), 42)
+  .option('--keep <count>', 'checkpoints kept besides the best', wholeNumber('--keep', 1), 3)
+  .option('--validation <count>', 'validation pictures to score after each epoch; 0 none', wholeNumber('--validation', 0), 200)
+  .option('--resume', 'go on from the last checkpoint')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./train.ts')).trainCommand));
+
+command('caption', 'caption pictures with a trained model')
+  .argument('<model>', 'checkpoint file or the folder of a run')
+  .argument('<pictures...>', 'picture files')
+  .option('--encoder <file>', 'the encoder, when it is no longer where the features were made')
+  .option('--max-length <words>', 'longest caption', wholeNumber('--max-length', 1))
+  .option('--skip-bad', 'leave out pictures that cannot be read')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./caption.ts')).caption));
+
+const onnx = program.command('onnx').description('ONNX models');
+onnx
+  .command('check')
+  .description('run models on their own test data and compare')
+  .argument('<folders...>', 'folders with model.onnx and test_data_set_*/')
+  .option('--adapter <name>', 'see doctor')
+  .option('--rtol <number>', 'relative tolerance', positiveNumber('--rtol'), 1e-3)
+  .option('--atol <number>', 'absolute tolerance', positiveNumber('--atol'), 1e-5)
+  .option('--quiet', 'only results and errors')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./onnx.ts')).check));
+
+function overrideExit(c: Command): void {
+  c.exitOverride();
+  for (const sub of c.commands) overrideExit(sub);
+}
+
+async function main(): Promise<number> {
+  overrideExit(program);
+  try {
+    await program.parseAsync();
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof GlimpseError) {
+      process.stderr.write(`glimpse: ${error.message}\n`);
+      return error.exitCode;
+    }
+    process.stderr.write(`glimpse: unexpected failure: ${messageOf(error)}\n${error instanceof Error ? error.stack : ''}\n`);
+    return 1;
+  }
+}
+
+const code = await main();
+// Dawn may still hold a handle; what was printed is flushed first.
+process.stdout.write('', () => process.stderr.write('', () => process.exit(code)));

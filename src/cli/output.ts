@@ -1,0 +1,73 @@
+/** What commands say and where: results on stdout (JSON alone there), everything else on stderr. */
+import { SingleBar } from 'cli-progress';
+import { UsageError } from '../errors.ts';
+
+export interface CommonOptions {
+  adapter?: string;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export function say(options: CommonOptions, text: string): void {
+  if (!options.quiet) process.stderr.write(`${text}\n`);
+}
+
+/** The result of a command: JSON with --json, else the text. */
+export function result(options: CommonOptions, value: unknown, text: () => string): void {
+  process.stdout.write(`${options.json ? JSON.stringify(value) : text()}\n`);
+}
+
+export function duration(seconds: number): string {
+  if (seconds < 100) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+}
+
+export interface Progress {
+  update(done: number, note?: string): void;
+  stop(): void;
+}
+
+/** A bar with rate and time left on a terminal, a line every ten seconds elsewhere. */
+export function progress(options: CommonOptions, label: string, total: number, unit: string): Progress {
+  if (options.quiet) return { update: () => {}, stop: () => {} };
+  const started = performance.now();
+  let first: number | null = null;
+  const status = (done: number, note: string) => {
+    first ??= done;
+    const seconds = (performance.now() - started) / 1000;
+    const rate = (done - first) / seconds;
+    const left = rate > 0 ? duration((total - done) / rate) : '…';
+    return `${rate.toFixed(1)} ${unit}/s, ${left} left${note ? `, ${note}` : ''}`;
+  };
+  if (process.stderr.isTTY) {
+    const bar = new SingleBar({ format: `${label} {bar} {value}/{total}  {status}`, stream: process.stderr, hideCursor: true });
+    bar.start(total, 0, { status: '' });
+    return { update: (done, note = '') => bar.update(done, { status: status(done, note) }), stop: () => bar.stop() };
+  }
+  let last = 0;
+  return {
+    update: (done, note = '') => {
+      const text = status(done, note);
+      if (performance.now() - last < 10_000 && done < total) return;
+      last = performance.now();
+      process.stderr.write(`${label} ${done}/${total}  ${text}\n`);
+    },
+    stop: () => {},
+  };
+}
+
+export function wholeNumber(name: string, least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least) throw new UsageError(`${name} takes a whole number of at least ${least}, got "${text}"`);
+    return value;
+  };
+}
+
+export function positiveNumber(name: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!(value >= 0) || !Number.isFinite(value)) throw new UsageError(`${name} takes a number of at least 0, got "${text}"`);
+    return value;
+  };
+}

@@ -1,0 +1,94 @@
+/** `glimpse train`: presets and options → a training run. */
+import { readDataset } from '../data/captions.ts';
+import { FeatureStore } from '../data/feature_store.ts';
+import { UsageError } from '../errors.ts';
+import { PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
+import type { TrainingConfig } from '../model/checkpoint.ts';
+import { train } from '../model/training.ts';
+import { memory } from '../tensor/tensor.ts';
+import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import { withGpu } from './session.ts';
+
+interface TrainCommand extends CommonOptions {
+  data: string;
+  features: string;
+  out: string;
+  preset: 'seed' | 'recommended';
+  epochs?: number;
+  rate?: number;
+  maxNorm?: number;
+  dropout?: number;
+  batchImages?: number;
+  captions?: number;
+  seed: number;
+  keep: number;
+  validation: number;
+  resume?: boolean;
+}
+
+/** What a preset trains with, besides the model's own options. */
+const TRAINING = {
+  seed: { epochs: 10, rate: 1e-3, maxNorm: 0, images: 64, captions: 1, objective: 'seed-sum', patience: 0 },
+  recommended: { epochs: 20, rate: 4e-4, maxNorm: 5, images: 16, captions: 5, objective: 'token-mean', patience: 2 },
+} as const;
+
+export async function trainCommand(o: TrainCommand): Promise<number> {
+  const dataset = readDataset(o.data);
+  const defaults = TRAINING[o.preset];
+  const dropout = o.dropout ?? PRESETS[o.preset].dropout;
+  if (dropout >= 1) throw new UsageError(`--dropout must be below 1, got ${dropout}`);
+  if (o.rate === 0) throw new UsageError('--rate must be positive');
+  const store = await FeatureStore.open(o.features);
+  const config: TrainingConfig = {
+    preset: o.preset,
+    sizes: { features: store.index.width, places: store.index.places, ...SEED_WIDTHS, vocabulary: dataset.vocabulary.length },
+    options: { ...PRESETS[o.preset], dropout },
+    seed: o.seed,
+    rate: o.rate ?? defaults.rate,
+    maxNorm: o.maxNorm ?? defaults.maxNorm,
+    batch: { images: o.batchImages ?? defaults.images, captionsPerImage: o.captions ?? defaults.captions },
+    objective: defaults.objective,
+    patience: defaults.patience,
+    maxLength: dataset.maxLength,
+  };
+  let stopping = false;
+  const onInterrupt = () => {
+    stopping = true;
+    say(o, 'stopping after this batch; go on later with --resume');
+  };
+  process.once('SIGINT', onInterrupt);
+  try {
+    return await withGpu(o, async (gpu) => {
+      let bar: ReturnType<typeof progress> | null = null;
+      const epochs = o.epochs ?? defaults.epochs;
+      const reports = await train({
+        dataset,
+        store,
+        config,
+        run: o.out,
+        epochs,
+        resume: o.resume ?? false,
+        keep: o.keep,
+        validationImages: o.validation,
+        shouldStop: () => stopping,
+        hooks: {
+          onStep: (s) => {
+            bar ??= progress(o, `epoch ${s.epoch}/${epochs}`, s.batches, 'batches');
+            bar.update(s.batch, `loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`);
+            if (s.batch === s.batches) {
+              bar.stop();
+              bar = null;
+            }
+          },
+          onEpoch: (e) => say(o, `epoch ${e.epoch}: loss ${e.trainLoss.toFixed(4)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`),
+        },
+      });
+      const last = reports[reports.length - 1];
+      result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () => (last ? `${o.out}: ${reports.length} epochs, loss ${last.trainLoss.toFixed(4)} per token on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…` : `${o.out}: nothing left to do`));
+      return 0;
+    });
+  } finally {
+    process.off('SIGINT', onInterrupt);
+    await store.close();
+  }
+}
