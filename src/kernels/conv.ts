@@ -51,9 +51,12 @@ function convParams(g: ConvGeometry, count: number): Record<string, number> {
   };
 }
 
-function columnParams(g: ConvGeometry, count: number, firstImage: number): Record<string, number> {
-  const { has_bias: _b, has_residual: _r, relu: _l, images: _i, groups: _g, out_channels: _o, ...rest } = convParams(g, count);
-  return { ...rest, first_image: firstImage };
+/** Unfolds (im2col) or folds back (col2im) the images from `first` on: `count` elements, four at a time where that divides. */
+function launchColumns(gpu: Gpu, file: 'im2col' | 'col2im', from: BufferSlice, to: BufferSlice, g: ConvGeometry, count: number, firstImage: number, label: string): void {
+  const per = g.channels % 4 === 0 ? 4 : 1;
+  const { has_bias: _b, has_residual: _r, relu: _l, images: _i, groups: _g, out_channels: _o, ...geometry } = convParams(g, count / per);
+  const params = { ...geometry, channels: g.channels / per, first_image: firstImage };
+  gpu.dispatch(gpu.kernel({ file: per === 4 ? `${file}_vec4` : file }), [from, to], params, grid(count / per), label);
 }
 
 /** A 1×1 convolution of stride 1 is a product of the pixels as they lie: nothing to unfold. */
@@ -87,7 +90,10 @@ export interface ConvForward {
 export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
   if (g.groups !== 1) return ['v1_direct'];
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
-  if (hasFixedSubgroup(gpu) && g.channels % 4 === 0 && g.outChannels % 4 === 0) versions.unshift('v3_subgroup');
+  if (hasFixedSubgroup(gpu) && g.channels % 4 === 0 && g.outChannels % 4 === 0) {
+    // On SwiftShader (width 4) the long loop of version 3 is slower than unfolding and the matmul made for it.
+    versions.splice(gpu.subgroupWidth === 4 && !hasResidual ? 1 : 0, 0, 'v3_subgroup');
+  }
   return versions;
 }
 
@@ -105,7 +111,7 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
     forImageRuns(gpu, g, label, (columns, first, images) => {
       const m = images * rowsPerImage(g);
       const total = m * columnsOf(g);
-      gpu.dispatch(gpu.kernel({ file: 'im2col' }), [x, columns], columnParams(g, total, first), grid(total), label);
+      launchColumns(gpu, 'im2col', x, columns, g, total, first, label);
       matmul(gpu, { ...product, a: columns, m, cStart: first * rowsPerImage(g) * g.outChannels });
     });
     return;
@@ -141,7 +147,7 @@ export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: B
   forImageRuns(gpu, g, label, (columns, first, images) => {
     matmul(gpu, { ...product, c: columns, m: images * rowsPerImage(g), aStart: first * rowsPerImage(g) * g.outChannels });
     const count = images * g.height * g.width * g.channels;
-    gpu.dispatch(gpu.kernel({ file: 'col2im' }), [columns, dx], columnParams(g, count, first), grid(count), label);
+    launchColumns(gpu, 'col2im', columns, dx, g, count, first, label);
   });
 }
 
@@ -160,7 +166,7 @@ export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: 
   const part = { buffer: gpu.pool.acquire(weights * 4, `${label} (part)`), offset: 0, bytes: weights * 4 };
   forImageRuns(gpu, g, label, (columns, first, images) => {
     const k = images * rowsPerImage(g);
-    gpu.dispatch(gpu.kernel({ file: 'im2col' }), [x, columns], columnParams(g, k * columnsOf(g), first), grid(k * columnsOf(g)), label);
+    launchColumns(gpu, 'im2col', x, columns, g, k * columnsOf(g), first, label);
     matmul(gpu, { ...product, a: columns, c: first === 0 ? dw : part, k, bStart: first * rowsPerImage(g) * g.outChannels });
     if (first > 0) axpby(gpu, 1, part, 1, dw, weights, label);
   });

@@ -1,0 +1,53 @@
+// Unfolds pictures into rows, four channels at a time: im2col.wgsl for channels that are a multiple of 4.
+//
+//   columns[(n, oy, ox), (ky, kx, c)] = x[n, oy·stride − pad + ky·dilation, ox·…, c]     0 outside the picture
+//
+// x [N, H, W, C] channels last; columns [N·OH·OW, KH·KW·C]. One invocation owns one vec4. Gradient: col2im.wgsl.
+struct Params {
+  count: u32, // in vec4
+  height: u32,
+  width: u32,
+  channels: u32, // in vec4
+  out_height: u32,
+  out_width: u32,
+  kernel_height: u32,
+  kernel_width: u32,
+  stride_y: u32,
+  stride_x: u32,
+  pad_y: u32,
+  pad_x: u32,
+  dilation_y: u32,
+  dilation_x: u32,
+  first_image: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> columns: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let i = id.x + id.y * groups.x * 64u;
+  if (i >= params.count) {
+    return;
+  }
+  var rest = i;
+  let c = rest % params.channels;
+  rest /= params.channels;
+  let kx = rest % params.kernel_width;
+  rest /= params.kernel_width;
+  let ky = rest % params.kernel_height;
+  rest /= params.kernel_height;
+  let ox = rest % params.out_width;
+  rest /= params.out_width;
+  let oy = rest % params.out_height;
+  let n = rest / params.out_height + params.first_image;
+  // Unsigned: a coordinate left of or above the picture wraps to a huge one and fails the same test.
+  let iy = oy * params.stride_y + ky * params.dilation_y - params.pad_y;
+  let ix = ox * params.stride_x + kx * params.dilation_x - params.pad_x;
+  var value = vec4f();
+  if (iy < params.height && ix < params.width) {
+    value = x[((n * params.height + iy) * params.width + ix) * params.channels + c];
+  }
+  columns[i] = value;
+}

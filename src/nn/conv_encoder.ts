@@ -1,0 +1,75 @@
+/**
+ * A small convolutional encoder that is trained from scratch: 4 × 4 patches, then stages of convolution, batch normalization
+ * and ReLU. x [N, 16, 16, 48] (64 × 64 pixels as patches) → features [N, 64, C]. The patches make the first stage a plain
+ * product of 48 inputs: three channels are no good width for any kernel.
+ */
+import * as ops from '../autograd/ops/index.ts';
+import { Scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import { constant, heNormal, zerosInit } from './initializers.ts';
+import type { Parameters } from './parameters.ts';
+
+const MOMENTUM = 0.9;
+
+interface Stage {
+  w: Tensor;
+  gamma: Tensor;
+  beta: Tensor;
+  runningMean: Tensor;
+  runningVariance: Tensor;
+  stride: number;
+}
+
+export const PATCH = 4;
+const STAGES = [
+  { kernel: 1, stride: 1, out: 32 },
+  { kernel: 3, stride: 2, out: 64 },
+  { kernel: 3, stride: 1, out: 64 },
+];
+
+export class ConvEncoder {
+  private readonly stages: Stage[] = [];
+  readonly width: number;
+
+  constructor(parameters: Parameters, seed: number, stages: readonly { kernel: number; stride: number; out: number }[] = STAGES) {
+    let channels = PATCH * PATCH * 3;
+    stages.forEach(({ kernel, stride, out }, i) => {
+      this.stages.push({
+        w: parameters.init(`conv${i + 1}_w`, [kernel, kernel, channels, out], heNormal, seed),
+        gamma: parameters.init(`conv${i + 1}_gamma`, [out], constant(1), seed),
+        beta: parameters.init(`conv${i + 1}_beta`, [out], zerosInit, seed),
+        runningMean: Scope.release(tensor(new Float32Array(out), [out], 'f32', 'running mean')),
+        runningVariance: Scope.release(tensor(new Float32Array(out).fill(1), [out], 'f32', 'running variance')),
+        stride,
+      });
+      channels = out;
+    });
+    this.width = channels;
+  }
+
+  /** Channels-last pictures → one feature row per place. In training the batch's statistics are used and remembered. */
+  forward(x: Tensor, training: boolean): Tensor {
+    let y = x;
+    for (const { w, gamma, beta, runningMean, runningVariance, stride } of this.stages) {
+      const pad = (w.shape[0] - 1) / 2;
+      const z = ops.conv2d(y, w, null, { stride, pad, layout: 'nhwc' });
+      if (training) {
+        const norm = ops.batchNormTrain(z, gamma, beta, 1e-5, 'nhwc');
+        const n = z.size / gamma.size;
+        ops.blendInto(runningMean, norm.mean, 1 - MOMENTUM, MOMENTUM);
+        ops.blendInto(runningVariance, norm.variance, ((1 - MOMENTUM) * n) / (n - 1), MOMENTUM);
+        y = ops.relu(norm.y);
+      } else {
+        y = ops.relu(ops.batchNormEval(z, gamma, beta, runningMean, runningVariance, 1e-5, 'nhwc'));
+      }
+    }
+    const [n, h, w, c] = y.shape;
+    return ops.reshape(y, [n, h * w, c]);
+  }
+
+  dispose(): void {
+    for (const { runningMean, runningVariance } of this.stages) {
+      runningMean.dispose();
+      runningVariance.dispose();
+    }
+  }
+}
