@@ -109,7 +109,7 @@ export class Gpu {
     if (this.error) {
       const { error, kind } = this.error;
       if (kind !== 'lost') this.error = null;
-      throw new GpuError(kind, operation, messageOf(error), adviceFor(kind));
+      throw new GpuError(kind, operation, `${kind === 'lost' ? 'the device is lost: ' : ''}${messageOf(error)}`, adviceFor(kind));
     }
     if (this.closed) throw new GpuError('lost', operation, 'the device is closed', 'Open a new one with openGpu().');
   }

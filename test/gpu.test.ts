@@ -1,0 +1,146 @@
+/** The layer below tensors: pool, recorder, errors, profiler. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import * as ops from '../src/autograd/ops/index.ts';
+import { GpuError } from '../src/errors.ts';
+import { openGpu } from '../src/gpu/device.ts';
+import { sizeClass } from '../src/gpu/pool.ts';
+import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
+import { empty, full, memory, scope, tensor } from '../src/tensor/tensor.ts';
+import { temporaryFolder, useGpu } from './support.ts';
+
+const device = useGpu();
+const folder = temporaryFolder();
+
+test('an upload does not overtake recorded commands that read the old values', async () => {
+  using _s = scope();
+  const x = tensor([1, 2, 3, 4]);
+  const y = ops.addScalar(x, 10); // recorded, not submitted
+  x.write(new Float32Array([100, 200, 300, 400]));
+  expect([...(await y.data())]).toEqual([11, 12, 13, 14]);
+  expect([...(await x.data())]).toEqual([100, 200, 300, 400]);
+});
+
+test('a freed buffer that is written anew does not disturb recorded readers', async () => {
+  using _s = scope();
+  const x = tensor([1, 2, 3, 4]);
+  const y = ops.addScalar(x, 10);
+  x.dispose();
+  tensor([9, 9, 9, 9]); // takes the same buffer from the pool
+  expect([...(await y.data())]).toEqual([11, 12, 13, 14]);
+});
+
+test('size classes waste at most a quarter', () => {
+  for (const bytes of [1, 256, 257, 1000, 1025, 5000, 123_457, 9_999_999]) {
+    const size = sizeClass(bytes);
+    expect(size).toBeGreaterThanOrEqual(bytes);
+    expect(size % 256).toBe(0);
+    if (bytes > 1024) expect(size).toBeLessThanOrEqual(bytes * 1.25 + 256);
+  }
+});
+
+test('buffers are reused: allocations stop growing', async () => {
+  const work = async () => {
+    using _s = scope();
+    await ops.relu(ops.add(full([1000], 1), full([1000], 2))).data();
+  };
+  await work();
+  const { bytesAllocated, bytesInUse } = memory();
+  for (let i = 0; i < 20; i++) await work();
+  expect(memory().bytesAllocated).toBe(bytesAllocated);
+  expect(memory().bytesInUse).toBe(bytesInUse);
+});
+
+test('commands are batched: one submit for many ops', async () => {
+  using _s = scope();
+  const x = full([64], 1);
+  await device.gpu.idle();
+  const { submits, dispatches } = device.gpu;
+  let y = x;
+  for (let i = 0; i < 20; i++) y = ops.addScalar(y, 1);
+  expect(device.gpu.submits).toBe(submits);
+  expect(await ops.max(y).item()).toBe(21);
+  expect(device.gpu.submits).toBe(submits + 1);
+  expect(device.gpu.dispatches).toBeGreaterThanOrEqual(dispatches + 21);
+});
+
+test('more dispatches than the uniform ring holds are all right', async () => {
+  using _s = scope();
+  let y = full([8], 0);
+  for (let i = 0; i < 3000; i++) {
+    const next = ops.addScalar(y, 1);
+    y.dispose();
+    y = next;
+  }
+  expect(await ops.min(y).item()).toBe(3000);
+});
+
+test('beyond what the adapter binds, the error names the operation, the shape and the limit', () => {
+  expect(() => empty([1 << 20, 1 << 13], 'f32', 'huge')).toThrow(/huge \[1048576,8192\]: needs one buffer of .* MiB, this adapter binds at most/);
+});
+
+test('beyond the byte budget, the error says what is in use and what to do', async () => {
+  const { pool } = device.gpu;
+  const kept = pool.budgetBytes;
+  Object.assign(pool, { budgetBytes: memory().bytesAllocated + (1 << 20) });
+  try {
+    expect(() => empty([1 << 20])).toThrow(GpuError);
+    expect(() => empty([1 << 20])).toThrow(/of the budget of .*smaller batch, or raise GLIMPSE_MEMORY_MB/s);
+  } finally {
+    Object.assign(pool, { budgetBytes: kept });
+  }
+});
+
+test('a tensor used after dispose says so', () => {
+  const x = tensor([1]);
+  x.dispose();
+  expect(() => ops.relu(x)).toThrow(/used after dispose/);
+});
+
+test('the profiler names kernels, sums their time, and writes a Chrome trace', async () => {
+  using _s = scope();
+  if (!device.gpu.device.features.has('timestamp-query')) return;
+  const profiler = new Profiler(device.gpu.device);
+  device.gpu.profiler = profiler;
+  await ops.softmax(ops.matmul(full([64, 64], 1), full([64, 64], 1))).data();
+  device.gpu.profiler = null;
+  const table = await profiler.table();
+  expect(table.map((row) => row.kernel).join()).toMatch(/matmul.*|softmax.*/);
+  expect(table.reduce((sum, row) => sum + row.share, 0)).toBeCloseTo(1);
+  expect(formatProfile(table)).toContain('GPU ms');
+  const path = join(folder, 'trace.json');
+  await profiler.writeTrace(path);
+  expect(JSON.parse(readFileSync(path, 'utf8')).traceEvents.length).toBe(table.reduce((sum, row) => sum + row.calls, 0));
+});
+
+test('other users of setImmediate are not delayed or broken', async () => {
+  using _s = scope();
+  const pending = tensor([1]).data();
+  const order: number[] = [];
+  await new Promise<void>((resolve) => {
+    setImmediate((a: number, b: number) => order.push(a + b), 1, 2);
+    const cancelled = setImmediate(() => order.push(-1));
+    clearImmediate(cancelled);
+    setImmediate(() => resolve());
+  });
+  expect(order).toEqual([3]);
+  await pending;
+});
+
+test('a validation error of Dawn becomes a GpuError that names the operation', () => {
+  const { gpu } = device;
+  gpu.device.createBuffer({ size: 4, usage: 0xffff });
+  expect(() => gpu.check('making a bad buffer')).toThrow(/making a bad buffer: /);
+  gpu.check('nothing is left over');
+});
+
+test('a lost device: every later call throws at once, and closing does not hang', async () => {
+  const second = await openGpu();
+  const x = tensor([1, 2]);
+  second.device.destroy();
+  await second.device.lost;
+  expect(() => tensor([3])).toThrow(/lost|closed/);
+  await expect(x.data()).rejects.toThrow(GpuError);
+  await second.close();
+});

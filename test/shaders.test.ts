@@ -1,0 +1,78 @@
+/** Every shader file × variant compiles, on the null backend: needs no driver at all. And the loader's own rules. */
+import { readdirSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Gpu, openGpu } from '../src/gpu/device.ts';
+import { loadShader, shaderSource, type ShaderVariant } from '../src/gpu/shader.ts';
+
+const files = readdirSync(new URL('../src/kernels/wgsl', import.meta.url))
+  .filter((name) => name.endsWith('.wgsl'))
+  .map((name) => name.replace(/\.wgsl$/, ''));
+
+/** Values an `override` is used with, beyond both truths of a bool. */
+const OVERRIDES: Record<string, number[]> = { KIND: [0, 1, 2, 3], LANES: [1, 128], ROWS: [1], PLACES: [64, 128] };
+
+function product<T>(lists: Record<string, T[]>): Record<string, T>[] {
+  return Object.entries(lists).reduce<Record<string, T>[]>((all, [name, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [name]: value }))), [{}]);
+}
+
+function variants(file: string): ShaderVariant[] {
+  const source = shaderSource(file);
+  const overrides: Record<string, number[]> = {};
+  for (const [, name, type] of source.matchAll(/^override (\w+): (\w+)/gm)) {
+    const values = type === 'bool' ? [0, 1] : OVERRIDES[name];
+    if (!values) throw new Error(`${file}: say in this test which values ${name} takes`);
+    overrides[name] = values;
+  }
+  return product(loadShader({ file }).tunable).flatMap((tune) => product(overrides).map((constants) => ({ file, tune, constants })));
+}
+
+let gpu: Gpu;
+beforeAll(async () => {
+  gpu = await openGpu({ adapter: 'null', allowNull: true });
+});
+afterAll(async () => {
+  await gpu.close();
+});
+
+describe('compiles', () => {
+  test.each(files)('%s', async (file) => {
+    for (const variant of variants(file)) {
+      expect(await gpu.compileMessages(variant)).toEqual([]);
+      expect(gpu.kernel(variant).name).toBe(file);
+    }
+  });
+});
+
+test.each(files)('%s is valid WGSL as it stands', async (file) => {
+  const info = await gpu.device.createShaderModule({ code: shaderSource(file) }).getCompilationInfo();
+  expect(info.messages.map((m) => m.message)).toEqual([]);
+});
+
+test.each(files)('%s opens with what it computes and the shapes it binds', (file) => {
+  const header = shaderSource(file).split('\n').filter((line) => line.startsWith('//'));
+  expect(header.length).toBeGreaterThanOrEqual(3);
+  expect(shaderSource(file)).toMatch(/One invocation|workgroup|subgroup|invocations share/i);
+});
+
+test('the null backend is refused for real work', async () => {
+  await expect(openGpu({ adapter: 'null' })).rejects.toThrow(/null backend executes nothing/);
+});
+
+test('a wrong tune value, constant, parameter or file is refused by name', () => {
+  expect(() => loadShader({ file: 'matmul_subgroup', tune: { WIDTH: 5 } })).toThrow('WIDTH = 5 is not among its @tune values 4 8');
+  expect(() => loadShader({ file: 'matmul_subgroup', tune: { DEPTH: 5 } })).toThrow('has no @tune constant DEPTH');
+  expect(() => loadShader({ file: '../x' })).toThrow(/letters, digits/);
+  const kernel = gpu.kernel({ file: 'axpby' });
+  expect(() => gpu.dispatch(kernel, [], {}, [1, 1, 1])).toThrow('axpby binds 2 buffers, got 0');
+});
+
+test('unrolled loops have literal indices', () => {
+  const { code } = loadShader({ file: 'matmul_subgroup_pairs', tune: { WIDTH: 4 } });
+  expect(code).toContain('acc[15u] = fma(vec4f(subgroupBroadcast(a1[15u % 4u], 15u / 4u))');
+  expect(code).not.toContain('acc[16u]');
+  expect(code).not.toContain('// @unroll');
+});
+
+test('a compile error prints every message and the shader with line numbers', () => {
+  expect(() => gpu.kernel({ file: 'unary', expressions: { f: 'no_such_function(x)' } })).toThrow(/no_such_function[\s\S]*\d+ \| fn f\(x: vec4f/);
+});
