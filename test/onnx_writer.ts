@@ -1,0 +1,68 @@
+/** Writes small ONNX files by hand, for tests: the wire format from the other side. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+
+export function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = BigInt.asUintN(64, BigInt(value));
+  do {
+    bytes.push(Number(rest & 0x7fn) | (rest > 0x7fn ? 0x80 : 0));
+    rest >>= 7n;
+  } while (rest > 0n);
+  return Buffer.from(bytes);
+}
+
+export function field(number: number, body: Buffer | string | number): Buffer {
+  if (typeof body === 'number') return Buffer.concat([varint(number * 8), varint(body)]);
+  const bytes = Buffer.from(body as Buffer);
+  return Buffer.concat([varint(number * 8 + 2), varint(bytes.length), bytes]);
+}
+
+export function floatTensor(name: string, shape: number[], values: ArrayLike<number>): Buffer {
+  return Buffer.concat([...shape.map((extent) => field(1, extent)), field(2, 1), field(8, name), field(9, Buffer.from(Float32Array.from(values).buffer))]);
+}
+
+export function intTensor(name: string, shape: number[], values: number[]): Buffer {
+  return Buffer.concat([...shape.map((extent) => field(1, extent)), field(2, 7), ...values.map((value) => field(7, value)), field(8, name)]);
+}
+
+export function node(op: string, inputs: string[], outputs: string[], attributes: Record<string, number | number[] | { float: number }> = {}): Buffer {
+  const attribute = ([name, value]: [string, number | number[] | { float: number }]): Buffer => {
+    if (Array.isArray(value)) return Buffer.concat([field(1, name), ...value.map((v) => field(8, v)), field(20, 7)]);
+    if (typeof value === 'number') return Buffer.concat([field(1, name), field(3, value), field(20, 2)]);
+    const float = Buffer.alloc(5);
+    float[0] = 2 * 8 + 5;
+    float.writeFloatLE(value.float, 1);
+    return Buffer.concat([field(1, name), float, field(20, 1)]);
+  };
+  return Buffer.concat([...inputs.map((i) => field(1, i)), ...outputs.map((o) => field(2, o)), field(3, `${op} of ${outputs[0]}`), field(4, op), ...Object.entries(attributes).map((a) => field(5, attribute(a)))]);
+}
+
+function valueInfo(name: string, shape: number[]): Buffer {
+  const dims = shape.map((extent) => field(1, extent < 0 ? field(2, 'N') : field(1, extent)));
+  return Buffer.concat([field(1, name), field(2, field(1, Buffer.concat([field(1, 1), field(2, Buffer.concat(dims))])))]);
+}
+
+export interface OnnxParts {
+  nodes: Buffer[];
+  initializers?: Buffer[];
+  inputs: { name: string; shape: number[] }[];
+  outputs: string[];
+  opset?: number;
+}
+
+export function onnxBytes({ nodes, initializers = [], inputs, outputs, opset = 13 }: OnnxParts): Buffer {
+  const graph = Buffer.concat([
+    ...nodes.map((n) => field(1, n)),
+    field(2, 'test'),
+    ...initializers.map((i) => field(5, i)),
+    ...inputs.map(({ name, shape }) => field(11, valueInfo(name, shape))),
+    ...outputs.map((name) => field(12, valueInfo(name, []))),
+  ]);
+  return Buffer.concat([field(1, 8), field(8, Buffer.concat([field(1, ''), field(2, opset)])), field(7, graph)]);
+}
+
+export function writeOnnx(path: string, parts: OnnxParts): void {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, onnxBytes(parts));
+}
