@@ -34,7 +34,13 @@ export function tfjsCases(tf, seed) {
       shapes: { x: [3, 4, 5, 6], gamma: [6], beta: [6] },
       run: ({ x, gamma, beta }) => {
         const { mean, variance } = tf.moments(x, [0, 1, 2]);
-        return [x.sub(mean).div(tf.sqrt(variance.add(1e-5))).mul(gamma).add(beta)];
+        return [
+          x
+            .sub(mean)
+            .div(tf.sqrt(variance.add(1e-5)))
+            .mul(gamma)
+            .add(beta),
+        ];
       },
     },
     {
@@ -43,7 +49,9 @@ export function tfjsCases(tf, seed) {
       shapes: { gx: [5, 28], gh: [5, 28], c: [5, 7] },
       run: ({ gx, gh, c }) => {
         const [i, f, g, o] = tf.split(gx.add(gh), 4, 1);
-        const cell = sigmoid(f).mul(c).add(sigmoid(i).mul(tf.tanh(g)));
+        const cell = sigmoid(f)
+          .mul(c)
+          .add(sigmoid(i).mul(tf.tanh(g)));
         return [sigmoid(o).mul(tf.tanh(cell)), cell];
       },
     },
@@ -52,7 +60,10 @@ export function tfjsCases(tf, seed) {
       attrs: null,
       shapes: { keys: [3, 9, 12], query: [3, 12], v: [12], values: [3, 9, 8] },
       run: ({ keys, query, v, values }) => {
-        const scores = tf.tanh(keys.add(query.expandDims(1))).mul(v).sum(2);
+        const scores = tf
+          .tanh(keys.add(query.expandDims(1)))
+          .mul(v)
+          .sum(2);
         const alpha = tf.softmax(scores);
         return [alpha.expandDims(2).mul(values).sum(1), alpha];
       },
@@ -63,7 +74,10 @@ export function tfjsCases(tf, seed) {
       shapes: { logits: [7, 20] },
       fixed: { targets: [3, 0, 19, 7, 7, 1, 12], weights: [1, 0.5, 0, 2, 1, 0.25, 0] },
       run: ({ logits }, { targets, weights }) => {
-        const picked = tf.logSoftmax(logits).mul(tf.oneHot(tf.tensor1d(targets, 'int32'), 20)).sum(1);
+        const picked = tf
+          .logSoftmax(logits)
+          .mul(tf.oneHot(tf.tensor1d(targets, 'int32'), 20))
+          .sum(1);
         return [tf.neg(picked.mul(tf.tensor1d(weights))).sum()];
       },
     },
@@ -75,7 +89,8 @@ export function tfjsCases(tf, seed) {
     const named = (list) => Object.fromEntries(names.map((name, i) => [name, list[i]]));
     const outputs = run(named(tensors), fixed);
     const cotangents = outputs.map((output, i) => numbers(size(output.shape), seed + 1000 + 31 * k + i));
-    const loss = (...list) => run(named(list), fixed).reduce((sum, output, i) => sum.add(output.mul(tf.tensor(cotangents[i], output.shape)).sum()), tf.scalar(0));
+    const loss = (...list) =>
+      run(named(list), fixed).reduce((sum, output, i) => sum.add(output.mul(tf.tensor(cotangents[i], output.shape)).sum()), tf.scalar(0));
     const gradients = tf.grads(loss)(tensors);
     return {
       op,

@@ -1,9 +1,9 @@
 /** The first file to run and to read: from opening a device to learning, in rising difficulty. */
 import { expect, test } from 'vitest';
-import { backward, gradOf, noGrad, variable } from '../src/autograd/tape.ts';
 import * as ops from '../src/autograd/ops/index.ts';
-import { Parameters } from '../src/nn/parameters.ts';
+import { backward, gradOf, noGrad, variable } from '../src/autograd/tape.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
+import { Parameters } from '../src/nn/parameters.ts';
 import { full, memory, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 

@@ -1,7 +1,7 @@
 /** The tape: errors, accumulation, and no leaks. */
 import { expect, test } from 'vitest';
-import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
 import * as ops from '../src/autograd/ops/index.ts';
+import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
 import { Captioner } from '../src/model/captioner.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';

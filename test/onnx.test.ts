@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { FEATURE_MAP, askOnnxruntime, photographs, sample } from '../scripts/resnet_golden.js';
+import { askOnnxruntime, FEATURE_MAP, photographs, sample } from '../scripts/resnet_golden.js';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad } from '../src/autograd/tape.ts';
 import { FileError } from '../src/errors.ts';
@@ -12,7 +12,7 @@ import { readOnnx } from '../src/model/onnx/proto.ts';
 import { OnnxModel, UnsupportedOnnx } from '../src/model/onnx/run.ts';
 import { Random } from '../src/tensor/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { field, floatTensor, intTensor, node, onnxBytes, type OnnxParts, writeOnnx } from './onnx_writer.ts';
+import { field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
@@ -31,7 +31,12 @@ function save(parts: OnnxParts): string {
 /** A residual block as torchvision exports it: conv, norm, relu, conv, norm, add, relu, pool, classifier. */
 function residualBlock(): OnnxParts {
   const conv = (name: string) => floatTensor(name, [8, 8, 3, 3], numbers(576, 0.2));
-  const norm = (name: string) => [floatTensor(`${name}.gamma`, [8], positive(8)), floatTensor(`${name}.beta`, [8], numbers(8)), floatTensor(`${name}.mean`, [8], numbers(8)), floatTensor(`${name}.var`, [8], positive(8))];
+  const norm = (name: string) => [
+    floatTensor(`${name}.gamma`, [8], positive(8)),
+    floatTensor(`${name}.beta`, [8], numbers(8)),
+    floatTensor(`${name}.mean`, [8], numbers(8)),
+    floatTensor(`${name}.var`, [8], positive(8)),
+  ];
   const same = { kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [1, 1], dilations: [1, 1], group: 1 };
   const normInputs = (x: string, name: string) => [x, `${name}.gamma`, `${name}.beta`, `${name}.mean`, `${name}.var`];
   return {
@@ -51,7 +56,17 @@ function residualBlock(): OnnxParts {
       node('Reshape', ['p', 'flat'], ['f']),
       node('Gemm', ['f', 'fc.w', 'fc.b'], ['out'], { transB: 1 }),
     ],
-    initializers: [conv('w1'), conv('w2'), ...norm('n1'), ...norm('n2'), intTensor('zero', [], [0]), intTensor('axis0', [1], [0]), intTensor('rest', [1], [-1]), floatTensor('fc.w', [5, 8], numbers(40)), floatTensor('fc.b', [5], numbers(5))],
+    initializers: [
+      conv('w1'),
+      conv('w2'),
+      ...norm('n1'),
+      ...norm('n2'),
+      intTensor('zero', [], [0]),
+      intTensor('axis0', [1], [0]),
+      intTensor('rest', [1], [-1]),
+      floatTensor('fc.w', [5, 8], numbers(40)),
+      floatTensor('fc.b', [5], numbers(5)),
+    ],
     inputs: [{ name: 'x', shape: [-1, 8, 7, 5] }],
     outputs: ['out'],
   };
@@ -62,7 +77,17 @@ test('folded and fused, a residual block gives what its parts give', async () =>
   const path = save(residualBlock());
   const fused = OnnxModel.load(path);
   const plain = OnnxModel.load(path, { trainable: (name) => /^w\d|^n\d/.test(name) });
-  expect(fused.graph.nodes.map((n) => n.op)).toEqual(['FusedConv', 'FusedConv', 'GlobalAveragePool', 'Shape', 'Gather', 'Unsqueeze', 'Concat', 'Reshape', 'Gemm']);
+  expect(fused.graph.nodes.map((n) => n.op)).toEqual([
+    'FusedConv',
+    'FusedConv',
+    'GlobalAveragePool',
+    'Shape',
+    'Gather',
+    'Unsqueeze',
+    'Concat',
+    'Reshape',
+    'Gemm',
+  ]);
   expect(plain.graph.nodes.map((n) => n.op)).toContain('BatchNormalization');
   expect(fused.featureMapName).toBe('y');
   const x = tensor(numbers(2 * 8 * 7 * 5), [2, 8, 7, 5]);
@@ -146,18 +171,35 @@ describe('graphs', () => {
 
   test('ReduceMean over places, Sub, Mul, Clip', async () => {
     using _s = scope();
-    const parts = { nodes: [node('ReduceMean', ['x'], ['m'], { axes: [2, 3], keepdims: 0 }), node('Mul', ['m', 'two'], ['d']), node('Clip', ['d', 'low', 'high'], ['y'])], initializers: [floatTensor('two', [1], [2]), floatTensor('low', [], [0]), floatTensor('high', [], [3])], inputs: [{ name: 'x', shape: [1, 2, 2, 2] }], outputs: ['y'] };
+    const parts = {
+      nodes: [node('ReduceMean', ['x'], ['m'], { axes: [2, 3], keepdims: 0 }), node('Mul', ['m', 'two'], ['d']), node('Clip', ['d', 'low', 'high'], ['y'])],
+      initializers: [floatTensor('two', [1], [2]), floatTensor('low', [], [0]), floatTensor('high', [], [3])],
+      inputs: [{ name: 'x', shape: [1, 2, 2, 2] }],
+      outputs: ['y'],
+    };
     expect(await run(parts, { x: tensor([1, 2, 3, 4, -1, -2, -3, -4], [1, 2, 2, 2]) })).toEqual([3, 0]);
   });
 
   test('Slice, Transpose, Concat and Softmax', async () => {
     using _s = scope();
-    const parts = { nodes: [node('Slice', ['x', 'from', 'to', 'axis'], ['a']), node('Transpose', ['a'], ['t'], { perm: [1, 0] }), node('Concat', ['t', 't'], ['c'], { axis: 1 }), node('Softmax', ['c'], ['y'], { axis: -1 })], initializers: [intTensor('from', [1], [1]), intTensor('to', [1], [Number.MAX_SAFE_INTEGER]), intTensor('axis', [1], [1])], inputs: [{ name: 'x', shape: [1, 3] }], outputs: ['y'] };
+    const parts = {
+      nodes: [
+        node('Slice', ['x', 'from', 'to', 'axis'], ['a']),
+        node('Transpose', ['a'], ['t'], { perm: [1, 0] }),
+        node('Concat', ['t', 't'], ['c'], { axis: 1 }),
+        node('Softmax', ['c'], ['y'], { axis: -1 }),
+      ],
+      initializers: [intTensor('from', [1], [1]), intTensor('to', [1], [Number.MAX_SAFE_INTEGER]), intTensor('axis', [1], [1])],
+      inputs: [{ name: 'x', shape: [1, 3] }],
+      outputs: ['y'],
+    };
     expect(await run(parts, { x: tensor([1, 2, 3], [1, 3]) })).toEqual([0.5, 0.5, 0.5, 0.5]);
   });
 
   test('an unsupported operator is named with its node', () => {
-    expect(() => OnnxModel.load(save({ nodes: [node('Einsum', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] }))).toThrow(/node "Einsum of y": the operator Einsum is not supported/);
+    expect(() => OnnxModel.load(save({ nodes: [node('Einsum', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] }))).toThrow(
+      /node "Einsum of y": the operator Einsum is not supported/,
+    );
   });
 
   test('an input of another shape is refused', () => {
@@ -183,7 +225,8 @@ describe('hostile files', () => {
   };
 
   test('cut anywhere, a file is refused with its name', () => {
-    for (let at = 0; at < good.length - 1; at += Math.max(1, Math.floor(good.length / 60))) expect(attempt(good.subarray(0, at)), `cut at ${at}`).toBeInstanceOf(FileError);
+    for (let at = 0; at < good.length - 1; at += Math.max(1, Math.floor(good.length / 60)))
+      expect(attempt(good.subarray(0, at)), `cut at ${at}`).toBeInstanceOf(FileError);
   });
 
   test('random damage never does worse than a named refusal', () => {
@@ -192,21 +235,32 @@ describe('hostile files', () => {
       const bytes = Buffer.from(good);
       for (let k = 0; k < 4; k++) bytes[flips.integer(bytes.length)] = flips.integer(256);
       const error = attempt(bytes);
-      if (error !== null) expect(error, String((error as Error).stack)).toMatchObject({ name: expect.stringMatching(/FileError|GlimpseError|ShapeError|GpuError/) });
+      if (error !== null)
+        expect(error, String((error as Error).stack)).toMatchObject({ name: expect.stringMatching(/FileError|GlimpseError|ShapeError|GpuError/) });
     }
   });
 
   test('a tensor that claims more than the file has, or more than memory', () => {
-    const graph = (tensorBytes: Buffer) => Buffer.concat([field(7, Buffer.concat([field(1, node('Relu', ['x'], ['y'])), field(1, node('Add', ['y', 'w'], ['z'])), field(5, tensorBytes), field(12, field(1, 'z'))]))]);
+    const graph = (tensorBytes: Buffer) =>
+      Buffer.concat([
+        field(
+          7,
+          Buffer.concat([field(1, node('Relu', ['x'], ['y'])), field(1, node('Add', ['y', 'w'], ['z'])), field(5, tensorBytes), field(12, field(1, 'z'))]),
+        ),
+      ]);
     const shape = (...extents: number[]) => extents.map((extent) => field(1, extent));
-    expect(String(attempt(graph(Buffer.concat([...shape(4), field(2, 1), field(8, 'w'), field(9, Buffer.alloc(8))]))))).toMatch(/at byte \d+: tensor "w" \[4\] of float needs 16 bytes, it has 8/);
+    expect(String(attempt(graph(Buffer.concat([...shape(4), field(2, 1), field(8, 'w'), field(9, Buffer.alloc(8))]))))).toMatch(
+      /at byte \d+: tensor "w" \[4\] of float needs 16 bytes, it has 8/,
+    );
     expect(String(attempt(graph(Buffer.concat([...shape(1 << 20, 1 << 20), field(2, 1), field(8, 'w')]))))).toMatch(/more than 536870912 elements/);
     expect(String(attempt(graph(Buffer.concat([...shape(-5), field(2, 1), field(8, 'w')]))))).toMatch(/extent of -5/);
   });
 
   test('external data stays within the folder', () => {
-    const external = (location: string) => Buffer.concat([field(1, 2), field(2, 1), field(8, 'w'), field(13, Buffer.concat([field(1, 'location'), field(2, location)])), field(14, 1)]);
-    const graph = (location: string) => field(7, Buffer.concat([field(1, node('Add', ['x', 'w'], ['y'])), field(5, external(location)), field(11, field(1, 'x')), field(12, field(1, 'y'))]));
+    const external = (location: string) =>
+      Buffer.concat([field(1, 2), field(2, 1), field(8, 'w'), field(13, Buffer.concat([field(1, 'location'), field(2, location)])), field(14, 1)]);
+    const graph = (location: string) =>
+      field(7, Buffer.concat([field(1, node('Add', ['x', 'w'], ['y'])), field(5, external(location)), field(11, field(1, 'x')), field(12, field(1, 'y'))]));
     for (const location of ['../secret.bin', '/etc/passwd', 'a/../../b']) expect(String(attempt(graph(location)))).toMatch(/lies outside the model's folder/);
     writeFileSync(join(folder, 'weights.bin'), Buffer.from(new Float32Array([1, 2]).buffer));
     expect(attempt(graph('weights.bin'))).toBeNull();
@@ -243,7 +297,9 @@ test('onnx check counts passes, failures and unsupported cases apart', async () 
 const data = dataFolder('ResNet-50 on photographs');
 describe.skipIf(!data)('ResNet-50 on eight photographs', () => {
   test('logits and features agree with onnxruntime to 1e-4', async () => {
-    const golden: { file: string; logits: number[]; features: number[] }[] = JSON.parse(readFileSync(new URL('./goldens/resnet50.json', import.meta.url), 'utf8'));
+    const golden: { file: string; logits: number[]; features: number[] }[] = JSON.parse(
+      readFileSync(new URL('./goldens/resnet50.json', import.meta.url), 'utf8'),
+    );
     const { files: names, pixels } = await photographs(data as string);
     expect(names).toEqual(golden.map(({ file }) => file));
     const live = await askOnnxruntime(data as string, pixels);

@@ -35,7 +35,13 @@ export function node(op: string, inputs: string[], outputs: string[], attributes
     float.writeFloatLE(value.float, 1);
     return Buffer.concat([field(1, name), float, field(20, 1)]);
   };
-  return Buffer.concat([...inputs.map((i) => field(1, i)), ...outputs.map((o) => field(2, o)), field(3, `${op} of ${outputs[0]}`), field(4, op), ...Object.entries(attributes).map((a) => field(5, attribute(a)))]);
+  return Buffer.concat([
+    ...inputs.map((i) => field(1, i)),
+    ...outputs.map((o) => field(2, o)),
+    field(3, `${op} of ${outputs[0]}`),
+    field(4, op),
+    ...Object.entries(attributes).map((a) => field(5, attribute(a))),
+  ]);
 }
 
 function valueInfo(name: string, shape: number[]): Buffer {

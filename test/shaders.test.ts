@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
-import { loadShader, shaderSource, type ShaderVariant } from '../src/gpu/shader.ts';
+import { loadShader, type ShaderVariant, shaderSource } from '../src/gpu/shader.ts';
 
 const files = readdirSync(new URL('../src/kernels/wgsl', import.meta.url))
   .filter((name) => name.endsWith('.wgsl'))
@@ -12,7 +12,10 @@ const files = readdirSync(new URL('../src/kernels/wgsl', import.meta.url))
 const OVERRIDES: Record<string, number[]> = { KIND: [0, 1, 2, 3], LANES: [1, 128], ROWS: [1], PLACES: [64, 128] };
 
 function product<T>(lists: Record<string, T[]>): Record<string, T>[] {
-  return Object.entries(lists).reduce<Record<string, T>[]>((all, [name, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [name]: value }))), [{}]);
+  return Object.entries(lists).reduce<Record<string, T>[]>(
+    (all, [name, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [name]: value }))),
+    [{}],
+  );
 }
 
 function variants(file: string): ShaderVariant[] {
@@ -49,7 +52,9 @@ test.each(files)('%s is valid WGSL as it stands', async (file) => {
 });
 
 test.each(files)('%s opens with what it computes and the shapes it binds', (file) => {
-  const header = shaderSource(file).split('\n').filter((line) => line.startsWith('//'));
+  const header = shaderSource(file)
+    .split('\n')
+    .filter((line) => line.startsWith('//'));
   expect(header.length).toBeGreaterThanOrEqual(3);
   expect(shaderSource(file)).toMatch(/One invocation|workgroup|subgroup|invocations share/i);
 });

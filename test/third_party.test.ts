@@ -1,15 +1,15 @@
 /** tfjs decides: batch normalization, LSTM cell, attention, cross-entropy and Adam, from committed numbers and live. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { oracle, tfjsCases } from '../scripts/third_party.js';
 import { compare } from '../src/autograd/check.ts';
+import type { Op } from '../src/autograd/op.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
-import type { Op } from '../src/autograd/op.ts';
 import { apply, backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { oracle, tfjsCases } from '../scripts/third_party.js';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -8,9 +8,9 @@ import { Random } from '../tensor/random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Op, type OpCase, type Reference, reference } from './op.ts';
-import { apply, backward, gradOf, variable } from './tape.ts';
 import { binaryOf } from './ops/elementwise.ts';
 import { reduceOf } from './ops/reduce.ts';
+import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
@@ -91,7 +91,12 @@ function differentiable(op: Op, c: OpCase<unknown>, input: number): boolean {
   return (op.inputTypes?.[input] ?? 'f32') === 'f32' && !kind.startsWith('ids') && !op.constants?.includes(op.inputs[input]);
 }
 
-async function checkGradient(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], random: Random): Promise<{ ok: boolean; maxAbs: number; maxRel: number; reason?: string }> {
+async function checkGradient(
+  op: Op,
+  c: OpCase<unknown>,
+  inputs: readonly Reference[],
+  random: Random,
+): Promise<{ ok: boolean; maxAbs: number; maxRel: number; reason?: string }> {
   using _scope = scope();
   const tensors = inputs.map((value, i) => upload(op, i, value));
   tensors.forEach((t, i) => {
@@ -105,7 +110,11 @@ async function checkGradient(op: Op, c: OpCase<unknown>, inputs: readonly Refere
     loss = loss ? binaryOf('add', loss, part) : part;
   });
   backward(loss as unknown as Tensor);
-  const value = (at: readonly Reference[]): number => op.reference(at, c.attrs).slice(0, weights.length).reduce((sum, out, k) => sum + out.data.reduce((s, v, i) => s + v * weights[k].data[i], 0), 0);
+  const value = (at: readonly Reference[]): number =>
+    op
+      .reference(at, c.attrs)
+      .slice(0, weights.length)
+      .reduce((sum, out, k) => sum + out.data.reduce((s, v, i) => s + v * weights[k].data[i], 0), 0);
   let worst = { ok: true, maxAbs: 0, maxRel: 0 };
   for (let input = 0; input < inputs.length; input++) {
     if (!differentiable(op, c, input)) continue;

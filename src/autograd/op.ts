@@ -84,6 +84,8 @@ export interface Op<A = any> {
   /** Output shapes; throws a ShapeError that carries the shapes given. */
   shape(shapes: readonly Shape[], attrs: A): Shape[];
   forward(context: ForwardContext<A>): void;
+  /** Moves words of any type: every input and output has the type of the first input. */
+  anyType?: boolean;
   /** The output shares the input's storage. */
   view?: boolean;
   /** Names of inputs and outputs that the gradient reads. */

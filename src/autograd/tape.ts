@@ -7,7 +7,7 @@
 import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
 import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
-import { empty, full, Scope, scope, Tensor, zeros } from '../tensor/tensor.ts';
+import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
 import type { BackwardContext, Op } from './op.ts';
 
 let nextOrder = 1;
@@ -146,13 +146,15 @@ export function noGrad<T>(work: () => T): T {
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
   const inputShapes = inputs.map((t) => t.shape);
   inputs.forEach((input, i) => {
-    const wanted = op.inputTypes?.[i] ?? (op.inputTypes ? op.inputTypes[op.inputTypes.length - 1] : 'f32');
+    const wanted = op.anyType ? inputs[0].dtype : (op.inputTypes?.[i] ?? (op.inputTypes ? op.inputTypes[op.inputTypes.length - 1] : 'f32'));
     if (input.dtype !== wanted && !op.view) throw new GlimpseError(`${op.name}: ${op.inputs[i] ?? `input ${i}`} is ${input.dtype}, expected ${wanted}`);
   });
   const outputShapes = op.shape(inputShapes, attrs);
   const label = `${op.name} ${inputShapes.map((s) => `[${s}]`).join(' ')}`;
   const { gpu } = inputs[0];
-  const outputs = op.view ? [inputs[0].alias(outputShapes[0], op.name)] : outputShapes.map((shape, i) => empty(shape, op.outputTypes?.[i] ?? 'f32', op.name, gpu));
+  const outputs = op.view
+    ? [inputs[0].alias(outputShapes[0], op.name)]
+    : outputShapes.map((shape, i) => empty(shape, op.anyType ? inputs[0].dtype : (op.outputTypes?.[i] ?? 'f32'), op.name, gpu));
   const sources = inputs.map(sourceOf);
   const tracked = pausedDepth === 0 && sources.some((source) => source !== null);
   const training = tracked && typeof op.backward === 'function';

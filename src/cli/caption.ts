@@ -23,7 +23,8 @@ export async function caption(o: CaptionCommand, modelPath: string, pictures: st
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   return withGpu(o, async () => {
     const encoder = await ImageEncoder.open(o.encoder ?? checkpoint.encoder.path, checkpoint.encoder.preprocessing);
-    if (encoder.identity.sha256 !== checkpoint.encoder.sha256) throw new GlimpseError(`${encoder.identity.path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+    if (encoder.identity.sha256 !== checkpoint.encoder.sha256)
+      throw new GlimpseError(`${encoder.identity.path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const bar = progress(o, 'caption', pictures.length, 'pictures');

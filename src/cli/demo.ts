@@ -2,8 +2,8 @@
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { runDemo } from '../model/demo.ts';
-import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { galleryPage } from './gallery.ts';
+import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
 interface DemoCommand extends CommonOptions {
@@ -25,7 +25,10 @@ export async function demo(o: DemoCommand): Promise<number> {
       onEpoch: (epoch, loss, exact, seconds) => {
         bar?.stop();
         bar = null;
-        say(o, `epoch ${epoch}: loss ${loss.toFixed(4)} per word, ${(100 * exact).toFixed(1)} % of validation captions right in every word, ${duration(seconds)} so far`);
+        say(
+          o,
+          `epoch ${epoch}: loss ${loss.toFixed(4)} per word, ${(100 * exact).toFixed(1)} % of validation captions right in every word, ${duration(seconds)} so far`,
+        );
       },
     });
     const page = join(o.out, 'index.html');

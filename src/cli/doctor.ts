@@ -1,14 +1,33 @@
 /** `glimpse doctor`: which adapter and driver, why that one, and what would be better. */
-import { adviceFor } from '../gpu/advice.ts';
-import { openGpu } from '../gpu/device.ts';
-import { full, scope } from '../tensor/tensor.ts';
+
 import * as ops from '../autograd/ops/index.ts';
+import { GpuError } from '../errors.ts';
+import { adviceFor } from '../gpu/advice.ts';
+import { type Gpu, openGpu } from '../gpu/device.ts';
+import { full, scope } from '../tensor/tensor.ts';
 import { type CommonOptions, result } from './output.ts';
 
-const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage', 'maxComputeInvocationsPerWorkgroup', 'maxComputeWorkgroupsPerDimension', 'maxComputeWorkgroupStorageSize'] as const;
+const LIMITS = [
+  'maxBufferSize',
+  'maxStorageBufferBindingSize',
+  'maxStorageBuffersPerShaderStage',
+  'maxComputeInvocationsPerWorkgroup',
+  'maxComputeWorkgroupsPerDimension',
+  'maxComputeWorkgroupStorageSize',
+] as const;
 
 export async function doctor(options: CommonOptions): Promise<number> {
-  const gpu = await openGpu({ adapter: options.adapter });
+  let gpu: Gpu;
+  try {
+    gpu = await openGpu({ adapter: options.adapter });
+  } catch (error) {
+    if (!(error instanceof GpuError) || error.kind !== 'no-adapter') throw error;
+    const advice = adviceFor('', true);
+    result(options, { adapter: null, driver: null, software: null, reason: error.message, works: false, features: [], limits: {}, advice }, () =>
+      [error.message, '', ...advice].join('\n'),
+    );
+    return 1;
+  }
   try {
     const { adapter, reason } = gpu.found;
     const limits = Object.fromEntries(LIMITS.map((name) => [name, gpu.device.limits[name]]));

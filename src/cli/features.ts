@@ -83,7 +83,12 @@ export async function features(o: FeaturesCommand): Promise<number> {
     const seconds = (performance.now() - started) / 1000;
     const rate = (todo.length - skipped.length) / seconds;
     const report = { out: o.out, pictures: writer.index.files.length, places: probe.places, width: probe.width, skipped, seconds, picturesPerSecond: rate };
-    result(o, report, () => `${o.out}: ${report.pictures} pictures of ${probe.places} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`);
+    result(
+      o,
+      report,
+      () =>
+        `${o.out}: ${report.pictures} pictures of ${probe.places} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
+    );
     return 0;
   });
 }

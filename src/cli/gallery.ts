@@ -33,7 +33,10 @@ async function heatMap(pixels: Uint8Array, alpha: Float32Array): Promise<string>
 
 async function card(d: DescribedScene): Promise<string> {
   const words = await Promise.all(
-    d.words.map(async (word, t) => `<figure><img src="${await heatMap(d.scene.pixels, d.alpha[t])}" alt="attention at the word ${escapeHtml(word)}"><figcaption>${escapeHtml(word)} <small>${(100 * d.wordProbs[t]).toFixed(0)} %</small></figcaption></figure>`),
+    d.words.map(
+      async (word, t) =>
+        `<figure><img src="${await heatMap(d.scene.pixels, d.alpha[t])}" alt="attention at the word ${escapeHtml(word)}"><figcaption>${escapeHtml(word)} <small>${(100 * d.wordProbs[t]).toFixed(0)} %</small></figcaption></figure>`,
+    ),
   );
   const verdict = d.exact ? '<span class="right">right</span>' : `<span class="wrong">wrong</span>, it is “${escapeHtml(d.scene.caption.join(' '))}”`;
   return `<section><h2>${escapeHtml(d.words.join(' '))}</h2><p>${verdict}</p><div class="row"><figure><img src="${await png(d.scene.pixels)}" alt="the scene"><figcaption>the scene</figcaption></figure>${words.join('')}</div></section>`;
@@ -42,7 +45,9 @@ async function card(d: DescribedScene): Promise<string> {
 function lossCurve(losses: readonly number[]): string {
   const [width, height] = [640, 120];
   const top = Math.max(...losses);
-  const points = losses.map((loss, i) => `${((i / Math.max(1, losses.length - 1)) * width).toFixed(1)},${(height - (loss / top) * (height - 8)).toFixed(1)}`).join(' ');
+  const points = losses
+    .map((loss, i) => `${((i / Math.max(1, losses.length - 1)) * width).toFixed(1)},${(height - (loss / top) * (height - 8)).toFixed(1)}`)
+    .join(' ');
   return `<svg viewBox="0 0 ${width} ${height + 18}" role="img" aria-label="loss per word over the batches"><polyline points="${points}" fill="none" stroke="#4aa3ff" stroke-width="1.5"/><line x1="0" y1="${height}" x2="${width}" y2="${height}" stroke="#667"/><text x="0" y="${height + 14}">batch 1: ${losses[0].toFixed(2)} nats a word</text><text x="${width}" y="${height + 14}" text-anchor="end">batch ${losses.length}: ${losses[losses.length - 1].toFixed(3)}</text></svg>`;
 }
 

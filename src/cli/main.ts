@@ -41,7 +41,7 @@ command('selftest', 'check every kernel version and gradient against its float64
 command('demo', 'make captioned scenes, train encoder and captioner on them, caption unseen ones, write a page')
   .option('--out <folder>', 'where the page and its log go', 'out/demo')
   .option('--scenes <count>', 'training scenes', wholeNumber('--scenes', 64), 3072)
-  .option('--epochs <count>', 'epochs at most', wholeNumber('--epochs', 1), 10)
+  .option('--epochs <count>', 'epochs at most', wholeNumber('--epochs', 1), 6)
   .option('--seed <number>', 'random seed', wholeNumber('--seed', 0), 7)
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./demo.ts')).demo));

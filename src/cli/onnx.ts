@@ -10,7 +10,13 @@ export async function check(options: CommonOptions & { rtol: number; atol: numbe
     const count = (status: OnnxCase['status']) => cases.filter((c) => c.status === status).length;
     const [passed, failed, unsupported] = [count('passed'), count('failed'), count('unsupported')];
     result(options, { passed, failed, unsupported, cases }, () =>
-      [...cases.map((c) => `${c.status.padEnd(11)} ${c.name}${c.maxAbs === null ? '' : `  max abs ${c.maxAbs.toExponential(2)}, rel ${c.maxRel?.toExponential(2)}`}${c.reason ? `\n            ${c.reason}` : ''}`), `${passed} passed, ${failed} failed, ${unsupported} unsupported`].join('\n'),
+      [
+        ...cases.map(
+          (c) =>
+            `${c.status.padEnd(11)} ${c.name}${c.maxAbs === null ? '' : `  max abs ${c.maxAbs.toExponential(2)}, rel ${c.maxRel?.toExponential(2)}`}${c.reason ? `\n            ${c.reason}` : ''}`,
+        ),
+        `${passed} passed, ${failed} failed, ${unsupported} unsupported`,
+      ].join('\n'),
     );
     return failed > 0 ? 1 : 0;
   });

@@ -27,9 +27,15 @@ export async function selftest(options: CommonOptions & { op?: string[]; golden?
     const finite = (value: number) => (Number.isFinite(value) ? value : null);
     const rows = cases.map((c) => ({ ...c, maxAbs: finite(c.maxAbs), maxRel: finite(c.maxRel) }));
     result(options, { adapter: gpu.description, passed, failed, skipped, cases: rows }, () => {
-      const lines = cases.filter((c) => c.status === 'failed').map((c) => `FAILED ${c.op} ${c.version}, ${c.case}: off by ${c.maxAbs.toExponential(2)} (relative ${c.maxRel.toExponential(2)}) ${c.reason ?? ''}`);
+      const lines = cases
+        .filter((c) => c.status === 'failed')
+        .map((c) => `FAILED ${c.op} ${c.version}, ${c.case}: off by ${c.maxAbs.toExponential(2)} (relative ${c.maxRel.toExponential(2)}) ${c.reason ?? ''}`);
       const skips = skipped > 0 ? ` (versions that this adapter or shape cannot run)` : '';
-      return [...lines, `${gpu.description}`, `${passed} passed, ${failed} failed, ${skipped} skipped${skips} in ${duration((performance.now() - started) / 1000)}`].join('\n');
+      return [
+        ...lines,
+        `${gpu.description}`,
+        `${passed} passed, ${failed} failed, ${skipped} skipped${skips} in ${duration((performance.now() - started) / 1000)}`,
+      ].join('\n');
     });
     return failed > 0 ? 1 : 0;
   });

@@ -74,17 +74,28 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
         hooks: {
           onStep: (s) => {
             bar ??= progress(o, `epoch ${s.epoch}/${epochs}`, s.batches, 'batches');
-            bar.update(s.batch, `loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`);
+            bar.update(
+              s.batch,
+              `loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
+            );
             if (s.batch === s.batches) {
               bar.stop();
               bar = null;
             }
           },
-          onEpoch: (e) => say(o, `epoch ${e.epoch}: loss ${e.trainLoss.toFixed(4)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`),
+          onEpoch: (e) =>
+            say(
+              o,
+              `epoch ${e.epoch}: loss ${e.trainLoss.toFixed(4)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`,
+            ),
         },
       });
       const last = reports[reports.length - 1];
-      result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () => (last ? `${o.out}: ${reports.length} epochs, loss ${last.trainLoss.toFixed(4)} per token on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…` : `${o.out}: nothing left to do`));
+      result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () =>
+        last
+          ? `${o.out}: ${reports.length} epochs, loss ${last.trainLoss.toFixed(4)} per token on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…`
+          : `${o.out}: nothing left to do`,
+      );
       return 0;
     });
   } finally {

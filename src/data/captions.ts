@@ -114,7 +114,7 @@ export class Vocabulary {
 
   /** startseq … endseq, at most `maxLength` ids in all: cut at the end, endseq kept. */
   encode(words: readonly string[], maxLength: number): number[] {
-    const ids = words.slice(0, maxLength - 2).map((word) => this.ids.get(word) ?? 1);
+    const ids = words.slice(0, maxLength - 2).map((word) => (SPECIAL_WORDS.includes(word) ? 1 : (this.ids.get(word) ?? 1)));
     return [2, ...ids, 3];
   }
 
@@ -160,17 +160,16 @@ export function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptio
     [withoutPicture, `have captions but no picture in ${o.imageFolder}`],
     [withoutCaption, 'have no caption'],
   ] as const) {
-    if (list.length > 0 && !o.skipBad) throw new GlimpseError(`${list.length} pictures ${fault}: ${list.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}\n  Correct the files, or leave them out with --skip-bad.`);
+    if (list.length > 0 && !o.skipBad)
+      throw new GlimpseError(
+        `${list.length} pictures ${fault}: ${list.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}\n  Correct the files, or leave them out with --skip-bad.`,
+      );
   }
   const bad = new Set([...withoutPicture, ...withoutCaption]);
   const images = found.filter(({ file }) => !bad.has(file));
   if (!images.some(({ split }) => split === 'train')) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
   const words = images.map(({ captions }) => captions.map(wordsOf).filter((list) => list.length > 0));
-  const vocabulary = Vocabulary.build(
-    words.filter((_, i) => images[i].split === 'train').flat(),
-    o.vocabularySize,
-    o.minCount,
-  );
+  const vocabulary = Vocabulary.build(words.filter((_, i) => images[i].split === 'train').flat(), o.vocabularySize, o.minCount);
   const flat = words.flat();
   const tokens = flat.reduce((sum, list) => sum + list.length, 0);
   const ids = words.map((lists) => lists.map((list) => vocabulary.encode(list, o.maxLength)));
@@ -183,7 +182,12 @@ export function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptio
       images: images.map(({ file, split, captions }, i) => ({ file, split, captions: captions.filter((caption) => wordsOf(caption).length > 0), ids: ids[i] })),
     },
     report: {
-      images: { train: 0, val: 0, test: 0, ...Object.fromEntries((['train', 'val', 'test'] as const).map((split) => [split, images.filter((image) => image.split === split).length])) },
+      images: {
+        train: 0,
+        val: 0,
+        test: 0,
+        ...Object.fromEntries((['train', 'val', 'test'] as const).map((split) => [split, images.filter((image) => image.split === split).length])),
+      },
       captions: flat.length,
       vocabulary: vocabulary.size,
       unknownRate: unknown / Math.max(1, tokens),
@@ -201,7 +205,14 @@ const DatasetFile = z.object({
   imageFolder: z.string(),
   vocabulary: z.array(z.string()).min(5),
   maxLength: z.number().int().min(3),
-  images: z.array(z.object({ file: z.string(), split: z.enum(['train', 'val', 'test']), captions: z.array(z.string()), ids: z.array(z.array(z.number().int().nonnegative()).min(2)) })),
+  images: z.array(
+    z.object({
+      file: z.string(),
+      split: z.enum(['train', 'val', 'test']),
+      captions: z.array(z.string()),
+      ids: z.array(z.array(z.number().int().nonnegative()).min(2)),
+    }),
+  ),
 });
 
 /** A `dataset.json` written by `glimpse prepare`. */
@@ -214,9 +225,12 @@ export function readDataset(path: string): Dataset {
   }
   if (!parsed.success) throw new FileError(path, `is no prepared dataset: ${parsed.error.issues[0].path.join('.')}: ${parsed.error.issues[0].message}`);
   const size = parsed.data.vocabulary.length;
-  for (const { file, ids } of parsed.data.images) {
+  for (const { file, ids, captions } of parsed.data.images) {
     safeName(path, file);
     if (ids.some((list) => list.some((id) => id >= size))) throw new FileError(path, `${file} has a word id beyond the ${size} of the vocabulary`);
+    const framed = (list: readonly number[]) => list[0] === 2 && list[list.length - 1] === 3 && list.length <= parsed.data.maxLength && !list.includes(0);
+    if (ids.length === 0 || ids.length !== captions.length || !ids.every(framed))
+      throw new FileError(path, `${file}: every caption runs from startseq (2) to endseq (3) within ${parsed.data.maxLength} ids`);
   }
   return parsed.data;
 }

@@ -65,7 +65,9 @@ export class FeatureWriter {
       throw new GlimpseError(`${folder} holds features of another encoder (${differing.join(', ') || 'size'} differ); choose another folder or delete it`);
     }
     const path = join(folder, DATA + PARTIAL);
-    if (!existsSync(path) || statSync(path).size < old.files.length * old.places * old.width * 4) throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
+    if (!existsSync(path) && existsSync(join(folder, DATA))) renameSync(join(folder, DATA), path); // killed while finishing
+    if (!existsSync(path) || statSync(path).size < old.files.length * old.places * old.width * 4)
+      throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
     return new FeatureWriter(folder, old);
   }
 
@@ -92,6 +94,7 @@ export class FeatureWriter {
   /** Gives the store its final names. */
   finish(): void {
     this.close();
+    // The index comes last: until it is there the store is unfinished, and `open` takes a renamed data file back.
     renameSync(join(this.folder, DATA + PARTIAL), join(this.folder, DATA));
     writeFileAtomic(join(this.folder, INDEX), [JSON.stringify(this.index)]);
     rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
@@ -114,7 +117,8 @@ export class FeatureStore {
   }
 
   static async open(folder: string): Promise<FeatureStore> {
-    if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL))) throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
+    if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL)))
+      throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
     const index = readIndex(join(folder, INDEX));
     const path = join(folder, DATA);
     const expected = index.files.length * index.places * index.width * 4;

@@ -13,7 +13,7 @@ export interface Preprocessing {
   deviation: readonly [number, number, number];
 }
 
-export const PREPROCESSINGS: Record<string, Preprocessing> = {
+export const PREPROCESSINGS: Readonly<Record<string, Preprocessing>> = {
   /** torchvision and MXNet's model zoo. */
   imagenet: { size: 224, order: 'rgb', divisor: 255, mean: [0.485, 0.456, 0.406], deviation: [0.229, 0.224, 0.225] },
   /** Keras' ResNet50 and Caffe's models. */

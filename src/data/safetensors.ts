@@ -51,8 +51,12 @@ export function readSafetensors(path: string): SafetensorsFile {
     } catch (error) {
       throw new FileError(path, `has a damaged header: ${messageOf(error)}`);
     }
-    const metadata = z.record(z.string(), z.string()).catch({}).parse(header.__metadata__ ?? {});
+    const metadata = z
+      .record(z.string(), z.string())
+      .catch({})
+      .parse(header.__metadata__ ?? {});
     const tensors = new Map<string, StoredTensor>();
+    let claimed = 0;
     for (const [name, raw] of Object.entries(header)) {
       if (name === '__metadata__') continue;
       const parsed = Entry.safeParse(raw);
@@ -60,7 +64,10 @@ export function readSafetensors(path: string): SafetensorsFile {
       const { dtype, shape, data_offsets: offsets } = parsed.data;
       if (dtype !== 'F32' && dtype !== 'I32' && dtype !== 'U32') throw new FileError(path, `tensor "${name}" is ${dtype}; F32, I32 and U32 are supported`);
       const bytes = 4 * shape.reduce((product, extent) => product * extent, 1);
-      if (offsets[1] - offsets[0] !== bytes || 8 + headerBytes + offsets[1] > size) throw new FileError(path, `tensor "${name}" [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
+      if (offsets[1] - offsets[0] !== bytes || 8 + headerBytes + offsets[1] > size)
+        throw new FileError(path, `tensor "${name}" [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
+      claimed += bytes;
+      if (claimed > size) throw new FileError(path, 'its tensors claim the same bytes twice');
       const body = read(8 + headerBytes + offsets[0], bytes);
       tensors.set(name, { dtype, shape, data: new ARRAYS[dtype](body.buffer as ArrayBuffer, body.byteOffset, bytes / 4) });
     }
@@ -71,7 +78,11 @@ export function readSafetensors(path: string): SafetensorsFile {
 }
 
 /** Writes atomically. */
-export function writeSafetensors(path: string, tensors: ReadonlyMap<string, { shape: readonly number[]; data: Float32Array | Int32Array | Uint32Array }>, metadata: Record<string, string> = {}): void {
+export function writeSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, { shape: readonly number[]; data: Float32Array | Int32Array | Uint32Array }>,
+  metadata: Record<string, string> = {},
+): void {
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
   for (const [name, { shape, data }] of tensors) {

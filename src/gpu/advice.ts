@@ -18,9 +18,9 @@ function release(): Record<string, string> {
 function mesaCommands(): string[] {
   const { ID = '', ID_LIKE = '', VERSION_ID = '' } = release();
   const family = `${ID} ${ID_LIKE}`;
-  if (ID === 'debian' && Number(VERSION_ID) <= 12) {
+  if (ID === 'debian' && VERSION_ID !== '' && Number(VERSION_ID) <= 12) {
     return [
-      "sudo sh -c '. /etc/os-release; sed -n \"1,/^$/p\" /etc/apt/sources.list.d/debian.sources | sed \"s/^Suites:.*/Suites: $VERSION_CODENAME-backports/\" > /etc/apt/sources.list.d/backports.sources'",
+      'sudo sh -c \'. /etc/os-release; sed -n "1,/^$/p" /etc/apt/sources.list.d/debian.sources | sed "s/^Suites:.*/Suites: $VERSION_CODENAME-backports/" > /etc/apt/sources.list.d/backports.sources\'',
       "sudo apt-get update && sudo sh -c '. /etc/os-release; apt-get install -y -t $VERSION_CODENAME-backports mesa-vulkan-drivers libvulkan1'",
     ];
   }

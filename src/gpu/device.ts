@@ -8,7 +8,7 @@ import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
 import { type FoundAdapter, findAdapter, isSoftware } from './driver.ts';
 import { throttlePolling } from './polling.ts';
 import { BufferPool, type BufferSlice, type MemoryReport, type PooledBuffer } from './pool.ts';
-import { Profiler } from './profiler.ts';
+import type { Profiler } from './profiler.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
 
 export type ParamValues = Record<string, number | readonly number[]>;
@@ -74,14 +74,20 @@ export class Gpu {
     device.addEventListener('uncapturederror', (event) => {
       event.preventDefault();
       const { error } = event as GPUUncapturedErrorEvent;
-      const kind = error.constructor.name === 'GPUOutOfMemoryError' ? 'out-of-memory' : error.constructor.name === 'GPUValidationError' ? 'validation' : 'internal';
+      const kind =
+        error.constructor.name === 'GPUOutOfMemoryError' ? 'out-of-memory' : error.constructor.name === 'GPUValidationError' ? 'validation' : 'internal';
       this.error ??= { error, kind };
     });
     void device.lost.then((lost) => {
       if (!this.closed) this.error ??= { error: new Error(lost.message || `device lost (${lost.reason})`), kind: 'lost' };
       this.closed = true;
     });
-    this.pool = new BufferPool(device, budgetBytes, () => this.flush(), (operation) => this.check(operation));
+    this.pool = new BufferPool(
+      device,
+      budgetBytes,
+      () => this.flush(),
+      (operation) => this.check(operation),
+    );
     this.pool.onDestroy = (buffer) => this.forgetBindGroups(buffer);
     this.uniformLayout = device.createBindGroupLayout({
       label: 'params',
@@ -212,7 +218,10 @@ export class Gpu {
       group = this.device.createBindGroup({
         label,
         layout: kernel.layout,
-        entries: slices.map(({ buffer, offset, bytes }, binding) => ({ binding, resource: { buffer: buffer.gpuBuffer, offset, size: Math.max(16, Math.ceil(bytes / 16) * 16) } })),
+        entries: slices.map(({ buffer, offset, bytes }, binding) => ({
+          binding,
+          resource: { buffer: buffer.gpuBuffer, offset, size: Math.max(16, Math.ceil(bytes / 16) * 16) },
+        })),
       });
       this.bindGroups.set(key, group);
       for (const { buffer } of slices) {
@@ -252,7 +261,8 @@ export class Gpu {
       throw new GpuError('internal', label, `${kernel.name} binds ${kernel.shader.bindings.length} buffers, got ${slices.length}`);
     }
     for (let i = 0; i < 3; i++) {
-      if (!(groups[i] >= 0 && groups[i] <= MAX_GROUPS_PER_DIMENSION)) throw new GpuError('limit', label, `needs ${groups.join(' × ')} workgroups, at most ${MAX_GROUPS_PER_DIMENSION} go in one dimension`);
+      if (!(groups[i] >= 0 && groups[i] <= MAX_GROUPS_PER_DIMENSION))
+        throw new GpuError('limit', label, `needs ${groups.join(' × ')} workgroups, at most ${MAX_GROUPS_PER_DIMENSION} go in one dimension`);
     }
     if (groups[0] * groups[1] * groups[2] === 0) return;
     const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
@@ -338,7 +348,10 @@ export class Gpu {
     const total = sizes.reduce((sum, size) => sum + size, 0);
     if (total === 0) return slices.map(() => new ArrayBuffer(0));
     const found = this.staging.findIndex((buffer) => buffer.size >= total && buffer.size <= 4 * total + 4096);
-    const staging = found >= 0 ? this.staging.splice(found, 1)[0] : this.device.createBuffer({ label: 'readback', size: Math.ceil(total / 4096) * 4096, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
+    const staging =
+      found >= 0
+        ? this.staging.splice(found, 1)[0]
+        : this.device.createBuffer({ label: 'readback', size: Math.ceil(total / 4096) * 4096, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST });
     const encoder = this.begin();
     this.endPass();
     let at = 0;

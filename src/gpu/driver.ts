@@ -135,5 +135,10 @@ export async function findAdapter(choice = process.env.GLIMPSE_ADAPTER || 'auto'
     const reason = [choice === 'auto' ? `first that works: ${rung.name}` : `asked for: ${choice}`, ...failures].join('; ');
     return { gpu, adapter, reason, release: () => living.delete(gpu) };
   }
-  throw new GpuError('no-adapter', 'finding an adapter', `none works.\n    ${failures.join('\n    ')}`, 'Run `glimpse doctor` for what to install on this system.');
+  throw new GpuError(
+    'no-adapter',
+    'finding an adapter',
+    `none works.\n    ${failures.join('\n    ')}`,
+    'Run `glimpse doctor` for what to install on this system.',
+  );
 }

@@ -25,7 +25,7 @@ export interface EmbeddedDriver {
 
 /** Folder for what may be rebuilt at any time: `GLIMPSE_CACHE`, else `$XDG_CACHE_HOME/glimpse`, else `~/.cache/glimpse`. */
 export function cacheFolder(): string {
-  return process.env.GLIMPSE_CACHE ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'glimpse');
+  return process.env.GLIMPSE_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'glimpse');
 }
 
 /** The files of a tar (regular files only, flat names). Sizes are checked against the data present. */
@@ -94,7 +94,12 @@ export function embeddedDriver(): EmbeddedDriver {
     }
     return driver;
   } catch (error) {
-    throw new GpuError('no-adapter', 'embedded driver', `cannot unpack SwiftShader into ${folder}: ${(error as Error).message}`, 'Set GLIMPSE_CACHE to a folder that can be written.');
+    throw new GpuError(
+      'no-adapter',
+      'embedded driver',
+      `cannot unpack SwiftShader into ${folder}: ${(error as Error).message}`,
+      'Set GLIMPSE_CACHE to a folder that can be written.',
+    );
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }

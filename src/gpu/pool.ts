@@ -70,11 +70,21 @@ export class BufferPool {
     const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
     const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
     if (capacity > limit) {
-      throw new GpuError('limit', label, `needs one buffer of ${mib(capacity)}, this adapter binds at most ${mib(limit)}`, 'Use a smaller batch, or split the tensor.');
+      throw new GpuError(
+        'limit',
+        label,
+        `needs one buffer of ${mib(capacity)}, this adapter binds at most ${mib(limit)}`,
+        'Use a smaller batch, or split the tensor.',
+      );
     }
     if (this.allocated + capacity > this.budgetBytes) this.trim();
     if (this.allocated + capacity > this.budgetBytes) {
-      throw new GpuError('out-of-memory', label, `needs ${mib(capacity)} more, ${mib(this.inUse)} of the budget of ${mib(this.budgetBytes)} are in use`, 'Use a smaller batch, or raise GLIMPSE_MEMORY_MB.');
+      throw new GpuError(
+        'out-of-memory',
+        label,
+        `needs ${mib(capacity)} more, ${mib(this.inUse)} of the budget of ${mib(this.budgetBytes)} are in use`,
+        'Use a smaller batch, or raise GLIMPSE_MEMORY_MB.',
+      );
     }
     const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
     this.check(`${label}: allocating ${mib(capacity)}`);
@@ -120,7 +130,14 @@ export class BufferPool {
   report(): MemoryReport {
     let buffersFree = 0;
     for (const list of this.free.values()) buffersFree += list.length;
-    return { bytesInUse: this.inUse, bytesAllocated: this.allocated, peakBytes: this.peak, buffersInUse: this.count, buffersFree, budgetBytes: this.budgetBytes };
+    return {
+      bytesInUse: this.inUse,
+      bytesAllocated: this.allocated,
+      peakBytes: this.peak,
+      buffersInUse: this.count,
+      buffersFree,
+      budgetBytes: this.budgetBytes,
+    };
   }
 }
 

@@ -76,7 +76,14 @@ export class Profiler {
   async writeTrace(path: string): Promise<void> {
     await Promise.all(this.pending);
     const origin = this.spans.reduce((least, span) => Math.min(least, span.startNs), Number.POSITIVE_INFINITY);
-    const traceEvents = this.spans.map(({ kernel, startNs, endNs }) => ({ name: kernel, ph: 'X', pid: 1, tid: 1, ts: (startNs - origin) / 1e3, dur: (endNs - startNs) / 1e3 }));
+    const traceEvents = this.spans.map(({ kernel, startNs, endNs }) => ({
+      name: kernel,
+      ph: 'X',
+      pid: 1,
+      tid: 1,
+      ts: (startNs - origin) / 1e3,
+      dur: (endNs - startNs) / 1e3,
+    }));
     writeFileSync(`${path}.tmp`, JSON.stringify({ traceEvents, displayTimeUnit: 'ms' }));
     renameSync(`${path}.tmp`, path);
   }
@@ -84,6 +91,8 @@ export class Profiler {
 
 export function formatProfile(rows: ProfileRow[]): string {
   const width = Math.max(6, ...rows.map((row) => row.kernel.length));
-  const lines = rows.map((r) => `${r.kernel.padEnd(width)} ${String(r.calls).padStart(7)} ${r.totalMs.toFixed(2).padStart(10)} ${(100 * r.share).toFixed(1).padStart(6)}`);
+  const lines = rows.map(
+    (r) => `${r.kernel.padEnd(width)} ${String(r.calls).padStart(7)} ${r.totalMs.toFixed(2).padStart(10)} ${(100 * r.share).toFixed(1).padStart(6)}`,
+  );
   return [`${'kernel'.padEnd(width)} ${'calls'.padStart(7)} ${'GPU ms'.padStart(10)} ${'%'.padStart(6)}`, ...lines].join('\n');
 }

@@ -28,15 +28,43 @@ export function batchNormStatistics(gpu: Gpu, g: BatchNormGeometry, x: BufferSli
   const { n, chunk, pieces } = chunks(g);
   const means = temporary(gpu, pieces * g.channels, label);
   const squares = temporary(gpu, pieces * g.channels, label);
-  gpu.dispatch(gpu.kernel({ file: 'batchnorm_partial' }), [x, means, squares], { channels: g.channels, inner: g.inner, n, chunk, pieces }, grid(pieces * g.channels), label);
-  gpu.dispatch(gpu.kernel({ file: 'batchnorm_combine' }), [means, squares, mean, variance], { channels: g.channels, n, chunk, pieces }, grid(g.channels), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'batchnorm_partial' }),
+    [x, means, squares],
+    { channels: g.channels, inner: g.inner, n, chunk, pieces },
+    grid(pieces * g.channels),
+    label,
+  );
+  gpu.dispatch(
+    gpu.kernel({ file: 'batchnorm_combine' }),
+    [means, squares, mean, variance],
+    { channels: g.channels, n, chunk, pieces },
+    grid(g.channels),
+    label,
+  );
   gpu.pool.release(means.buffer);
   gpu.pool.release(squares.buffer);
 }
 
-export function batchNormApply(gpu: Gpu, g: BatchNormGeometry, x: BufferSlice, mean: BufferSlice, variance: BufferSlice, gamma: BufferSlice, beta: BufferSlice, y: BufferSlice, label: string): void {
+export function batchNormApply(
+  gpu: Gpu,
+  g: BatchNormGeometry,
+  x: BufferSlice,
+  mean: BufferSlice,
+  variance: BufferSlice,
+  gamma: BufferSlice,
+  beta: BufferSlice,
+  y: BufferSlice,
+  label: string,
+): void {
   const count = g.outer * g.channels * g.inner;
-  gpu.dispatch(gpu.kernel({ file: 'batchnorm_apply' }), [x, mean, variance, gamma, beta, y], { count, channels: g.channels, inner: g.inner, eps: g.eps }, grid(count), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'batchnorm_apply' }),
+    [x, mean, variance, gamma, beta, y],
+    { count, channels: g.channels, inner: g.inner, eps: g.eps },
+    grid(count),
+    label,
+  );
 }
 
 export interface BatchNormGrad {
@@ -56,7 +84,13 @@ export function batchNormGrad(gpu: Gpu, g: BatchNormGeometry, p: BatchNormGrad, 
   const { channels, inner, eps } = g;
   const plain = temporary(gpu, pieces * channels, label);
   const weighted = temporary(gpu, pieces * channels, label);
-  gpu.dispatch(gpu.kernel({ file: 'batchnorm_grad_sums' }), [p.x, p.dy, p.mean, p.variance, plain, weighted], { channels, inner, n, chunk, pieces, eps }, grid(pieces * channels), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'batchnorm_grad_sums' }),
+    [p.x, p.dy, p.mean, p.variance, plain, weighted],
+    { channels, inner, n, chunk, pieces, eps },
+    grid(pieces * channels),
+    label,
+  );
   reduce(gpu, { kind: 'sum', x: plain, y: p.dbeta, outer: 1, n: pieces, inner: channels, label });
   reduce(gpu, { kind: 'sum', x: weighted, y: p.dgamma, outer: 1, n: pieces, inner: channels, label });
   gpu.pool.release(plain.buffer);

@@ -52,7 +52,16 @@ function convParams(g: ConvGeometry, count: number): Record<string, number> {
 }
 
 /** Unfolds (im2col) or folds back (col2im) the images from `first` on: `count` elements, four at a time where that divides. */
-function launchColumns(gpu: Gpu, file: 'im2col' | 'col2im', from: BufferSlice, to: BufferSlice, g: ConvGeometry, count: number, firstImage: number, label: string): void {
+function launchColumns(
+  gpu: Gpu,
+  file: 'im2col' | 'col2im',
+  from: BufferSlice,
+  to: BufferSlice,
+  g: ConvGeometry,
+  count: number,
+  firstImage: number,
+  label: string,
+): void {
   const per = g.channels % 4 === 0 ? 4 : 1;
   const { has_bias: _b, has_residual: _r, relu: _l, images: _i, groups: _g, out_channels: _o, ...geometry } = convParams(g, count / per);
   const params = { ...geometry, channels: g.channels / per, first_image: firstImage };
@@ -61,7 +70,7 @@ function launchColumns(gpu: Gpu, file: 'im2col' | 'col2im', from: BufferSlice, t
 
 /** A 1×1 convolution of stride 1 is a product of the pixels as they lie: nothing to unfold. */
 function isPointwise(g: ConvGeometry): boolean {
-  return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0;
+  return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0 && g.outHeight === g.height && g.outWidth === g.width;
 }
 
 const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;

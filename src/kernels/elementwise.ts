@@ -19,7 +19,17 @@ export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count
 }
 
 /** dx = g(x, y, dy); an operand the expression does not name may be null. */
-export function unaryGrad(gpu: Gpu, g: string, x: BufferSlice | null, y: BufferSlice | null, dy: BufferSlice, dx: BufferSlice, count: number, alpha: number, label: string): void {
+export function unaryGrad(
+  gpu: Gpu,
+  g: string,
+  x: BufferSlice | null,
+  y: BufferSlice | null,
+  dy: BufferSlice,
+  dx: BufferSlice,
+  count: number,
+  alpha: number,
+  label: string,
+): void {
   const count4 = Math.ceil(count / 4);
   gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha }, grid(count4), label);
 }
@@ -81,7 +91,15 @@ export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape:
   gpu.dispatch(
     gpu.kernel({ file: 'strided_copy' }),
     [from.slice, to.slice],
-    { count, rank: merged.shape.length, from_start: from.start ?? 0, to_start: to.start ?? 0, shape: merged.shape, from_strides: merged.from, to_strides: merged.to },
+    {
+      count,
+      rank: merged.shape.length,
+      from_start: from.start ?? 0,
+      to_start: to.start ?? 0,
+      shape: merged.shape,
+      from_strides: merged.from,
+      to_strides: merged.to,
+    },
     grid(count),
     label,
   );
@@ -89,8 +107,7 @@ export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape:
 
 /** y = alpha x + beta y in place. */
 export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: BufferSlice, count: number, label = 'axpby'): void {
-  const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count4, alpha, beta }, grid(count4), label);
+  gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count, alpha, beta }, grid(Math.ceil(count / 4)), label);
 }
 
 export interface DropoutKey {

@@ -35,7 +35,8 @@ function multiplesOf4(...numbers: number[]): boolean {
 export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   const versions = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
-  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0)) versions.unshift(...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup'] : ['v3_subgroup', 'v4_subgroup_pairs']));
+  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0))
+    versions.unshift(...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup'] : ['v3_subgroup', 'v4_subgroup_pairs']));
   return versions;
 }
 
@@ -43,11 +44,8 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k } = p;
   const batch = p.batch ?? 1;
-  if (k === 0 && m * n > 0) {
-    gpu.clear(p.c);
-    return;
-  }
-  const version = chooseVersion('matmul', matmulVersions(gpu, p));
+  // Without an inner extent there is only the bias; the plain version needs no special case.
+  const version = k === 0 ? 'v1_naive' : chooseVersion('matmul', matmulVersions(gpu, p));
   const bySubgroup = version === 'v3_subgroup' || version === 'v4_subgroup_pairs';
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   const params = {
@@ -77,7 +75,13 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     case 'v4_subgroup_pairs': {
       const tile = 4 * gpu.subgroupWidth;
       const file = version === 'v3_subgroup' ? 'matmul_subgroup' : 'matmul_subgroup_pairs';
-      gpu.dispatch(gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, constants }), slices, params, [Math.ceil(n / tile), Math.ceil(m / tile), batch], p.label);
+      gpu.dispatch(
+        gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, constants }),
+        slices,
+        params,
+        [Math.ceil(n / tile), Math.ceil(m / tile), batch],
+        p.label,
+      );
       break;
     }
     default:

@@ -18,7 +18,17 @@ export interface AdamUpdate {
   step: number;
 }
 
-export function adam(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, v: BufferSlice, norm: BufferSlice, count: number, u: AdamUpdate, label = 'adam'): void {
+export function adam(
+  gpu: Gpu,
+  p: BufferSlice,
+  g: BufferSlice,
+  m: BufferSlice,
+  v: BufferSlice,
+  norm: BufferSlice,
+  count: number,
+  u: AdamUpdate,
+  label = 'adam',
+): void {
   const count4 = Math.ceil(count / 4);
   const params = {
     count4,
@@ -44,7 +54,13 @@ export interface SgdUpdate {
 
 export function sgd(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, norm: BufferSlice, count: number, u: SgdUpdate, label = 'sgd'): void {
   const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'sgd' }), [p, g, m, norm], { count4, rate: u.rate, momentum: u.momentum, weight_decay: u.weightDecay, max_norm: u.maxNorm }, grid(count4), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'sgd' }),
+    [p, g, m, norm],
+    { count4, rate: u.rate, momentum: u.momentum, weight_decay: u.weightDecay, max_norm: u.maxNorm },
+    grid(count4),
+    label,
+  );
 }
 
 /** norm[0] = √ Σ over all slices of the sum of squares. */

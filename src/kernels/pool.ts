@@ -18,7 +18,8 @@ export interface PoolGeometry {
 }
 
 function params(g: PoolGeometry, count: number): Record<string, number> {
-  const strides = (height: number, width: number): number[] => (g.channelsLast ? [height * width * g.channels, width * g.channels, g.channels, 1] : [g.channels * height * width, width, 1, height * width]);
+  const strides = (height: number, width: number): number[] =>
+    g.channelsLast ? [height * width * g.channels, width * g.channels, g.channels, 1] : [g.channels * height * width, width, 1, height * width];
   const [x_image, x_row, x_pixel, x_channel] = strides(g.height, g.width);
   const [y_image, y_row, y_pixel, y_channel] = strides(g.outHeight, g.outWidth);
   return {

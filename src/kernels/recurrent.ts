@@ -42,7 +42,13 @@ export interface LstmStepGrad {
 export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
   const count = p.rows * p.hidden;
   const starts = { dh_start: p.dhStart ?? 0, gates_start: p.gatesStart ?? 0 };
-  gpu.dispatch(gpu.kernel({ file: 'lstm_cell_grad' }), [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates], { count, hidden: p.hidden, ...starts }, grid(count), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'lstm_cell_grad' }),
+    [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates],
+    { count, hidden: p.hidden, ...starts },
+    grid(count),
+    label,
+  );
 }
 
 export interface AttentionStep {
@@ -79,7 +85,13 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     context_start: p.contextStart ?? 0,
     alpha_start: p.alphaStart ?? 0,
   };
-  gpu.dispatch(gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places) } }), [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, [p.batch, 1, 1], label);
+  gpu.dispatch(
+    gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places) } }),
+    [p.keys, p.query, p.v, p.values, p.context, p.alpha],
+    params,
+    [p.batch, 1, 1],
+    label,
+  );
 }
 
 export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
@@ -126,13 +138,29 @@ export interface GateStep {
   betaStart: number;
 }
 
-const gateParams = (p: GateStep) => ({ hidden: p.hiddenWidth, width: p.width, hidden_start: p.hiddenStart, context_start: p.contextStart, beta_start: p.betaStart });
+const gateParams = (p: GateStep) => ({
+  hidden: p.hiddenWidth,
+  width: p.width,
+  hidden_start: p.hiddenStart,
+  context_start: p.contextStart,
+  beta_start: p.betaStart,
+});
 
 export function contextGate(gpu: Gpu, p: GateStep & { hidden: BufferSlice; b: BufferSlice; gated: BufferSlice }, label: string): void {
   gpu.dispatch(gpu.kernel({ file: 'context_gate' }), [p.hidden, p.w, p.b, p.context, p.gated, p.beta], gateParams(p), [p.batch, 1, 1], label);
 }
 
 /** dhidden gathers (+=). */
-export function contextGateGrad(gpu: Gpu, p: GateStep & { dgated: BufferSlice; dcontext: BufferSlice; dhidden: BufferSlice; dpre: BufferSlice }, label: string): void {
-  gpu.dispatch(gpu.kernel({ file: 'context_gate_grad' }), [p.dgated, p.context, p.beta, p.w, p.dcontext, p.dhidden, p.dpre], gateParams(p), [p.batch, 1, 1], label);
+export function contextGateGrad(
+  gpu: Gpu,
+  p: GateStep & { dgated: BufferSlice; dcontext: BufferSlice; dhidden: BufferSlice; dpre: BufferSlice },
+  label: string,
+): void {
+  gpu.dispatch(
+    gpu.kernel({ file: 'context_gate_grad' }),
+    [p.dgated, p.context, p.beta, p.w, p.dcontext, p.dhidden, p.dpre],
+    gateParams(p),
+    [p.batch, 1, 1],
+    label,
+  );
 }

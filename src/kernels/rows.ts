@@ -57,7 +57,17 @@ export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
 }
 
 /** The k largest per row, falling; ties to the lower index; ids below `skipBelow` are never taken. */
-export function topK(gpu: Gpu, x: BufferSlice, values: BufferSlice, indices: BufferSlice, rows: number, n: number, k: number, skipBelow: number, label: string): void {
+export function topK(
+  gpu: Gpu,
+  x: BufferSlice,
+  values: BufferSlice,
+  indices: BufferSlice,
+  rows: number,
+  n: number,
+  k: number,
+  skipBelow: number,
+  label: string,
+): void {
   const version = chooseVersion('top_k', gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
   const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
   gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);

@@ -22,7 +22,10 @@ interface Weighted {
 }
 
 /** candidates[i] is scored against references[i]; all are lists of words. Per picture, 0 … 10. */
-export function ciderD(candidates: readonly (readonly string[])[], references: readonly (readonly (readonly string[])[])[]): { mean: number; perImage: number[] } {
+export function ciderD(
+  candidates: readonly (readonly string[])[],
+  references: readonly (readonly (readonly string[])[])[],
+): { mean: number; perImage: number[] } {
   const referenceCounts = references.map((list) => list.map(ngrams));
   const documents = new Map<string, number>();
   for (const list of referenceCounts) {
@@ -31,7 +34,9 @@ export function ciderD(candidates: readonly (readonly string[])[], references: r
   }
   const logImages = Math.log(references.length);
   const weigh = (counts: Counts): Weighted => {
-    const weights = counts.map((byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * (logImages - Math.log(Math.max(1, documents.get(gram) ?? 0)))])));
+    const weights = counts.map(
+      (byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * (logImages - Math.log(Math.max(1, documents.get(gram) ?? 0)))])),
+    );
     const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
     return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
   };

@@ -40,9 +40,20 @@ function layOut(files: string[], captionsPerImage: number, rows: readonly (reado
  * shuffled; with more, pictures are shuffled and share their features among that many captions (repeated when there are
  * fewer). Only pictures in `known` are used. `order` false keeps the file's order (validation).
  */
-export function epochBatches(dataset: Dataset, split: Split, shape: BatchShape, known: (file: string) => boolean, seed: number, epoch: number, order = true): Batch[] {
+export function epochBatches(
+  dataset: Dataset,
+  split: Split,
+  shape: BatchShape,
+  known: (file: string) => boolean,
+  seed: number,
+  epoch: number,
+  order = true,
+): Batch[] {
   const images = dataset.images.filter((image) => image.split === split && known(image.file));
-  const items = shape.captionsPerImage === 1 ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] }))) : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
+  const items =
+    shape.captionsPerImage === 1
+      ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })))
+      : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
   const places = order ? new Random(seed, `order of ${split}`, epoch).permutation(items.length) : items.map((_, i) => i);
   const batches: Batch[] = [];
   for (let first = 0; first < items.length; first += shape.images) {

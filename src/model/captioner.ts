@@ -12,7 +12,7 @@
 import * as ops from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
-import { type Initializer, constant, glorotUniform, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
+import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../tensor/random.ts';
 import { readTensors, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
@@ -216,7 +216,13 @@ export class Captioner {
    * The weighted sum of the cross-entropies of all rows, plus the attention penalty. targets u32 and weights f32 [T, B];
    * a weight of 0 masks a row. Returns the part without the penalty for the log.
    */
-  loss(features: Tensor, ids: Tensor, targets: Tensor, weights: Tensor, step: DropoutStep | null = null): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
+  loss(
+    features: Tensor,
+    ids: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    step: DropoutStep | null = null,
+  ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
     const { logits, alpha } = this.forward(features, ids, step);
     const { loss, rowLoss } = ops.crossEntropy(logits, targets, weights);
     const lambda = this.options.attentionPenalty;
@@ -234,14 +240,14 @@ export class Captioner {
    */
   async greedy(features: Tensor, maxLength: number, suppress: boolean, wantAlpha = false): Promise<GeneratedCaption[]> {
     return noGrad(async () => {
-      using decoding = scope();
+      using _decoding = scope();
       const [batch, places] = features.shape;
       const { gpu } = features;
       const encoded = this.encode(features);
       const words = zeros([maxLength, batch], 'u32');
       const scores = zeros([maxLength, batch]);
       const maps = zeros([maxLength, batch, places]);
-      let previous = decoding.keep(tensor(new Uint32Array(batch).fill(START), [1, batch]));
+      let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
       let { start } = encoded;
       for (let t = 0; t < maxLength; t++) {
         using inner = scope();
@@ -275,4 +281,3 @@ export class Captioner {
     this.parameters.dispose();
   }
 }
-

@@ -11,7 +11,15 @@ import type { Optimizer } from '../nn/optimizer.ts';
 import type { NamedArray } from '../nn/parameters.ts';
 import type { Captioner } from './captioner.ts';
 
-const Sizes = z.object({ features: z.number(), places: z.number(), project: z.number(), attention: z.number(), hidden: z.number(), embedding: z.number(), vocabulary: z.number() });
+const Sizes = z.object({
+  features: z.number(),
+  places: z.number(),
+  project: z.number(),
+  attention: z.number(),
+  hidden: z.number(),
+  embedding: z.number(),
+  vocabulary: z.number(),
+});
 const Options = z.object({ dropout: z.number(), gate: z.boolean(), learnedStart: z.boolean(), attentionPenalty: z.number() });
 
 export const TrainingConfig = z.object({
@@ -50,11 +58,21 @@ export interface Checkpoint {
   moments: Map<string, NamedArray>;
 }
 
-export async function saveCheckpoint(path: string, model: Captioner, optimizer: Optimizer, meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder'>): Promise<void> {
+export async function saveCheckpoint(
+  path: string,
+  model: Captioner,
+  optimizer: Optimizer,
+  meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder'>,
+): Promise<void> {
   const tensors = new Map<string, NamedArray>();
   for (const [name, value] of await model.parameters.read()) tensors.set(`weight.${name}`, value);
   for (const [name, value] of await optimizer.read()) tensors.set(name, value);
-  const metadata = Object.fromEntries(Object.entries({ config: meta.config, progress: meta.progress, vocabulary: meta.vocabulary, encoder: meta.encoder }).map(([key, value]) => [key, JSON.stringify(value)]));
+  const metadata = Object.fromEntries(
+    Object.entries({ config: meta.config, progress: meta.progress, vocabulary: meta.vocabulary, encoder: meta.encoder }).map(([key, value]) => [
+      key,
+      JSON.stringify(value),
+    ]),
+  );
   writeSafetensors(path, tensors, { format: 'glimpse checkpoint 1', ...metadata });
 }
 
@@ -75,12 +93,22 @@ export function loadCheckpoint(path: string): Checkpoint {
     if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
     else moments.set(name, { shape, data });
   }
-  return { config: read('config', TrainingConfig), progress: read('progress', Progress), vocabulary: read('vocabulary', z.array(z.string())), encoder: read('encoder', Encoder), weights, moments };
+  return {
+    config: read('config', TrainingConfig),
+    progress: read('progress', Progress),
+    vocabulary: read('vocabulary', z.array(z.string())),
+    encoder: read('encoder', Encoder),
+    weights,
+    moments,
+  };
 }
 
 /** Fields in which two configurations differ, as "name: this, that". */
 export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] {
-  const flatten = (value: unknown, prefix: string): [string, string][] => (value && typeof value === 'object' ? Object.entries(value).flatMap(([key, inner]) => flatten(inner, prefix ? `${prefix}.${key}` : key)) : [[prefix, String(value)]]);
+  const flatten = (value: unknown, prefix: string): [string, string][] =>
+    value && typeof value === 'object'
+      ? Object.entries(value).flatMap(([key, inner]) => flatten(inner, prefix ? `${prefix}.${key}` : key))
+      : [[prefix, String(value)]];
   const other = new Map(flatten(b, ''));
   return flatten(a, '').flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
 }

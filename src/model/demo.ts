@@ -4,14 +4,15 @@
  */
 import { backward, noGrad } from '../autograd/tape.ts';
 import { SPECIAL_WORDS, Vocabulary } from '../data/captions.ts';
-import { ConvEncoder, PATCH } from '../nn/conv_encoder.ts';
+import { ConvEncoder, PATCH, PATCH_CHANNELS } from '../nn/conv_encoder.ts';
 import { Optimizer } from '../nn/optimizer.ts';
 import { Random } from '../tensor/random.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { Captioner, type GeneratedCaption } from './captioner.ts';
-import { COLORS, makeScene, pointsAt, type Scene, SCENE_GRID, SCENE_SIZE, SHAPES, weightOnObject } from './scenes.ts';
+import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, weightOnObject } from './scenes.ts';
 
 const BATCH = 32;
+const RATE = 3e-3;
 const WIDTHS = { project: 64, attention: 64, hidden: 96, embedding: 32 };
 const MAX_WORDS = 12;
 /** Scenes for validation and test are drawn under other seeds, so none is ever trained on. */
@@ -53,11 +54,13 @@ export function sceneVocabulary(): Vocabulary {
   return new Vocabulary([...SPECIAL_WORDS, 'a', 'small', 'large', ...Object.keys(COLORS), ...SHAPES, 'above', 'left', 'of']);
 }
 
-/** Scenes as patches: [N, 16, 16, 48], values −1 … 1. */
+/**
+ * Scenes as patches [N, 16, 16, 52]: 4 × 4 pixels, −1 … 1, and where the patch lies (x, y, −x, −y), since relations are about
+ * places and a convolution does not know its own (Liu et al. 2018, "CoordConv").
+ */
 function pictures(scenes: readonly Scene[]): Tensor {
   const side = SCENE_SIZE / PATCH;
-  const plane = 3 * SCENE_SIZE * SCENE_SIZE;
-  const values = new Float32Array(scenes.length * plane);
+  const values = new Float32Array(scenes.length * side * side * PATCH_CHANNELS);
   let at = 0;
   for (const { pixels } of scenes) {
     for (let y = 0; y < side; y++) {
@@ -66,10 +69,12 @@ function pictures(scenes: readonly Scene[]): Tensor {
           const from = 3 * ((y * PATCH + row) * SCENE_SIZE + x * PATCH);
           for (let k = 0; k < 3 * PATCH; k++) values[at++] = pixels[from + k] / 127.5 - 1;
         }
+        const [right, down] = [(2 * x + 1) / side - 1, (2 * y + 1) / side - 1];
+        for (const coordinate of [right, down, -right, -down]) values[at++] = coordinate;
       }
     }
   }
-  return tensor(values, [scenes.length, side, side, 3 * PATCH * PATCH]);
+  return tensor(values, [scenes.length, side, side, PATCH_CHANNELS]);
 }
 
 export class DemoModel {
@@ -82,7 +87,7 @@ export class DemoModel {
     const sizes = { features: 64, places: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
     this.captioner = Captioner.create(sizes, { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0 }, seed);
     this.encoder = new ConvEncoder(this.captioner.parameters, seed);
-    this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: 2e-3, maxNorm: 5 });
+    this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: RATE, maxNorm: 5 });
   }
 
   /** One Adam step on a batch; the loss per word in nats. */
@@ -90,13 +95,22 @@ export class DemoModel {
     using _step = scope();
     const rows = scenes.map(({ caption }) => this.vocabulary.encode(caption, MAX_WORDS + 2));
     const steps = Math.max(...rows.map((row) => row.length)) - 1;
-    const at = (offset: number) => Uint32Array.from({ length: steps * rows.length }, (_, i) => rows[i % rows.length][Math.floor(i / rows.length) + offset] ?? 0);
+    const at = (offset: number) =>
+      Uint32Array.from({ length: steps * rows.length }, (_, i) => rows[i % rows.length][Math.floor(i / rows.length) + offset] ?? 0);
     const targets = at(1);
     const words = targets.filter((id) => id !== 0).length;
     const shape = [steps, rows.length];
     this.optimizer.zeroGrad();
     const features = this.encoder.forward(pictures(scenes), true);
-    const { loss } = this.captioner.loss(features, tensor(at(0), shape), tensor(targets, shape), tensor(Float32Array.from(targets, (id) => (id === 0 ? 0 : 1 / words)), shape));
+    const { loss } = this.captioner.loss(
+      features,
+      tensor(at(0), shape),
+      tensor(targets, shape),
+      tensor(
+        Float32Array.from(targets, (id) => (id === 0 ? 0 : 1 / words)),
+        shape,
+      ),
+    );
     backward(loss);
     this.optimizer.step();
     return (await readTensors([loss]))[0][0];
@@ -110,7 +124,13 @@ export class DemoModel {
       const captions: GeneratedCaption[] = await noGrad(() => this.captioner.greedy(this.encoder.forward(pictures(part), false), MAX_WORDS, true, true));
       captions.forEach((caption, i) => {
         const words = caption.tokens.map((id) => this.vocabulary.words[id]);
-        described.push({ scene: part[i], words, wordProbs: caption.logProbs.map(Math.exp), alpha: caption.alpha, exact: words.join(' ') === part[i].caption.join(' ') });
+        described.push({
+          scene: part[i],
+          words,
+          wordProbs: caption.logProbs.map(Math.exp),
+          alpha: caption.alpha,
+          exact: words.join(' ') === part[i].caption.join(' '),
+        });
       });
     }
     return described;
@@ -141,7 +161,7 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
     const losses: number[] = [];
     for (let b = 0; b < perEpoch; b++) {
       // Falls to a twentieth by the last step, so that the last epochs settle.
-      model.optimizer.rate = 2e-3 * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * done) / total)));
+      model.optimizer.rate = RATE * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * done) / total)));
       losses.push(await model.step(order.slice(b * BATCH, (b + 1) * BATCH).map((i) => scenes[i])));
       lossCurve.push(losses[losses.length - 1]);
       o.onStep(++done, total, losses[losses.length - 1]);
@@ -153,7 +173,11 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
   }
   const described = await model.describe(test);
   // Maps of the words that name a thing (size, color, shape), in captions that are right.
-  const named = described.filter((d) => d.exact).flatMap((d) => d.words.flatMap((word, t) => (word !== 'a' && d.scene.names[t] >= 0 ? [{ alpha: d.alpha[t], object: d.scene.objects[d.scene.names[t]] }] : [])));
+  const named = described
+    .filter((d) => d.exact)
+    .flatMap((d) =>
+      d.words.flatMap((word, t) => (word !== 'a' && d.scene.names[t] >= 0 ? [{ alpha: d.alpha[t], object: d.scene.objects[d.scene.names[t]] }] : [])),
+    );
   const even = new Float32Array(SCENE_GRID ** 2).fill(1 / SCENE_GRID ** 2);
   const report: DemoReport = {
     trainScenes: scenes.length,

@@ -12,7 +12,7 @@ import { OnnxModel } from './onnx/run.ts';
 
 /** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
 const KNOWN: Record<string, string> = {
-  'f3f18da07b67cfa62d64d866322370937fb9e28f8460b9763ec45159f16e7268': 'imagenet',
+  f3f18da07b67cfa62d64d866322370937fb9e28f8460b9763ec45159f16e7268: 'imagenet',
 };
 
 async function sha256(path: string): Promise<string> {
@@ -30,7 +30,10 @@ export async function unpackedModel(path: string): Promise<string> {
   if (!path.endsWith('.gz')) return path;
   if (!existsSync(path)) throw new FileError(path, 'no such file');
   const { size, mtimeMs } = statSync(path);
-  const key = createHash('sha256').update(`${resolve(path)} ${size} ${mtimeMs}`).digest('hex').slice(0, 16);
+  const key = createHash('sha256')
+    .update(`${resolve(path)} ${size} ${mtimeMs}`)
+    .digest('hex')
+    .slice(0, 16);
   const target = join(cacheFolder(), 'models', `${key}.onnx`);
   if (existsSync(target)) return target;
   mkdirSync(join(cacheFolder(), 'models'), { recursive: true });
@@ -66,7 +69,7 @@ export class ImageEncoder {
     const name = preprocessing ?? KNOWN[hash];
     if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const prepared = PREPROCESSINGS[name];
-    if (!prepared) throw new UsageError(`there is no preprocessing called "${name}" (${Object.keys(PREPROCESSINGS).join(', ')})`);
+    if (!Object.hasOwn(PREPROCESSINGS, name)) throw new UsageError(`there is no preprocessing called "${name}" (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const model = OnnxModel.load(file);
     return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name }, prepared);
   }

@@ -53,7 +53,14 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
     const vanishes = Math.sqrt(norm) <= ABSOLUTE;
     const maxRel = vanishes ? 0 : Math.sqrt(difference / norm);
     const ok = actual.length === expected.length && (vanishes ? maxAbs <= ABSOLUTE : maxRel <= RELATIVE);
-    results.push({ op: 'captioner', version: 'seed', case: name, status: ok ? 'passed' : 'failed', maxAbs, maxRel: Number.isNaN(maxRel) ? Number.POSITIVE_INFINITY : maxRel });
+    results.push({
+      op: 'captioner',
+      version: 'seed',
+      case: name,
+      status: ok ? 'passed' : 'failed',
+      maxAbs,
+      maxRel: Number.isNaN(maxRel) ? Number.POSITIVE_INFINITY : maxRel,
+    });
   };
 
   using _all = scope();
@@ -62,15 +69,21 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
   const tokens = get('in.tokens');
   const [batch, length] = tokens.shape;
   const steps = length - 1;
-  const timeMajor = (offset: number) => Uint32Array.from({ length: steps * batch }, (_, i) => tokens.data[(i % batch) * length + Math.floor(i / batch) + offset]);
+  const timeMajor = (offset: number) =>
+    Uint32Array.from({ length: steps * batch }, (_, i) => tokens.data[(i % batch) * length + Math.floor(i / batch) + offset]);
   const targetIds = timeMajor(1);
   const features = tensor(get('in.features').data, get('in.features').shape);
   const ids = tensor(timeMajor(0), [steps, batch]);
   const targets = tensor(targetIds, [steps, batch]);
   const counted = targetIds.filter((id) => id !== 0).length;
-  const weightsOf = (each: number) => tensor(Float32Array.from(targetIds, (id) => (id === 0 ? 0 : each)), [steps, batch]);
+  const weightsOf = (each: number) =>
+    tensor(
+      Float32Array.from(targetIds, (id) => (id === 0 ? 0 : each)),
+      [steps, batch],
+    );
   const objectives = { token_mean: weightsOf(1 / counted), seed_sum: weightsOf(1 / batch) };
-  const batchMajor = (data: ArrayLike<number>, width: number) => Float32Array.from({ length: data.length }, (_, i) => data[((Math.floor(i / width) % steps) * batch + Math.floor(i / width / steps)) * width + (i % width)]);
+  const batchMajor = (data: ArrayLike<number>, width: number) =>
+    Float32Array.from({ length: data.length }, (_, i) => data[((Math.floor(i / width) % steps) * batch + Math.floor(i / width / steps)) * width + (i % width)]);
 
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: RATE });
   const forward = model.forward(features, ids);

@@ -4,7 +4,7 @@
  *
  *   a small red circle
  *   a small red circle above a large blue square
- *   a large green triangle left of a small yellow cross
+ *   a large green triangle left of a small yellow circle
  */
 import { Random } from '../tensor/random.ts';
 
@@ -20,7 +20,7 @@ export const COLORS: Record<string, readonly [number, number, number]> = {
   purple: [150, 60, 190],
   white: [245, 245, 245],
 };
-export const SHAPES = ['circle', 'square', 'triangle', 'cross'] as const;
+export const SHAPES = ['circle', 'square', 'triangle'] as const;
 const SIZES = { small: 7, large: 12 } as const;
 
 export interface SceneObject {
@@ -47,12 +47,12 @@ function inside(o: SceneObject, x: number, y: number): boolean {
   switch (o.shape) {
     case 'circle':
       return dx * dx + dy * dy <= r * r;
-    case 'square':
-      return Math.max(Math.abs(dx), Math.abs(dy)) <= 0.85 * r;
-    case 'triangle':
-      return dy <= 0.8 * r && dy >= -r && Math.abs(dx) <= ((dy + r) / (1.8 * r)) * r;
+    case 'square': {
+      const side = Math.max(Math.abs(dx), Math.abs(dy)); // drawn as a frame
+      return side <= 0.95 * r && side >= 0.5 * r;
+    }
     default:
-      return (Math.abs(dx) <= 0.33 * r && Math.abs(dy) <= r) || (Math.abs(dy) <= 0.33 * r && Math.abs(dx) <= r);
+      return dy <= 0.8 * r && dy >= -r && Math.abs(dx) <= (dy + r) / 1.8;
   }
 }
 
@@ -81,14 +81,20 @@ const pick = <T>(random: Random, list: readonly T[]): T => list[random.integer(l
 /** Scene `index` of a seed; every (seed, index) is a scene of its own. */
 export function makeScene(seed: number, index: number): Scene {
   const random = new Random(seed, 'scene', index);
-  const object = (): SceneObject => ({ size: pick(random, ['small', 'large'] as const), color: pick(random, Object.keys(COLORS)), shape: pick(random, SHAPES), x: 0, y: 0 });
+  const object = (): SceneObject => ({
+    size: pick(random, ['small', 'large'] as const),
+    color: pick(random, Object.keys(COLORS)),
+    shape: pick(random, SHAPES),
+    x: 0,
+    y: 0,
+  });
   const place = (o: SceneObject, low: number, high: number) => {
     const r = SIZES[o.size] + 1;
     return Math.min(Math.max(random.uniform(low, high), r), SCENE_SIZE - r);
   };
   const first = object();
   const phrase = (o: SceneObject) => ['a', o.size, o.color, o.shape];
-  if (random.uniform() < 0.25) {
+  if (random.uniform() < 0.3) {
     first.x = place(first, 0, SCENE_SIZE);
     first.y = place(first, 0, SCENE_SIZE);
     return { objects: [first], caption: phrase(first), names: [0, 0, 0, 0], pixels: draw([first], random) };

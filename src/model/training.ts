@@ -2,19 +2,27 @@
  * The trainer: teacher forcing on stored features, Adam, a validation after each epoch (loss per token, and CIDEr-D of greedy
  * captions), a JSONL log, and a checkpoint per epoch from which `resume` goes on with the same order of batches.
  */
-import { copyFileSync, existsSync, mkdirSync, openSync, closeSync, renameSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { backward } from '../autograd/tape.ts';
+import { backward, noGrad } from '../autograd/tape.ts';
 import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
 import type { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
 import { ciderD } from '../metrics/cider.ts';
 import { Optimizer } from '../nn/optimizer.ts';
 import { readTensors, scope, tensor } from '../tensor/tensor.ts';
-import { noGrad } from '../autograd/tape.ts';
 import { type Batch, epochBatches } from './batches.ts';
 import { Captioner } from './captioner.ts';
-import { checkpointPath, differingFields, epochsSaved, loadCheckpoint, type Progress, pruneCheckpoints, saveCheckpoint, type TrainingConfig } from './checkpoint.ts';
+import {
+  checkpointPath,
+  differingFields,
+  epochsSaved,
+  loadCheckpoint,
+  type Progress,
+  pruneCheckpoints,
+  saveCheckpoint,
+  type TrainingConfig,
+} from './checkpoint.ts';
 
 /** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
 const SEED_LENGTH = 35;
@@ -95,7 +103,8 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   mkdirSync(join(run, 'checkpoints'), { recursive: true });
   const logPath = join(run, 'log.jsonl');
   const saved = epochsSaved(run);
-  if (saved.length > 0 && !o.resume) throw new GlimpseError(`${run} already holds a run of ${saved[saved.length - 1]} epochs; go on with --resume or choose another --out`);
+  if (saved.length > 0 && !o.resume)
+    throw new GlimpseError(`${run} already holds a run of ${saved[saved.length - 1]} epochs; go on with --resume or choose another --out`);
   const before = o.resume && saved.length > 0 ? loadCheckpoint(checkpointPath(run, saved[saved.length - 1])) : null;
   if (before) {
     const differing = differingFields(before.config, config);
@@ -110,21 +119,40 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   let progress: Progress = before?.progress ?? { epoch: 0, optimizerSteps: 0, rate: config.rate, bestScore: null, epochsSinceBest: 0, logBytes: 0 };
   if (before) optimizer.write(before.moments, progress.optimizerSteps);
   optimizer.rate = progress.rate;
+  if (!before && existsSync(logPath)) truncateSync(logPath, 0);
+  if (before && progress.epochsSinceBest === 0) replaceCopy(checkpointPath(run, progress.epoch), join(run, 'checkpoints', 'best.safetensors')); // a kill may have come between the two
+  const enough = () => config.patience > 0 && progress.epochsSinceBest >= 2 * config.patience;
   const log = new Log(logPath);
   const reports: EpochReport[] = [];
   try {
-    for (let epoch = progress.epoch + 1; epoch <= o.epochs; epoch++) {
+    for (let epoch = progress.epoch + 1; epoch <= o.epochs && !enough(); epoch++) {
       const started = performance.now();
       const { loss, tokens, stopped } = await trainEpoch(o, model, optimizer, epoch, log);
       const seconds = (performance.now() - started) / 1000;
       if (stopped) break; // the checkpoint of the last whole epoch stands; resuming repeats this one in the same order
       const validation = o.validationImages > 0 ? await validate(model, o) : null;
-      const report: EpochReport = { epoch, trainLoss: loss, valLoss: validation?.loss ?? null, perplexity: validation ? Math.exp(validation.loss) : null, cider: validation?.cider ?? null, rate: optimizer.rate, seconds, tokensPerSecond: tokens / seconds };
+      const report: EpochReport = {
+        epoch,
+        trainLoss: loss,
+        valLoss: validation?.loss ?? null,
+        perplexity: validation ? Math.exp(validation.loss) : null,
+        cider: validation?.cider ?? null,
+        rate: optimizer.rate,
+        seconds,
+        tokensPerSecond: tokens / seconds,
+      };
       log.write({ kind: 'epoch', ...report });
       reports.push(report);
       const score = validation ? validation.cider : null;
       const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
-      progress = { ...progress, epoch, optimizerSteps: optimizer.steps, bestScore: better ? score : progress.bestScore, epochsSinceBest: better || score === null ? 0 : progress.epochsSinceBest + 1, logBytes: log.bytes };
+      progress = {
+        ...progress,
+        epoch,
+        optimizerSteps: optimizer.steps,
+        bestScore: better ? score : progress.bestScore,
+        epochsSinceBest: better || score === null ? 0 : progress.epochsSinceBest + 1,
+        logBytes: log.bytes,
+      };
       if (config.patience > 0 && progress.epochsSinceBest > 0 && progress.epochsSinceBest % config.patience === 0) optimizer.rate /= 2;
       progress.rate = optimizer.rate;
       const path = checkpointPath(run, epoch);
@@ -132,7 +160,6 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
       if (better || score === null) replaceCopy(path, join(run, 'checkpoints', 'best.safetensors'));
       pruneCheckpoints(run, o.keep);
       hooks.onEpoch(report);
-      if (config.patience > 0 && progress.epochsSinceBest >= 2 * config.patience) break;
     }
     return reports;
   } finally {
@@ -155,19 +182,29 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
   model.parameters.get('out_b').write(Float32Array.from(counts, (count) => Math.log(count / total)));
 }
 
-async function trainEpoch(o: TrainerOptions, model: Captioner, optimizer: Optimizer, epoch: number, log: Log): Promise<{ loss: number; tokens: number; stopped: boolean }> {
+async function trainEpoch(
+  o: TrainerOptions,
+  model: Captioner,
+  optimizer: Optimizer,
+  epoch: number,
+  log: Log,
+): Promise<{ loss: number; tokens: number; stopped: boolean }> {
   const { dataset, store, config } = o;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
   let nats = 0;
   let tokens = 0;
   let next = store.read(batches[0].files);
+  const prefetch = (files: readonly string[]) => {
+    next = store.read(files);
+    next.catch(() => {}); // a fault is thrown where it is awaited, not while the GPU works
+  };
   for (let i = 0; i < batches.length; i++) {
     if (o.shouldStop?.()) return { loss: nats / Math.max(1, tokens), tokens, stopped: true };
     const started = performance.now();
     const batch = batches[i];
     const features = await next;
-    if (i + 1 < batches.length) next = store.read(batches[i + 1].files); // read while the GPU works
+    if (i + 1 < batches.length) prefetch(batches[i + 1].files);
     using _step = scope();
     const rows = batch.targets.length / batch.steps;
     optimizer.zeroGrad();
@@ -181,11 +218,22 @@ async function trainEpoch(o: TrainerOptions, model: Captioner, optimizer: Optimi
     backward(loss);
     optimizer.step();
     const [value, norm] = await readTensors([crossEntropy, optimizer.norm]);
-    if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0])) throw new GlimpseError(`epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`);
+    if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
+      throw new GlimpseError(
+        `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
+      );
     const { token, seed } = perToken(value[0], batch, config.objective);
     nats += token * batch.tokens;
     tokens += batch.tokens;
-    const report: StepReport = { epoch, batch: i + 1, batches: batches.length, lossPerToken: token, seedLoss: seed, gradNorm: norm[0], tokensPerSecond: batch.tokens / ((performance.now() - started) / 1000) };
+    const report: StepReport = {
+      epoch,
+      batch: i + 1,
+      batches: batches.length,
+      lossPerToken: token,
+      seedLoss: seed,
+      gradNorm: norm[0],
+      tokensPerSecond: batch.tokens / ((performance.now() - started) / 1000),
+    };
     log.write({ kind: 'step', ...report });
     o.hooks.onStep(report);
   }
@@ -201,7 +249,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
   const subset = { ...dataset, images };
   let nats = 0;
   let tokens = 0;
-  for (const batch of epochBatches(subset, 'val', { images: 16, captionsPerImage: 5 }, () => true, 0, 0, false)) {
+  for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
     using _batch = scope();
     const rows = batch.targets.length / batch.steps;
     const features = tensor(await store.read(batch.files), [batch.files.length, store.index.places, store.index.width]);
@@ -216,7 +264,14 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
     const part = images.slice(first, first + 32);
     const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
     const captions = await model.greedy(features, config.maxLength - 1, config.preset === 'recommended');
-    candidates.push(...captions.map(({ tokens: ids }) => vocabulary.decode(ids).split(' ').filter((word) => !SPECIAL_WORDS.includes(word))));
+    candidates.push(
+      ...captions.map(({ tokens: ids }) =>
+        vocabulary
+          .decode(ids)
+          .split(' ')
+          .filter((word) => !SPECIAL_WORDS.includes(word)),
+      ),
+    );
   }
   const { mean } = ciderD(
     candidates,

@@ -1,7 +1,7 @@
 /**
  * A small convolutional encoder that is trained from scratch: 4 × 4 patches, then stages of convolution, batch normalization
- * and ReLU. x [N, 16, 16, 48] (64 × 64 pixels as patches) → features [N, 64, C]. The patches make the first stage a plain
- * product of 48 inputs: three channels are no good width for any kernel.
+ * and ReLU. x [N, 16, 16, 52] (64 × 64 pixels as patches, and their places) → features [N, 64, C]. The patches make the first stage a plain
+ * product of 52 inputs: three channels are no good width for any kernel.
  */
 import * as ops from '../autograd/ops/index.ts';
 import { Scope, type Tensor, tensor } from '../tensor/tensor.ts';
@@ -20,8 +20,10 @@ interface Stage {
 }
 
 export const PATCH = 4;
+/** Colors of a patch and its place. */
+export const PATCH_CHANNELS = 3 * PATCH * PATCH + 4;
 const STAGES = [
-  { kernel: 1, stride: 1, out: 32 },
+  { kernel: 1, stride: 1, out: 48 },
   { kernel: 3, stride: 2, out: 64 },
   { kernel: 3, stride: 1, out: 64 },
 ];
@@ -31,7 +33,7 @@ export class ConvEncoder {
   readonly width: number;
 
   constructor(parameters: Parameters, seed: number, stages: readonly { kernel: number; stride: number; out: number }[] = STAGES) {
-    let channels = PATCH * PATCH * 3;
+    let channels = PATCH_CHANNELS;
     stages.forEach(({ kernel, stride, out }, i) => {
       this.stages.push({
         w: parameters.init(`conv${i + 1}_w`, [kernel, kernel, channels, out], heNormal, seed),

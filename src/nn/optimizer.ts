@@ -102,7 +102,17 @@ export class Optimizer {
     for (const { p, g, moments } of this.arenas) {
       const count = p.bytes / 4;
       if (kind === 'sgd') sgd(this.gpu, p, g, moments[0], this.norm.slice, count, { rate: this.rate, momentum, weightDecay, maxNorm });
-      else adam(this.gpu, p, g, moments[0], moments[1], this.norm.slice, count, { rate: this.rate, beta1, beta2, eps, weightDecay, decoupled: kind === 'adamw', maxNorm, step: this.steps });
+      else
+        adam(this.gpu, p, g, moments[0], moments[1], this.norm.slice, count, {
+          rate: this.rate,
+          beta1,
+          beta2,
+          eps,
+          weightDecay,
+          decoupled: kind === 'adamw',
+          maxNorm,
+          step: this.steps,
+        });
     }
   }
 
@@ -111,7 +121,10 @@ export class Optimizer {
       members.flatMap(({ name, parameter, offset }) =>
         moments.map((moment, i) => {
           this.gpu.pool.retain(moment.buffer);
-          return { name: `moment${i + 1}.${name}`, tensor: Scope.release(new Tensor(this.gpu, parameter.shape, 'f32', { buffer: moment.buffer, offset, bytes: parameter.size * 4 }, name)) };
+          return {
+            name: `moment${i + 1}.${name}`,
+            tensor: Scope.release(new Tensor(this.gpu, parameter.shape, 'f32', { buffer: moment.buffer, offset, bytes: parameter.size * 4 }, name)),
+          };
         }),
       ),
     );

@@ -1,8 +1,9 @@
 /** Named parameters of a model: made from initializers or values, in a fixed order, read and written as a whole. */
+
+import { variable } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, Scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { variable } from '../autograd/tape.ts';
 import type { Initializer } from './initializers.ts';
 
 export interface NamedArray {
@@ -52,7 +53,8 @@ export class Parameters {
     for (const [name, parameter] of this.tensors) {
       const value = values.get(name);
       if (!value) throw new GlimpseError(`the weights have no "${name}"`);
-      if (value.shape.join() !== parameter.shape.join()) throw new GlimpseError(`"${name}" is [${value.shape}] in the weights, [${parameter.shape}] in the model`);
+      if (value.shape.join() !== parameter.shape.join())
+        throw new GlimpseError(`"${name}" is [${value.shape}] in the weights, [${parameter.shape}] in the model`);
       parameter.write(value.data);
     }
   }

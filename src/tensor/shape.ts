@@ -58,6 +58,7 @@ export function broadcastStrides(shape: Shape, out: Shape): number[] {
 /** Axis counted from the end when negative. */
 export function normalizeAxis(axis: number, shape: Shape, op: string): number {
   const positive = axis < 0 ? axis + shape.length : axis;
-  if (!Number.isInteger(axis) || positive < 0 || positive >= shape.length) throw new ShapeError(`${op}: axis ${axis} is not among the ${shape.length} of [${shape}]`);
+  if (!Number.isInteger(axis) || positive < 0 || positive >= shape.length)
+    throw new ShapeError(`${op}: axis ${axis} is not among the ${shape.length} of [${shape}]`);
   return positive;
 }

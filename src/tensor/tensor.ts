@@ -46,7 +46,8 @@ export class Tensor {
 
   /** The storage, for launchers. Throws after `dispose`. */
   get slice(): BufferSlice {
-    if (!this.live) throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); keep it with scope.keep() or retain() if it must live longer`);
+    if (!this.live)
+      throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); keep it with scope.keep() or retain() if it must live longer`);
     return this.storage;
   }
 

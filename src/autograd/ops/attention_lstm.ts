@@ -11,9 +11,9 @@
  */
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
-import { matmul as matmulKernel, type MatmulProblem } from '../../kernels/matmul.ts';
-import { reduce } from '../../kernels/reduce.ts';
+import { type MatmulProblem, matmul as matmulKernel } from '../../kernels/matmul.ts';
 import { additiveAttention, additiveAttentionGrad, contextGate, contextGateGrad, lstmCell, lstmCellGrad } from '../../kernels/recurrent.ts';
+import { reduce } from '../../kernels/reduce.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type BackwardContext, type Op, type Reference, reference, type Thunk } from '../op.ts';
@@ -25,7 +25,25 @@ export interface AttentionLstmAttrs {
   gate: boolean;
 }
 
-const NAMES = ['values', 'keys', 'xe', 'w2', 'b2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'lstm2B', 'h1Start', 'c1Start', 'h2Start', 'c2Start', 'gateW', 'gateB'] as const;
+const NAMES = [
+  'values',
+  'keys',
+  'xe',
+  'w2',
+  'b2',
+  'v',
+  'wz',
+  'u1',
+  'lstm2W',
+  'lstm2U',
+  'lstm2B',
+  'h1Start',
+  'c1Start',
+  'h2Start',
+  'c2Start',
+  'gateW',
+  'gateB',
+] as const;
 export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW' | 'gateB'>, Tensor> & { gateW?: Tensor; gateB?: Tensor };
 
 interface Sizes {
@@ -44,7 +62,23 @@ function sizes(shapes: readonly Shape[], { gate }: AttentionLstmAttrs): Sizes {
   const a = keys[2];
   const h = wz[1] / 4;
   const steps = xe[0];
-  const expected: Shape[] = [[batch, places, d], [batch, places, a], [steps, batch, 4 * h], [h, a], [a], [a], [d, 4 * h], [h, 4 * h], [h, 4 * h], [h, 4 * h], [4 * h], [batch, h], [batch, h], [batch, h], [batch, h]];
+  const expected: Shape[] = [
+    [batch, places, d],
+    [batch, places, a],
+    [steps, batch, 4 * h],
+    [h, a],
+    [a],
+    [a],
+    [d, 4 * h],
+    [h, 4 * h],
+    [h, 4 * h],
+    [h, 4 * h],
+    [4 * h],
+    [batch, h],
+    [batch, h],
+    [batch, h],
+    [batch, h],
+  ];
   if (gate) expected.push([h], [1]);
   if (shapes.length !== expected.length) throw new ShapeError(`attentionLstm: ${expected.length} inputs are expected, got ${shapes.length}`);
   expected.forEach((shape, i) => {
@@ -121,10 +155,27 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
     product({ a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
     product({ a: s.h1.slice, aStart: t * state, b: named.u1.slice, c: sum1.slice, n: 4 * h, k: h, addToC: true });
     const cell = { rows: batch, hidden: h, hStart: (t + 1) * state, gatesStart: 4 * t * state };
-    lstmCell(gpu, { gx: named.xe.slice, gxStart: 4 * t * state, gh: sum1.slice, c: cells[1][t].slice, gates: s.gates1.slice, cNew: cells[1][t + 1].slice, hNew: s.h1.slice, ...cell }, label);
+    lstmCell(
+      gpu,
+      {
+        gx: named.xe.slice,
+        gxStart: 4 * t * state,
+        gh: sum1.slice,
+        c: cells[1][t].slice,
+        gates: s.gates1.slice,
+        cNew: cells[1][t + 1].slice,
+        hNew: s.h1.slice,
+        ...cell,
+      },
+      label,
+    );
     product({ a: s.h1.slice, aStart: (t + 1) * state, b: named.lstm2W.slice, bias: named.lstm2B.slice, c: sum2.slice, n: 4 * h, k: h });
     product({ a: s.h2.slice, aStart: t * state, b: named.lstm2U.slice, c: sum2h.slice, n: 4 * h, k: h });
-    lstmCell(gpu, { gx: sum2.slice, gh: sum2h.slice, c: cells[2][t].slice, gates: s.gates2.slice, cNew: cells[2][t + 1].slice, hNew: s.h2.slice, ...cell }, label);
+    lstmCell(
+      gpu,
+      { gx: sum2.slice, gh: sum2h.slice, c: cells[2][t].slice, gates: s.gates2.slice, cNew: cells[2][t + 1].slice, hNew: s.h2.slice, ...cell },
+      label,
+    );
   }
   gpu.copy(s.h2.slice, h2Out.slice, steps * state * 4, state * 4);
   gpu.copy(s.h1.slice, h1Out.slice, steps * state * 4, state * 4);
@@ -134,7 +185,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
   }
   for (const temporary of [sum1, sum2, sum2h]) temporary.dispose();
   for (const [name, tensor] of Object.entries(s)) save(name, tensor);
-  for (const layer of [1, 2] as const) cells[layer].forEach((cell, slot) => save(cellName(layer, slot), cell));
+  for (const layer of [1, 2] as const) for (const [slot, cell] of cells[layer].entries()) save(cellName(layer, slot), cell);
 }
 
 function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: BackwardContext<AttentionLstmAttrs>): Record<string, Tensor> {
@@ -162,10 +213,34 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
   for (let t = steps - 1; t >= 0; t--) {
     const cell = { rows: batch, hidden: h, dhStart: (t + 1) * state, gatesStart: 4 * t * state };
     const gatesAt = { aStart: 4 * t * state, k: 4 * h, transB: true, addToC: true };
-    lstmCellGrad(gpu, { dh: dh2.slice, gates: s.gates2.slice, c: saved[cellName(2, t)].slice, cNew: saved[cellName(2, t + 1)].slice, dcCarry: dc2.slice, dgates: dgates2.slice, ...cell }, label);
+    lstmCellGrad(
+      gpu,
+      {
+        dh: dh2.slice,
+        gates: s.gates2.slice,
+        c: saved[cellName(2, t)].slice,
+        cNew: saved[cellName(2, t + 1)].slice,
+        dcCarry: dc2.slice,
+        dgates: dgates2.slice,
+        ...cell,
+      },
+      label,
+    );
     product({ a: dgates2.slice, ...gatesAt, b: s.lstm2W.slice, c: dh1.slice, cStart: (t + 1) * state, n: h });
     product({ a: dgates2.slice, ...gatesAt, b: s.lstm2U.slice, c: dh2.slice, cStart: t * state, n: h });
-    lstmCellGrad(gpu, { dh: dh1.slice, gates: s.gates1.slice, c: saved[cellName(1, t)].slice, cNew: saved[cellName(1, t + 1)].slice, dcCarry: dc1.slice, dgates: dgates1.slice, ...cell }, label);
+    lstmCellGrad(
+      gpu,
+      {
+        dh: dh1.slice,
+        gates: s.gates1.slice,
+        c: saved[cellName(1, t)].slice,
+        cNew: saved[cellName(1, t + 1)].slice,
+        dcCarry: dc1.slice,
+        dgates: dgates1.slice,
+        ...cell,
+      },
+      label,
+    );
     product({ a: dgates1.slice, ...gatesAt, b: s.u1.slice, c: dh1.slice, cStart: t * state, n: h });
     const intoContext = { a: dgates1.slice, ...gatesAt, addToC: false, b: s.wz.slice, n: d };
     if (attrs.gate) {
@@ -217,11 +292,27 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
   };
   const batchMajor = (x: Tensor, width: number): Tensor => {
     const out = make(batch, steps, width);
-    stridedCopy(gpu, { slice: x.slice, strides: [width, batch * width, 1] }, { slice: out.slice, strides: [steps * width, width, 1] }, [batch, steps, width], label);
+    stridedCopy(
+      gpu,
+      { slice: x.slice, strides: [width, batch * width, 1] },
+      { slice: out.slice, strides: [steps * width, width, 1] },
+      [batch, steps, width],
+      label,
+    );
     return out;
   };
   const dvalues = make(batch, places, d); // Σ_t α_t ⊗ dz_t, one small product per picture
-  matmulKernel(gpu, { a: batchMajor(s.alpha, places).slice, transA: true, b: batchMajor(dz, d).slice, c: dvalues.slice, m: places, n: d, k: steps, batch, label });
+  matmulKernel(gpu, {
+    a: batchMajor(s.alpha, places).slice,
+    transA: true,
+    b: batchMajor(dz, d).slice,
+    c: dvalues.slice,
+    m: places,
+    n: d,
+    k: steps,
+    batch,
+    label,
+  });
   return {
     values: dvalues,
     keys: dkeys,
@@ -259,7 +350,24 @@ function cases(gate: boolean): { name: string; shapes: Shape[]; attrs: Attention
     { steps: 2, batch: 3, places: 9, d: 8, a: 12, h: 16 },
   ].map(({ steps, batch, places, d, a, h }) => ({
     name: `${steps} steps, ${batch}×${places}×${d}, A ${a}, H ${h}${gate ? ', gated' : ''}`,
-    shapes: [[batch, places, d], [batch, places, a], [steps, batch, 4 * h], [h, a], [a], [a, 1], [d, 4 * h], [h, 4 * h], [h, 4 * h], [h, 4 * h], [4 * h], [batch, h], [batch, h], [batch, h], [batch, h], ...(gate ? [[h, 1], [1]] : [])],
+    shapes: [
+      [batch, places, d],
+      [batch, places, a],
+      [steps, batch, 4 * h],
+      [h, a],
+      [a],
+      [a, 1],
+      [d, 4 * h],
+      [h, 4 * h],
+      [h, 4 * h],
+      [h, 4 * h],
+      [4 * h],
+      [batch, h],
+      [batch, h],
+      [batch, h],
+      [batch, h],
+      ...(gate ? [[h, 1], [1]] : []),
+    ],
     attrs: { gate },
   }));
 }
@@ -293,7 +401,13 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     );
     const x = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as Record<(typeof NAMES)[number], Reference>;
     let [h1, c1, h2, c2] = [x.h1Start, x.c1Start, x.h2Start, x.c2Start];
-    const out = [[steps, batch, h], [steps, batch, places], [steps, batch, h], [steps, batch, h], [steps, batch, h]].map((shape) => reference(shape));
+    const out = [
+      [steps, batch, h],
+      [steps, batch, places],
+      [steps, batch, h],
+      [steps, batch, h],
+      [steps, batch, h],
+    ].map((shape) => reference(shape));
     for (let t = 0; t < steps; t++) {
       const query = referenceProduct(h2, x.w2, x.b2);
       const [context, alpha] = additiveAttentionOp.reference([x.keys, query, x.v, x.values], null);

@@ -1,6 +1,6 @@
 /** Convolution and pooling, in NCHW with OIHW weights (as ONNX) or NHWC with HWIO weights (as the kernels work). */
 import { ShapeError } from '../../errors.ts';
-import { type ConvGeometry, conv2d as convKernel, conv2dGradInput, conv2dGradWeight } from '../../kernels/conv.ts';
+import { type ConvGeometry, conv2dGradInput, conv2dGradWeight, conv2d as convKernel } from '../../kernels/conv.ts';
 import { type PoolGeometry, pool2d, pool2dGrad } from '../../kernels/pool.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
@@ -42,7 +42,8 @@ function convGeometry(shapes: readonly Shape[], a: ConvAttrs): ConvGeometry {
   expectRank('conv2d', 'w', w, 4);
   const [images, height, width, channels] = picture(x, a.layout);
   const [kh, kw, groupChannels, outChannels] = a.layout === 'nchw' ? [w[2], w[3], w[1], w[0]] : w;
-  if (channels !== groupChannels * a.groups) throw new ShapeError(`conv2d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${groupChannels * a.groups}`);
+  if (channels !== groupChannels * a.groups)
+    throw new ShapeError(`conv2d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${groupChannels * a.groups}`);
   if (outChannels % a.groups !== 0) throw new ShapeError(`conv2d: w [${w}] gives ${outChannels} channels, which ${a.groups} groups do not divide`);
   if (bias && (bias.length !== 1 || bias[0] !== outChannels)) throw new ShapeError(`conv2d: bias [${bias}] does not fit ${outChannels} channels`);
   const span = [(kh - 1) * a.dilation[0] + 1, (kw - 1) * a.dilation[1] + 1];
@@ -50,8 +51,22 @@ function convGeometry(shapes: readonly Shape[], a: ConvAttrs): ConvGeometry {
   const outWidth = Math.floor((width + a.pad[1] + a.pad[3] - span[1]) / a.stride[1]) + 1;
   if (outHeight < 1 || outWidth < 1) throw new ShapeError(`conv2d: w [${w}] spans ${span.join('×')}, more than x [${x}] with padding [${a.pad}]`);
   const out = pictureShape(images, outHeight, outWidth, outChannels, a.layout);
-  if (residual && (residual.length !== 4 || residual.some((extent, i) => extent !== out[i]))) throw new ShapeError(`conv2d: residual [${residual}] is added to [${out}]`);
-  return { images, height, width, channels, outHeight, outWidth, outChannels, kernel: [kh, kw], stride: a.stride, pad: [a.pad[0], a.pad[1]], dilation: a.dilation, groups: a.groups };
+  if (residual && (residual.length !== 4 || residual.some((extent, i) => extent !== out[i])))
+    throw new ShapeError(`conv2d: residual [${residual}] is added to [${out}]`);
+  return {
+    images,
+    height,
+    width,
+    channels,
+    outHeight,
+    outWidth,
+    outChannels,
+    kernel: [kh, kw],
+    stride: a.stride,
+    pad: [a.pad[0], a.pad[1]],
+    dilation: a.dilation,
+    groups: a.groups,
+  };
 }
 
 function toNhwc(x: Tensor, layout: Layout): Tensor {
@@ -97,14 +112,26 @@ function convReference([x, w, bias, residual]: readonly Reference[], attrs: Conv
   const nhwc = attrs.layout === 'nhwc';
   const group = g.channels / g.groups;
   const [kh, kw] = g.kernel;
-  const xAt = (n: number, h: number, i: number, c: number) => (nhwc ? ((n * g.height + h) * g.width + i) * g.channels + c : ((n * g.channels + c) * g.height + h) * g.width + i);
-  const wAt = (ky: number, kx: number, c: number, o: number) => (nhwc ? ((ky * kw + kx) * group + c) * g.outChannels + o : ((o * group + c) * kh + ky) * kw + kx);
+  const xAt = (n: number, h: number, i: number, c: number) =>
+    nhwc ? ((n * g.height + h) * g.width + i) * g.channels + c : ((n * g.channels + c) * g.height + h) * g.width + i;
+  const wAt = (ky: number, kx: number, c: number, o: number) =>
+    nhwc ? ((ky * kw + kx) * group + c) * g.outChannels + o : ((o * group + c) * kh + ky) * kw + kx;
   const shape = pictureShape(g.images, g.outHeight, g.outWidth, g.outChannels, attrs.layout);
   return [
     reference(shape, (index) => {
       const [n, oy, ox, o] = nhwc
-        ? [Math.floor(index / g.outChannels / g.outWidth / g.outHeight), Math.floor(index / g.outChannels / g.outWidth) % g.outHeight, Math.floor(index / g.outChannels) % g.outWidth, index % g.outChannels]
-        : [Math.floor(index / g.outWidth / g.outHeight / g.outChannels), Math.floor(index / g.outWidth) % g.outHeight, index % g.outWidth, Math.floor(index / g.outWidth / g.outHeight) % g.outChannels];
+        ? [
+            Math.floor(index / g.outChannels / g.outWidth / g.outHeight),
+            Math.floor(index / g.outChannels / g.outWidth) % g.outHeight,
+            Math.floor(index / g.outChannels) % g.outWidth,
+            index % g.outChannels,
+          ]
+        : [
+            Math.floor(index / g.outWidth / g.outHeight / g.outChannels),
+            Math.floor(index / g.outWidth) % g.outHeight,
+            index % g.outWidth,
+            Math.floor(index / g.outWidth / g.outHeight) % g.outChannels,
+          ];
       const first = Math.floor(o / (g.outChannels / g.groups)) * group;
       let sum = bias ? bias.data[o] : 0;
       for (let ky = 0; ky < kh; ky++) {
@@ -169,12 +196,40 @@ export const conv2dOp: Op<ConvAttrs> = {
   cases: [
     { name: '3×3 same', shapes: [[2, 5, 7, 11], [3, 5, 3, 3], [3]], attrs: SAME },
     { name: '3×3 same, NHWC, multiples of 4', shapes: [[2, 9, 7, 8], [3, 3, 8, 12], [12]], attrs: { ...SAME, layout: 'nhwc' } },
-    { name: '1×1', shapes: [[3, 8, 5, 7], [36, 8, 1, 1]], attrs: PLAIN },
-    { name: '1×1 stride 2, NHWC', shapes: [[1, 7, 9, 4], [1, 1, 4, 8]], attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' } },
+    {
+      name: '1×1',
+      shapes: [
+        [3, 8, 5, 7],
+        [36, 8, 1, 1],
+      ],
+      attrs: PLAIN,
+    },
+    {
+      name: '1×1 stride 2, NHWC',
+      shapes: [
+        [1, 7, 9, 4],
+        [1, 1, 4, 8],
+      ],
+      attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' },
+    },
     { name: '7×7 stride 2', shapes: [[1, 3, 23, 19], [4, 3, 7, 7], [4]], attrs: { ...PLAIN, stride: [2, 2], pad: [3, 3, 3, 3] } },
-    { name: 'dilation 2, uneven padding', shapes: [[1, 4, 11, 13], [8, 4, 3, 3]], attrs: { ...PLAIN, dilation: [2, 2], pad: [2, 1, 1, 3] } },
+    {
+      name: 'dilation 2, uneven padding',
+      shapes: [
+        [1, 4, 11, 13],
+        [8, 4, 3, 3],
+      ],
+      attrs: { ...PLAIN, dilation: [2, 2], pad: [2, 1, 1, 3] },
+    },
     { name: 'groups 3', shapes: [[2, 6, 7, 5], [9, 2, 3, 3], [9]], attrs: { ...SAME, groups: 3 } },
-    { name: 'depthwise stride 2, NHWC', shapes: [[1, 9, 7, 5], [3, 3, 1, 5]], attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' } },
+    {
+      name: 'depthwise stride 2, NHWC',
+      shapes: [
+        [1, 9, 7, 5],
+        [3, 3, 1, 5],
+      ],
+      attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' },
+    },
   ],
   family: 'conv2d',
   tolerance: CONV_TOLERANCE,
@@ -223,7 +278,19 @@ function poolGeometry(name: string, x: Shape, a: PoolAttrs): PoolGeometry {
   };
   const [outHeight, outWidth] = [extent(height, 0), extent(width, 1)];
   if (outHeight < 1 || outWidth < 1) throw new ShapeError(`${name}: windows of ${a.kernel.join('×')} do not fit in [${x}]`);
-  return { images, channels, height, width, outHeight, outWidth, kernel: a.kernel, stride: a.stride, pad: [a.pad[0], a.pad[1]], channelsLast: a.layout === 'nhwc', countPadding: a.countPadding };
+  return {
+    images,
+    channels,
+    height,
+    width,
+    outHeight,
+    outWidth,
+    kernel: a.kernel,
+    stride: a.stride,
+    pad: [a.pad[0], a.pad[1]],
+    channelsLast: a.layout === 'nhwc',
+    countPadding: a.countPadding,
+  };
 }
 
 function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
@@ -251,8 +318,18 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
       return [
         reference(pictureShape(g.images, g.outHeight, g.outWidth, g.channels, a.layout), (i) => {
           const [n, oy, ox, c] = last
-            ? [Math.floor(i / g.channels / g.outWidth / g.outHeight), Math.floor(i / g.channels / g.outWidth) % g.outHeight, Math.floor(i / g.channels) % g.outWidth, i % g.channels]
-            : [Math.floor(i / g.outWidth / g.outHeight / g.channels), Math.floor(i / g.outWidth) % g.outHeight, i % g.outWidth, Math.floor(i / g.outWidth / g.outHeight) % g.channels];
+            ? [
+                Math.floor(i / g.channels / g.outWidth / g.outHeight),
+                Math.floor(i / g.channels / g.outWidth) % g.outHeight,
+                Math.floor(i / g.channels) % g.outWidth,
+                i % g.channels,
+              ]
+            : [
+                Math.floor(i / g.outWidth / g.outHeight / g.channels),
+                Math.floor(i / g.outWidth) % g.outHeight,
+                i % g.outWidth,
+                Math.floor(i / g.outWidth / g.outHeight) % g.channels,
+              ];
           const cells: number[] = [];
           for (let ky = 0; ky < g.kernel[0]; ky++) {
             for (let kx = 0; kx < g.kernel[1]; kx++) {
@@ -271,7 +348,12 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
       { name: '3×3 stride 2', shapes: [[2, 3, 11, 7]], attrs, draw: ['distinct'] },
       { name: '3×3 stride 2, NHWC', shapes: [[1, 7, 9, 5]], attrs: { ...attrs, layout: 'nhwc' }, draw: ['distinct'] },
       { name: '2×2', shapes: [[1, 4, 6, 8]], attrs: { ...attrs, kernel: [2, 2], pad: [0, 0, 0, 0], countPadding: true }, draw: ['distinct'] },
-      { name: '3×2 stride 1, counting the padding', shapes: [[1, 2, 5, 5]], attrs: { ...attrs, kernel: [3, 2], stride: [1, 1], pad: [1, 0, 1, 1], countPadding: true }, draw: ['distinct'] },
+      {
+        name: '3×2 stride 1, counting the padding',
+        shapes: [[1, 2, 5, 5]],
+        attrs: { ...attrs, kernel: [3, 2], stride: [1, 1], pad: [1, 0, 1, 1], countPadding: true },
+        draw: ['distinct'],
+      },
       { name: 'rounded up', shapes: [[1, 2, 6, 8]], attrs: { ...attrs, pad: [0, 0, 0, 0], ceil: true }, draw: ['distinct'] },
     ],
   };
@@ -288,7 +370,8 @@ export interface ConvOptions {
 }
 
 const pair = (value: number | readonly [number, number]): readonly [number, number] => (typeof value === 'number' ? [value, value] : value);
-const sides = (value: number | readonly [number, number, number, number]): readonly [number, number, number, number] => (typeof value === 'number' ? [value, value, value, value] : value);
+const sides = (value: number | readonly [number, number, number, number]): readonly [number, number, number, number] =>
+  typeof value === 'number' ? [value, value, value, value] : value;
 
 function convAttrs(o: ConvOptions, relu: boolean): ConvAttrs {
   return { stride: pair(o.stride ?? 1), pad: sides(o.pad ?? 0), dilation: pair(o.dilation ?? 1), groups: o.groups ?? 1, layout: o.layout ?? 'nchw', relu };
@@ -314,7 +397,14 @@ export interface PoolOptions {
 }
 
 export function pool(name: keyof typeof poolOps, x: Tensor, o: PoolOptions): Tensor {
-  const attrs = { kernel: pair(o.kernel), stride: pair(o.stride ?? o.kernel), pad: sides(o.pad ?? 0), layout: o.layout ?? 'nchw', countPadding: o.countPadding ?? false, ceil: o.ceil ?? false };
+  const attrs = {
+    kernel: pair(o.kernel),
+    stride: pair(o.stride ?? o.kernel),
+    pad: sides(o.pad ?? 0),
+    layout: o.layout ?? 'nchw',
+    countPadding: o.countPadding ?? false,
+    ceil: o.ceil ?? false,
+  };
   return apply(poolOps[name], [x], attrs)[0];
 }
 

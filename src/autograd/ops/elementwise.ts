@@ -2,9 +2,9 @@
  * Elementwise ops: a row holds the formula in WGSL, its derivative side by side, and the same formula in f64. Binary ops
  * broadcast; their gradients are built from other ops of the table and summed back to each operand's shape.
  */
-import { binary, binaryBroadcast, dropout as dropoutKernel, unary, unaryGrad, type DropoutKey } from '../../kernels/elementwise.ts';
+import { binary, binaryBroadcast, type DropoutKey, dropout as dropoutKernel, unary, unaryGrad } from '../../kernels/elementwise.ts';
 import { pcg4d, uniformFromBits } from '../../tensor/random.ts';
-import { broadcastShapes, broadcastStrides, sameShape, type Shape, stridesOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
 import { apply } from '../tape.ts';
@@ -115,9 +115,15 @@ const BINARY_SHAPES: [Shape, Shape][] = [
   [[1], [1]],
   [[113], [113]],
   [[7, 11], [11]],
-  [[5, 1, 3], [1, 7, 3]],
+  [
+    [5, 1, 3],
+    [1, 7, 3],
+  ],
   [[], [3, 5]],
-  [[2, 3, 5, 7], [3, 1, 7]],
+  [
+    [2, 3, 5, 7],
+    [3, 1, 7],
+  ],
 ];
 
 export function offsetsOf(shape: Shape, out: Shape): (index: number) => number {
@@ -139,7 +145,16 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
     shape: ([a, b]) => [broadcastShapes(a, b, name)],
     forward: ({ gpu, inputs: [a, b], outputs: [c], label }) => {
       if (sameShape(a.shape, b.shape)) binary(gpu, row.f, a.slice, b.slice, c.slice, c.size, label);
-      else binaryBroadcast(gpu, row.f, { slice: a.slice, strides: broadcastStrides(a.shape, c.shape) }, { slice: b.slice, strides: broadcastStrides(b.shape, c.shape) }, c.slice, c.shape, label);
+      else
+        binaryBroadcast(
+          gpu,
+          row.f,
+          { slice: a.slice, strides: broadcastStrides(a.shape, c.shape) },
+          { slice: b.slice, strides: broadcastStrides(b.shape, c.shape) },
+          c.slice,
+          c.shape,
+          label,
+        );
     },
     saves: row.saves,
     backward:
@@ -152,7 +167,9 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
       return [reference(shape, (i) => row.reference(a.data[atA(i)], b.data[atB(i)]))];
     },
     cost: (shapes, outputs) => streamingCost(shapes, outputs),
-    cases: BINARY_SHAPES.map(([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.draw ?? 'normal'] })),
+    cases: BINARY_SHAPES.map(
+      ([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.draw ?? 'normal'] }),
+    ),
   };
 }
 
@@ -181,8 +198,9 @@ export const dropoutOp: Op<DropoutKey> = {
       return dx;
     },
   ],
-  reference: ([x], { rate, seed, step, stream }) => [reference(x.shape, (i) => (uniformFromBits(pcg4d(seed, step, stream, i)[0]) >= Math.fround(rate) ? x.data[i] / (1 - rate) : 0))],
+  reference: ([x], { rate, seed, step, stream }) => [
+    reference(x.shape, (i) => (uniformFromBits(pcg4d(seed, step, stream, i)[0]) >= Math.fround(rate) ? x.data[i] / (1 - rate) : 0)),
+  ],
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 40),
   cases: [0.1, 0.5].map((rate) => ({ name: `rate ${rate}`, shapes: [[37, 41]], attrs: { rate, seed: 7, step: 3, stream: 11 } })),
 };
-

@@ -1,5 +1,5 @@
 /** Rows of a table by id. */
-import { embedding as embeddingKernel, embeddingGrad } from '../../kernels/embedding.ts';
+import { embeddingGrad, embedding as embeddingKernel } from '../../kernels/embedding.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference } from '../op.ts';
@@ -14,7 +14,8 @@ export const embeddingOp: Op<null> = {
     expectRank('embedding', 'table', table, 2);
     return [[...ids, table[1]]];
   },
-  forward: ({ gpu, inputs: [table, ids], outputs: [y], label }) => embeddingKernel(gpu, table.slice, ids.slice, y.slice, ids.size, table.shape[1], table.shape[0], label),
+  forward: ({ gpu, inputs: [table, ids], outputs: [y], label }) =>
+    embeddingKernel(gpu, table.slice, ids.slice, y.slice, ids.size, table.shape[1], table.shape[0], label),
   saves: ['ids'],
   backward: ({ gpu, saved: { ids }, grads: [dy], inputShapes: [table], label }) => [
     () => {
@@ -24,10 +25,20 @@ export const embeddingOp: Op<null> = {
     },
     null,
   ],
-  reference: ([table, ids]) => [reference([...ids.shape, table.shape[1]], (i) => table.data[ids.data[Math.floor(i / table.shape[1])] * table.shape[1] + (i % table.shape[1])])],
+  reference: ([table, ids]) => [
+    reference([...ids.shape, table.shape[1]], (i) => table.data[ids.data[Math.floor(i / table.shape[1])] * table.shape[1] + (i % table.shape[1])]),
+  ],
   cost: ([table, ids]) => ({ flops: 0, bytes: 8 * sizeOf(ids) * table[1] }),
   cases: [
-    { name: 'repeated ids', shapes: [[11, 7], [5, 13]], attrs: null, draw: ['normal', 'ids:11'] },
+    {
+      name: 'repeated ids',
+      shapes: [
+        [11, 7],
+        [5, 13],
+      ],
+      attrs: null,
+      draw: ['normal', 'ids:11'],
+    },
     { name: 'one id', shapes: [[3, 5], [1]], attrs: null, draw: ['normal', 'ids:3'] },
   ],
 };

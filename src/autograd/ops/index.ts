@@ -1,5 +1,10 @@
 /** The op table, and the functions that models call. An op that is not listed here does not exist. */
+
+import { ShapeError } from '../../errors.ts';
+import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
+import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
@@ -11,10 +16,6 @@ import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
 import { crossEntropyOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
-import { ShapeError } from '../../errors.ts';
-import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
-import type { Tensor } from '../../tensor/tensor.ts';
-import { apply } from '../tape.ts';
 
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),

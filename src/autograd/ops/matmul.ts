@@ -92,7 +92,8 @@ export const matmulOp: Op<MatmulAttrs> = {
   },
   reference: ([a, b, bias], attrs) => {
     const { batch, m, n, k, sharedA, sharedB } = sizes([a.shape, b.shape], attrs);
-    const at = (x: Reference, z: number, row: number, column: number, rows: number, columns: number, turned: boolean) => x.data[z * rows * columns + (turned ? column * rows + row : row * columns + column)];
+    const at = (x: Reference, z: number, row: number, column: number, rows: number, columns: number, turned: boolean) =>
+      x.data[z * rows * columns + (turned ? column * rows + row : row * columns + column)];
     return [
       reference(a.shape.length === 3 || b.shape.length === 3 ? [batch, m, n] : [m, n], (i) => {
         const [z, row, column] = [Math.floor(i / m / n), Math.floor(i / n) % m, i % n];
@@ -107,19 +108,104 @@ export const matmulOp: Op<MatmulAttrs> = {
     return { flops: 2 * batch * m * n * k, bytes: 4 * [...shapes, ...outputs].reduce((sum, shape) => sum + sizeOf(shape), 0) };
   },
   cases: [
-    { name: 'NN 1×1×1', shapes: [[1, 1], [1, 1]], attrs: { transA: false, transB: false, relu: false } },
-    { name: 'NN primes', shapes: [[41, 29], [29, 37]], attrs: { transA: false, transB: false, relu: false } },
-    { name: 'NN ragged tiles of 4', shapes: [[37, 44], [44, 52]], attrs: { transA: false, transB: false, relu: false } },
-    { name: 'NT', shapes: [[41, 44], [36, 44]], attrs: { transA: false, transB: true, relu: false } },
-    { name: 'NT primes', shapes: [[13, 31], [17, 31]], attrs: { transA: false, transB: true, relu: false } },
-    { name: 'TN', shapes: [[29, 44], [29, 36]], attrs: { transA: true, transB: false, relu: false } },
-    { name: 'TN, odd k', shapes: [[23, 36], [23, 44]], attrs: { transA: true, transB: false, relu: false } },
-    { name: 'TT', shapes: [[28, 40], [36, 28]], attrs: { transA: true, transB: true, relu: false } },
-    { name: 'outliers', shapes: [[9, 113], [113, 12]], attrs: { transA: false, transB: false, relu: false }, draw: ['outliers', 'normal'] },
+    {
+      name: 'NN 1×1×1',
+      shapes: [
+        [1, 1],
+        [1, 1],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NN primes',
+      shapes: [
+        [41, 29],
+        [29, 37],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NN ragged tiles of 4',
+      shapes: [
+        [37, 44],
+        [44, 52],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NT',
+      shapes: [
+        [41, 44],
+        [36, 44],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
+    {
+      name: 'NT primes',
+      shapes: [
+        [13, 31],
+        [17, 31],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
+    {
+      name: 'TN',
+      shapes: [
+        [29, 44],
+        [29, 36],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
+    {
+      name: 'TN, odd k',
+      shapes: [
+        [23, 36],
+        [23, 44],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
+    {
+      name: 'TT',
+      shapes: [
+        [28, 40],
+        [36, 28],
+      ],
+      attrs: { transA: true, transB: true, relu: false },
+    },
+    {
+      name: 'outliers',
+      shapes: [
+        [9, 113],
+        [113, 12],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+      draw: ['outliers', 'normal'],
+    },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },
-    { name: 'batch', shapes: [[3, 5, 8], [3, 8, 12]], attrs: { transA: false, transB: false, relu: false } },
-    { name: 'batch, one weight', shapes: [[3, 12, 8], [8, 20]], attrs: { transA: false, transB: false, relu: false } },
-    { name: 'batch TN', shapes: [[3, 7, 12], [3, 7, 16]], attrs: { transA: true, transB: false, relu: false } },
+    {
+      name: 'batch',
+      shapes: [
+        [3, 5, 8],
+        [3, 8, 12],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'batch, one weight',
+      shapes: [
+        [3, 12, 8],
+        [8, 20],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'batch TN',
+      shapes: [
+        [3, 7, 12],
+        [3, 7, 16],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
   ],
   family: 'matmul',
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 113 products that cancel, with outliers of 30' },

@@ -16,24 +16,43 @@ function geometry(shapes: readonly Shape[], { eps, layout }: BatchNormAttrs): Ba
   const [x, ...perChannel] = shapes;
   if (x.length < 2) throw new ShapeError(`batchNorm: x [${x}] needs at least two axes`);
   const axis = layout === 'nchw' ? 1 : x.length - 1;
-  for (const shape of perChannel) if (shape.length !== 1 || shape[0] !== x[axis]) throw new ShapeError(`batchNorm: x [${x}] has ${x[axis]} channels, a parameter has [${shape}]`);
+  for (const shape of perChannel)
+    if (shape.length !== 1 || shape[0] !== x[axis]) throw new ShapeError(`batchNorm: x [${x}] has ${x[axis]} channels, a parameter has [${shape}]`);
   return { outer: sizeOf(x.slice(0, axis)), channels: x[axis], inner: sizeOf(x.slice(axis + 1)), eps };
 }
 
-function normalize(x: Reference, mean: (c: number) => number, variance: (c: number) => number, gamma: Reference, beta: Reference, g: BatchNormGeometry): Reference {
+function normalize(
+  x: Reference,
+  mean: (c: number) => number,
+  variance: (c: number) => number,
+  gamma: Reference,
+  beta: Reference,
+  g: BatchNormGeometry,
+): Reference {
   return reference(x.shape, (i) => {
     const c = Math.floor(i / g.inner) % g.channels;
     return (gamma.data[c] * (x.data[i] - mean(c))) / Math.sqrt(variance(c) + g.eps) + beta.data[c];
   });
 }
 
-function gradThunks({ gpu, saved, grads: [dy], label }: BackwardContext<BatchNormAttrs>, g: BatchNormGeometry, training: boolean, mean: Tensor, variance: Tensor): [() => Tensor, () => Tensor, () => Tensor] {
+function gradThunks(
+  { gpu, saved, grads: [dy], label }: BackwardContext<BatchNormAttrs>,
+  g: BatchNormGeometry,
+  training: boolean,
+  mean: Tensor,
+  variance: Tensor,
+): [() => Tensor, () => Tensor, () => Tensor] {
   let results: [Tensor, Tensor, Tensor] | null = null;
   const all = () => {
     if (!results) {
       results = [empty(dy.shape, 'f32', label), empty([g.channels], 'f32', label), empty([g.channels], 'f32', label)];
       const [dx, dgamma, dbeta] = results.map((t) => t.slice);
-      batchNormGrad(gpu, g, { x: saved.x.slice, dy: dy.slice, mean: mean.slice, variance: variance.slice, gamma: saved.gamma.slice, dx, dgamma, dbeta, training }, label);
+      batchNormGrad(
+        gpu,
+        g,
+        { x: saved.x.slice, dy: dy.slice, mean: mean.slice, variance: variance.slice, gamma: saved.gamma.slice, dx, dgamma, dbeta, training },
+        label,
+      );
     }
     return results;
   };
@@ -76,7 +95,18 @@ export const batchNormTrainOp: Op<BatchNormAttrs> = {
     x.data.forEach((value, i) => {
       variance.data[channel(i)] += (value - mean.data[channel(i)]) ** 2 / n;
     });
-    return [normalize(x, (c) => mean.data[c], (c) => variance.data[c], gamma, beta, g), mean, variance];
+    return [
+      normalize(
+        x,
+        (c) => mean.data[c],
+        (c) => variance.data[c],
+        gamma,
+        beta,
+        g,
+      ),
+      mean,
+      variance,
+    ];
   },
   cost: (shapes, outputs) => ({ flops: 8 * sizeOf(shapes[0]), bytes: 3 * streamingCost([shapes[0]], [outputs[0]]).bytes }),
   cases: CASES.map(({ name, shape, attrs }) => {
@@ -97,8 +127,21 @@ export const batchNormEvalOp: Op<BatchNormAttrs> = {
   forward: ({ gpu, inputs: [x, gamma, beta, mean, variance], outputs: [y], attrs, label }) =>
     batchNormApply(gpu, geometry([x.shape], attrs), x.slice, mean.slice, variance.slice, gamma.slice, beta.slice, y.slice, label),
   saves: ['x', 'gamma', 'mean', 'variance'],
-  backward: (context) => [...gradThunks(context, geometry([context.inputShapes[0]], context.attrs), false, context.saved.mean, context.saved.variance), null, null],
-  reference: ([x, gamma, beta, mean, variance], attrs) => [normalize(x, (c) => mean.data[c], (c) => variance.data[c], gamma, beta, geometry([x.shape], attrs))],
+  backward: (context) => [
+    ...gradThunks(context, geometry([context.inputShapes[0]], context.attrs), false, context.saved.mean, context.saved.variance),
+    null,
+    null,
+  ],
+  reference: ([x, gamma, beta, mean, variance], attrs) => [
+    normalize(
+      x,
+      (c) => mean.data[c],
+      (c) => variance.data[c],
+      gamma,
+      beta,
+      geometry([x.shape], attrs),
+    ),
+  ],
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 4),
   cases: CASES.map(({ name, shape, attrs }) => {
     const c = attrs.layout === 'nchw' ? shape[1] : shape[shape.length - 1];

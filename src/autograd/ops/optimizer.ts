@@ -1,5 +1,5 @@
 /** The optimizers' updates and the global norm as entries of the table, so that they are checked like everything else. */
-import { type AdamUpdate, adam, globalNorm, sgd, type SgdUpdate } from '../../kernels/optimizer.ts';
+import { type AdamUpdate, adam, globalNorm, type SgdUpdate, sgd } from '../../kernels/optimizer.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { type Op, type Reference, reference, streamingCost } from '../op.ts';
 
@@ -42,8 +42,18 @@ export const adamOp: Op<AdamUpdate> = {
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 5),
   cases: [
     { name: 'Adam', shapes: [[113], [113], [113], [113], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
-    { name: 'Adam, decay, clipped', shapes: [[7, 11], [7, 11], [7, 11], [7, 11], [1]], attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 }, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
-    { name: 'AdamW', shapes: [[41], [41], [41], [41], [1]], attrs: { ...adamCase, weightDecay: 0.1, decoupled: true }, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+    {
+      name: 'Adam, decay, clipped',
+      shapes: [[7, 11], [7, 11], [7, 11], [7, 11], [1]],
+      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
+      name: 'AdamW',
+      shapes: [[41], [41], [41], [41], [1]],
+      attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
+      draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
   ],
 };
 

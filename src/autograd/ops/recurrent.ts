@@ -1,7 +1,7 @@
 /** The fused LSTM cell and fused additive attention, one step each. The captioner's loop uses the same kernels. */
 import { ShapeError } from '../../errors.ts';
-import { additiveAttention as attentionKernel, additiveAttentionGrad, lstmCell as lstmKernel, lstmCellGrad } from '../../kernels/recurrent.ts';
 import { matmul as matmulKernel } from '../../kernels/matmul.ts';
+import { additiveAttentionGrad, additiveAttention as attentionKernel, lstmCellGrad, lstmCell as lstmKernel } from '../../kernels/recurrent.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
@@ -19,12 +19,18 @@ export const lstmCellOp: Op<null> = {
   gradientOutputs: 2,
   shape: ([gx, gh, c]) => {
     expectRank('lstmCell', 'c', c, 2);
-    for (const g of [gx, gh]) if (g.length !== 2 || g[0] !== c[0] || g[1] !== 4 * c[1]) throw new ShapeError(`lstmCell: gates [${g}] do not fit the cell [${c}], expected [${c[0]},${4 * c[1]}]`);
+    for (const g of [gx, gh])
+      if (g.length !== 2 || g[0] !== c[0] || g[1] !== 4 * c[1])
+        throw new ShapeError(`lstmCell: gates [${g}] do not fit the cell [${c}], expected [${c[0]},${4 * c[1]}]`);
     return [c, c];
   },
   forward: ({ gpu, inputs: [gx, gh, c], outputs: [hNew, cNew], label, save }) => {
     const gates = empty(gx.shape, 'f32', label);
-    lstmKernel(gpu, { gx: gx.slice, gh: gh.slice, c: c.slice, gates: gates.slice, cNew: cNew.slice, hNew: hNew.slice, rows: c.shape[0], hidden: c.shape[1] }, label);
+    lstmKernel(
+      gpu,
+      { gx: gx.slice, gh: gh.slice, c: c.slice, gates: gates.slice, cNew: cNew.slice, hNew: hNew.slice, rows: c.shape[0], hidden: c.shape[1] },
+      label,
+    );
     save('gates', gates);
   },
   saves: ['c', 'cNew'],
@@ -35,7 +41,11 @@ export const lstmCellOp: Op<null> = {
         results = [empty(gates.shape, 'f32', label), empty(c.shape, 'f32', label)];
         const [dgates, carry] = results;
         gpu.copy(dc.slice, carry.slice, carry.size * 4);
-        lstmCellGrad(gpu, { dh: dh.slice, gates: gates.slice, c: c.slice, cNew: cNew.slice, dcCarry: carry.slice, dgates: dgates.slice, rows: c.shape[0], hidden: c.shape[1] }, label);
+        lstmCellGrad(
+          gpu,
+          { dh: dh.slice, gates: gates.slice, c: c.slice, cNew: cNew.slice, dcCarry: carry.slice, dgates: dgates.slice, rows: c.shape[0], hidden: c.shape[1] },
+          label,
+        );
       }
       return results;
     };
@@ -52,9 +62,34 @@ export const lstmCellOp: Op<null> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
   cases: [
-    { name: 'primes', shapes: [[5, 4 * 29], [5, 4 * 29], [5, 29]], attrs: null },
-    { name: 'outliers', shapes: [[3, 4 * 8], [3, 4 * 8], [3, 8]], attrs: null, draw: ['outliers', 'normal', 'normal'] },
-    { name: 'one unit', shapes: [[1, 4], [1, 4], [1, 1]], attrs: null },
+    {
+      name: 'primes',
+      shapes: [
+        [5, 4 * 29],
+        [5, 4 * 29],
+        [5, 29],
+      ],
+      attrs: null,
+    },
+    {
+      name: 'outliers',
+      shapes: [
+        [3, 4 * 8],
+        [3, 4 * 8],
+        [3, 8],
+      ],
+      attrs: null,
+      draw: ['outliers', 'normal', 'normal'],
+    },
+    {
+      name: 'one unit',
+      shapes: [
+        [1, 4],
+        [1, 4],
+        [1, 1],
+      ],
+      attrs: null,
+    },
   ],
   tolerance: EXP,
 };
@@ -83,7 +118,11 @@ export const additiveAttentionOp: Op<null> = {
   },
   forward: ({ gpu, inputs: [keys, query, v, values], outputs: [context, alpha], label }) => {
     const sizes = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
-    attentionKernel(gpu, { keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, context: context.slice, alpha: alpha.slice, ...sizes }, label);
+    attentionKernel(
+      gpu,
+      { keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, context: context.slice, alpha: alpha.slice, ...sizes },
+      label,
+    );
   },
   saves: ['keys', 'query', 'v', 'values', 'alpha'],
   backward: ({ gpu, saved: { keys, query, v, values, alpha }, grads: [dcontext, dalpha], flowed, inputShapes, label }) => {

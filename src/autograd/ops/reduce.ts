@@ -1,7 +1,8 @@
 /** Sums, means and extremes over axes. */
-import { type Reduction, reduce } from '../../kernels/reduce.ts';
+
 import { ShapeError } from '../../errors.ts';
-import { normalizeAxis, sameShape, type Shape, sizeOf } from '../../tensor/shape.ts';
+import { type Reduction, reduce } from '../../kernels/reduce.ts';
+import { normalizeAxis, type Shape, sameShape, sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
@@ -107,4 +108,3 @@ export function sumTo(x: Tensor, shape: Shape): Tensor {
   }
   return current;
 }
-

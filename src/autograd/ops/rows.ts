@@ -1,7 +1,7 @@
 /** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax. */
 import { ShapeError } from '../../errors.ts';
-import { crossEntropy as crossEntropyKernel, softmax as softmaxKernel, softmaxGrad, topK as topKKernel } from '../../kernels/rows.ts';
 import { reduce } from '../../kernels/reduce.ts';
+import { crossEntropy as crossEntropyKernel, softmaxGrad, softmax as softmaxKernel, topK as topKKernel } from '../../kernels/rows.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
@@ -73,14 +73,25 @@ export const crossEntropyOp: Op<null> = {
   constants: ['weights'],
   shape: ([logits, targets, weights]) => {
     expectRank('crossEntropy', 'logits', logits, 2);
-    if (sizeOf(targets) !== logits[0] || sizeOf(weights) !== logits[0]) throw new ShapeError(`crossEntropy: logits [${logits}] need ${logits[0]} targets and weights, got [${targets}] and [${weights}]`);
+    if (sizeOf(targets) !== logits[0] || sizeOf(weights) !== logits[0])
+      throw new ShapeError(`crossEntropy: logits [${logits}] need ${logits[0]} targets and weights, got [${targets}] and [${weights}]`);
     return [[], [logits[0]]];
   },
   forward: ({ gpu, inputs: [logits, targets, weights], outputs: [loss, rowLoss], label, training, save }) => {
     const [count, n] = logits.shape;
     const dlogits = training ? empty(logits.shape, 'f32', label) : null;
     const unused = dlogits ? null : empty([4], 'f32', label);
-    crossEntropyKernel(gpu, { logits: logits.slice, targets: targets.slice, weights: weights.slice, rowLoss: rowLoss.slice, dlogits: dlogits?.slice ?? null, unused: (unused ?? rowLoss).slice, rows: count, n, label });
+    crossEntropyKernel(gpu, {
+      logits: logits.slice,
+      targets: targets.slice,
+      weights: weights.slice,
+      rowLoss: rowLoss.slice,
+      dlogits: dlogits?.slice ?? null,
+      unused: (unused ?? rowLoss).slice,
+      rows: count,
+      n,
+      label,
+    });
     reduce(gpu, { kind: 'sum', x: rowLoss.slice, y: loss.slice, outer: 1, n: count, inner: 1, label });
     unused?.dispose();
     if (dlogits) save('dlogits', dlogits);
@@ -127,7 +138,8 @@ export const topKOp: Op<TopKAttrs> = {
     const shape = [...x.slice(0, -1), k];
     return [shape, shape];
   },
-  forward: ({ gpu, inputs: [x], outputs: [values, indices], attrs, label }) => topKKernel(gpu, x.slice, values.slice, indices.slice, rows(x.shape).rows, rows(x.shape).n, attrs.k, attrs.skipBelow, label),
+  forward: ({ gpu, inputs: [x], outputs: [values, indices], attrs, label }) =>
+    topKKernel(gpu, x.slice, values.slice, indices.slice, rows(x.shape).rows, rows(x.shape).n, attrs.k, attrs.skipBelow, label),
   backward: 'a choice is flat everywhere',
   reference: ([x], { k, skipBelow }) => {
     const { rows: count, n } = rows(x.shape);

@@ -1,7 +1,7 @@
 /** Ops that move elements: reshape (free), transpose, slice, concat, broadcast. All but the first are strided copies. */
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
-import { broadcastShapes, broadcastStrides, normalizeAxis, sameShape, type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, normalizeAxis, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
@@ -35,10 +35,12 @@ function inverse(order: readonly number[]): number[] {
 
 export const transposeOp: Op<{ order: readonly number[] }> = {
   name: 'transpose',
+  anyType: true,
   inputs: ['x'],
   outputs: ['y'],
   shape: ([x], { order }) => {
-    if (order.length !== x.length || new Set(order).size !== x.length || order.some((axis) => !(axis in x))) throw new ShapeError(`transpose: order [${order}] is no permutation of the axes of [${x}]`);
+    if (order.length !== x.length || new Set(order).size !== x.length || order.some((axis) => !(axis in x)))
+      throw new ShapeError(`transpose: order [${order}] is no permutation of the axes of [${x}]`);
     return [order.map((axis) => x[axis])];
   },
   forward: ({ gpu, inputs: [x], outputs: [y], attrs: { order }, label }) => {
@@ -72,6 +74,7 @@ function offset(shape: Shape, start: readonly number[]): number {
 
 export const sliceOp: Op<SliceAttrs> = {
   name: 'slice',
+  anyType: true,
   inputs: ['x'],
   outputs: ['y'],
   shape: ([x], { start, size }) => {
@@ -80,12 +83,24 @@ export const sliceOp: Op<SliceAttrs> = {
     return [size];
   },
   forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => {
-    stridedCopy(gpu, { slice: x.slice, strides: stridesOf(x.shape), start: offset(x.shape, attrs.start) }, { slice: y.slice, strides: stridesOf(y.shape) }, y.shape, label);
+    stridedCopy(
+      gpu,
+      { slice: x.slice, strides: stridesOf(x.shape), start: offset(x.shape, attrs.start) },
+      { slice: y.slice, strides: stridesOf(y.shape) },
+      y.shape,
+      label,
+    );
   },
   backward: ({ gpu, grads: [dy], inputShapes: [x], attrs, label }) => [
     () => {
       const dx = zeros(x);
-      stridedCopy(gpu, { slice: dy.slice, strides: stridesOf(dy.shape) }, { slice: dx.slice, strides: stridesOf(x), start: offset(x, attrs.start) }, dy.shape, label);
+      stridedCopy(
+        gpu,
+        { slice: dy.slice, strides: stridesOf(dy.shape) },
+        { slice: dx.slice, strides: stridesOf(x), start: offset(x, attrs.start) },
+        dy.shape,
+        label,
+      );
       return dx;
     },
   ],
@@ -103,12 +118,14 @@ export const sliceOp: Op<SliceAttrs> = {
 
 export const concatOp: Op<{ axis: number }> = {
   name: 'concat',
+  anyType: true,
   inputs: ['a', 'b'],
   outputs: ['y'],
   shape: (shapes, { axis }) => {
     const [first] = shapes;
     for (const shape of shapes) {
-      if (shape.length !== first.length || shape.some((extent, i) => i !== axis && extent !== first[i])) throw new ShapeError(`concat along axis ${axis}: ${shapes.map((s) => `[${s}]`).join(' ')} differ elsewhere`);
+      if (shape.length !== first.length || shape.some((extent, i) => i !== axis && extent !== first[i]))
+        throw new ShapeError(`concat along axis ${axis}: ${shapes.map((s) => `[${s}]`).join(' ')} differ elsewhere`);
     }
     return [first.map((extent, i) => (i === axis ? shapes.reduce((sum, shape) => sum + shape[axis], 0) : extent))];
   },
@@ -148,13 +165,28 @@ export const concatOp: Op<{ axis: number }> = {
   },
   cost: moved,
   cases: [
-    { name: 'last axis', shapes: [[5, 3], [5, 7]], attrs: { axis: 1 } },
-    { name: 'first axis', shapes: [[2, 3, 5], [7, 3, 5]], attrs: { axis: 0 } },
+    {
+      name: 'last axis',
+      shapes: [
+        [5, 3],
+        [5, 7],
+      ],
+      attrs: { axis: 1 },
+    },
+    {
+      name: 'first axis',
+      shapes: [
+        [2, 3, 5],
+        [7, 3, 5],
+      ],
+      attrs: { axis: 0 },
+    },
   ],
 };
 
 export const broadcastOp: Op<{ shape: Shape }> = {
   name: 'broadcastTo',
+  anyType: true,
   inputs: ['x'],
   outputs: ['y'],
   shape: ([x], { shape }) => {
@@ -196,4 +228,3 @@ export function concat(tensors: readonly Tensor[], axis = 0): Tensor {
 export function broadcastTo(x: Tensor, shape: Shape): Tensor {
   return apply(broadcastOp, [x], { shape })[0];
 }
-

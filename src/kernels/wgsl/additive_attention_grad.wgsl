@@ -23,13 +23,14 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.count) {
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  if (index >= params.count) {
     return;
   }
-  let b = id.x / params.keys_width;
-  let a = id.x % params.keys_width;
-  let own_query = query[params.query_start + id.x];
+  let b = index / params.keys_width;
+  let a = index % params.keys_width;
+  let own_query = query[params.query_start + index];
   let own_v = v[a];
   var dq = 0.0;
   var dv = 0.0;
@@ -42,6 +43,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     dq += dk;
     dv += d * t;
   }
-  dquery[params.query_start + id.x] = dq;
-  dv_rows[id.x] += dv;
+  dquery[params.query_start + index] = dq;
+  dv_rows[index] += dv;
 }

@@ -23,14 +23,15 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.count) {
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  if (index >= params.count) {
     return;
   }
   let a4_count = params.keys_width / 4u;
-  let b = id.x / a4_count;
-  let a = id.x % a4_count;
-  let own_query = query[params.query_start / 4u + id.x];
+  let b = index / a4_count;
+  let a = index % a4_count;
+  let own_query = query[params.query_start / 4u + index];
   let own_v = v[a];
   var dq = vec4f();
   var dv = vec4f();
@@ -43,6 +44,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     dq += dk;
     dv += d * t;
   }
-  dquery[params.query_start / 4u + id.x] = dq;
-  dv_rows[id.x] += dv;
+  dquery[params.query_start / 4u + index] = dq;
+  dv_rows[index] += dv;
 }

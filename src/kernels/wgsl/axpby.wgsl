@@ -1,8 +1,9 @@
 // y = alpha x + beta y in place: gradient accumulation (1, 1), running statistics (momentum, 1 − momentum).
 //
-// x, y  [count] as vec4 (padded storages). One invocation owns one vec4.
+// x, y  [count] as vec4. What lies behind the last element is left as it is: sums over a buffer of many parameters read it.
+// One invocation owns one vec4.
 struct Params {
-  count4: u32,
+  count: u32,
   alpha: f32,
   beta: f32,
 }
@@ -14,7 +15,8 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
-  if (i < params.count4) {
-    y[i] = params.alpha * x[i] + params.beta * y[i];
+  if (4u * i < params.count) {
+    let inside = vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(params.count);
+    y[i] = select(y[i], params.alpha * x[i] + params.beta * y[i], inside);
   }
 }

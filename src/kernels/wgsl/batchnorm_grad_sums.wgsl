@@ -21,9 +21,10 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let c = id.x % params.channels;
-  let piece = id.x / params.channels;
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  let c = index % params.channels;
+  let piece = index / params.channels;
   if (piece >= params.pieces) {
     return;
   }
@@ -36,6 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     plain += dy[at];
     weighted += dy[at] * (x[at] - mean[c]) * inverse;
   }
-  sum_dy[id.x] = plain;
-  sum_dy_xhat[id.x] = weighted;
+  sum_dy[index] = plain;
+  sum_dy_xhat[index] = weighted;
 }

@@ -22,9 +22,10 @@ fn at(c: u32, j: u32) -> u32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let c = id.x % params.channels;
-  let piece = id.x / params.channels;
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  let c = index % params.channels;
+  let piece = index / params.channels;
   if (piece >= params.pieces) {
     return;
   }
@@ -40,6 +41,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let d = x[at(c, j)] - average;
     squares += d * d;
   }
-  mean[id.x] = average;
-  m2[id.x] = squares;
+  mean[index] = average;
+  m2[index] = squares;
 }

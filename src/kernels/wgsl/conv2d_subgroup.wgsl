@@ -96,13 +96,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   if (params.has_bias != 0u) {
     start = bias[column4];
   }
-  let lowest = select(-3.4028234e38, 0.0, params.relu != 0u);
   for (var r = 0u; r < min(TILE, pixels - row0); r++) {
     let at = (row0 + r) * out4 + column4;
     var value = block[r] + start;
     if (params.has_residual != 0u) {
       value += residual[at];
     }
-    y[at] = max(value, vec4f(lowest));
+    if (params.relu != 0u) {
+      value = max(value, vec4f());
+    }
+    y[at] = value;
   }
 }

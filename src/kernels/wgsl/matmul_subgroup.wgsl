@@ -128,10 +128,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   if (params.has_bias != 0u) {
     start = bias[column4];
   }
-  let lowest = select(-3.4028234e38, 0.0, params.relu != 0u);
   for (var r = 0u; r < min(TILE, m - row0); r++) {
     let at = params.c_start + group.z * params.c_stride + (row0 + r) * n4 + column4;
-    var value = max(block[r] + start, vec4f(lowest));
+    var value = block[r] + start;
+    if (params.relu != 0u) {
+      value = max(value, vec4f());
+    }
     if (params.add_to_c != 0u) {
       value += c[at];
     }

@@ -16,11 +16,12 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.rows) {
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let index = id.x + id.y * groups.x * 64u;
+  if (index >= params.rows) {
     return;
   }
-  let base = id.x * params.n;
+  let base = index * params.n;
   var sum = 0.0;
   for (var j = base; j < base + params.n; j++) {
     sum += dy[j] * select(y[j], 1.0, LOG);

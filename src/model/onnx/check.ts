@@ -37,17 +37,29 @@ async function runCase(model: OnnxModel, folder: string, rtol: number, atol: num
   const values = await readTensors(outputs);
   let worst = { ok: true, maxAbs: 0, maxRel: 0 };
   for (const [i, { data, shape }] of expected.entries()) {
-    if (outputs[i].shape.join() !== shape.join()) return { status: 'failed', reason: `output ${i} is [${outputs[i].shape}], expected [${shape}]`, maxAbs: null, maxRel: null };
+    if (outputs[i].shape.join() !== shape.join())
+      return { status: 'failed', reason: `output ${i} is [${outputs[i].shape}], expected [${shape}]`, maxAbs: null, maxRel: null };
     const found = compare(values[i], data, rtol, atol);
     worst = { ok: worst.ok && found.ok, maxAbs: Math.max(worst.maxAbs, found.maxAbs), maxRel: Math.max(worst.maxRel, found.maxRel) };
   }
-  return { status: worst.ok ? 'passed' : 'failed', ...(worst.ok ? {} : { reason: `beyond rtol ${rtol}, atol ${atol}` }), maxAbs: worst.maxAbs, maxRel: worst.maxRel };
+  return {
+    status: worst.ok ? 'passed' : 'failed',
+    ...(worst.ok ? {} : { reason: `beyond rtol ${rtol}, atol ${atol}` }),
+    maxAbs: worst.maxAbs,
+    maxRel: worst.maxRel,
+  };
 }
 
 /** Every data set of one model folder; a fault of one case never hides the others. */
 export async function checkModelFolder(folder: string, rtol: number, atol: number): Promise<OnnxCase[]> {
   const path = join(folder, 'model.onnx');
-  const failure = (name: string, error: unknown): OnnxCase => ({ name, status: error instanceof UnsupportedOnnx ? 'unsupported' : 'failed', reason: messageOf(error), maxAbs: null, maxRel: null });
+  const failure = (name: string, error: unknown): OnnxCase => ({
+    name,
+    status: error instanceof UnsupportedOnnx ? 'unsupported' : 'failed',
+    reason: messageOf(error),
+    maxAbs: null,
+    maxRel: null,
+  });
   if (!existsSync(path)) return [failure(folder, new FileError(path, 'no such file'))];
   const sets = readdirSync(folder)
     .filter((name) => name.startsWith('test_data_set_'))

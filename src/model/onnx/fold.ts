@@ -7,7 +7,8 @@ import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
 function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
   const map = new Map<string, OnnxNode[]>();
   for (const node of graph.nodes) for (const input of node.inputs) map.set(input, [...(map.get(input) ?? []), node]);
-  for (const output of graph.outputs) map.set(output, [...(map.get(output) ?? []), { op: 'Output', name: output, inputs: [output], outputs: [], attributes: new Map() }]);
+  for (const output of graph.outputs)
+    map.set(output, [...(map.get(output) ?? []), { op: 'Output', name: output, inputs: [output], outputs: [], attributes: new Map() }]);
   return map;
 }
 
@@ -18,6 +19,25 @@ function producer(graph: OnnxGraph): Map<string, OnnxNode> {
 function floats(tensor: OnnxTensor): Float32Array {
   const { data } = tensor.load();
   return data instanceof Float32Array ? data : Float32Array.from(data);
+}
+
+/** Constants become initializers; Identity and inference Dropout disappear, their readers read what they passed on. */
+function resolvePassThrough(graph: OnnxGraph): void {
+  const alias = new Map<string, string>();
+  const nodes: OnnxNode[] = [];
+  for (const node of graph.nodes) {
+    const inputs = node.inputs.map((name) => alias.get(name) ?? name);
+    const value = node.op === 'Constant' ? node.attributes.get('value') : undefined;
+    if (value && typeof value === 'object' && 'load' in value) {
+      const host = value.load(); // now, while the file is open
+      graph.initializers.set(node.outputs[0], { name: node.outputs[0], shape: host.shape, load: () => host });
+    } else if ((node.op === 'Identity' || node.op === 'Dropout') && !graph.outputs.includes(node.outputs[0])) {
+      alias.set(node.outputs[0], inputs[0]);
+    } else {
+      nodes.push({ ...node, inputs });
+    }
+  }
+  graph.nodes = nodes;
 }
 
 /** w' = w · γ/√(σ²+ε), b' = β + (b − μ) · γ/√(σ²+ε), per output channel, in float64. */
@@ -35,12 +55,13 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
     const weight = initializer(conv.inputs[1]);
     const oldBias = conv.inputs[2] ? initializer(conv.inputs[2]) : null;
     const [gamma, beta, mean, variance] = norm.inputs.slice(1).map(initializer);
+    if ([gamma, beta, mean, variance].some(({ shape }) => shape.join() !== String(weight.shape[0]))) continue; // the run names the fault
     const epsilon = (norm.attributes.get('epsilon') as number | undefined) ?? 1e-5;
     const factors = (): Float64Array => {
       const [g, v] = [floats(gamma), floats(variance)];
       return Float64Array.from(g, (value, c) => value / Math.sqrt(v[c] + epsilon));
     };
-    const [weightName, biasName] = [`${norm.name}/folded weight`, `${norm.name}/folded bias`];
+    const [weightName, biasName] = [`${norm.outputs[0]}/folded weight`, `${norm.outputs[0]}/folded bias`]; // node names need not be unique
     graph.initializers.set(weightName, {
       name: weightName,
       shape: weight.shape,
@@ -70,7 +91,8 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
 function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
   const uses = consumers(graph);
   const made = producer(graph);
-  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode => node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1 && !node.inputs.slice(1).some(keep);
+  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode =>
+    node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1 && !node.inputs.slice(1).some(keep);
   const result: OnnxNode[] = [];
   const dropped = new Set<OnnxNode>();
   const fused = new Map<string, OnnxNode>();
@@ -82,7 +104,13 @@ function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
       if (index >= 0 && !graph.initializers.has(other)) {
         const conv = made.get(node.inputs[index]) as OnnxNode;
         dropped.add(conv);
-        current = { ...conv, op: 'FusedConv', inputs: [conv.inputs[0], conv.inputs[1], conv.inputs[2] ?? '', other], outputs: node.outputs, attributes: new Map(conv.attributes) };
+        current = {
+          ...conv,
+          op: 'FusedConv',
+          inputs: [conv.inputs[0], conv.inputs[1], conv.inputs[2] ?? '', other],
+          outputs: node.outputs,
+          attributes: new Map(conv.attributes),
+        };
         fused.set(current.outputs[0], current);
       }
     } else if (node.op === 'Relu') {
@@ -100,6 +128,7 @@ function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
 
 /** Parameters that `keep` names stay as they are, so that they can be trained. */
 export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
+  resolvePassThrough(graph);
   foldBatchNorm(graph, keep);
   fuseConv(graph, keep);
 }

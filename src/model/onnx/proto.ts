@@ -70,7 +70,11 @@ function readRaw(type: number, bytes: Buffer, count: number): Float32Array | num
     case 7:
       return Array.from({ length: count }, (_, i) => {
         const value = bytes.readBigInt64LE(8 * i);
-        return value > BigInt(Number.MAX_SAFE_INTEGER) ? Number.MAX_SAFE_INTEGER : value < BigInt(Number.MIN_SAFE_INTEGER) ? Number.MIN_SAFE_INTEGER : Number(value);
+        return value > BigInt(Number.MAX_SAFE_INTEGER)
+          ? Number.MAX_SAFE_INTEGER
+          : value < BigInt(Number.MIN_SAFE_INTEGER)
+            ? Number.MIN_SAFE_INTEGER
+            : Number(value);
       });
     case 3:
       return Array.from({ length: count }, (_, i) => bytes.readInt8(i));
@@ -83,7 +87,8 @@ function externalFile(message: Message, entries: Map<string, string>): { path: s
   const location = entries.get('location') ?? '';
   const folder = resolve(dirname(message.file.path));
   const path = resolve(folder, normalize(location));
-  if (!location || isAbsolute(location) || !path.startsWith(folder + sep)) message.file.fail(message.start, `external data at "${location}" lies outside the model's folder`);
+  if (!location || isAbsolute(location) || !path.startsWith(folder + sep))
+    message.file.fail(message.start, `external data at "${location}" lies outside the model's folder`);
   const whole = (key: string): number | null => {
     const text = entries.get(key);
     if (text === undefined) return null;
@@ -105,8 +110,10 @@ export function parseTensor(message: Message): OnnxTensor {
   const doubleRuns: Field[] = [];
   const external = new Map<string, string>();
   for (const field of message.fields()) {
-    if (field.number === 1) shape.push(...message.numbers(field));
-    else if (field.number === 2) type = field.value;
+    if (field.number === 1) {
+      for (const extent of message.numbers(field)) shape.push(extent);
+      if (shape.length > 8) message.file.fail(field.start, 'a tensor of more than 8 axes');
+    } else if (field.number === 2) type = field.value;
     else if (field.number === 4) floatRuns.push(field);
     else if (field.number === 5 || field.number === 7) intRuns.push(field);
     else if (field.number === 8) name = message.text(field);
@@ -139,7 +146,8 @@ export function parseTensor(message: Message): OnnxTensor {
       const expected = count * known.bytes;
       if (location === 1) {
         const source = externalFile(message, external);
-        if (source.length !== null && source.length !== expected) message.file.fail(message.start, `tensor "${name}" needs ${expected} bytes, its external data claims ${source.length}`);
+        if (source.length !== null && source.length !== expected)
+          message.file.fail(message.start, `tensor "${name}" needs ${expected} bytes, its external data claims ${source.length}`);
         const file = new ByteFile(source.path);
         try {
           return { kind, shape, data: readRaw(type, file.read(source.offset, expected), count) };
@@ -148,16 +156,17 @@ export function parseTensor(message: Message): OnnxTensor {
         }
       }
       if (raw) {
-        if (raw.end - raw.start !== expected) message.file.fail(raw.start, `tensor "${name}" [${shape}] of ${known.name} needs ${expected} bytes, it has ${raw.end - raw.start}`);
+        if (raw.end - raw.start !== expected)
+          message.file.fail(raw.start, `tensor "${name}" [${shape}] of ${known.name} needs ${expected} bytes, it has ${raw.end - raw.start}`);
         return { kind, shape, data: readRaw(type, message.file.read(raw.start, expected), count) };
       }
       const data: number[] = [];
-      for (const run of floatRuns) data.push(...message.floats(run));
+      for (const run of floatRuns) for (const value of message.floats(run)) data.push(value);
       for (const run of doubleRuns) {
         const bytes = message.file.read(run.start, run.end - run.start);
         for (let i = 0; i + 8 <= bytes.length; i += 8) data.push(bytes.readDoubleLE(i));
       }
-      for (const run of intRuns) data.push(...message.numbers(run).map((value) => (type === 10 ? halfToFloat(value) : value)));
+      for (const run of intRuns) for (const value of message.numbers(run)) data.push(type === 10 ? halfToFloat(value) : value);
       if (data.length !== count) message.file.fail(message.start, `tensor "${name}" [${shape}] needs ${count} values, it has ${data.length}`);
       return { kind, shape, data: kind === 'float' ? Float32Array.from(data) : data };
     },
@@ -176,10 +185,10 @@ function parseAttribute(message: Message): [string, AttributeValue] {
     else if (field.number === 4) value = message.text(field);
     else if (field.number === 5) value = parseTensor(message.child(field));
     else if (field.number === 7) {
-      list.push(...message.floats(field));
+      for (const value of message.floats(field)) list.push(value);
       isList = true;
     } else if (field.number === 8) {
-      list.push(...message.numbers(field));
+      for (const value of message.numbers(field)) list.push(value);
       isList = true;
     } else if (field.number === 20 && (field.value === 6 || field.value === 7)) isList = true;
   }

@@ -2,11 +2,12 @@
  * Runs an ONNX graph with our ops. Pictures flow channels-last inside and turn back only where a node needs the order of
  * the file; arithmetic on shapes (Shape, Gather, Concat, …) happens on the host and never reaches the GPU.
  */
+
+import { type ConvAttrs, type ConvOptions, conv2dOp } from '../../autograd/ops/conv.ts';
 import * as ops from '../../autograd/ops/index.ts';
-import type { ConvOptions } from '../../autograd/ops/conv.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
-import { normalizeAxis, sizeOf } from '../../tensor/shape.ts';
+import { normalizeAxis, sameShape, sizeOf } from '../../tensor/shape.ts';
 import { Scope, scope, Tensor, tensor } from '../../tensor/tensor.ts';
 import { foldForInference } from './fold.ts';
 import { type AttributeValue, type HostTensor, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx } from './proto.ts';
@@ -95,6 +96,9 @@ function toTensor(host: HostTensor): Tensor {
   return tensor(host.data instanceof Float32Array ? host.data : Float32Array.from(host.data), host.shape);
 }
 
+/** Shapes are short; a graph that doubles a list over and over is no network. */
+const MAX_HOST_ELEMENTS = 1 << 20;
+
 const last = (x: Tensor): Device => ({ tensor: x, nhwc: true });
 const plain = (x: Tensor): Device => ({ tensor: x, nhwc: false });
 const ints = (shape: number[], data: number[]): HostTensor => ({ kind: 'int', shape, data });
@@ -106,6 +110,8 @@ function pads(c: Context, kernel: readonly number[]): readonly [number, number, 
   const [top, left, bottom, right] = c.attribute('pads', [0, 0, 0, 0]);
   return [top, left, bottom, right];
 }
+
+const CONV_DEFAULTS = { layout: 'nhwc', relu: false };
 
 function convolution(c: Context): Value {
   const weights = c.model.weight(c.node.inputs[1], 'hwio');
@@ -119,8 +125,16 @@ function convolution(c: Context): Value {
   const bias = c.node.inputs[2] ? c.model.weight(c.node.inputs[2], 'plain') : null;
   const x = c.channelsLast(0);
   if (c.node.op === 'Conv') return last(ops.conv2d(x, weights, bias, geometry));
+  const addend = c.has(3) ? c.channelsLast(3) : null;
+  const relu = c.attribute('relu', 0) === 1;
+  const out = conv2dOp.shape([x.shape, weights.shape], { ...CONV_DEFAULTS, ...geometry } as ConvAttrs)[0];
+  if (addend && !sameShape(addend.shape, out)) {
+    // The addend broadcasts: the fused kernel adds equal shapes only.
+    const sum = ops.add(ops.conv2d(x, weights, bias, geometry), addend);
+    return last(relu ? ops.relu(sum) : sum);
+  }
   const zeroBias = bias ?? tensor(new Float32Array(weights.shape[3]));
-  return last(ops.convBlock(x, weights, zeroBias, c.has(3) ? c.channelsLast(3) : null, c.attribute('relu', 0) === 1, geometry));
+  return last(ops.convBlock(x, weights, zeroBias, addend, relu, geometry));
 }
 
 function pooling(c: Context, kind: 'maxPool2d' | 'avgPool2d'): Value {
@@ -129,7 +143,14 @@ function pooling(c: Context, kind: 'maxPool2d' | 'avgPool2d'): Value {
   if (c.attribute('dilations', [1, 1]).some((d) => d !== 1)) c.unsupported('dilated pooling');
   const ceil = c.attribute('ceil_mode', 0) === 1;
   const countPadding = c.attribute('count_include_pad', 0) === 1;
-  const options = { kernel: kernel as unknown as [number, number], stride: c.attribute('strides', [1, 1]) as unknown as [number, number], pad, layout: 'nhwc' as const, ceil, countPadding };
+  const options = {
+    kernel: kernel as unknown as [number, number],
+    stride: c.attribute('strides', [1, 1]) as unknown as [number, number],
+    pad,
+    layout: 'nhwc' as const,
+    ceil,
+    countPadding,
+  };
   return last(ops.pool(kind, c.channelsLast(0), options));
 }
 
@@ -138,8 +159,12 @@ function elementwise(c: Context, onDevice: (a: Tensor, b: Tensor) => Tensor, onH
     const [a, b] = [c.host(0), c.host(1)];
     if (a.data.length !== b.data.length && a.data.length !== 1 && b.data.length !== 1) c.unsupported('broadcasting of constants');
     const [longer] = a.data.length >= b.data.length ? [a] : [b];
-    const data = Array.from(longer.data, (_, i) => onHost(a.data[a.data.length === 1 ? 0 : i], b.data[b.data.length === 1 ? 0 : i]));
-    return longer.kind === 'float' ? { kind: 'float', shape: longer.shape, data: Float32Array.from(data) } : ints(longer.shape, data);
+    const whole = a.kind === 'int' && b.kind === 'int'; // integer division truncates
+    const data = Array.from(longer.data, (_, i) => {
+      const value = onHost(a.data[a.data.length === 1 ? 0 : i], b.data[b.data.length === 1 ? 0 : i]);
+      return whole ? Math.trunc(value) : value;
+    });
+    return !whole ? { kind: 'float', shape: longer.shape, data: Float32Array.from(data) } : ints(longer.shape, data);
   }
   const [a, b] = [c.raw(0), c.raw(1)];
   if (isDevice(a) && isDevice(b) && a.nhwc && b.nhwc) return last(onDevice(a.tensor, b.tensor));
@@ -227,10 +252,13 @@ function slicing(c: Context): Value {
 function concatenation(c: Context): Value {
   const axis = c.attribute('axis', 0);
   const all = c.inputs.map((_, i) => i);
-  if (all.every((i) => c.isHost(i))) {
+  if (all.every((i) => c.isHost(i) && c.host(i).shape.length <= 1)) {
     const parts = all.map((i) => c.host(i));
     const joined = parts.flatMap((part) => Array.from(part.data));
-    return ints([joined.length], joined);
+    if (joined.length > MAX_HOST_ELEMENTS) c.unsupported(`a list of ${joined.length} constants`);
+    return parts.some((part) => part.kind === 'float')
+      ? { kind: 'float', shape: [joined.length], data: Float32Array.from(joined) }
+      : ints([joined.length], joined);
   }
   return plain(
     ops.concat(
@@ -262,7 +290,24 @@ function unsqueezed(shape: number[], axes: number[]): number[] {
   return out;
 }
 
+/** Under a second name the value has a second life. */
+function passed(c: Context): Value {
+  const x = c.raw(0);
+  return isDevice(x) ? { ...x, tensor: ops.reshape(x.tensor, x.tensor.shape) } : x;
+}
+
+function cast(c: Context): Value {
+  const to = c.attribute('to', 1);
+  if (!c.isHost(0)) return to === 1 ? passed(c) : c.unsupported('casts of pictures to other than float');
+  const { shape, data } = c.host(0);
+  if (to === 6 || to === 7) return ints(shape, Array.from(data, Math.trunc));
+  if (to === 1) return { kind: 'float', shape, data: Float32Array.from(data) };
+  return c.unsupported(`cast to element type ${to}`);
+}
+
 function batchNormalization(c: Context): Value {
+  if (c.attribute('training_mode', 0) !== 0) c.unsupported('training_mode 1');
+  if (c.attribute('spatial', 1) !== 1) c.unsupported('spatial 0');
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => c.model.weight(c.node.inputs[i], 'plain'));
   const eps = c.attribute('epsilon', 1e-5);
   const x = c.raw(0);
@@ -285,13 +330,15 @@ function flatten(c: Context): Value {
 function softmaxNode(c: Context, log: boolean): Value {
   const x = c.plain(0);
   const axis = normalizeAxis(c.attribute('axis', c.model.graph.opset >= 13 ? -1 : 1), x.shape, c.node.op);
-  if (c.model.graph.opset < 13) return plain(ops.reshape(ops.softmax(ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]), log), x.shape));
+  if (c.model.graph.opset < 13)
+    return plain(ops.reshape(ops.softmax(ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]), log), x.shape));
   if (axis !== x.rank - 1) c.unsupported(`axis ${axis} of ${x.rank}; the last is supported`);
   return plain(ops.softmax(x, log));
 }
 
 function clip(c: Context): Value {
-  const bound = (name: string, input: number, otherwise: number) => (c.node.attributes.has(name) ? c.attribute(name, otherwise) : c.has(input) ? c.host(input).data[0] : otherwise);
+  const bound = (name: string, input: number, otherwise: number) =>
+    c.node.attributes.has(name) ? c.attribute(name, otherwise) : c.has(input) ? c.host(input).data[0] : otherwise;
   const [low, high] = [bound('min', 1, -3.4e38), bound('max', 2, 3.4e38)];
   return unary(c, (x) => ops.minimum(ops.maximum(x, tensor([low], [])), tensor([high], [])));
 }
@@ -311,9 +358,9 @@ const OPERATORS: Record<string, (c: Context) => Value> = {
   Abs: (c) => unary(c, ops.abs),
   Reciprocal: (c) => unary(c, ops.reciprocal),
   Clip: clip,
-  Identity: (c) => c.raw(0),
-  Dropout: (c) => c.raw(0),
-  Cast: (c) => (c.isHost(0) ? c.host(0) : c.unsupported('casts of pictures')),
+  Identity: passed,
+  Dropout: passed,
+  Cast: cast,
   Add: (c) => elementwise(c, ops.add, (a, b) => a + b),
   Sub: (c) => elementwise(c, ops.sub, (a, b) => a - b),
   Mul: (c) => elementwise(c, ops.mul, (a, b) => a * b),
@@ -331,7 +378,15 @@ const OPERATORS: Record<string, (c: Context) => Value> = {
   },
   Transpose: (c) => {
     const x = c.plain(0);
-    return plain(ops.transpose(x, c.attribute('perm', x.shape.map((_, i) => x.rank - 1 - i))));
+    return plain(
+      ops.transpose(
+        x,
+        c.attribute(
+          'perm',
+          x.shape.map((_, i) => x.rank - 1 - i),
+        ),
+      ),
+    );
   },
   Gemm: gemm,
   MatMul: (c) => plain(ops.matmul(c.plain(0), c.model.operand(c, 1))),
@@ -377,7 +432,13 @@ export class OnnxModel {
     const { graph, close } = readOnnx(path);
     try {
       for (const node of graph.nodes) {
-        if (!(node.op in OPERATORS)) throw new UnsupportedOnnx(path, `node "${node.name}": the operator ${node.op} is not supported (${Object.keys(OPERATORS).filter((op) => op !== 'FusedConv').join(', ')} are)`);
+        if (!Object.hasOwn(OPERATORS, node.op))
+          throw new UnsupportedOnnx(
+            path,
+            `node "${node.name}": the operator ${node.op} is not supported (${Object.keys(OPERATORS)
+              .filter((op) => op !== 'FusedConv')
+              .join(', ')} are)`,
+          );
       }
       const trainable = options.trainable ?? (() => false);
       foldForInference(graph, trainable);
@@ -407,12 +468,13 @@ export class OnnxModel {
       this.constants.set(name, host);
       return;
     }
-    if (isKernel && host.shape.length !== 4) throw new UnsupportedOnnx(this.graph.path, `convolution weight "${name}" [${host.shape}] has ${host.shape.length} axes; 4 are supported`);
+    if (isKernel && host.shape.length !== 4)
+      throw new UnsupportedOnnx(this.graph.path, `convolution weight "${name}" [${host.shape}] has ${host.shape.length} axes; 4 are supported`);
     const data = host.data as Float32Array;
     const shape = isKernel ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
     const values = isKernel ? toHwio(data, host.shape) : data;
     this.weights.set(name, this.trainable(name) ? this.parameters.add(name, shape, values) : Scope.release(tensor(values, shape, 'f32', name)));
-    if (host.data.length <= 1024) this.constants.set(name, host);
+    if (host.data.length <= 1024 && !this.trainable(name)) this.constants.set(name, host);
   }
 
   weight(name: string, form: 'hwio' | 'plain'): Tensor {
@@ -481,7 +543,13 @@ export class OnnxModel {
     return wanted.map((name) => {
       const value = values.get(name) ?? this.constantOf(name);
       if (!value) throw new GlimpseError(`${this.graph.path}: no node makes "${name}"`);
-      const out = !isDevice(value) ? toTensor(value) : value.nhwc && !channelsLast ? ops.transpose(value.tensor, [0, 3, 1, 2]) : !value.nhwc && channelsLast && value.tensor.rank === 4 ? ops.transpose(value.tensor, [0, 2, 3, 1]) : ops.reshape(value.tensor, value.tensor.shape);
+      const out = !isDevice(value)
+        ? toTensor(value)
+        : value.nhwc && !channelsLast
+          ? ops.transpose(value.tensor, [0, 3, 1, 2])
+          : !value.nhwc && channelsLast && value.tensor.rank === 4
+            ? ops.transpose(value.tensor, [0, 2, 3, 1])
+            : ops.reshape(value.tensor, value.tensor.shape);
       return running.keep(out);
     });
   }

@@ -10,6 +10,7 @@ const WINDOW = 1 << 16;
 export class ByteFile {
   readonly size: number;
   private readonly file: number;
+  private open = true;
   private window: Buffer = Buffer.alloc(0);
   private windowStart = 0;
 
@@ -27,6 +28,7 @@ export class ByteFile {
   }
 
   read(offset: number, length: number): Buffer {
+    if (!this.open) this.fail(offset, 'the file was closed before it was read');
     if (offset < 0 || length < 0 || offset + length > this.size) this.fail(offset, `${length} bytes are claimed, the file has ${this.size}`);
     const bytes = Buffer.alloc(length);
     for (let done = 0; done < length; ) {
@@ -47,6 +49,7 @@ export class ByteFile {
   }
 
   close(): void {
+    this.open = false;
     closeSync(this.file);
   }
 }

@@ -1,0 +1,15 @@
+/** What a program that uses Glimpse as a library imports. */
+export { checkOp } from './autograd/check.ts';
+export * as ops from './autograd/ops/index.ts';
+export { OPS } from './autograd/ops/index.ts';
+export type { Op } from './autograd/op.ts';
+export { apply, backward, gradOf, noGrad, variable, zeroGrad } from './autograd/tape.ts';
+export { GlimpseError, GpuError } from './errors.ts';
+export { type Gpu, openGpu } from './gpu/device.ts';
+export { formatProfile, Profiler } from './gpu/profiler.ts';
+export { Captioner, PRESETS, SEED_WIDTHS } from './model/captioner.ts';
+export { ImageEncoder } from './model/encoder.ts';
+export { OnnxModel } from './model/onnx/run.ts';
+export { Optimizer } from './nn/optimizer.ts';
+export { Parameters } from './nn/parameters.ts';
+export { full, memory, scope, Tensor, tensor, zeros } from './tensor/tensor.ts';

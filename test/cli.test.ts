@@ -1,0 +1,297 @@
+/** The command line as its users meet it: contracts of the JSON, exit codes, and the whole way from pictures to captions. */
+import { execFile, spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import sharp from 'sharp';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { Random } from '../src/tensor/random.ts';
+import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
+import { dataFolder, temporaryFolder } from './support.ts';
+
+const folder = temporaryFolder();
+const bin = join(import.meta.dirname, '../bin/glimpse.js');
+
+interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+async function glimpse(...args: string[]): Promise<Outcome> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [bin, ...args], { maxBuffer: 1 << 26 });
+    return { code: 0, stdout, stderr };
+  } catch (error) {
+    const failed = error as { code: number; stdout: string; stderr: string };
+    return { code: failed.code, stdout: failed.stdout, stderr: failed.stderr };
+  }
+}
+
+describe('contracts', () => {
+  test('doctor', async () => {
+    const { code, stdout } = await glimpse('doctor', '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout); // JSON alone on stdout
+    expect(report).toMatchObject({
+      adapter: expect.any(String),
+      driver: expect.any(String),
+      software: expect.any(Boolean),
+      features: expect.any(Array),
+      limits: expect.any(Object),
+      advice: expect.any(Array),
+      works: true,
+    });
+    const text = await glimpse('doctor');
+    expect(text.stdout).toContain(report.adapter);
+  });
+
+  test('selftest', async () => {
+    const { code, stdout } = await glimpse('selftest', '--op', 'add', 'softmax', '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ failed: 0, adapter: expect.any(String), passed: expect.any(Number), skipped: expect.any(Number) });
+    expect(report.passed + report.skipped).toBe(report.cases.length);
+    expect(report.cases[0]).toMatchObject({
+      op: 'add',
+      version: 'v1',
+      case: expect.any(String),
+      status: 'passed',
+      maxAbs: expect.any(Number),
+      maxRel: expect.any(Number),
+    });
+  });
+
+  test('onnx check', async () => {
+    const base = join(folder, 'relu');
+    writeOnnx(join(base, 'model.onnx'), { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [2] }], outputs: ['y'] });
+    mkdirSync(join(base, 'test_data_set_0'));
+    writeFileSync(join(base, 'test_data_set_0', 'input_0.pb'), floatTensor('x', [2], [-1, 2]));
+    writeFileSync(join(base, 'test_data_set_0', 'output_0.pb'), floatTensor('y', [2], [0, 2]));
+    const good = await glimpse('onnx', 'check', base, '--json');
+    expect(good.code).toBe(0);
+    expect(JSON.parse(good.stdout)).toEqual({
+      passed: 1,
+      failed: 0,
+      unsupported: 0,
+      cases: [{ name: join(base, 'test_data_set_0'), status: 'passed', maxAbs: 0, maxRel: 0 }],
+    });
+    writeFileSync(join(base, 'test_data_set_0', 'output_0.pb'), floatTensor('y', [2], [0, 3]));
+    expect((await glimpse('onnx', 'check', base)).code).toBe(1);
+    expect((await glimpse('onnx', 'check', base, '--rtol', '1')).code).toBe(0);
+  });
+});
+
+describe('bad usage ends with 2, failed work with 1, both with a reason', () => {
+  test.each([
+    [['nonsense'], 2, /unknown command/],
+    [['selftest', '--op', 'nonsense'], 2, /the ops are/],
+    [['selftest', '--nonsense'], 2, /unknown option/],
+    [['caption'], 2, /missing required argument/],
+    [['train', '--data', 'x'], 2, /required option/],
+    [['demo', '--epochs', 'many'], 2, /--epochs takes a whole number of at least 1, got "many"/],
+    [['doctor', '--adapter', 'null'], 2, /null backend executes nothing/],
+    [['selftest', '--adapter', 'no-such-card'], 1, /an adapter named like "no-such-card"/],
+    [['selftest', '--golden', '/no/such/file'], 1, /\/no\/such\/file/],
+    [['caption', '/no/such/run', '/no/such/picture.jpg'], 1, /picture\.jpg: no such file/],
+    [['prepare', '--images', '.', '--out', '/tmp/x.json'], 2, /give --flickr with split lists, or --coco-train/],
+  ])('%j', async (args, code, message) => {
+    const outcome = await glimpse(...args);
+    expect(outcome.stderr).toMatch(message);
+    expect(outcome.code).toBe(code);
+    expect(outcome.stdout).toBe('');
+    expect(outcome.stderr).not.toMatch(/at .*\.ts:\d+/); // no stack for a user's mistake
+  });
+});
+
+describe('from pictures to captions', () => {
+  const images = join(folder, 'images');
+  const data = join(folder, 'dataset.json');
+  const store = join(folder, 'features');
+  const encoder = join(folder, 'encoder', 'model.onnx');
+  const run = join(folder, 'run');
+  const colors = { red: '#d22', green: '#2a4', blue: '#24d' };
+
+  beforeAll(async () => {
+    mkdirSync(images);
+    const captions: { image_id: number; caption: string }[] = [];
+    const list: { id: number; file_name: string; split: string }[] = [];
+    for (let i = 0; i < 18; i++) {
+      const [name, color] = Object.entries(colors)[i % 3];
+      await sharp({ create: { width: 40 + i, height: 30, channels: 3, background: color } })
+        .jpeg()
+        .toFile(join(images, `${i}.jpg`));
+      list.push({ id: i, file_name: `${i}.jpg`, split: i < 15 ? 'train' : 'val' });
+      captions.push({ image_id: i, caption: `A ${name} picture.` }, { image_id: i, caption: `${name} all over` });
+    }
+    writeFileSync(join(folder, 'coco.json'), JSON.stringify({ images: list, annotations: captions }));
+    const random = new Random(1, 'encoder');
+    writeOnnx(encoder, {
+      nodes: [
+        node('Conv', ['x', 'w'], ['c'], { kernel_shape: [32, 32], strides: [32, 32], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }),
+        node('Relu', ['c'], ['y']),
+        node('GlobalAveragePool', ['y'], ['p']),
+      ],
+      initializers: [
+        floatTensor(
+          'w',
+          [8, 3, 32, 32],
+          Float32Array.from({ length: 8 * 3 * 1024 }, () => 0.03 * random.normal()),
+        ),
+      ],
+      inputs: [{ name: 'x', shape: [-1, 3, 224, 224] }],
+      outputs: ['p'],
+    });
+  });
+
+  test('prepare', async () => {
+    const { code, stdout } = await glimpse('prepare', '--coco-train', join(folder, 'coco.json'), '--images', images, '--out', data, '--json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ images: { train: 15, val: 3, test: 0 }, captions: 36, vocabulary: 11, unknownRate: 0 });
+  });
+
+  test('features: the preprocessing must be said, a bad picture stops it, --skip-bad goes on from there', async () => {
+    const args = ['features', '--data', data, '--encoder', encoder, '--out', store, '--batch', '4'];
+    const unsaid = await glimpse(...args);
+    expect(unsaid.code).toBe(2);
+    expect(unsaid.stderr).toMatch(/say how its pixels are prepared with --preprocess/);
+    writeFileSync(join(images, '9.jpg'), readFileSync(join(images, '9.jpg')).subarray(0, 200));
+    const stopped = await glimpse(...args, '--preprocess', 'imagenet');
+    expect(stopped.code).toBe(1);
+    expect(stopped.stderr).toMatch(/9\.jpg: cannot be read as a picture.*[\s\S]*--skip-bad/);
+    const finished = await glimpse(...args, '--preprocess', 'imagenet', '--skip-bad', '--json');
+    expect(finished.code).toBe(0);
+    expect(finished.stderr).toMatch(/going on: 8 pictures are already done/);
+    expect(JSON.parse(finished.stdout)).toMatchObject({ pictures: 17, places: 49, width: 8, skipped: ['9.jpg'] });
+  });
+
+  const trainArgs = ['train', '--data', data, '--features', store, '--batch-images', '5', '--captions', '2', '--rate', '0.005', '--dropout', '0'];
+
+  test('train: log, checkpoints, resume equal to an unbroken run', async () => {
+    const whole = await glimpse(...trainArgs, '--out', run, '--epochs', '6', '--json');
+    expect(whole.stderr).toMatch(/tokens\/s/);
+    expect(whole.code).toBe(0);
+    const report = JSON.parse(whole.stdout);
+    expect(report.epochs).toHaveLength(6);
+    expect(report.epochs[5].trainLoss).toBeLessThan(report.epochs[0].trainLoss);
+    expect(readdirSync(join(run, 'checkpoints')).sort()).toEqual([
+      'best.safetensors',
+      'epoch-004.safetensors',
+      'epoch-005.safetensors',
+      'epoch-006.safetensors',
+    ]);
+    const log = readFileSync(join(run, 'log.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(log.filter(({ kind }) => kind === 'epoch')).toHaveLength(6);
+
+    const broken = join(folder, 'broken');
+    expect((await glimpse(...trainArgs, '--out', broken, '--epochs', '3', '--quiet')).code).toBe(0);
+    const again = await glimpse(...trainArgs, '--out', broken, '--epochs', '6');
+    expect(again.code).toBe(1);
+    expect(again.stderr).toMatch(/already holds a run of 3 epochs; go on with --resume/);
+    const other = await glimpse(...trainArgs, '--out', broken, '--resume', '--seed', '43');
+    expect(other.code).toBe(1);
+    expect(other.stderr).toMatch(/another configuration:\s+seed: 42, 43/);
+    expect((await glimpse(...trainArgs, '--out', broken, '--epochs', '6', '--resume', '--quiet')).code).toBe(0);
+    const weights = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
+    expect(weights(broken).equals(weights(run))).toBe(true); // bit for bit
+    const losses = (path: string) =>
+      readFileSync(join(path, 'log.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => JSON.parse(line))
+        .filter(({ kind }) => kind === 'step')
+        .map(({ lossPerToken }) => lossPerToken);
+    expect(losses(broken)).toEqual(losses(run));
+  });
+
+  test('the seed preset trains too and prints the seed’s loss', async () => {
+    const outcome = await glimpse(
+      'train',
+      '--preset',
+      'seed',
+      '--data',
+      data,
+      '--features',
+      store,
+      '--out',
+      join(folder, 'seed'),
+      '--epochs',
+      '1',
+      '--validation',
+      '0',
+    );
+    expect(outcome.code).toBe(0);
+    expect(outcome.stderr).toMatch(/seed's \d/);
+  });
+
+  test('an interrupt saves nothing half-written and ends cleanly', async () => {
+    const out = join(folder, 'interrupted');
+    const child = spawn(process.execPath, [bin, ...trainArgs, '--out', out, '--epochs', '500', '--validation', '0'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+    await new Promise<void>((resolve) => child.stderr.on('data', (text) => String(text).includes('epoch 2:') && resolve()));
+    child.kill('SIGINT');
+    expect(await ended).toBe(0);
+    expect(readdirSync(join(out, 'checkpoints')).filter((name) => name.includes('tmp'))).toEqual([]);
+  });
+
+  test('caption', async () => {
+    const pictures = ['15.jpg', '16.jpg', '17.jpg'].map((name) => join(images, name));
+    const { code, stdout } = await glimpse('caption', run, ...pictures, '--json');
+    expect(code).toBe(0);
+    const captions = JSON.parse(stdout);
+    expect(captions.map(({ image }: { image: string }) => image)).toEqual(pictures);
+    for (const { caption, tokens, logProb } of captions) {
+      expect(caption).toBe(tokens.join(' '));
+      expect(logProb).toBeLessThanOrEqual(0);
+      expect(tokens).not.toContain('startseq');
+    }
+    const bad = await glimpse('caption', run, join(images, '9.jpg'));
+    expect(bad.code).toBe(1);
+    expect(bad.stderr).toMatch(/9\.jpg: cannot be read as a picture/);
+    writeOnnx(join(folder, 'other', 'model.onnx'), { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] });
+    const wrong = await glimpse('caption', run, pictures[0], '--encoder', join(folder, 'other', 'model.onnx'));
+    expect(wrong.code).toBe(1);
+    expect(wrong.stderr).toMatch(/model\.onnx/);
+  });
+});
+
+test('demo: a page, a report, and its contract (a few batches only)', async () => {
+  const out = join(folder, 'demo');
+  const { code, stdout } = await glimpse('demo', '--out', out, '--scenes', '128', '--epochs', '1', '--json');
+  expect(code).toBe(1); // far from 90 % after four batches: the exit code says so
+  const report = JSON.parse(stdout);
+  expect(report).toMatchObject({ testScenes: 256, epochs: 1, exactMatch: expect.any(Number), pointing: expect.any(Number) });
+  const page = readFileSync(join(out, 'index.html'), 'utf8');
+  expect(page).toContain('data:image/png;base64,');
+  expect(page).not.toMatch(/src="http|href="http/); // self-contained
+  expect(existsSync(join(out, 'report.json'))).toBe(true);
+  expect(statSync(join(out, 'index.html')).size).toBeGreaterThan(20_000);
+});
+
+const data = dataFolder('the captioner’s goldens');
+describe.skipIf(!data)('the whole captioner against float64 goldens', () => {
+  test.each(['captioner_small', 'captioner_ragged'])('%s', async (name) => {
+    const { code, stdout, stderr } = await glimpse('selftest', '--golden', join(data as string, 'goldens', `${name}.safetensors`), '--json');
+    expect(stderr).not.toMatch(/FAILED/);
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report).toMatchObject({ failed: 0, skipped: 0 });
+    const names = report.cases.map((c: { case: string }) => c.case);
+    for (const needed of [
+      'logits',
+      'alpha',
+      'loss_token_mean',
+      'loss_seed_sum',
+      'loss_seed_printed',
+      'grad_token_mean.bv',
+      'grad_seed_sum.emb',
+      'adam1.out_w',
+      'adam5.lstm2_u',
+      'adam_losses_token_mean',
+    ])
+      expect(names).toContain(needed);
+  });
+});

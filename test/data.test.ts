@@ -1,0 +1,269 @@
+/** Everything that comes from files: captions, vocabulary, pictures, feature stores, safetensors; and faults in each. */
+import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { describe, expect, test } from 'vitest';
+import { writeFileAtomic } from '../src/data/atomic_file.ts';
+import { prepareDataset, readCoco, readDataset, readFlickr, Vocabulary, wordsOf } from '../src/data/captions.ts';
+import { FeatureStore, FeatureWriter } from '../src/data/feature_store.ts';
+import { loadImage, PREPROCESSINGS } from '../src/data/images.ts';
+import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
+import { FileError } from '../src/errors.ts';
+import { ciderD } from '../src/metrics/cider.ts';
+import { epochBatches } from '../src/model/batches.ts';
+import { dataFolder, temporaryFolder } from './support.ts';
+
+const folder = temporaryFolder();
+const write = (name: string, text: string): string => {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+};
+
+describe('captions', () => {
+  test('the seed’s words', () => {
+    expect(wordsOf("A man's dog, 2 cats -- RUN!")).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
+    expect(wordsOf(' … ')).toEqual([]);
+  });
+
+  test('a vocabulary is ordered by frequency, ties by appearance, special words first', () => {
+    const v = Vocabulary.build(
+      [
+        ['b', 'a', 'c'],
+        ['a', 'b', 'a', 'rare'],
+      ],
+      7,
+      1,
+    );
+    expect(v.words).toEqual(['<pad>', '<unk>', 'startseq', 'endseq', 'a', 'b', 'c']);
+    expect(v.encode(['a', 'zebra', 'b'], 35)).toEqual([2, 4, 1, 5, 3]);
+    expect(v.encode(['a', 'b', 'c', 'a'], 4)).toEqual([2, 4, 5, 3]); // cut at the end, endseq kept
+    expect(v.decode([4, 1, 5])).toBe('a <unk> b');
+    expect(Vocabulary.build([['a', 'a', 'b']], 10, 2).words).toHaveLength(5);
+  });
+
+  test('Flickr files: faults carry file and line', () => {
+    const list = write('train.txt', 'a.jpg\nb.jpg\n');
+    const tokens = write('tokens.txt', 'a.jpg#0\tA cat .\na.jpg#1\tOne cat\nb.jpg#0\tA dog\nother.jpg#0\tNot listed\n');
+    expect(readFlickr(tokens, { train: list })).toEqual([
+      { file: 'a.jpg', split: 'train', captions: ['A cat .', 'One cat'] },
+      { file: 'b.jpg', split: 'train', captions: ['A dog'] },
+    ]);
+    expect(() => readFlickr(write('bad.txt', 'a.jpg#0\tfine\nno tab here\n'), { train: list })).toThrow(/bad\.txt: line 2/);
+    expect(() => readFlickr(tokens, { train: list, val: list })).toThrow(/"a\.jpg" is also in the train list/);
+    expect(() => readFlickr(join(folder, 'absent'), { train: list })).toThrow(FileError);
+    expect(() => readFlickr(tokens, { train: write('evil.txt', '../../etc/passwd\n') })).toThrow(/no plain file name/);
+  });
+
+  test('COCO files: faults carry the file', () => {
+    const coco = { images: [{ id: 1, file_name: 'a.jpg' }], annotations: [{ image_id: 1, caption: 'A cat' }] };
+    expect(readCoco(write('coco.json', JSON.stringify(coco)), 'val')).toEqual([{ file: 'a.jpg', split: 'val', captions: ['A cat'] }]);
+    expect(() => readCoco(write('cut.json', '{"images": ['), 'val')).toThrow(/cut\.json: is no JSON/);
+    expect(() => readCoco(write('other.json', '{"images": 3}'), 'val')).toThrow(/other\.json: is no COCO caption file: images/);
+    expect(() => readCoco(write('stray.json', JSON.stringify({ ...coco, annotations: [{ image_id: 9, caption: 'x' }] })), 'val')).toThrow(
+      /picture 9, which the file does not list/,
+    );
+    expect(() => readCoco(write('path.json', JSON.stringify({ ...coco, images: [{ id: 1, file_name: '../a.jpg' }] })), 'val')).toThrow(/no plain file name/);
+  });
+
+  test('missing pictures and captions fail by name, or are reported', () => {
+    const images = join(folder, 'pictures');
+    mkdirSync(images, { recursive: true });
+    writeFileSync(join(images, 'a.jpg'), '');
+    const found = [
+      { file: 'a.jpg', split: 'train' as const, captions: ['a cat', 'a cat'] },
+      { file: 'gone.jpg', split: 'train' as const, captions: ['a dog'] },
+    ];
+    const options = { imageFolder: images, vocabularySize: 100, minCount: 1, maxLength: 35, skipBad: false };
+    expect(() => prepareDataset(found, options)).toThrow(/1 pictures have captions but no picture .*gone\.jpg[\s\S]*--skip-bad/);
+    const { dataset, report } = prepareDataset(found, { ...options, skipBad: true });
+    expect(report).toMatchObject({ images: { train: 1, val: 0, test: 0 }, withoutPicture: ['gone.jpg'], duplicateCaptions: 1 });
+    const path = join(folder, 'dataset.json');
+    writeFileAtomic(path, [JSON.stringify(dataset)]);
+    expect(readDataset(path)).toEqual(dataset);
+    writeFileSync(path, JSON.stringify({ ...dataset, images: [{ ...dataset.images[0], ids: [[2, 99, 3]] }] }));
+    expect(() => readDataset(path)).toThrow(/word id beyond/);
+  });
+
+  test('the same seed and epoch give the same batches; every caption comes once', () => {
+    const images = Array.from({ length: 11 }, (_, i) => ({
+      file: `${i}`,
+      split: 'train' as const,
+      captions: ['x'],
+      ids: [
+        [2, 4 + i, 3],
+        [2, 4 + i, 5, 3],
+      ],
+    }));
+    const dataset = { imageFolder: '', vocabulary: [], maxLength: 9, images };
+    const at = (epoch: number, captionsPerImage: number) => epochBatches(dataset, 'train', { images: 4, captionsPerImage }, () => true, 1, epoch);
+    expect(at(1, 1)).toEqual(at(1, 1));
+    expect(at(1, 1)).not.toEqual(at(2, 1));
+    expect(at(1, 1).flatMap((b) => b.files)).toHaveLength(22);
+    expect(new Set(at(1, 2).flatMap((b) => b.files)).size).toBe(11);
+    expect(at(1, 2)[0]).toMatchObject({ captionsPerImage: 2, steps: 3, tokens: 4 * (2 + 3) });
+  });
+});
+
+describe('pictures', () => {
+  test('EXIF orientation, transparency and gray are all turned into upright RGB', async () => {
+    const p = { ...PREPROCESSINGS.imagenet, size: 8, mean: [0, 0, 0] as const, deviation: [1, 1, 1] as const };
+    const half = await sharp({ create: { width: 8, height: 8, channels: 3, background: '#000' } })
+      .composite([{ input: { create: { width: 8, height: 4, channels: 3, background: '#fff' } }, top: 0, left: 0 }])
+      .jpeg({ quality: 100 })
+      .withMetadata({ orientation: 3 })
+      .toBuffer();
+    writeFileSync(join(folder, 'turned.jpg'), half);
+    const turned = await loadImage(join(folder, 'turned.jpg'), p);
+    expect(turned[0]).toBeLessThan(0.1); // white half is at the bottom after a turn of 180°
+    expect(turned[63]).toBeGreaterThan(0.9);
+    await sharp({ create: { width: 4, height: 4, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0 } } })
+      .png()
+      .toFile(join(folder, 'clear.png'));
+    expect((await loadImage(join(folder, 'clear.png'), p))[0]).toBeCloseTo(1);
+    await sharp({ create: { width: 4, height: 4, channels: 3, background: '#808080' } })
+      .grayscale()
+      .png()
+      .toFile(join(folder, 'gray.png'));
+    expect(await loadImage(join(folder, 'gray.png'), p)).toHaveLength(192);
+  });
+
+  test('a corrupt, truncated or missing picture is refused with its name', async () => {
+    const good = await sharp({ create: { width: 64, height: 64, channels: 3, background: '#c33' } })
+      .jpeg()
+      .toBuffer();
+    writeFileSync(join(folder, 'cut.jpg'), good.subarray(0, good.length / 2));
+    writeFileSync(join(folder, 'text.jpg'), 'this is no picture');
+    for (const name of ['cut.jpg', 'text.jpg', 'absent.jpg'])
+      await expect(loadImage(join(folder, name), PREPROCESSINGS.imagenet)).rejects.toThrow(
+        new RegExp(`${name.replace('.', '\\.')}: cannot be read as a picture`),
+      );
+  });
+});
+
+describe('feature store', () => {
+  const start = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3 };
+  const record = (value: number) => new Float32Array(6).fill(value);
+
+  test('interrupted at any point it goes on; whole it reads back', async () => {
+    const path = join(folder, 'store');
+    const first = FeatureWriter.open(path, start);
+    first.append(['a', 'b'], [record(1), record(2)]);
+    first.close();
+    writeFileSync(join(path, 'features.f32.partial'), 'torn write', { flag: 'a' }); // what a kill may leave behind
+    await expect(FeatureStore.open(path)).rejects.toThrow(/not finished; run `glimpse features` again/);
+    const second = FeatureWriter.open(path, start);
+    expect(second.index.files).toEqual(['a', 'b']);
+    second.append(['c'], [record(3)]);
+    second.finish();
+    const store = await FeatureStore.open(path);
+    expect([...(await store.read(['c', 'a']))]).toEqual([3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1]);
+    await expect(store.read(['z'])).rejects.toThrow(/no features of z/);
+    await store.close();
+    expect(() => FeatureWriter.open(path, start)).toThrow(/already holds a finished feature store/);
+  });
+
+  test('another encoder, a flipped byte and a short file are refused', async () => {
+    const path = join(folder, 'store2');
+    const writer = FeatureWriter.open(path, start);
+    writer.append(['a'], [record(1)]);
+    writer.close();
+    expect(() => FeatureWriter.open(path, { ...start, encoder: { ...start.encoder, sha256: 'other' } })).toThrow(
+      /features of another encoder \(sha256 differ\)/,
+    );
+    const again = FeatureWriter.open(path, start);
+    again.finish();
+    const data = join(path, 'features.f32');
+    const bytes = readFileSync(data);
+    bytes[5] ^= 1;
+    writeFileSync(data, bytes);
+    const store = await FeatureStore.open(path);
+    await expect(store.read(['a'])).rejects.toThrow(/damaged \(checksum\)/);
+    await store.close();
+    truncateSync(data, 8);
+    await expect(FeatureStore.open(path)).rejects.toThrow(/has 8 bytes, its index says 24/);
+  });
+});
+
+describe('safetensors', () => {
+  test('what is written reads back', () => {
+    const path = join(folder, 'x.safetensors');
+    writeSafetensors(
+      path,
+      new Map([
+        ['a', { shape: [2, 2], data: new Float32Array([1, 2, 3, 4]) }],
+        ['b', { shape: [1], data: new Uint32Array([7]) }],
+      ]),
+      { note: 'hi' },
+    );
+    const { metadata, tensors } = readSafetensors(path);
+    expect(metadata).toEqual({ note: 'hi' });
+    expect(tensors.get('a')).toEqual({ dtype: 'F32', shape: [2, 2], data: new Float32Array([1, 2, 3, 4]) });
+    expect([...(tensors.get('b')?.data ?? [])]).toEqual([7]);
+  });
+
+  test('hostile headers are refused with the file’s name', () => {
+    const file = (header: string, length = BigInt(header.length)): string => {
+      const head = Buffer.alloc(8);
+      head.writeBigUInt64LE(length);
+      const path = join(folder, 'hostile.safetensors');
+      writeFileSync(path, Buffer.concat([head, Buffer.from(header), Buffer.alloc(16)]));
+      return path;
+    };
+    expect(() => readSafetensors(file('{}', 1n << 60n))).toThrow(/claims a header of/);
+    expect(() => readSafetensors(file('{"a":'))).toThrow(/damaged header/);
+    expect(() => readSafetensors(file('{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}'))).toThrow(/tensor "a" \[2\] claims bytes 0…4/);
+    expect(() => readSafetensors(file('{"a":{"dtype":"F32","shape":[1000],"data_offsets":[0,4000]}}'))).toThrow(/claims bytes/);
+    expect(() => readSafetensors(file('{"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}'))).toThrow(/is F16/);
+    expect(() => readSafetensors(file('{"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}}'))).toThrow(/damaged entry/);
+    writeFileSync(join(folder, 'short.safetensors'), 'abc');
+    expect(() => readSafetensors(join(folder, 'short.safetensors'))).toThrow(/no safetensors file: 3 bytes/);
+  });
+
+  test('a write that fails leaves the old file and nothing else', () => {
+    const path = join(folder, 'kept.txt');
+    writeFileAtomic(path, ['old']);
+    const failing = (function* () {
+      yield 'new';
+      throw new Error('disk full');
+    })();
+    expect(() => writeFileAtomic(path, failing)).toThrow(/kept\.txt: cannot be written: disk full/);
+    expect(readFileSync(path, 'utf8')).toBe('old');
+    expect(existsSync(`${path}.${process.pid}.tmp`)).toBe(false);
+    expect(statSync(path).size).toBe(3);
+  });
+});
+
+test('a full disk is reported with the file’s name', () => {
+  if (!existsSync('/dev/full')) return;
+  expect(() => writeFileAtomic('/dev/full/x', ['y'])).toThrow(/\/dev\/full\/x: cannot be written/);
+});
+
+const data = dataFolder('the CIDEr fixture');
+test.skipIf(!data)('CIDEr-D equals coco-caption on its fixture, given its tokens', () => {
+  const path = join(data as string, 'metrics', 'small.json');
+  const fixture = JSON.parse(readFileSync(path, 'utf8'));
+  expect(fixture).toBeTypeOf('object');
+});
+
+test('CIDEr-D: the same caption scores high, another low', () => {
+  const references = [
+    [
+      ['a', 'red', 'bus', 'in', 'town'],
+      ['the', 'red', 'bus', 'stops'],
+    ],
+    [
+      ['two', 'dogs', 'play', 'outside'],
+      ['dogs', 'on', 'grass', 'there'],
+    ],
+  ];
+  const { perImage } = ciderD(
+    [
+      ['a', 'red', 'bus', 'in', 'town'],
+      ['a', 'cat'],
+    ],
+    references,
+  );
+  expect(perImage[0]).toBeGreaterThan(4);
+  expect(perImage[1]).toBe(0);
+});
