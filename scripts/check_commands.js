@@ -4,7 +4,12 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 
 const scripts = JSON.parse(readFileSync('package.json', 'utf8')).scripts;
-const files = ['README.md', ...readdirSync('docs').filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)];
+const files = [
+  'README.md',
+  ...readdirSync('docs')
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
 const help = new Map();
 
 function helpOf(path) {
@@ -24,7 +29,8 @@ for (const file of files) {
       if (words[0] === 'npx' && words[1] === 'glimpse') {
         const path = words[2] === 'onnx' ? ['onnx', words[3]] : [words[2]];
         const text = helpOf(path);
-        for (const option of words.filter((word) => word.startsWith('--'))) if (!text.includes(option)) throw new Error(`${file}: glimpse ${path.join(' ')} has no option ${option}`);
+        for (const option of words.filter((word) => word.startsWith('--')))
+          if (!text.includes(option)) throw new Error(`${file}: glimpse ${path.join(' ')} has no option ${option}`);
         if (note === 'runs') execFileSync(process.execPath, ['bin/glimpse.js', ...words.slice(2)], { stdio: ['ignore', 'ignore', 'inherit'] });
       }
       checked++;

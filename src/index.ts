@@ -1,8 +1,8 @@
 /** What a program that uses Glimpse as a library imports. */
 export { checkOp } from './autograd/check.ts';
+export type { Op } from './autograd/op.ts';
 export * as ops from './autograd/ops/index.ts';
 export { OPS } from './autograd/ops/index.ts';
-export type { Op } from './autograd/op.ts';
 export { apply, backward, gradOf, noGrad, variable, zeroGrad } from './autograd/tape.ts';
 export { GlimpseError, GpuError } from './errors.ts';
 export { type Gpu, openGpu } from './gpu/device.ts';

@@ -106,6 +106,21 @@ test('Adam over several arenas, SGD, AdamW and clipping match their formulas', a
   }
 });
 
+test('accumulated gradients of odd sizes leave the padding between parameters alone', async () => {
+  using _s = scope();
+  const parameters = new Parameters();
+  parameters.add('a', [5], new Float32Array(5).fill(1));
+  parameters.add('b', [3], new Float32Array(3).fill(1));
+  const optimizer = new Optimizer(parameters, { kind: 'sgd', rate: 0.1 });
+  tensor(new Float32Array(64).fill(1e6)).dispose(); // what the pool may hand out next
+  optimizer.zeroGrad();
+  for (let i = 0; i < 2; i++) backward(ops.add(ops.sum(parameters.get('a')), ops.sum(parameters.get('b'))));
+  optimizer.step();
+  expect(await optimizer.norm.item()).toBeCloseTo(Math.sqrt(8 * 4), 4);
+  optimizer.dispose();
+  parameters.dispose();
+});
+
 test('200 training steps: flat memory, no tensor leaks', async () => {
   const before = memory();
   const sizes = { features: 12, places: 9, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 20 };

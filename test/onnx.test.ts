@@ -196,6 +196,62 @@ describe('graphs', () => {
     expect(await run(parts, { x: tensor([1, 2, 3], [1, 3]) })).toEqual([0.5, 0.5, 0.5, 0.5]);
   });
 
+  test('Constant, Identity and whole-number arithmetic, as exporters write them', async () => {
+    using _s = scope();
+    const constant = (output: string, body: Buffer) =>
+      Buffer.concat([node('Constant', [], [output]), field(5, Buffer.concat([field(1, 'value'), field(5, body), field(20, 4)]))]);
+    const parts = {
+      nodes: [
+        constant('two', intTensor('', [1], [2])),
+        constant('weight', floatTensor('', [1, 2, 1, 1], [10, 1])),
+        node('Identity', ['weight'], ['same weight']),
+        node('Shape', ['x'], ['shape']),
+        node('Slice', ['shape', 'from', 'to'], ['height']),
+        node('Div', ['height', 'two'], ['half']), // 5 / 2 = 2
+        node('Concat', ['minus one', 'half'], ['target'], { axis: 0 }),
+        node('Identity', ['x'], ['again']),
+        node('Add', ['x', 'again'], ['doubled']),
+        node('Conv', ['doubled', 'same weight'], ['c'], { kernel_shape: [1, 1], pads: [0, 0, 0, 0], strides: [1, 1], dilations: [1, 1], group: 1 }),
+        node('Reshape', ['c', 'target'], ['y']),
+      ],
+      initializers: [intTensor('from', [1], [2]), intTensor('to', [1], [3]), intTensor('minus one', [1], [-1])],
+      inputs: [{ name: 'x', shape: [1, 2, 5, 2] }],
+      outputs: ['y'],
+    };
+    const model = OnnxModel.load(save(parts));
+    for (let i = 0; i < 2; i++) {
+      const [y] = model.run({
+        x: tensor(
+          Float32Array.from({ length: 20 }, (_, k) => k),
+          [1, 2, 5, 2],
+        ),
+      });
+      expect(y.shape).toEqual([5, 2]);
+      expect((await y.data())[0]).toBe(2 * (0 * 10 + 10));
+    }
+    model.dispose();
+  });
+
+  test('norms without names fold apart', async () => {
+    using _s = scope();
+    const norm = (scale: number, i: number) => [floatTensor(`g${i}`, [1], [scale]), floatTensor(`zero${i}`, [1], [0]), floatTensor(`one${i}`, [1], [1])];
+    const conv = { kernel_shape: [1, 1], pads: [0, 0, 0, 0], strides: [1, 1], dilations: [1, 1], group: 1 };
+    const unnamed = (buffer: Buffer, name: string) =>
+      Buffer.from(buffer.toString('latin1').replace(`BatchNormalization of ${name}`, 'BatchNormalization of nn'), 'latin1');
+    const parts = {
+      nodes: [
+        node('Conv', ['x', 'w1'], ['c1'], conv),
+        unnamed(node('BatchNormalization', ['c1', 'g1', 'zero1', 'zero1', 'one1'], ['b1'], { epsilon: { float: 0 } }), 'b1'),
+        node('Conv', ['b1', 'w2'], ['c2'], conv),
+        unnamed(node('BatchNormalization', ['c2', 'g2', 'zero2', 'zero2', 'one2'], ['b2'], { epsilon: { float: 0 } }), 'b2'),
+      ],
+      initializers: [floatTensor('w1', [1, 1, 1, 1], [1]), floatTensor('w2', [1, 1, 1, 1], [1]), ...norm(2, 1), ...norm(5, 2)],
+      inputs: [{ name: 'x', shape: [1, 1, 2, 2] }],
+      outputs: ['b2'],
+    };
+    expect(await run(parts, { x: tensor([1, 2, 3, 4], [1, 1, 2, 2]) })).toEqual([10, 20, 30, 40]);
+  });
+
   test('an unsupported operator is named with its node', () => {
     expect(() => OnnxModel.load(save({ nodes: [node('Einsum', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] }))).toThrow(
       /node "Einsum of y": the operator Einsum is not supported/,

@@ -111,6 +111,34 @@ test('more workgroups than one dimension holds are folded into two', async () =>
   void device;
 });
 
+test('a NaN stays one in every version of the matrix product', async () => {
+  using _s = scope();
+  for (const n of [4, 5]) {
+    const c = await ops.matmul(tensor([Number.NaN, 1, 2, 3], [1, 4]), tensor(new Float32Array(4 * n).fill(1), [4, n])).data();
+    expect([...c].every(Number.isNaN)).toBe(true);
+  }
+});
+
+test('whole numbers are moved as they are', async () => {
+  using _s = scope();
+  const x = tensor(new Uint32Array([1, 2, 3, 4, 5, 4_000_000_000]), [2, 3]);
+  expect([...(await ops.transpose(x).data())]).toEqual([1, 4, 2, 5, 3, 4_000_000_000]);
+  expect([...(await ops.slice(x, [0, 1], [2, 2]).data())]).toEqual([2, 3, 5, 4_000_000_000]);
+  expect([...(await ops.concat([x, x], 0).data())]).toHaveLength(12);
+});
+
+test('a product without an inner extent is its bias', async () => {
+  using _s = scope();
+  const c = ops.matmul(tensor(new Float32Array(0), [2, 0]), tensor(new Float32Array(0), [0, 3]), { bias: tensor([1, 2, 3]) });
+  expect([...(await c.data())]).toEqual([1, 2, 3, 1, 2, 3]);
+});
+
+test('a 1×1 convolution with uneven padding is no plain product', async () => {
+  using _s = scope();
+  const y = ops.conv2d(tensor([1, 2, 3, 4], [1, 1, 2, 2]), tensor([1], [1, 1, 1, 1]), null, { pad: [0, 0, 1, 1] });
+  expect([...(await y.data())]).toEqual([1, 2, 0, 3, 4, 0, 0, 0, 0]);
+});
+
 test('NaN and infinities: relu and tanh stay finite where they must', async () => {
   using _s = scope();
   expect([...(await ops.tanh(tensor([-1000, 1000, 89])).data())]).toEqual([-1, 1, 1]);

@@ -84,7 +84,7 @@ export class DemoModel {
   readonly optimizer: Optimizer;
 
   constructor(seed: number) {
-    const sizes = { features: 64, places: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
+    const sizes = { features: 48, places: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
     this.captioner = Captioner.create(sizes, { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0 }, seed);
     this.encoder = new ConvEncoder(this.captioner.parameters, seed);
     this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: RATE, maxNorm: 5 });

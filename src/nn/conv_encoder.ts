@@ -23,9 +23,9 @@ export const PATCH = 4;
 /** Colors of a patch and its place. */
 export const PATCH_CHANNELS = 3 * PATCH * PATCH + 4;
 const STAGES = [
-  { kernel: 1, stride: 1, out: 48 },
+  { kernel: 1, stride: 1, out: 32 },
   { kernel: 3, stride: 2, out: 64 },
-  { kernel: 3, stride: 1, out: 64 },
+  { kernel: 3, stride: 1, out: 48 },
 ];
 
 export class ConvEncoder {
