@@ -38,7 +38,7 @@ async function time(): Promise<number[]> {
         gpu.idle().then(() => deferred.resolve(), reject);
       },
       onComplete: (event: Benchmark.Event) =>
-        resolve((event.target as Benchmark).stats?.sample.map((seconds) => (seconds * 1000) / PER_SAMPLE).sort((x, y) => x - y) ?? []),
+        resolve((event.target as unknown as Benchmark).stats?.sample.map((seconds) => (seconds * 1000) / PER_SAMPLE).sort((x, y) => x - y) ?? []),
     }).run({ async: true });
   });
 }

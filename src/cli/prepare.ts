@@ -26,6 +26,7 @@ function readCaptions(o: PrepareCommand): CaptionedImage[] {
     if (!o.trainList) throw new UsageError('--flickr needs --train-list (and usually --val-list)');
     return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) });
   }
+  if (o.trainList || o.valList || o.testList) throw new UsageError('split lists go with --flickr; COCO files name their own splits');
   if (!o.cocoTrain && !o.cocoVal) throw new UsageError('give --flickr with split lists, or --coco-train and --coco-val');
   return [...(o.cocoTrain ? readCoco(o.cocoTrain, 'train') : []), ...(o.cocoVal ? readCoco(o.cocoVal, 'val') : [])];
 }

@@ -3,7 +3,7 @@ import { readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { UsageError } from '../errors.ts';
 import { PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
-import type { TrainingConfig } from '../model/checkpoint.ts';
+import { epochsSaved, type TrainingConfig } from '../model/checkpoint.ts';
 import { train } from '../model/training.ts';
 import { memory } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
@@ -51,6 +51,10 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
     patience: defaults.patience,
     maxLength: dataset.maxLength,
   };
+  const trainable = dataset.images.filter(({ split }) => split === 'train');
+  const without = trainable.filter(({ file }) => !store.has(file)).length;
+  if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
+  if (o.resume && epochsSaved(o.out).length === 0) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
   let stopping = false;
   const onInterrupt = () => {
     stopping = true;
@@ -94,7 +98,9 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
       result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () =>
         last
           ? `${o.out}: ${reports.length} epochs, loss ${last.trainLoss.toFixed(4)} per token on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…`
-          : `${o.out}: nothing left to do`,
+          : stopping
+            ? `${o.out}: stopped within its first epoch, nothing to keep`
+            : `${o.out}: nothing left to do`,
       );
       return 0;
     });

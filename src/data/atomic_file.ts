@@ -3,6 +3,15 @@ import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSyn
 import { dirname } from 'node:path';
 import { FileError, messageOf } from '../errors.ts';
 
+/** Runs work on a file or folder; what the system refuses becomes a FileError that names it. */
+export function onFile<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw error instanceof FileError ? error : new FileError(path, messageOf(error));
+  }
+}
+
 /** Writes the chunks as one file. Throws a FileError (no space, no permission, …) and leaves nothing behind. */
 export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Array>): void {
   const temporary = `${path}.${process.pid}.tmp`;
@@ -26,7 +35,11 @@ export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Arr
       closeSync(folder);
     }
   } catch (error) {
-    rmSync(temporary, { force: true });
+    try {
+      rmSync(temporary, { force: true });
+    } catch {
+      // Where nothing could be written there is nothing to remove.
+    }
     throw new FileError(path, `cannot be written: ${messageOf(error)}`);
   }
 }

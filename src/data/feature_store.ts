@@ -9,7 +9,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
-import { writeFileAtomic } from './atomic_file.ts';
+import { onFile, writeFileAtomic } from './atomic_file.ts';
 
 const Index = z.object({
   version: z.literal(1),
@@ -48,13 +48,13 @@ export class FeatureWriter {
   ) {
     this.index = index;
     const path = join(folder, DATA + PARTIAL);
-    this.file = openSync(path, existsSync(path) ? 'r+' : 'w+');
+    this.file = onFile(path, () => openSync(path, existsSync(path) ? 'r+' : 'w+'));
     ftruncateSync(this.file, this.recordBytes * index.files.length); // what came after the last journal entry is not to be trusted
   }
 
   /** Starts a store, or goes on with one that was interrupted. */
   static open(folder: string, start: Omit<FeatureIndex, 'version' | 'files' | 'checksums'>): FeatureWriter {
-    mkdirSync(folder, { recursive: true });
+    onFile(folder, () => mkdirSync(folder, { recursive: true }));
     if (existsSync(join(folder, INDEX))) throw new GlimpseError(`${folder} already holds a finished feature store; choose another folder or delete it`);
     const journal = join(folder, INDEX + PARTIAL);
     const fresh: FeatureIndex = { version: 1, ...start, files: [], checksums: [] };

@@ -278,8 +278,20 @@ export class Gpu {
     for (const slice of slices) this.touch(slice);
     this.dispatches++;
     this.trace?.(kernel.name, label);
-    if (this.error) this.check(label);
+    if (this.error) {
+      this.abandonBatch();
+      this.check(label);
+    }
     if (++this.recorded >= BATCH || this.profiler?.full) this.flush();
+  }
+
+  /** An encoder that Dawn found invalid stays invalid: what it holds is lost, and later work starts on a new one. */
+  private abandonBatch(): void {
+    this.encoder = null;
+    this.pass = null;
+    this.ringUsed = 0;
+    this.recorded = 0;
+    this.batch++;
   }
 
   /** Sets bytes to zero. */
@@ -439,27 +451,24 @@ function budgetFromEnvironment(): number | undefined {
   return value * 2 ** 20;
 }
 
-/** Opens the device that tensors are made on, and makes it the current one. */
-export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
-  const found = await findAdapter(options.adapter, options.allowNull);
-  const { adapter } = found;
+function openDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const { limits } = adapter;
   const wanted: GPUFeatureName[] = ['subgroups', 'timestamp-query', 'shader-f16'].filter((f) => adapter.features.has(f)) as GPUFeatureName[];
-  let device: GPUDevice;
-  try {
-    device = await adapter.requestDevice({
-      label: 'glimpse',
-      requiredFeatures: wanted,
-      requiredLimits: {
-        maxBufferSize: limits.maxBufferSize,
-        maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
-        maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
-      },
-    });
-  } catch (error) {
-    found.release();
-    throw new GpuError('limit', 'opening the device', messageOf(error));
-  }
+  return adapter.requestDevice({
+    label: 'glimpse',
+    requiredFeatures: wanted,
+    requiredLimits: {
+      maxBufferSize: limits.maxBufferSize,
+      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+    },
+  });
+}
+
+/** Opens the device that tensors are made on, and makes it the current one. */
+export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
+  const { device, ...found } = await findAdapter(options.adapter, options.allowNull, openDevice);
+  const { adapter } = found;
   if (isSoftware(adapter.info)) throttlePolling();
   const budget = options.budgetBytes ?? budgetFromEnvironment() ?? (isSoftware(adapter.info) ? Math.floor(0.6 * freemem()) : 2 ** 36);
   current = new Gpu(device, found, budget);

@@ -5,6 +5,7 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { backward, noGrad } from '../autograd/tape.ts';
+import { onFile } from '../data/atomic_file.ts';
 import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
 import type { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
@@ -85,10 +86,10 @@ function perToken(sum: number, batch: Batch, objective: TrainingConfig['objectiv
 class Log {
   private readonly file: number;
   constructor(readonly path: string) {
-    this.file = openSync(path, 'a');
+    this.file = onFile(path, () => openSync(path, 'a'));
   }
   write(record: Record<string, unknown>): void {
-    writeSync(this.file, `${JSON.stringify(record)}\n`);
+    onFile(this.path, () => writeSync(this.file, `${JSON.stringify(record)}\n`));
   }
   get bytes(): number {
     return statSync(this.path).size;
@@ -100,7 +101,7 @@ class Log {
 
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { dataset, store, config, run, hooks } = o;
-  mkdirSync(join(run, 'checkpoints'), { recursive: true });
+  onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
   const logPath = join(run, 'log.jsonl');
   const saved = epochsSaved(run);
   if (saved.length > 0 && !o.resume)
@@ -170,8 +171,10 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
 }
 
 function replaceCopy(from: string, to: string): void {
-  copyFileSync(from, `${to}.tmp`);
-  renameSync(`${to}.tmp`, to);
+  onFile(to, () => {
+    copyFileSync(from, `${to}.tmp`);
+    renameSync(`${to}.tmp`, to);
+  });
 }
 
 /** Output bias = log unigram frequency of the training captions, so that learning starts from the right marginals. */
