@@ -103,10 +103,18 @@ function rungs(choice: string): Rung[] {
 }
 
 /**
- * Climbs the ladder for `choice` (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
+ * Climbs the ladder for `choice` until `open` succeeds too (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
  * taken only when `allowNull` says that compiling is all that is wanted.
  */
-export async function findAdapter(choice = process.env.GLIMPSE_ADAPTER || 'auto', allowNull = false): Promise<FoundAdapter> {
+export async function findAdapter<D>(
+  choice: string | undefined,
+  allowNull: boolean | undefined,
+  open: (adapter: GPUAdapter) => Promise<D>,
+): Promise<FoundAdapter & { device: D }> {
+  return climb(choice || process.env.GLIMPSE_ADAPTER || 'auto', allowNull ?? false, open);
+}
+
+async function climb<D>(choice: string, allowNull: boolean, open: (adapter: GPUAdapter) => Promise<D>): Promise<FoundAdapter & { device: D }> {
   if (choice === 'null' && !allowNull) throw new UsageError('the null backend executes nothing: choose another adapter');
   process.env.XDG_RUNTIME_DIR ??= tmpdir();
   const failures: string[] = [];
@@ -132,8 +140,16 @@ export async function findAdapter(choice = process.env.GLIMPSE_ADAPTER || 'auto'
       living.delete(gpu);
       continue;
     }
+    let device: D;
+    try {
+      device = await open(adapter); // an adapter that cannot open a device is no better than none
+    } catch (error) {
+      failures.push(`${rung.name}: ${messageOf(error)}`);
+      living.delete(gpu);
+      continue;
+    }
     const reason = [choice === 'auto' ? `first that works: ${rung.name}` : `asked for: ${choice}`, ...failures].join('; ');
-    return { gpu, adapter, reason, release: () => living.delete(gpu) };
+    return { gpu, adapter, device, reason, release: () => living.delete(gpu) };
   }
   throw new GpuError(
     'no-adapter',
