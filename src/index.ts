@@ -1,5 +1,6 @@
 /** What a program that uses Glimpse as a library imports. */
 export { checkOp } from './autograd/check.ts';
+export { gradcheck } from './autograd/gradcheck.ts';
 export type { Op } from './autograd/op.ts';
 export * as ops from './autograd/ops/index.ts';
 export { OPS } from './autograd/ops/index.ts';

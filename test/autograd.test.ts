@@ -1,10 +1,12 @@
 /** The tape: errors, accumulation, and no leaks. */
 import { expect, test } from 'vitest';
+import { gradcheck } from '../src/autograd/gradcheck.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
 import { Captioner } from '../src/model/captioner.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
+import { Random } from '../src/tensor/random.ts';
 import { memory, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
@@ -104,6 +106,30 @@ test('Adam over several arenas, SGD, AdamW and clipping match their formulas', a
     optimizer.dispose();
     parameters.dispose();
   }
+});
+
+test('gradcheck accepts a right gradient and refuses a wrong one', async () => {
+  const random = new Random(4, 'gradcheck');
+  const numbers = (count: number) => Float32Array.from({ length: count }, () => random.normal());
+  const inputs = [
+    { shape: [3, 5], data: numbers(15) },
+    { shape: [5, 4], data: numbers(20) },
+    { shape: [4], data: numbers(4) },
+  ];
+  const right = await gradcheck((x, w, b) => ops.mean(ops.square(ops.tanh(ops.matmul(x, w, { bias: b })))), inputs);
+  expect(right).toMatchObject({ ok: true });
+  // A constant copy of x on the way hides half of its influence from the tape.
+  const wrong = await gradcheck(
+    (x) =>
+      ops.sum(
+        ops.mul(
+          x,
+          noGrad(() => ops.scale(x, 1)),
+        ),
+      ),
+    inputs.slice(0, 1),
+  );
+  expect(wrong.ok).toBe(false);
 });
 
 test('accumulated gradients of odd sizes leave the padding between parameters alone', async () => {

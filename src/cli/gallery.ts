@@ -57,7 +57,7 @@ export async function galleryPage(described: readonly DescribedScene[], report: 
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Glimpse: scenes never seen, described</title>
 <style>
-body{background:#14171c;color:#e8eaed;font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:76rem;padding:0 1rem}
+body{background:#14171c;color:#e8eaed;font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.05rem;margin:0 0 .2rem}section{background:#1c2027;border-radius:.6rem;padding:1rem;margin:1rem 0}
 p{margin:.2rem 0 .6rem}.row{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;text-align:center}img{width:96px;height:96px;border-radius:.3rem;display:block}
 figcaption{font-size:.85rem}small{color:#9aa3ad}.right{color:#6fd08c}.wrong{color:#ff8a7a}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}dt{color:#9aa3ad}dd{margin:0}svg{width:100%;max-width:640px}text{fill:#9aa3ad;font-size:11px}

@@ -103,18 +103,15 @@ function rungs(choice: string): Rung[] {
 }
 
 /**
- * Climbs the ladder for `choice` until `open` succeeds too (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
+ * Climbs the ladder for `wanted` until `open` succeeds too (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
  * taken only when `allowNull` says that compiling is all that is wanted.
  */
 export async function findAdapter<D>(
-  choice: string | undefined,
+  wanted: string | undefined,
   allowNull: boolean | undefined,
   open: (adapter: GPUAdapter) => Promise<D>,
 ): Promise<FoundAdapter & { device: D }> {
-  return climb(choice || process.env.GLIMPSE_ADAPTER || 'auto', allowNull ?? false, open);
-}
-
-async function climb<D>(choice: string, allowNull: boolean, open: (adapter: GPUAdapter) => Promise<D>): Promise<FoundAdapter & { device: D }> {
+  const choice = wanted || process.env.GLIMPSE_ADAPTER || 'auto';
   if (choice === 'null' && !allowNull) throw new UsageError('the null backend executes nothing: choose another adapter');
   process.env.XDG_RUNTIME_DIR ??= tmpdir();
   const failures: string[] = [];
