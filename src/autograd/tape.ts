@@ -4,6 +4,7 @@
  * as soon as it has run. Nodes are reference-counted by their outputs and their successors, so a graph that is never
  * walked is freed with its tensors.
  */
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
 import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
@@ -11,7 +12,7 @@ import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.
 import type { BackwardContext, Op } from './op.ts';
 
 let nextOrder = 1;
-let pausedDepth = 0;
+const paused = new AsyncLocalStorage<boolean>();
 
 /** A variable's side of the tape: where its gradient gathers. */
 class Leaf {
@@ -123,23 +124,9 @@ export function zeroGrad(tensors: Iterable<Tensor>): void {
   }
 }
 
-/** Runs `work` without recording, also across awaits within it. */
+/** Runs `work` without recording, also across awaits within it; work elsewhere goes on recording. */
 export function noGrad<T>(work: () => T): T {
-  pausedDepth++;
-  let result: T;
-  try {
-    result = work();
-  } catch (error) {
-    pausedDepth--;
-    throw error;
-  }
-  if (result instanceof Promise) {
-    return result.finally(() => {
-      pausedDepth--;
-    }) as T;
-  }
-  pausedDepth--;
-  return result;
+  return paused.run(true, work);
 }
 
 /** Runs one op of the table. */
@@ -156,7 +143,7 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
     ? [inputs[0].alias(outputShapes[0], op.name)]
     : outputShapes.map((shape, i) => empty(shape, op.anyType ? inputs[0].dtype : (op.outputTypes?.[i] ?? 'f32'), op.name, gpu));
   const sources = inputs.map(sourceOf);
-  const tracked = pausedDepth === 0 && sources.some((source) => source !== null);
+  const tracked = !paused.getStore() && sources.some((source) => source !== null);
   const training = tracked && typeof op.backward === 'function';
   const saved: Record<string, Tensor> = {};
   op.forward({

@@ -25,6 +25,8 @@ export type FeatureIndex = z.infer<typeof Index>;
 const DATA = 'features.f32';
 const INDEX = 'features.json';
 const PARTIAL = '.partial';
+/** A kill loses at most what came since the last journal entry; writing it after every batch would cost more than that. */
+const JOURNAL_MS = 5000;
 
 function checksum(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
@@ -41,6 +43,7 @@ function readIndex(path: string): FeatureIndex {
 export class FeatureWriter {
   private readonly file: number;
   readonly index: FeatureIndex;
+  private journaled = performance.now();
 
   private constructor(
     private readonly folder: string,
@@ -84,11 +87,17 @@ export class FeatureWriter {
         this.index.files.push(files[i]);
         this.index.checksums.push(checksum(bytes));
       });
-      fsyncSync(this.file);
+      if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
     } catch (error) {
       throw new FileError(join(this.folder, DATA), `cannot be written: ${messageOf(error)}`);
     }
+  }
+
+  /** Records are on disk before the journal counts them. */
+  private journal(): void {
+    fsyncSync(this.file);
     writeFileAtomic(join(this.folder, INDEX + PARTIAL), [JSON.stringify(this.index)]);
+    this.journaled = performance.now();
   }
 
   /** Gives the store its final names. */
@@ -101,6 +110,7 @@ export class FeatureWriter {
   }
 
   close(): void {
+    this.journal();
     closeSync(this.file);
   }
 }

@@ -138,7 +138,8 @@ const scopes = new AsyncLocalStorage<Scope | null>();
 
 /**
  * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`; it
- * may span awaits, and scopes of concurrent async functions do not see each other.
+ * may span awaits, and scopes of concurrent async functions do not see each other. One thing to know: an async function runs
+ * up to its first await within its caller, so await it (or Promise.all) before making tensors of your own.
  */
 export class Scope {
   private tensors = new Set<Tensor>();
