@@ -77,15 +77,11 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
         shouldStop: () => stopping,
         hooks: {
           onStep: (s) => {
-            bar ??= progress(o, `epoch ${s.epoch}/${epochs}`, s.batches, 'batches');
+            bar ??= progress(o, 'train', epochs * s.batches, 'batches');
             bar.update(
-              s.batch,
-              `loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
+              (s.epoch - 1) * s.batches + s.batch,
+              `epoch ${s.epoch}, loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
             );
-            if (s.batch === s.batches) {
-              bar.stop();
-              bar = null;
-            }
           },
           onEpoch: (e) =>
             say(
@@ -94,6 +90,7 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
             ),
         },
       });
+      (bar as ReturnType<typeof progress> | null)?.stop();
       const last = reports[reports.length - 1];
       result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () =>
         last
