@@ -129,6 +129,15 @@ test.each([false, true])('gradients flow through a residual block (training %s)'
   model.dispose();
 });
 
+test('what is trained may lie before what is frozen', async () => {
+  using _s = scope();
+  const model = OnnxModel.load(save(residualBlock()), { trainable: (name) => name === 'w1' });
+  backward(ops.sum(model.run({ x: tensor(numbers(280), [1, 8, 7, 5]) })[0]));
+  const gradient = (await (gradOf(model.parameters.get('w1')) as Tensor).data()) as Float32Array;
+  expect(gradient.some((g) => g !== 0)).toBe(true);
+  model.dispose();
+});
+
 test('in training the running statistics move towards the batch, in evaluation they stay', async () => {
   using _s = scope();
   const model = OnnxModel.load(save(residualBlock()), { trainable: (name) => name.startsWith('n1') || name.startsWith('w') });

@@ -88,11 +88,10 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
 }
 
 /** Conv (+ Add) (+ Relu) → FusedConv, placed where the last of them stood. */
-function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
+function fuseConv(graph: OnnxGraph): void {
   const uses = consumers(graph);
   const made = producer(graph);
-  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode =>
-    node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1 && !node.inputs.slice(1).some(keep);
+  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode => node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1;
   const result: OnnxNode[] = [];
   const dropped = new Set<OnnxNode>();
   const fused = new Map<string, OnnxNode>();
@@ -126,9 +125,10 @@ function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
   graph.nodes = result.filter((node) => !dropped.has(node));
 }
 
-/** Parameters that `keep` names stay as they are, so that they can be trained. */
+/** Parameters that `keep` names stay as they are, and everything keeps its gradient, so that they can be trained. */
 export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
   resolvePassThrough(graph);
   foldBatchNorm(graph, keep);
-  fuseConv(graph, keep);
+  // The fused kernel has no gradient, and what is trained may lie before it: then only the norms are folded.
+  if (![...graph.initializers.keys()].some(keep)) fuseConv(graph);
 }
