@@ -139,7 +139,10 @@ export class FeatureStore {
       throw new FileError(path, messageOf(error));
     }
     const { size } = await handle.stat();
-    if (size !== expected) throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
+    if (size !== expected) {
+      await handle.close();
+      throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
+    }
     return new FeatureStore(index, handle, path);
   }
 
