@@ -16,7 +16,6 @@ const paused = new AsyncLocalStorage<boolean>();
 
 /** A variable's side of the tape: where its gradient gathers. */
 class Leaf {
-  readonly references = null;
   grad: Tensor | null = null;
   /** The next gradient replaces what is there instead of adding to it. */
   fresh = true;
@@ -212,7 +211,7 @@ function runNode(node: Node, seed: Tensor): void {
   node.spent = true;
   if (flowed.some(Boolean)) {
     if (typeof node.op.backward === 'string') throw new GlimpseError(`backward: ${node.label} has no gradient: ${node.op.backward}`);
-    using inner = scope();
+    using _inner = scope();
     const grads = node.outputShapes.map((shape, i) => node.grads[i] ?? zeros(shape));
     const context: BackwardContext<unknown> = {
       gpu: grads[0].gpu,
@@ -249,7 +248,6 @@ function runNode(node: Node, seed: Tensor): void {
       before.dispose();
       parent.node.grads[parent.output] = sum;
     });
-    void inner;
   }
   node.freeSaved();
 }

@@ -32,10 +32,9 @@ export async function demo(o: DemoCommand): Promise<number> {
       },
     });
     const page = join(o.out, 'index.html');
-    const curve = report.lossCurve;
     writeFileAtomic(page, [await galleryPage(described.slice(0, 24), report, gpu.description)]);
     writeFileAtomic(join(o.out, 'report.json'), [JSON.stringify({ adapter: gpu.description, ...report })]);
-    result(o, { adapter: gpu.description, page, ...report, lossCurve: curve }, () =>
+    result(o, { adapter: gpu.description, page, ...report }, () =>
       [
         `exact match     ${(100 * report.exactMatch).toFixed(1)} % of ${report.testScenes} scenes never seen`,
         `pointing        ${(100 * report.pointing).toFixed(1)} % of naming words look at the thing they name (chance: ${(100 * report.pointingByChance).toFixed(1)} %)`,

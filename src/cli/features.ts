@@ -43,11 +43,10 @@ export async function features(o: FeaturesCommand): Promise<number> {
       }
     };
     const loadBatch = (list: readonly string[]) => Promise.all(list.map(load));
-    let writer: FeatureWriter | null = null;
     const skipped: string[] = [];
     // The map's size is only known from a first run, and the store needs it to resume.
-    const probe = await encoder.features([new Float32Array(3 * 224 * 224)]);
-    writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width });
+    const probe = await encoder.features([encoder.blank()]);
+    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width });
     const done = new Set(writer.index.files);
     const todo = files.filter((file) => !done.has(file));
     if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);

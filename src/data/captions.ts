@@ -89,8 +89,9 @@ export function wordsOf(caption: string): string[] {
     .filter(Boolean);
 }
 
-/** Words by falling frequency, ties by first appearance. The special words come first: see model/captioner.ts. */
+/** Words by falling frequency, ties by first appearance. The special words come first, so that suppressing them is one comparison. */
 export const SPECIAL_WORDS = ['<pad>', '<unk>', 'startseq', 'endseq'];
+export const [PAD, UNKNOWN, START, END] = [0, 1, 2, 3];
 
 export class Vocabulary {
   private readonly ids: Map<string, number>;
@@ -114,8 +115,8 @@ export class Vocabulary {
 
   /** startseq … endseq, at most `maxLength` ids in all: cut at the end, endseq kept. */
   encode(words: readonly string[], maxLength: number): number[] {
-    const ids = words.slice(0, maxLength - 2).map((word) => (SPECIAL_WORDS.includes(word) ? 1 : (this.ids.get(word) ?? 1)));
-    return [2, ...ids, 3];
+    const ids = words.slice(0, maxLength - 2).map((word) => (SPECIAL_WORDS.includes(word) ? UNKNOWN : (this.ids.get(word) ?? UNKNOWN)));
+    return [START, ...ids, END];
   }
 
   decode(ids: readonly number[]): string {
@@ -173,7 +174,7 @@ export function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptio
   const flat = words.flat();
   const tokens = flat.reduce((sum, list) => sum + list.length, 0);
   const ids = words.map((lists) => lists.map((list) => vocabulary.encode(list, o.maxLength)));
-  const unknown = ids.flat(2).filter((id) => id === 1).length;
+  const unknown = ids.flat(2).filter((id) => id === UNKNOWN).length;
   return {
     dataset: {
       imageFolder: o.imageFolder,
@@ -228,9 +229,10 @@ export function readDataset(path: string): Dataset {
   for (const { file, ids, captions } of parsed.data.images) {
     safeName(path, file);
     if (ids.some((list) => list.some((id) => id >= size))) throw new FileError(path, `${file} has a word id beyond the ${size} of the vocabulary`);
-    const framed = (list: readonly number[]) => list[0] === 2 && list[list.length - 1] === 3 && list.length <= parsed.data.maxLength && !list.includes(0);
+    const framed = (list: readonly number[]) =>
+      list[0] === START && list[list.length - 1] === END && list.length <= parsed.data.maxLength && !list.includes(PAD);
     if (ids.length === 0 || ids.length !== captions.length || !ids.every(framed))
-      throw new FileError(path, `${file}: every caption runs from startseq (2) to endseq (3) within ${parsed.data.maxLength} ids`);
+      throw new FileError(path, `${file}: every caption runs from startseq (${START}) to endseq (${END}) within ${parsed.data.maxLength} ids`);
   }
   return parsed.data;
 }

@@ -11,17 +11,12 @@
  */
 import * as ops from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
+import { END, PAD, START } from '../data/captions.ts';
 import { GlimpseError } from '../errors.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../tensor/random.ts';
 import { readTensors, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
-
-/** Ids of the special words; the vocabulary puts them first. */
-export const PAD = 0;
-export const UNKNOWN = 1;
-export const START = 2;
-export const END = 3;
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of places (P). */

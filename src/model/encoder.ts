@@ -78,6 +78,11 @@ export class ImageEncoder {
     return loadImage(path, this.preprocessing);
   }
 
+  /** A picture of zeros, to learn the size of the map. */
+  blank(): Float32Array {
+    return new Float32Array(3 * this.preprocessing.size ** 2);
+  }
+
   /** Loaded pictures → their feature maps, each [P · F] with places in row order. */
   async features(pictures: readonly Float32Array[]): Promise<{ records: Float32Array[]; places: number; width: number }> {
     using _encoding = scope();
