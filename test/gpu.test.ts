@@ -7,6 +7,7 @@ import { GpuError } from '../src/errors.ts';
 import { openGpu } from '../src/gpu/device.ts';
 import { sizeClass } from '../src/gpu/pool.ts';
 import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
+import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
 import { empty, full, memory, scope, tensor } from '../src/tensor/tensor.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
@@ -133,6 +134,67 @@ test('a validation error of Dawn becomes a GpuError that names the operation', (
   gpu.device.createBuffer({ size: 4, usage: 0xffff });
   expect(() => gpu.check('making a bad buffer')).toThrow(/making a bad buffer: /);
   gpu.check('nothing is left over');
+});
+
+test('a failing copy, upload or readback names the operation and the shapes of both sides', async () => {
+  using _s = scope();
+  const { gpu } = device;
+  const [small, large] = [empty([3, 5], 'f32', 'small'), empty([700, 11], 'f32', 'large')];
+  gpu.copy(large.slice, small.slice, 700 * 11 * 4); // Dawn refuses when the encoder is finished
+  expect(() => gpu.flush()).toThrow(/submitting 1 commands, the last: copy of 30800 bytes from large \[700,11\] to small \[3,5\]/);
+  expect(() => gpu.upload(small.slice, new Float32Array(1000))).toThrow(/upload of 4000 bytes to small \[3,5\]/);
+  gpu.copy(large.slice, small.slice, 700 * 11 * 4);
+  await expect(gpu.read([large.slice])).rejects.toThrow(/large \[700,11\]/);
+  expect(Array.from(await full([2], 1).data())).toEqual([1, 1]); // and the device goes on
+});
+
+test.each(FAMILIES.matmul)('matmul %s folds more tiles than one dimension of a dispatch takes', async (version) => {
+  using _s = scope();
+  const rows = 2_200_000;
+  const a = tensor(
+    Float32Array.from({ length: rows * 4 }, (_, i) => i % 1009),
+    [rows, 4],
+  );
+  const b = tensor(
+    Float32Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 2 : 0)),
+    [4, 4],
+  );
+  const rowsOf = async () => {
+    const data = await ops.slice(ops.matmul(a, b), [rows - 3, 0], [3, 4]).data();
+    return Array.from(data);
+  };
+  const expected = Array.from({ length: 12 }, (_, i) => 2 * (((rows - 3) * 4 + i) % 1009));
+  forceVersion('matmul', version);
+  try {
+    expect(await rowsOf()).toEqual(expected);
+  } catch (error) {
+    if (!(error instanceof VersionNotApplicable)) throw error;
+  } finally {
+    forceVersion('matmul', null);
+  }
+});
+
+test.each(['v1_direct', 'v2_im2col', 'v3_subgroup'])('conv2d %s folds more tiles than one dimension of a dispatch takes', async (version) => {
+  using _s = scope();
+  const side = 1490;
+  const x = tensor(
+    Float32Array.from({ length: side * side * 4 }, (_, i) => i % 1009),
+    [1, side, side, 4],
+  );
+  const w = tensor(
+    Float32Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 2 : 0)),
+    [1, 1, 4, 4],
+  );
+  forceVersion('conv2d', version);
+  try {
+    const y = ops.conv2d(x, w, null, { layout: 'nhwc' });
+    const last = await ops.slice(y, [0, side - 1, side - 2, 0], [1, 1, 2, 4]).data();
+    expect(Array.from(last)).toEqual(Array.from({ length: 8 }, (_, i) => 2 * ((side * side * 4 - 8 + i) % 1009)));
+  } catch (error) {
+    if (!(error instanceof VersionNotApplicable)) throw error;
+  } finally {
+    forceVersion('conv2d', null);
+  }
 });
 
 test('a lost device: every later call throws at once, and closing does not hang', async () => {

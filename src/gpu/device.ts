@@ -57,6 +57,8 @@ export class Gpu {
   private pass: GPUComputePassEncoder | null = null;
   private batch = 0;
   private recorded = 0;
+  /** What the open batch holds, for the message of a failing submit. */
+  private labels: string[] = [];
   private readonly staging: GPUBuffer[] = [];
   private error: { error: unknown; kind: GpuErrorKind } | null = null;
   private closed = false;
@@ -277,12 +279,17 @@ export class Gpu {
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
     for (const slice of slices) this.touch(slice);
     this.dispatches++;
+    this.labels.push(label);
     this.trace?.(kernel.name, label);
-    if (this.error) {
-      this.abandonBatch();
-      this.check(label);
-    }
+    if (this.error) this.fail();
     if (++this.recorded >= BATCH || this.profiler?.full) this.flush();
+  }
+
+  /** Throws the error that recording the last command met. */
+  private fail(): void {
+    const operation = this.labels[this.labels.length - 1];
+    this.abandonBatch();
+    this.check(operation);
   }
 
   /** An encoder that Dawn found invalid stays invalid: what it holds is lost, and later work starts on a new one. */
@@ -291,6 +298,7 @@ export class Gpu {
     this.pass = null;
     this.ringUsed = 0;
     this.recorded = 0;
+    this.labels = [];
     this.batch++;
   }
 
@@ -301,6 +309,8 @@ export class Gpu {
     encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, Math.ceil(slice.bytes / 4) * 4);
     this.touch(slice);
     this.recorded++;
+    this.labels.push(`clear ${slice.buffer.label}`);
+    if (this.error) this.fail();
   }
 
   copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
@@ -310,7 +320,8 @@ export class Gpu {
     this.touch(from);
     this.touch(to);
     this.recorded++;
-    if (this.error) this.check('copy');
+    this.labels.push(`copy of ${bytes} bytes from ${from.buffer.label} to ${to.buffer.label}`);
+    if (this.error) this.fail();
   }
 
   /**
@@ -318,10 +329,11 @@ export class Gpu {
    * submitted first when any of them uses this buffer.
    */
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset = 0): void {
-    this.check('upload');
+    const operation = `upload of ${data.byteLength} bytes to ${slice.buffer.label}`;
+    this.check(operation);
     if (slice.buffer.batch === this.batch) this.flush();
     this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
-    if (this.error) this.check('upload');
+    if (this.error) this.check(operation);
   }
 
   /** Submits what is recorded. */
@@ -334,11 +346,13 @@ export class Gpu {
     this.encoder = null;
     this.ringUsed = 0;
     this.recorded = 0;
+    const { labels } = this;
+    this.labels = [];
     this.batch++;
     this.submits++;
     this.device.queue.submit([commands]);
     resolved?.();
-    if (this.error) this.check('submit');
+    if (this.error) this.check(`submitting ${labels.length} commands, the last: ${labels.slice(-4).join('; ')}`);
   }
 
   /** Waits until all submitted work is done. */
@@ -355,7 +369,8 @@ export class Gpu {
 
   /** Reads ranges back with one copy and one wait. */
   async read(slices: readonly BufferSlice[]): Promise<ArrayBuffer[]> {
-    this.check('readback');
+    const operation = `readback of ${slices.map((slice) => slice.buffer.label).join(', ')}`;
+    this.check(operation);
     const sizes = slices.map((slice) => Math.ceil(slice.bytes / 4) * 4);
     const total = sizes.reduce((sum, size) => sum + size, 0);
     if (total === 0) return slices.map(() => new ArrayBuffer(0));
@@ -375,10 +390,10 @@ export class Gpu {
     try {
       await staging.mapAsync(GPUMapMode.READ, 0, total);
     } catch (error) {
-      this.check('readback');
-      throw new GpuError(this.closed ? 'lost' : 'internal', 'readback', messageOf(error));
+      this.check(operation);
+      throw new GpuError(this.closed ? 'lost' : 'internal', operation, messageOf(error));
     }
-    this.check('readback');
+    this.check(operation);
     const bytes = staging.getMappedRange(0, total);
     at = 0;
     const results = slices.map((slice, i) => {

@@ -17,6 +17,8 @@ export interface PooledBuffer {
   readonly gpuBuffer: GPUBuffer;
   readonly id: number;
   readonly capacity: number;
+  /** What it holds now, with its shape, for error messages. */
+  label: string;
   references: number;
   /** The recorder's batch that last used it: an upload to it must wait for that batch. */
   batch: number;
@@ -60,6 +62,7 @@ export class BufferPool {
     const kept = this.free.get(capacity)?.pop();
     const buffer = kept ?? this.create(capacity, label);
     buffer.references = 1;
+    buffer.label = label;
     this.inUse += capacity;
     this.count++;
     this.peak = Math.max(this.peak, this.inUse);
@@ -89,7 +92,7 @@ export class BufferPool {
     const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
     this.check(`${label}: allocating ${mib(capacity)}`);
     this.allocated += capacity;
-    return { gpuBuffer, id: this.nextId++, capacity, references: 0, batch: -1 };
+    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1 };
   }
 
   retain(buffer: PooledBuffer): void {

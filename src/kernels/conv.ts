@@ -129,8 +129,10 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
   if (version === 'v3_subgroup') {
     const tile = 4 * gpu.subgroupWidth;
-    const groups = [Math.ceil(g.outChannels / tile), Math.ceil((g.images * rowsPerImage(g)) / tile), 1] as const;
-    gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, params, groups, label);
+    const columnTiles = Math.ceil(g.outChannels / tile);
+    const tiles = columnTiles * Math.ceil((g.images * rowsPerImage(g)) / tile);
+    const tiled = { ...params, column_tiles: columnTiles, tiles };
+    gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, tiled, grid(tiles, 1), label);
     return;
   }
   gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), slices, params, grid(count), label);

@@ -1,6 +1,7 @@
 /** Launcher of the matrix product, in five versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import { grid } from './elementwise.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface MatmulProblem {
@@ -27,6 +28,17 @@ export interface MatmulProblem {
   label: string;
 }
 
+const FILES: Record<string, string> = {
+  v1_naive: 'matmul_naive',
+  v2_register: 'matmul_register',
+  v3_subgroup: 'matmul_subgroup',
+  v4_subgroup_pairs: 'matmul_subgroup_pairs',
+  v5_workgroup: 'matmul_workgroup',
+};
+
+/** Rows and columns of C that one workgroup makes, where it does not depend on the adapter. */
+const TILES: Record<string, readonly [number, number]> = { v1_naive: [8, 8], v2_register: [64, 32], v5_workgroup: [64, 64] };
+
 function multiplesOf4(...numbers: number[]): boolean {
   return numbers.every((value) => value % 4 === 0);
 }
@@ -48,6 +60,9 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const version = k === 0 ? 'v1_naive' : chooseVersion('matmul', matmulVersions(gpu, p));
   const bySubgroup = version === 'v3_subgroup' || version === 'v4_subgroup_pairs';
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
+  const tile = TILES[version] ?? [4 * gpu.subgroupWidth, 4 * gpu.subgroupWidth];
+  const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
+  const tiles = rowTiles * columnTiles * batch;
   const params = {
     m,
     n,
@@ -61,30 +76,11 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     has_bias: p.bias ? 1 : 0,
     relu: p.relu ? 1 : 0,
     add_to_c: p.addToC ? 1 : 0,
+    column_tiles: columnTiles,
+    row_tiles: rowTiles,
+    tiles,
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
-  const slices = [p.a, p.b, p.bias ?? p.b, p.c];
-  switch (version) {
-    case 'v1_naive':
-      gpu.dispatch(gpu.kernel({ file: 'matmul_naive', constants }), slices, params, [Math.ceil(n / 8), Math.ceil(m / 8), batch], p.label);
-      break;
-    case 'v2_register':
-      gpu.dispatch(gpu.kernel({ file: 'matmul_register', constants }), slices, params, [Math.ceil(n / 32), Math.ceil(m / 64), batch], p.label);
-      break;
-    case 'v3_subgroup':
-    case 'v4_subgroup_pairs': {
-      const tile = 4 * gpu.subgroupWidth;
-      const file = version === 'v3_subgroup' ? 'matmul_subgroup' : 'matmul_subgroup_pairs';
-      gpu.dispatch(
-        gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, constants }),
-        slices,
-        params,
-        [Math.ceil(n / tile), Math.ceil(m / tile), batch],
-        p.label,
-      );
-      break;
-    }
-    default:
-      gpu.dispatch(gpu.kernel({ file: 'matmul_workgroup', constants }), slices, params, [Math.ceil(n / 64), Math.ceil(m / 64), batch], p.label);
-  }
+  const tune = bySubgroup ? { WIDTH: gpu.subgroupWidth } : undefined;
+  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [p.a, p.b, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
 }

@@ -33,6 +33,8 @@ struct Params {
   has_bias: u32,
   has_residual: u32,
   relu: u32,
+  column_tiles: u32,
+  tiles: u32, // workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
@@ -43,10 +45,14 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WIDTH)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
   let pixels = params.count / params.out_channels;
-  let row0 = group.y * TILE;
-  let column = group.x * TILE + 4u * lane;
+  let row0 = tile / params.column_tiles * TILE;
+  let column = tile % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, params.out_channels - 4u) / 4u;
   let out4 = params.out_channels / 4u;
   let c4_count = params.channels / 4u;

@@ -21,6 +21,9 @@ struct Params {
   has_bias: u32,
   relu: u32,
   add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -54,13 +57,20 @@ fn store(z: u32, row: u32, column: u32, sum: f32) {
 }
 
 @compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  if (id.x >= params.n || id.y >= params.m) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles);
+  let column = tile % params.column_tiles * 8u + local.x;
+  let row = tile / params.column_tiles % params.row_tiles * 8u + local.y;
+  if (column >= params.n || row >= params.m) {
     return;
   }
   var sum = 0.0;
   for (var k = 0u; k < params.k; k++) {
-    sum += a_at(id.z, id.y, k) * b_at(id.z, k, id.x);
+    sum += a_at(z, row, k) * b_at(z, k, column);
   }
-  store(id.z, id.y, id.x, sum);
+  store(z, row, column, sum);
 }

@@ -23,6 +23,9 @@ struct Params {
   has_bias: u32,
   relu: u32,
   add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -56,13 +59,17 @@ fn store(z: u32, row: u32, column: u32, sum: f32) {
 }
 
 @compute @workgroup_size(8, 8)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let row0 = id.y * ROWS;
-  let column0 = id.x * 4u;
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles);
+  let row0 = (tile / params.column_tiles % params.row_tiles * 8u + local.y) * ROWS;
+  let column0 = (tile % params.column_tiles * 8u + local.x) * 4u;
   if (row0 >= params.m || column0 >= params.n) {
     return;
   }
-  let z = id.z;
   let columns = min(vec4u(column0) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u)); // edges repeat the last one
   var acc: array<vec4f, ROWS>;
   for (var k = 0u; k < params.k; k++) {

@@ -36,6 +36,9 @@ struct Params {
   has_bias: u32,
   relu: u32,
   add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var<storage, read> a: array<vec4f>;
@@ -45,17 +48,22 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(WIDTH)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles);
   let m = params.m;
   let n = params.n;
   let k_count = params.k;
-  let row0 = group.y * TILE;
-  let column = group.x * TILE + 4u * lane;
+  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
+  let column = tile % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
-  let a_base = params.a_start + group.z * params.a_stride;
-  let b_base = params.b_start + group.z * params.b_stride;
+  let a_base = params.a_start + z * params.a_stride;
+  let b_base = params.b_start + z * params.b_stride;
   let m4 = m / 4u;
   let n4 = n / 4u;
   let k4 = k_count / 4u;
@@ -129,7 +137,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     start = bias[column4];
   }
   for (var r = 0u; r < min(TILE, m - row0); r++) {
-    let at = params.c_start + group.z * params.c_stride + (row0 + r) * n4 + column4;
+    let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
     var value = block[r] + start;
     if (params.relu != 0u) {
       value = max(value, vec4f());

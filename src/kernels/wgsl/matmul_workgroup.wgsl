@@ -25,6 +25,9 @@ struct Params {
   has_bias: u32,
   relu: u32,
   add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
@@ -61,10 +64,19 @@ var<workgroup> a_tile: array<f32, TILE * DEPTH>; // [k][row]
 var<workgroup> b_tile: array<f32, TILE * DEPTH>; // [k][column]
 
 @compute @workgroup_size(16, 16)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u, @builtin(local_invocation_index) index: u32) {
-  let row0 = group.y * TILE;
-  let column0 = group.x * TILE;
-  let z = group.z;
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_id) local: vec3u,
+  @builtin(local_invocation_index) index: u32,
+) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles);
+  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
+  let column0 = tile % params.column_tiles * TILE;
   var acc: array<vec4f, 4>;
   for (var k0 = 0u; k0 < params.k; k0 += DEPTH) {
     for (var i = index; i < TILE * DEPTH; i += 256u) {

@@ -1,16 +1,9 @@
 /**
  * Rewrites of a graph for inference: batch normalization folds into the convolution before it, and convolution, residual
- * sum and ReLU become one node ("FusedConv"), which is one kernel.
+ * sum and ReLU become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are settled here too.
  */
+import { consumers, foldShapes } from './fold_shapes.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
-
-function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
-  const map = new Map<string, OnnxNode[]>();
-  for (const node of graph.nodes) for (const input of node.inputs) map.set(input, [...(map.get(input) ?? []), node]);
-  for (const output of graph.outputs)
-    map.set(output, [...(map.get(output) ?? []), { op: 'Output', name: output, inputs: [output], outputs: [], attributes: new Map() }]);
-  return map;
-}
 
 function producer(graph: OnnxGraph): Map<string, OnnxNode> {
   return new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
@@ -128,6 +121,7 @@ function fuseConv(graph: OnnxGraph): void {
 /** Parameters that `keep` names stay as they are, and everything keeps its gradient, so that they can be trained. */
 export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
   resolvePassThrough(graph);
+  foldShapes(graph);
   foldBatchNorm(graph, keep);
   // The fused kernel has no gradient, and what is trained may lie before it: then only the norms are folded.
   if (![...graph.initializers.keys()].some(keep)) fuseConv(graph);
