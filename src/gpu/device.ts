@@ -7,9 +7,10 @@ import { freemem } from 'node:os';
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
 import { type FoundAdapter, findAdapter, isSoftware } from './driver.ts';
 import { throttlePolling } from './polling.ts';
-import { BufferPool, type BufferSlice, type MemoryReport, type PooledBuffer } from './pool.ts';
+import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
 import type { Profiler } from './profiler.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
+import { type TexelCopy, TexelPool } from './texels.ts';
 
 export type ParamValues = Record<string, number | readonly number[]>;
 
@@ -19,6 +20,7 @@ export interface Kernel {
   shader: LoadedShader;
   pipeline: GPUComputePipeline;
   layout: GPUBindGroupLayout;
+  readsTexels: boolean;
 }
 
 /** Bytes of the uniform ring; each dispatch takes one or more 256-byte slots of it. */
@@ -42,6 +44,7 @@ export class Gpu {
   /** When set, called with each kernel's name as it is recorded. */
   trace: ((kernel: string, label: string) => void) | null = null;
 
+  private readonly texels: TexelPool;
   private readonly kernels = new Map<string, Kernel>();
   private readonly bindLayouts = new Map<string, GPUBindGroupLayout>();
   private readonly bindGroups = new Map<string, GPUBindGroup>();
@@ -90,7 +93,9 @@ export class Gpu {
       () => this.flush(),
       (operation) => this.check(operation),
     );
-    this.pool.onDestroy = (buffer) => this.forgetBindGroups(buffer);
+    this.pool.onDestroy = ({ id }) => this.forgetBindGroups(id);
+    this.texels = new TexelPool(device, this.pool);
+    this.pool.trimOthers = () => this.texels.trim(({ id }) => this.forgetBindGroups(id));
     this.uniformLayout = device.createBindGroupLayout({
       label: 'params',
       entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
@@ -140,7 +145,7 @@ export class Gpu {
     if (shader.needsSubgroups && !this.device.features.has('subgroups')) {
       throw new GpuError('limit', file, 'needs the feature "subgroups", which this adapter lacks');
     }
-    const accessKey = shader.bindings.map((b) => (b.access === 'read' ? 'r' : 'w')).join('');
+    const accessKey = shader.bindings.map((b) => (b.access === 'read' ? 'r' : b.access === 'texels' ? 't' : 'w')).join('');
     let layout = this.bindLayouts.get(accessKey);
     if (!layout) {
       layout = this.device.createBindGroupLayout({
@@ -148,7 +153,9 @@ export class Gpu {
         entries: shader.bindings.map(({ access }, binding) => ({
           binding,
           visibility: GPUShaderStage.COMPUTE,
-          buffer: { type: access === 'read' ? ('read-only-storage' as const) : ('storage' as const) },
+          ...(access === 'texels'
+            ? { storageTexture: { access: 'read-only' as const, format: 'rgba32float' as const } }
+            : { buffer: { type: access === 'read' ? ('read-only-storage' as const) : ('storage' as const) } }),
         })),
       });
       this.bindLayouts.set(accessKey, layout);
@@ -165,7 +172,7 @@ export class Gpu {
     } catch (error) {
       throw new GpuError('shader', `compiling ${file}`, `${messageOf(error)}\n${numbered(shader.code)}`);
     }
-    return { name: file, shader, pipeline, layout };
+    return { name: file, shader, pipeline, layout, readsTexels: accessKey.includes('t') };
   }
 
   /** Compiles on the null backend or any other and returns every message, for the test that needs no driver. */
@@ -208,9 +215,9 @@ export class Gpu {
     return offset;
   }
 
-  private bindGroup(kernel: Kernel, slices: readonly BufferSlice[], label: string): GPUBindGroup {
+  private bindGroup(kernel: Kernel, slices: readonly (BufferSlice | TexelCopy)[], label: string): GPUBindGroup {
     let key = kernel.shader.bindings.length === 0 ? '' : kernel.layout.label;
-    for (const { buffer, offset, bytes } of slices) key += `|${buffer.id},${offset},${bytes}`;
+    for (const slice of slices) key += 'view' in slice ? `|${slice.id}` : `|${slice.buffer.id},${slice.offset},${slice.bytes}`;
     let group = this.bindGroups.get(key);
     if (!group) {
       if (this.bindGroups.size >= MAX_BIND_GROUPS) {
@@ -220,24 +227,26 @@ export class Gpu {
       group = this.device.createBindGroup({
         label,
         layout: kernel.layout,
-        entries: slices.map(({ buffer, offset, bytes }, binding) => ({
+        entries: slices.map((slice, binding) => ({
           binding,
-          resource: { buffer: buffer.gpuBuffer, offset, size: Math.max(16, Math.ceil(bytes / 16) * 16) },
+          resource:
+            'view' in slice ? slice.view : { buffer: slice.buffer.gpuBuffer, offset: slice.offset, size: Math.max(16, Math.ceil(slice.bytes / 16) * 16) },
         })),
       });
       this.bindGroups.set(key, group);
-      for (const { buffer } of slices) {
-        const keys = this.groupsOfBuffer.get(buffer.id);
+      for (const slice of slices) {
+        const id = 'view' in slice ? slice.id : slice.buffer.id;
+        const keys = this.groupsOfBuffer.get(id);
         if (keys) keys.push(key);
-        else this.groupsOfBuffer.set(buffer.id, [key]);
+        else this.groupsOfBuffer.set(id, [key]);
       }
     }
     return group;
   }
 
-  private forgetBindGroups(buffer: PooledBuffer): void {
-    for (const key of this.groupsOfBuffer.get(buffer.id) ?? []) this.bindGroups.delete(key);
-    this.groupsOfBuffer.delete(buffer.id);
+  private forgetBindGroups(id: number): void {
+    for (const key of this.groupsOfBuffer.get(id) ?? []) this.bindGroups.delete(key);
+    this.groupsOfBuffer.delete(id);
   }
 
   private touch(slice: BufferSlice): void {
@@ -268,8 +277,9 @@ export class Gpu {
     }
     if (groups[0] * groups[1] * groups[2] === 0) return;
     const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
-    const group = this.bindGroup(kernel, slices, label);
     const encoder = this.begin();
+    const bound = kernel.readsTexels ? this.copyTexels(encoder, kernel, slices) : slices;
+    const group = this.bindGroup(kernel, bound, label);
     if (this.profiler) this.endPass();
     this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(kernel.name) });
     const { pass } = this;
@@ -278,11 +288,23 @@ export class Gpu {
     if (kernel.shader.params.length) pass.setBindGroup(1, this.ring.group, [offset]);
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
     for (const slice of slices) this.touch(slice);
+    if (kernel.readsTexels) for (const slice of bound) if ('view' in slice) this.texels.release(slice);
     this.dispatches++;
     this.labels.push(label);
     this.trace?.(kernel.name, label);
     if (this.error) this.fail();
     if (++this.recorded >= BATCH || this.profiler?.full) this.flush();
+  }
+
+  /** Whether storages of so many bytes can be read as texels here. */
+  fitsTexels(...bytes: number[]): boolean {
+    return bytes.every((size) => TexelPool.fits(this.device, size));
+  }
+
+  /** Puts what the kernel reads as texels into textures. */
+  private copyTexels(encoder: GPUCommandEncoder, kernel: Kernel, slices: readonly BufferSlice[]): (BufferSlice | TexelCopy)[] {
+    this.endPass();
+    return slices.map((slice, i) => (kernel.shader.bindings[i].access === 'texels' ? this.texels.copy(encoder, slice) : slice));
   }
 
   /** Throws the error that recording the last command met. */

@@ -80,19 +80,24 @@ export class BufferPool {
         'Use a smaller batch, or split the tensor.',
       );
     }
-    if (this.allocated + capacity > this.budgetBytes) this.trim();
-    if (this.allocated + capacity > this.budgetBytes) {
+    this.reserve(capacity, label);
+    const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
+    this.check(`${label}: allocating ${mib(capacity)}`);
+    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1 };
+  }
+
+  /** Counts bytes against the budget before they are allocated. */
+  reserve(bytes: number, label: string): void {
+    if (this.allocated + bytes > this.budgetBytes) this.trim();
+    if (this.allocated + bytes > this.budgetBytes) {
       throw new GpuError(
         'out-of-memory',
         label,
-        `needs ${mib(capacity)} more, ${mib(this.inUse)} of the budget of ${mib(this.budgetBytes)} are in use`,
+        `needs ${mib(bytes)} more, ${mib(this.inUse)} of the budget of ${mib(this.budgetBytes)} are in use`,
         'Use a smaller batch, or raise GLIMPSE_MEMORY_MB.',
       );
     }
-    const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
-    this.check(`${label}: allocating ${mib(capacity)}`);
-    this.allocated += capacity;
-    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1 };
+    this.allocated += bytes;
   }
 
   retain(buffer: PooledBuffer): void {
@@ -112,6 +117,9 @@ export class BufferPool {
   /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
   onDestroy: (buffer: PooledBuffer) => void = () => {};
 
+  /** Destroys what others made within the budget; returns its bytes. */
+  trimOthers: () => number = () => 0;
+
   /** Destroys all free buffers. Commands that use them are submitted first. */
   trim(): void {
     this.flush();
@@ -123,6 +131,7 @@ export class BufferPool {
       }
     }
     this.free.clear();
+    this.allocated -= this.trimOthers();
     this.device.queue.submit([]); // Dawn frees destroyed buffers only when a submit advances the queue
   }
 

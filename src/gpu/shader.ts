@@ -12,7 +12,8 @@
 import { readFileSync } from 'node:fs';
 import { GpuError } from '../errors.ts';
 
-export type Access = 'read' | 'read_write';
+/** `texels`: a texture that holds a copy of the storage (src/gpu/texels.ts). */
+export type Access = 'read' | 'read_write' | 'texels';
 export type ScalarType = 'u32' | 'i32' | 'f32';
 
 export interface ParamField {
@@ -145,8 +146,8 @@ export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant)
     code = code.replace(mark, () => `return ${text};`);
   }
   const bindings: LoadedShader['bindings'] = [];
-  for (const [, index, access, name] of code.matchAll(/@group\(0\) @binding\((\d+)\) var<storage, (read|read_write)> (\w+)/g)) {
-    bindings[Number(index)] = { name, access: access as Access };
+  for (const [, index, access, name] of code.matchAll(/@group\(0\) @binding\((\d+)\) var(?:<storage, (read|read_write)>)? (\w+)/g)) {
+    bindings[Number(index)] = { name, access: (access as Access | undefined) ?? 'texels' };
   }
   return { code, bindings, ...parseParams(file, code), needsSubgroups: /^enable subgroups;/m.test(code), tunable: tuned.tunable };
 }

@@ -101,7 +101,10 @@ export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean):
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
   if (hasFixedSubgroup(gpu) && g.channels % 4 === 0 && g.outChannels % 4 === 0) {
     // On SwiftShader (width 4) the long loop of version 3 is slower than unfolding and the matmul made for it.
-    versions.splice(gpu.subgroupWidth === 4 && !hasResidual ? 1 : 0, 0, 'v3_subgroup');
+    const bySubgroup = gpu.subgroupWidth === 4 ? ['v3_subgroup', 'v4_subgroup_texels'] : ['v4_subgroup_texels', 'v3_subgroup'];
+    if (!gpu.fitsTexels(4 * g.images * g.height * g.width * g.channels, 4 * columnsOf(g) * g.outChannels))
+      bySubgroup.splice(bySubgroup.indexOf('v4_subgroup_texels'), 1);
+    versions.splice(gpu.subgroupWidth === 4 && !hasResidual ? 1 : 0, 0, ...bySubgroup);
   }
   return versions;
 }
@@ -127,20 +130,26 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   }
   const slices = [x, w, p.bias ?? x, p.residual ?? x, y];
   const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
-  if (version === 'v3_subgroup') {
+  if (version === 'v3_subgroup' || version === 'v4_subgroup_texels') {
     const tile = 4 * gpu.subgroupWidth;
     const columnTiles = Math.ceil(g.outChannels / tile);
     const tiles = columnTiles * Math.ceil((g.images * rowsPerImage(g)) / tile);
     const tiled = { ...params, column_tiles: columnTiles, tiles };
-    gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, tiled, grid(tiles, 1), label);
+    gpu.dispatch(
+      gpu.kernel({ file: version === 'v3_subgroup' ? 'conv2d_subgroup' : 'conv2d_subgroup_texels', tune: { WIDTH: gpu.subgroupWidth } }),
+      slices,
+      tiled,
+      grid(tiles, 1),
+      label,
+    );
     return;
   }
   gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), slices, params, grid(count), label);
 }
 
 function gradVersion(g: ConvGeometry): string {
-  const version = chooseVersion('conv2d', g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup'] : ['v1_direct']);
-  return version === 'v3_subgroup' ? 'v2_im2col' : version; // the gradients have no version 3 of their own
+  const version = chooseVersion('conv2d', g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup', 'v4_subgroup_texels'] : ['v1_direct']);
+  return version.includes('subgroup') ? 'v2_im2col' : version; // the gradients have no such versions of their own
 }
 
 /** dx = the transposed convolution of dy. */

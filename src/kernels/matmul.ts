@@ -34,6 +34,7 @@ const FILES: Record<string, string> = {
   v3_subgroup: 'matmul_subgroup',
   v4_subgroup_pairs: 'matmul_subgroup_pairs',
   v5_workgroup: 'matmul_workgroup',
+  v6_subgroup_texels: 'matmul_subgroup_texels',
 };
 
 /** Rows and columns of C that one workgroup makes, where it does not depend on the adapter. */
@@ -48,8 +49,17 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   const versions = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
   if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0))
-    versions.unshift(...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup'] : ['v3_subgroup', 'v4_subgroup_pairs']));
-  return versions;
+    versions.unshift(
+      ...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup', 'v6_subgroup_texels'] : ['v6_subgroup_texels', 'v3_subgroup', 'v4_subgroup_pairs']),
+    );
+  const last = (p.batch ?? 1) - 1;
+  const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
+  return fits ? versions : versions.filter((version) => version !== 'v6_subgroup_texels');
+}
+
+/** The part of a storage from element `start` on, `count` elements. */
+function part(slice: BufferSlice, start: number, count: number): BufferSlice {
+  return { buffer: slice.buffer, offset: slice.offset + 4 * start, bytes: 4 * count };
 }
 
 /** C = op(A) op(B) (+ bias) (ReLU), per matrix of the batch; see the shaders for shapes and layouts. */
@@ -58,8 +68,13 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const batch = p.batch ?? 1;
   // Without an inner extent there is only the bias; the plain version needs no special case.
   const version = k === 0 ? 'v1_naive' : chooseVersion('matmul', matmulVersions(gpu, p));
-  const bySubgroup = version === 'v3_subgroup' || version === 'v4_subgroup_pairs';
+  const bySubgroup = version.includes('subgroup');
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
+  // Texels are copied before the dispatch, so that version is given no more than it reads.
+  const texels = version === 'v6_subgroup_texels';
+  const [aStride, bStride] = [p.aStride ?? m * k, p.bStride ?? k * n];
+  const a = texels ? part(p.a, p.aStart ?? 0, aStride * (batch - 1) + m * k) : p.a;
+  const b = texels ? part(p.b, p.bStart ?? 0, bStride * (batch - 1) + k * n) : p.b;
   const tile = TILES[version] ?? [4 * gpu.subgroupWidth, 4 * gpu.subgroupWidth];
   const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
   const tiles = rowTiles * columnTiles * batch;
@@ -67,11 +82,11 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     m,
     n,
     k,
-    a_start: (p.aStart ?? 0) / per,
-    b_start: (p.bStart ?? 0) / per,
+    a_start: texels ? 0 : (p.aStart ?? 0) / per,
+    b_start: texels ? 0 : (p.bStart ?? 0) / per,
     c_start: (p.cStart ?? 0) / per,
-    a_stride: (p.aStride ?? m * k) / per,
-    b_stride: (p.bStride ?? k * n) / per,
+    a_stride: aStride / per,
+    b_stride: bStride / per,
     c_stride: (m * n) / per,
     has_bias: p.bias ? 1 : 0,
     relu: p.relu ? 1 : 0,
@@ -82,5 +97,5 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
   const tune = bySubgroup ? { WIDTH: gpu.subgroupWidth } : undefined;
-  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [p.a, p.b, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
+  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [a, b, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
 }

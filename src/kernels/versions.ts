@@ -16,8 +16,8 @@ export class VersionNotApplicable extends GpuError {
 
 /** Every family with its versions, in the order they were written. */
 export const FAMILIES: Record<string, readonly string[]> = {
-  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup'],
-  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup'],
+  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels'],
+  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
   cross_entropy: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],

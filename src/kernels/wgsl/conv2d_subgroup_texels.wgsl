@@ -1,0 +1,123 @@
+// Convolution, version 4: as version 3 (conv2d_subgroup.wgsl), reading pictures and weights as texels.
+//
+//   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
+//
+// Shapes and parameters as in version 3; the recorder copies x and w into textures just before (src/gpu/texels.ts), as
+// matmul_subgroup_texels.wgsl has it.
+enable subgroups;
+
+const WIDTH: u32 = 8u; // @tune 4 8
+const TILE: u32 = 4u * WIDTH;
+const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
+
+struct Params {
+  count: u32,
+  height: u32,
+  width: u32,
+  channels: u32,
+  out_height: u32,
+  out_width: u32,
+  out_channels: u32,
+  kernel_height: u32,
+  kernel_width: u32,
+  stride_y: u32,
+  stride_x: u32,
+  pad_y: u32,
+  pad_x: u32,
+  dilation_y: u32,
+  dilation_x: u32,
+  groups: u32,
+  images: u32,
+  has_bias: u32,
+  has_residual: u32,
+  relu: u32,
+  column_tiles: u32,
+  tiles: u32, // workgroups are counted through two dimensions
+}
+
+@group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(1) var w: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Vec4 i of a storage: textures are rows of ROW texels.
+fn x_at(i: u32) -> vec4f {
+  return textureLoad(x, vec2u(i % ROW, i / ROW));
+}
+
+fn w_at(i: u32) -> vec4f {
+  return textureLoad(w, vec2u(i % ROW, i / ROW));
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let pixels = params.count / params.out_channels;
+  let row0 = tile / params.column_tiles * TILE;
+  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let column4 = min(column, params.out_channels - 4u) / 4u;
+  let out4 = params.out_channels / 4u;
+  let c4_count = params.channels / 4u;
+  let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(pixels - 1u));
+  let ox = rows % vec4u(params.out_width);
+  let oy = rows / params.out_width % vec4u(params.out_height);
+  let image = rows / (params.out_width * params.out_height) * (params.height * params.width);
+
+  var acc: array<vec4f, TILE>;
+  var weight_at = column4;
+  for (var ky = 0u; ky < params.kernel_height; ky++) {
+    let iy = oy * params.stride_y + ky * params.dilation_y - params.pad_y; // wraps when negative
+    for (var kx = 0u; kx < params.kernel_width; kx++) {
+      let ix = ox * params.stride_x + kx * params.dilation_x - params.pad_x;
+      let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width));
+      let pixel_at = select(vec4u(0u), (image + iy * params.width + ix) * c4_count, inside);
+      for (var c4 = 0u; c4 < c4_count; c4++) {
+        let t0 = select(vec4f(), x_at(pixel_at.x + c4), vec4<bool>(inside.x));
+        let t1 = select(vec4f(), x_at(pixel_at.y + c4), vec4<bool>(inside.y));
+        let t2 = select(vec4f(), x_at(pixel_at.z + c4), vec4<bool>(inside.z));
+        let t3 = select(vec4f(), x_at(pixel_at.w + c4), vec4<bool>(inside.w));
+        let a0 = vec4f(t0.x, t1.x, t2.x, t3.x); // channel 4 c4, component = pixel
+        let a1 = vec4f(t0.y, t1.y, t2.y, t3.y);
+        let a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
+        let a3 = vec4f(t0.w, t1.w, t2.w, t3.w);
+        let b0 = w_at(weight_at);
+        let b1 = w_at(weight_at + out4);
+        let b2 = w_at(weight_at + 2u * out4);
+        let b3 = w_at(weight_at + 3u * out4);
+        weight_at += 4u * out4;
+        for (var r = 0u; r < TILE; r++) { // @unroll
+          acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
+        }
+      }
+    }
+  }
+
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  var block: array<vec4f, TILE>;
+  for (var r = 0u; r < TILE; r++) { // @unroll
+    block[r] = acc[r];
+  }
+  if (column >= params.out_channels) {
+    return;
+  }
+  var start = vec4f();
+  if (params.has_bias != 0u) {
+    start = bias[column4];
+  }
+  for (var r = 0u; r < min(TILE, pixels - row0); r++) {
+    let at = (row0 + r) * out4 + column4;
+    var value = block[r] + start;
+    if (params.has_residual != 0u) {
+      value += residual[at];
+    }
+    if (params.relu != 0u) {
+      value = max(value, vec4f());
+    }
+    y[at] = value;
+  }
+}

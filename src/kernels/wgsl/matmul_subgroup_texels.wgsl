@@ -1,0 +1,149 @@
+// Matrix product, version 6: as version 3 (matmul_subgroup.wgsl), reading A and B through storage textures.
+//
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//
+// Shapes and parameters as in version 3; the recorder copies A and B into textures just before, row-major, ROW texels
+// (vec4) to a row.
+enable subgroups;
+
+const WIDTH: u32 = 8u; // @tune 4 8
+const TILE: u32 = 4u * WIDTH;
+const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
+
+override TRANS_A: bool = false;
+override TRANS_B: bool = false;
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32, // first vec4 of the first matrix
+  b_start: u32,
+  c_start: u32,
+  a_stride: u32, // between matrices of the batch, in vec4; 0 shares one
+  b_stride: u32,
+  c_stride: u32,
+  has_bias: u32,
+  relu: u32,
+  add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  tiles: u32, // of all matrices; workgroups are counted through two dimensions
+}
+
+@group(0) @binding(0) var a: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(1) var b: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+// Vec4 i of a matrix: textures are rows of ROW texels.
+fn a_at(i: u32) -> vec4f {
+  return textureLoad(a, vec2u(i % ROW, i / ROW));
+}
+
+fn b_at(i: u32) -> vec4f {
+  return textureLoad(b, vec2u(i % ROW, i / ROW));
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles);
+  let m = params.m;
+  let n = params.n;
+  let k_count = params.k;
+  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
+  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
+  let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
+  let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
+  let a_base = params.a_start + z * params.a_stride;
+  let b_base = params.b_start + z * params.b_stride;
+  let m4 = m / 4u;
+  let n4 = n / 4u;
+  let k4 = k_count / 4u;
+
+  var acc: array<vec4f, TILE>;
+  for (var k = 0u; k < k_count; k += 4u) {
+    var a0: vec4f; // k, component = row
+    var a1: vec4f; // k + 1
+    var a2: vec4f;
+    var a3: vec4f;
+    if (TRANS_A) {
+      let at = a_base + k * m4 + row4;
+      a0 = a_at(at);
+      if (k + 4u <= k_count) {
+        a1 = a_at(at + m4);
+        a2 = a_at(at + 2u * m4);
+        a3 = a_at(at + 3u * m4);
+      } else { // beyond the last k there is nothing to add
+        let last = a_base + (k_count - 1u) * m4 + row4;
+        a1 = select(vec4f(), a_at(min(at + m4, last)), vec4<bool>(k + 1u < k_count));
+        a2 = select(vec4f(), a_at(min(at + 2u * m4, last)), vec4<bool>(k + 2u < k_count));
+        a3 = vec4f();
+      }
+    } else {
+      let t0 = a_at(a_base + rows.x * k4 + k / 4u);
+      let t1 = a_at(a_base + rows.y * k4 + k / 4u);
+      let t2 = a_at(a_base + rows.z * k4 + k / 4u);
+      let t3 = a_at(a_base + rows.w * k4 + k / 4u);
+      a0 = vec4f(t0.x, t1.x, t2.x, t3.x);
+      a1 = vec4f(t0.y, t1.y, t2.y, t3.y);
+      a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
+      a3 = vec4f(t0.w, t1.w, t2.w, t3.w);
+    }
+    var b0: vec4f; // k, component = column
+    var b1: vec4f;
+    var b2: vec4f;
+    var b3: vec4f;
+    if (TRANS_B) {
+      let at = b_base + 4u * column4 * k4 + k / 4u;
+      let t0 = b_at(at);
+      let t1 = b_at(at + k4);
+      let t2 = b_at(at + 2u * k4);
+      let t3 = b_at(at + 3u * k4);
+      b0 = vec4f(t0.x, t1.x, t2.x, t3.x);
+      b1 = vec4f(t0.y, t1.y, t2.y, t3.y);
+      b2 = vec4f(t0.z, t1.z, t2.z, t3.z);
+      b3 = vec4f(t0.w, t1.w, t2.w, t3.w);
+    } else {
+      let at = b_base + k * n4 + column4;
+      let last = b_base + (k_count - 1u) * n4 + column4;
+      b0 = b_at(at);
+      b1 = b_at(min(at + n4, last));
+      b2 = b_at(min(at + 2u * n4, last));
+      b3 = b_at(min(at + 3u * n4, last));
+    }
+    for (var r = 0u; r < TILE; r++) { // @unroll
+      acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
+    }
+  }
+
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  var block: array<vec4f, TILE>;
+  for (var r = 0u; r < TILE; r++) { // @unroll
+    block[r] = acc[r];
+  }
+  if (column >= n) {
+    return;
+  }
+  var start = vec4f();
+  if (params.has_bias != 0u) {
+    start = bias[column4];
+  }
+  for (var r = 0u; r < min(TILE, m - row0); r++) {
+    let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
+    var value = block[r] + start;
+    if (params.relu != 0u) {
+      value = max(value, vec4f());
+    }
+    if (params.add_to_c != 0u) {
+      value += c[at];
+    }
+    c[at] = value;
+  }
+}
