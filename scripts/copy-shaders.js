@@ -1,6 +1,7 @@
-// The compiler emits only JavaScript; the shaders are files that dist reads at run time, so they follow it.
+// The compiler emits only JavaScript; shaders and tuning tables are files that dist reads at run time, so they follow it.
 import { cpSync } from 'node:fs';
 
-cpSync(new URL('../src/kernels/wgsl', import.meta.url), new URL('../dist/kernels/wgsl', import.meta.url), {
-  recursive: true,
-});
+for (const folder of ['wgsl', 'tuned'])
+  cpSync(new URL(`../src/kernels/${folder}`, import.meta.url), new URL(`../dist/kernels/${folder}`, import.meta.url), {
+    recursive: true,
+  });

@@ -44,7 +44,9 @@ export function node(op: string, inputs: string[], outputs: string[], attributes
   ]);
 }
 
-function valueInfo(name: string, shape: number[]): Buffer {
+/** Without a shape only the element type is declared. */
+function valueInfo(name: string, shape: number[] | null): Buffer {
+  if (!shape) return Buffer.concat([field(1, name), field(2, field(1, field(1, 1)))]);
   const dims = shape.map((extent) => field(1, extent < 0 ? field(2, 'N') : field(1, extent)));
   return Buffer.concat([field(1, name), field(2, field(1, Buffer.concat([field(1, 1), field(2, Buffer.concat(dims))])))]);
 }
@@ -63,7 +65,7 @@ export function onnxBytes({ nodes, initializers = [], inputs, outputs, opset = 1
     field(2, 'test'),
     ...initializers.map((i) => field(5, i)),
     ...inputs.map(({ name, shape }) => field(11, valueInfo(name, shape))),
-    ...outputs.map((name) => field(12, valueInfo(name, []))),
+    ...outputs.map((name) => field(12, valueInfo(name, null))),
   ]);
   return Buffer.concat([field(1, 8), field(8, Buffer.concat([field(1, ''), field(2, opset)])), field(7, graph)]);
 }

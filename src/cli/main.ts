@@ -3,6 +3,9 @@ import { Command, CommanderError, Option } from 'commander';
 import { GlimpseError, messageOf } from '../errors.ts';
 import { type CommonOptions, positiveNumber, wholeNumber } from './output.ts';
 
+/** Outside `src`: the benchmarks are no part of what is built. */
+const BENCH = new URL('../../bench/command.ts', import.meta.url).href;
+
 const program = new Command('glimpse')
   .description('A tensor engine with hand-written WGSL kernels, and an image captioner trained on it')
   .version('0.1.0')
@@ -100,6 +103,20 @@ command('caption', 'caption pictures with a trained model')
   .option('--skip-bad', 'leave out pictures that cannot be read')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./caption.ts')).caption));
+
+command('bench', 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines')
+  .argument('[names...]', 'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, train-step, greedy, resnet50, first-caption, or all')
+  .option('--peers', 'other engines on the same work (install them with `npm run oracles`)')
+  .option('--versions', 'every version of the kernels side by side')
+  .option('--only <text>', 'only sizes whose name holds this text')
+  .option('--model <file>', 'ResNet-50 as .onnx or .onnx.gz, for resnet50')
+  .option('--run <folder>', 'a trained run, for first-caption')
+  .option('--picture <file>', 'a picture, for first-caption')
+  .option('--samples <count>', 'samples at least', wholeNumber('--samples', 3), 15)
+  .option('--seconds <number>', 'time for one measurement', positiveNumber('--seconds'), 2)
+  .option('--chart <file>', 'write a roofline chart (.svg or .html)')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import(BENCH)).bench));
 
 const onnx = program.command('onnx').description('ONNX models');
 onnx

@@ -288,7 +288,7 @@ export class Gpu {
     if (kernel.shader.params.length) pass.setBindGroup(1, this.ring.group, [offset]);
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
     for (const slice of slices) this.touch(slice);
-    if (kernel.readsTexels) for (const slice of bound) if ('view' in slice) this.texels.release(slice);
+    if (kernel.readsTexels) for (const slice of new Set(bound)) if ('view' in slice) this.texels.release(slice);
     this.dispatches++;
     this.labels.push(label);
     this.trace?.(kernel.name, label);
@@ -304,7 +304,13 @@ export class Gpu {
   /** Puts what the kernel reads as texels into textures. */
   private copyTexels(encoder: GPUCommandEncoder, kernel: Kernel, slices: readonly BufferSlice[]): (BufferSlice | TexelCopy)[] {
     this.endPass();
-    return slices.map((slice, i) => (kernel.shader.bindings[i].access === 'texels' ? this.texels.copy(encoder, slice) : slice));
+    const copies = new Map<BufferSlice, TexelCopy>();
+    return slices.map((slice, i) => {
+      if (kernel.shader.bindings[i].access !== 'texels') return slice;
+      const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
+      copies.set(slice, copy);
+      return copy;
+    });
   }
 
   /** Throws the error that recording the last command met. */

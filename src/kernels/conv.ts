@@ -6,7 +6,8 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { axpby, grid } from './elementwise.ts';
-import { matmul } from './matmul.ts';
+import { matmul, tileOrder } from './matmul.ts';
+import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface ConvGeometry {
@@ -96,23 +97,24 @@ export interface ConvForward {
   label: string;
 }
 
+/** One tap or several, and the output pixels of the whole batch. */
+function convClass(g: ConvGeometry): string {
+  return `${g.kernel[0] * g.kernel[1] === 1 ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
+}
+
+/** Versions that can serve the problem; where no table says otherwise the first is taken. */
 export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
   if (g.groups !== 1) return ['v1_direct'];
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
-  if (hasFixedSubgroup(gpu) && g.channels % 4 === 0 && g.outChannels % 4 === 0) {
-    // On SwiftShader (width 4) the long loop of version 3 is slower than unfolding and the matmul made for it.
-    const bySubgroup = gpu.subgroupWidth === 4 ? ['v3_subgroup', 'v4_subgroup_texels'] : ['v4_subgroup_texels', 'v3_subgroup'];
-    if (!gpu.fitsTexels(4 * g.images * g.height * g.width * g.channels, 4 * columnsOf(g) * g.outChannels))
-      bySubgroup.splice(bySubgroup.indexOf('v4_subgroup_texels'), 1);
-    versions.splice(gpu.subgroupWidth === 4 && !hasResidual ? 1 : 0, 0, ...bySubgroup);
-  }
-  return versions;
+  if (!hasFixedSubgroup(gpu) || g.channels % 4 !== 0 || g.outChannels % 4 !== 0) return versions;
+  const fits = gpu.fitsTexels(4 * g.images * g.height * g.width * g.channels, 4 * columnsOf(g) * g.outChannels);
+  return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x'] : []), ...versions];
 }
 
 export function conv2d(gpu: Gpu, p: ConvForward): void {
   const { geometry: g, x, w, y, label } = p;
   const count = g.images * rowsPerImage(g) * g.outChannels;
-  const version = chooseVersion('conv2d', conv2dVersions(gpu, g, !!p.residual));
+  const version = chooseVersion(gpu, 'conv2d', convClass(g), conv2dVersions(gpu, g, !!p.residual));
   const epilogue = { has_bias: p.bias ? 1 : 0, has_residual: p.residual ? 1 : 0, relu: p.relu ? 1 : 0 };
   if (version === 'v2_im2col') {
     const product = { b: w, c: y, n: g.outChannels, k: columnsOf(g), bias: p.bias, relu: p.relu, label };
@@ -130,31 +132,38 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   }
   const slices = [x, w, p.bias ?? x, p.residual ?? x, y];
   const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
-  if (version === 'v3_subgroup' || version === 'v4_subgroup_texels') {
+  if (version.includes('subgroup')) {
     const tile = 4 * gpu.subgroupWidth;
     const columnTiles = Math.ceil(g.outChannels / tile);
-    const tiles = columnTiles * Math.ceil((g.images * rowsPerImage(g)) / tile);
-    const tiled = { ...params, column_tiles: columnTiles, tiles };
-    gpu.dispatch(
-      gpu.kernel({ file: version === 'v3_subgroup' ? 'conv2d_subgroup' : 'conv2d_subgroup_texels', tune: { WIDTH: gpu.subgroupWidth } }),
-      slices,
-      tiled,
-      grid(tiles, 1),
-      label,
-    );
+    const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
+    const tiles = columnTiles * rowTiles;
+    const tiled = { ...params, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
+    const tune = { WIDTH: gpu.subgroupWidth };
+    if (version === 'v3_subgroup') gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
+    else {
+      const both = version === 'v4_subgroup_texels';
+      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune, constants: { W_TEXELS: both ? 1 : 0 } });
+      gpu.dispatch(kernel, [x, both ? w : x, ...slices.slice(1)], tiled, grid(tiles, 1), label);
+    }
     return;
   }
   gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), slices, params, grid(count), label);
 }
 
-function gradVersion(g: ConvGeometry): string {
-  const version = chooseVersion('conv2d', g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup', 'v4_subgroup_texels'] : ['v1_direct']);
+/** The gradients go through the matrix product unless groups forbid it, or the plain version is forced. */
+function gradVersion(gpu: Gpu, g: ConvGeometry): string {
+  const version = chooseVersion(
+    gpu,
+    'conv2d',
+    'gradients',
+    g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x'] : ['v1_direct'],
+  );
   return version.includes('subgroup') ? 'v2_im2col' : version; // the gradients have no such versions of their own
 }
 
 /** dx = the transposed convolution of dy. */
 export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
-  if (gradVersion(g) === 'v1_direct') {
+  if (gradVersion(gpu, g) === 'v1_direct') {
     const count = g.images * g.height * g.width * g.channels;
     gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_input' }), [dy, w, dx], convParams(g, count), grid(count), label);
     return;
@@ -174,7 +183,7 @@ export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: B
 /** dw = Σ over pixels of the unfolded input times dy. */
 export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
   const weights = (columnsOf(g) / g.groups) * g.outChannels;
-  if (gradVersion(g) === 'v1_direct') {
+  if (gradVersion(gpu, g) === 'v1_direct') {
     gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_weight' }), [x, dy, dw], convParams(g, weights), grid(weights), label);
     return;
   }

@@ -2,6 +2,7 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
+import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface MatmulProblem {
@@ -35,6 +36,7 @@ const FILES: Record<string, string> = {
   v4_subgroup_pairs: 'matmul_subgroup_pairs',
   v5_workgroup: 'matmul_workgroup',
   v6_subgroup_texels: 'matmul_subgroup_texels',
+  v7_subgroup_texels_a: 'matmul_subgroup_texels',
 };
 
 /** Rows and columns of C that one workgroup makes, where it does not depend on the adapter. */
@@ -44,17 +46,19 @@ function multiplesOf4(...numbers: number[]): boolean {
   return numbers.every((value) => value % 4 === 0);
 }
 
-/** Versions that can serve the problem, best first. */
+/** Operands turned or not, and the smaller side of C: how often each number that is loaded, or copied, is used. */
+function matmulClass(p: MatmulProblem): string {
+  return `${p.transA ? 'T' : 'N'}${p.transB ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
+}
+
+/** Versions that can serve the problem; where no table says otherwise the first is taken. */
 export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
-  const versions = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
+  const portable = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
-  if (hasFixedSubgroup(gpu) && aligned && (p.transA || p.k % 4 === 0))
-    versions.unshift(
-      ...(gpu.subgroupWidth === 4 ? ['v4_subgroup_pairs', 'v3_subgroup', 'v6_subgroup_texels'] : ['v6_subgroup_texels', 'v3_subgroup', 'v4_subgroup_pairs']),
-    );
+  if (!hasFixedSubgroup(gpu) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
   const last = (p.batch ?? 1) - 1;
   const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
-  return fits ? versions : versions.filter((version) => version !== 'v6_subgroup_texels');
+  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a'] : []), ...portable];
 }
 
 /** The part of a storage from element `start` on, `count` elements. */
@@ -62,16 +66,21 @@ function part(slice: BufferSlice, start: number, count: number): BufferSlice {
   return { buffer: slice.buffer, offset: slice.offset + 4 * start, bytes: 4 * count };
 }
 
+/** The order in which tiles are made: along the shorter side first. */
+export function tileOrder(rowTiles: number, columnTiles: number): { column_step: number; row_step: number } {
+  return rowTiles <= columnTiles ? { column_step: rowTiles, row_step: 1 } : { column_step: 1, row_step: columnTiles };
+}
+
 /** C = op(A) op(B) (+ bias) (ReLU), per matrix of the batch; see the shaders for shapes and layouts. */
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k } = p;
   const batch = p.batch ?? 1;
   // Without an inner extent there is only the bias; the plain version needs no special case.
-  const version = k === 0 ? 'v1_naive' : chooseVersion('matmul', matmulVersions(gpu, p));
+  const version = k === 0 ? 'v1_naive' : chooseVersion(gpu, 'matmul', matmulClass(p), matmulVersions(gpu, p));
   const bySubgroup = version.includes('subgroup');
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   // Texels are copied before the dispatch, so that version is given no more than it reads.
-  const texels = version === 'v6_subgroup_texels';
+  const texels = version.includes('texels');
   const [aStride, bStride] = [p.aStride ?? m * k, p.bStride ?? k * n];
   const a = texels ? part(p.a, p.aStart ?? 0, aStride * (batch - 1) + m * k) : p.a;
   const b = texels ? part(p.b, p.bStart ?? 0, bStride * (batch - 1) + k * n) : p.b;
@@ -93,9 +102,11 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     add_to_c: p.addToC ? 1 : 0,
     column_tiles: columnTiles,
     row_tiles: rowTiles,
+    ...tileOrder(rowTiles, columnTiles),
     tiles,
   };
-  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
+  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0, ...(texels ? { B_TEXELS: version === 'v6_subgroup_texels' ? 1 : 0 } : {}) };
+  const operands = texels ? [a, version === 'v6_subgroup_texels' ? b : a, b] : [a, b];
   const tune = bySubgroup ? { WIDTH: gpu.subgroupWidth } : undefined;
-  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [a, b, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
+  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [...operands, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
 }

@@ -67,16 +67,16 @@ export interface AttentionStep {
   alphaStart?: number;
 }
 
-function attentionVersion(p: { keysWidth: number; valuesWidth: number; queryStart?: number; contextStart?: number }): string {
+function attentionVersion(gpu: Gpu, p: { keysWidth: number; valuesWidth: number; queryStart?: number; contextStart?: number }): string {
   const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
-  return chooseVersion('attention', aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar']);
+  return chooseVersion(gpu, 'attention', 'any', aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar']);
 }
 
 /** Workgroup memory for the places, in steps of 64 so that few pipelines serve many sizes. */
 const roundedPlaces = (places: number) => Math.ceil(places / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const file = attentionVersion(p) === 'v2_vec4' ? 'additive_attention_vec4' : 'additive_attention';
+  const file = attentionVersion(gpu, p) === 'v2_vec4' ? 'additive_attention_vec4' : 'additive_attention';
   const params = {
     places: p.places,
     keys_width: p.keysWidth,
@@ -115,7 +115,7 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
     [p.batch, 1, 1],
     label,
   );
-  const vec4 = attentionVersion(p) === 'v2_vec4';
+  const vec4 = attentionVersion(gpu, p) === 'v2_vec4';
   const count = (p.batch * p.keysWidth) / (vec4 ? 4 : 1);
   gpu.dispatch(
     gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad' }),

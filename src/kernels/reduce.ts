@@ -2,6 +2,7 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
+import { sizeRange } from './tuning.ts';
 import { chooseVersion } from './versions.ts';
 
 export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
@@ -29,7 +30,7 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const able = gpu.software ? ['v1_invocation'] : [];
   if (inner === 1) able.push('v2_workgroup');
   if (!able.includes('v1_invocation')) able.push('v1_invocation');
-  const version = chooseVersion('reduce', able);
+  const version = chooseVersion(gpu, 'reduce', inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns', able);
   const constants = { KIND: KINDS[p.kind] };
   if (version === 'v2_workgroup') {
     gpu.dispatch(gpu.kernel({ file: 'reduce_workgroup', constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);

@@ -2,11 +2,14 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
+import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 /** Constants of the two general versions: how many invocations share a row, and how many rows a workgroup owns. */
 const ROW_PER_INVOCATION = { LANES: 1, ROWS: 64 };
 const ROW_PER_WORKGROUP = { LANES: 128, ROWS: 1 };
+
+const rowClass = (n: number): string => sizeRange(n, 256, 2048);
 
 function rowVersions(gpu: Gpu, n: number, hasSubgroupVersion: boolean): string[] {
   const versions = gpu.software ? ['v1_invocation', 'v3_workgroup'] : ['v3_workgroup', 'v1_invocation'];
@@ -15,7 +18,7 @@ function rowVersions(gpu: Gpu, n: number, hasSubgroupVersion: boolean): string[]
 }
 
 export function softmax(gpu: Gpu, x: BufferSlice, y: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
-  const version = chooseVersion('softmax', rowVersions(gpu, n, true));
+  const version = chooseVersion(gpu, 'softmax', rowClass(n), rowVersions(gpu, n, true));
   const LOG = log ? 1 : 0;
   if (version === 'v2_subgroup') {
     gpu.dispatch(gpu.kernel({ file: 'softmax_subgroup', tune: { WIDTH: gpu.subgroupWidth }, constants: { LOG } }), [x, y], { rows, n }, grid(rows, 1), label);
@@ -45,7 +48,7 @@ export interface CrossEntropyProblem {
 
 export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
   const { rows, n } = p;
-  const version = chooseVersion('cross_entropy', rowVersions(gpu, n, true));
+  const version = chooseVersion(gpu, 'cross_entropy', rowClass(n), rowVersions(gpu, n, true));
   const slices = [p.logits, p.targets, p.weights, p.rowLoss, p.dlogits ?? p.unused];
   const params = { rows, n, with_gradient: p.dlogits ? 1 : 0 };
   if (version === 'v2_subgroup') {
@@ -68,7 +71,7 @@ export function topK(
   skipBelow: number,
   label: string,
 ): void {
-  const version = chooseVersion('top_k', gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
+  const version = chooseVersion(gpu, 'top_k', rowClass(n), gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
   const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
   gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
 }

@@ -1,11 +1,14 @@
 /**
- * Which version of a kernel runs. Launchers list the versions that can serve a problem on this adapter, best first by
- * the committed defaults; tests, the self-test and the benchmark force one by name.
+ * Which version of a kernel runs. Launchers list the versions that can serve a problem on this adapter; the adapter's table
+ * (tuning.ts) says which is fastest; tests, the self-test and the benchmark force one by name.
  */
 import { GpuError } from '../errors.ts';
 import type { Gpu } from '../gpu/device.ts';
+import { tuningOf } from './tuning.ts';
 
 const forced = new Map<string, string>();
+/** What ran last, per family, for reports. */
+const chosen = new Map<string, string>();
 
 /** Thrown when a forced version cannot serve the problem; the self-test counts it as skipped. */
 export class VersionNotApplicable extends GpuError {
@@ -16,8 +19,8 @@ export class VersionNotApplicable extends GpuError {
 
 /** Every family with its versions, in the order they were written. */
 export const FAMILIES: Record<string, readonly string[]> = {
-  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels'],
-  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels'],
+  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels', 'v7_subgroup_texels_a'],
+  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
   cross_entropy: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
@@ -32,12 +35,22 @@ export function forceVersion(family: string, version: string | null): void {
   else throw new GpuError('internal', family, `has no version ${version} (${FAMILIES[family].join(', ')})`);
 }
 
-/** The forced version if there is one, else the first of `able`. */
-export function chooseVersion(family: string, able: readonly string[]): string {
+/**
+ * The forced version if there is one, else the fastest of `able` for this class of problems by the adapter's table, else the
+ * first of `able`.
+ */
+export function chooseVersion(gpu: Gpu, family: string, key: string, able: readonly string[]): string {
   const wanted = forced.get(family);
-  if (!wanted) return able[0];
-  if (!able.includes(wanted)) throw new VersionNotApplicable(family, wanted, able);
-  return wanted;
+  if (wanted && !able.includes(wanted)) throw new VersionNotApplicable(family, wanted, able);
+  const tuned = tuningOf(gpu).order.get(`${family} ${key}`);
+  const version = wanted ?? tuned?.find((name) => able.includes(name)) ?? able[0];
+  chosen.set(family, version);
+  return version;
+}
+
+/** The version that served the family's last problem. */
+export function chosenVersion(family: string): string | undefined {
+  return chosen.get(family);
 }
 
 /** True when the shaders written for a known subgroup width (4 or 8, software drivers) can run. */

@@ -34,6 +34,9 @@ struct Params {
   has_residual: u32,
   relu: u32,
   column_tiles: u32,
+  row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // workgroups are counted through two dimensions
 }
 
@@ -51,8 +54,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let pixels = params.count / params.out_channels;
-  let row0 = tile / params.column_tiles * TILE;
-  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, params.out_channels - 4u) / 4u;
   let out4 = params.out_channels / 4u;
   let c4_count = params.channels / 4u;

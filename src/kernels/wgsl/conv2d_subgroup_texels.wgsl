@@ -1,4 +1,4 @@
-// Convolution, version 4: as version 3 (conv2d_subgroup.wgsl), reading pictures and weights as texels.
+// Convolution, versions 4 and 5: as version 3 (conv2d_subgroup.wgsl), reading pictures, and in version 4 also weights, as texels.
 //
 //   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
 //
@@ -9,6 +9,9 @@ enable subgroups;
 const WIDTH: u32 = 8u; // @tune 4 8
 const TILE: u32 = 4u * WIDTH;
 const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
+
+// Read the weights as texels too; on small maps their copy costs more than it gains.
+override W_TEXELS: bool = true;
 
 struct Params {
   count: u32,
@@ -32,14 +35,18 @@ struct Params {
   has_residual: u32,
   relu: u32,
   column_tiles: u32,
+  row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // workgroups are counted through two dimensions
 }
 
 @group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(1) var w: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(3) var<storage, read> residual: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(1) var w_texels: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(2) var<storage, read> w: array<vec4f>;
+@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(4) var<storage, read> residual: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Vec4 i of a storage: textures are rows of ROW texels.
@@ -48,7 +55,10 @@ fn x_at(i: u32) -> vec4f {
 }
 
 fn w_at(i: u32) -> vec4f {
-  return textureLoad(w, vec2u(i % ROW, i / ROW));
+  if (W_TEXELS) {
+    return textureLoad(w_texels, vec2u(i % ROW, i / ROW));
+  }
+  return w[i];
 }
 
 @compute @workgroup_size(WIDTH)
@@ -58,8 +68,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let pixels = params.count / params.out_channels;
-  let row0 = tile / params.column_tiles * TILE;
-  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, params.out_channels - 4u) / 4u;
   let out4 = params.out_channels / 4u;
   let c4_count = params.channels / 4u;

@@ -25,6 +25,8 @@ struct Params {
   add_to_c: u32, // C += instead of C =
   column_tiles: u32,
   row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
@@ -65,8 +67,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let z = tile / (params.column_tiles * params.row_tiles);
-  let row0 = (tile / params.column_tiles % params.row_tiles * 8u + local.y) * ROWS;
-  let column0 = (tile % params.column_tiles * 8u + local.x) * 4u;
+  let row0 = (tile / params.row_step % params.row_tiles * 8u + local.y) * ROWS;
+  let column0 = (tile / params.column_step % params.column_tiles * 8u + local.x) * 4u;
   if (row0 >= params.m || column0 >= params.n) {
     return;
   }

@@ -38,6 +38,8 @@ struct Params {
   add_to_c: u32, // C += instead of C =
   column_tiles: u32,
   row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
@@ -57,8 +59,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let m = params.m;
   let n = params.n;
   let k_count = params.k;
-  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
-  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
@@ -76,17 +78,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var a3: vec4f;
     if (TRANS_A) {
       let at = a_base + k * m4 + row4;
+      let last = a_base + (k_count - 1u) * m4 + row4;
       a0 = a[at];
-      if (k + 4u <= k_count) {
-        a1 = a[at + m4];
-        a2 = a[at + 2u * m4];
-        a3 = a[at + 3u * m4];
-      } else { // beyond the last k there is nothing to add
-        let last = a_base + (k_count - 1u) * m4 + row4;
-        a1 = select(vec4f(), a[min(at + m4, last)], vec4<bool>(k + 1u < k_count));
-        a2 = select(vec4f(), a[min(at + 2u * m4, last)], vec4<bool>(k + 2u < k_count));
-        a3 = vec4f();
-      }
+      a1 = select(vec4f(), a[min(at + m4, last)], vec4<bool>(k + 1u < k_count)); // beyond the last k there is nothing to add
+      a2 = select(vec4f(), a[min(at + 2u * m4, last)], vec4<bool>(k + 2u < k_count));
+      a3 = select(vec4f(), a[min(at + 3u * m4, last)], vec4<bool>(k + 3u < k_count));
     } else {
       let t0 = a[a_base + rows.x * k4 + k / 4u];
       let t1 = a[a_base + rows.y * k4 + k / 4u];

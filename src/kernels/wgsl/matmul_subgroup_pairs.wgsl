@@ -29,6 +29,8 @@ struct Params {
   add_to_c: u32, // C += instead of C =
   column_tiles: u32,
   row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
@@ -48,9 +50,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let m = params.m;
   let n = params.n;
   let k_count = params.k;
-  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
   let row = row0 + 4u * lane;
-  let column = tile % params.column_tiles * TILE + 4u * lane;
+  let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let a_base = 2u * (params.a_start + z * params.a_stride);
   let b_base = 2u * (params.b_start + z * params.b_stride);

@@ -27,6 +27,8 @@ struct Params {
   add_to_c: u32, // C += instead of C =
   column_tiles: u32,
   row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
   tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
@@ -75,8 +77,8 @@ fn main(
     return;
   }
   let z = tile / (params.column_tiles * params.row_tiles);
-  let row0 = tile / params.column_tiles % params.row_tiles * TILE;
-  let column0 = tile % params.column_tiles * TILE;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let column0 = tile / params.column_step % params.column_tiles * TILE;
   var acc: array<vec4f, 4>;
   for (var k0 = 0u; k0 < params.k; k0 += DEPTH) {
     for (var i = index; i < TILE * DEPTH; i += 256u) {

@@ -1,0 +1,126 @@
+/** The benchmarks by name: what is timed at which sizes, what it costs, and which kernel family's versions it can compare. */
+import { type ConvShape, outSize, type Work } from './work.ts';
+
+export interface Benchmark {
+  name: string;
+  shape: string;
+  work: Work;
+  /** Kernel family whose versions --versions times side by side; null for whole models. */
+  family: string | null;
+  flops: number;
+  /** Least memory traffic: every operand once. */
+  bytes: number;
+}
+
+function matmul(m: number, k: number, n: number, layout: 'NN' | 'NT' | 'TN' = 'NN'): Benchmark {
+  return {
+    name: 'matmul',
+    shape: `${m}×${k}×${n} ${layout}`,
+    work: { kind: 'matmul', m, k, n, transA: layout[0] === 'T', transB: layout[1] === 'T' },
+    family: 'matmul',
+    flops: 2 * m * n * k,
+    bytes: 4 * (m * k + k * n + m * n),
+  };
+}
+
+/** The ten convolutions that make up ResNet-50: channels in and out, size in, kernel, stride. */
+const RESNET_CONVOLUTIONS = [
+  [3, 64, 224, 7, 2],
+  [64, 64, 56, 3, 1],
+  [64, 256, 56, 1, 1],
+  [128, 128, 28, 3, 1],
+  [128, 512, 28, 1, 1],
+  [256, 256, 14, 3, 1],
+  [256, 1024, 14, 1, 1],
+  [512, 512, 7, 3, 1],
+  [512, 2048, 7, 1, 1],
+  [1024, 2048, 14, 1, 2],
+] as const;
+
+const GRADIENT_CONVOLUTIONS = [
+  [256, 256, 14, 3, 1],
+  [256, 1024, 14, 1, 1],
+  [512, 512, 7, 3, 1],
+  [512, 2048, 7, 1, 1],
+] as const;
+
+type ConvKind = 'conv' | 'convGradInput' | 'convGradWeight';
+const CONV_NAMES: Record<ConvKind, string> = { conv: 'conv', convGradInput: 'conv-grad-input', convGradWeight: 'conv-grad-weight' };
+
+function convolution(kind: ConvKind, [channels, outChannels, size, kernel, stride]: readonly number[]): Benchmark {
+  const geometry: ConvShape = { images: 1, height: size, width: size, channels, outChannels, kernel, stride, pad: (kernel - 1) / 2 };
+  const out = outSize(size, geometry);
+  return {
+    name: CONV_NAMES[kind],
+    shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}`,
+    work: { kind, ...geometry },
+    family: 'conv2d',
+    flops: 2 * kernel * kernel * channels * outChannels * out * out,
+    bytes: 4 * (channels * size * size + kernel * kernel * channels * outChannels + outChannels * out * out),
+  };
+}
+
+function rows(kind: 'softmax' | 'crossEntropyGrad', count: number, columns: number): Benchmark {
+  return {
+    name: kind === 'softmax' ? 'softmax' : 'cross-entropy',
+    shape: `${count}×${columns}`,
+    work: { kind, rows: count, columns },
+    family: kind === 'softmax' ? 'softmax' : 'cross_entropy',
+    flops: 5 * count * columns,
+    bytes: 8 * count * columns,
+  };
+}
+
+/** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
+const RESNET_FLOPS = 8.18e9;
+
+function decoder(kind: 'trainStep' | 'greedy', batch: number): Benchmark {
+  const shape = { batch, steps: 20, places: 49, features: 2048, vocabulary: 5000 };
+  const [project, attention, hidden, embedding] = [256, 512, 512, 256];
+  const perPicture = 2 * shape.places * (shape.features * project + project * attention);
+  const attend = 2 * shape.places * (2 * attention + project);
+  const perWord = 2 * (hidden * attention + 4 * hidden * (project + embedding + 3 * hidden) + hidden * shape.vocabulary) + attend;
+  const forward = batch * (perPicture + shape.steps * perWord);
+  return {
+    name: kind === 'trainStep' ? 'train-step' : 'greedy',
+    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}`,
+    work: { kind, ...shape },
+    family: null,
+    flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.places * shape.features * project : forward, // the features need no gradient
+    bytes: 4 * (batch * shape.places * shape.features + 9e6 * (kind === 'trainStep' ? 8 : shape.steps)),
+  };
+}
+
+/** All benchmarks; those of ResNet-50 need the model's file. */
+export function catalog(model: string | null): Benchmark[] {
+  const list = [
+    matmul(512, 512, 512),
+    matmul(1024, 1024, 1024),
+    matmul(64, 512, 5000),
+    matmul(320, 512, 5000),
+    matmul(64, 512, 5000, 'TN'),
+    matmul(320, 512, 5000, 'TN'),
+    matmul(64, 512, 5000, 'NT'),
+    matmul(320, 512, 5000, 'NT'),
+    ...RESNET_CONVOLUTIONS.map((shape) => convolution('conv', shape)),
+    ...GRADIENT_CONVOLUTIONS.map((shape) => convolution('convGradInput', shape)),
+    ...GRADIENT_CONVOLUTIONS.map((shape) => convolution('convGradWeight', shape)),
+    rows('softmax', 2240, 5000),
+    rows('crossEntropyGrad', 2240, 5000),
+    decoder('trainStep', 16),
+    decoder('greedy', 64),
+  ];
+  if (model)
+    for (const images of [1, 8])
+      list.push({
+        name: 'resnet50',
+        shape: `batch ${images}`,
+        work: { kind: 'resnet50', images, model },
+        family: null,
+        flops: images * RESNET_FLOPS,
+        bytes: 4 * (25.6e6 + images * 22e6),
+      });
+  return list;
+}
+
+export const NAMES = ['matmul', 'conv', 'conv-grad-input', 'conv-grad-weight', 'softmax', 'cross-entropy', 'train-step', 'greedy', 'resnet50', 'first-caption'];

@@ -1,0 +1,55 @@
+/** jax-js as a peer, on its WebGPU backend, each work compiled by its `jit`. */
+import { type ConvShape, type Engine, numbers, type Prepared, SAMPLE, type Work } from '../work.ts';
+import { oracleModule, type Untyped } from './untyped.ts';
+
+export async function openJax(): Promise<Engine> {
+  const jax = await oracleModule('@jax-js/jax/dist/index.js');
+  const found: string[] = await jax.init('webgpu');
+  if (!found.includes('webgpu')) throw new Error('jax-js finds no WebGPU');
+  jax.defaultDevice('webgpu');
+  const { numpy: np, lax, nn } = jax;
+
+  function repeat(f: (...inputs: Untyped[]) => Untyped, ...inputs: Untyped[]): Prepared {
+    const compiled = jax.jit(f);
+    const call = () => compiled(...inputs.map((x) => x.ref));
+    return {
+      async run() {
+        const y = await jax.blockUntilReady(call());
+        y.dispose();
+      },
+      sample: async () => Array.from((await call().data()).subarray(0, SAMPLE) as Float32Array),
+      dispose: () => {
+        for (const x of inputs) x.dispose();
+      },
+    };
+  }
+
+  function convolution(s: ConvShape): Prepared {
+    const x = np.array(numbers(s.images * s.channels * s.height * s.width, 1)).reshape([s.images, s.channels, s.height, s.width]);
+    const w = np.array(numbers(s.outChannels * s.channels * s.kernel ** 2, 2)).reshape([s.outChannels, s.channels, s.kernel, s.kernel]);
+    const pad = [
+      [s.pad, s.pad],
+      [s.pad, s.pad],
+    ];
+    return repeat((a, b) => lax.convGeneralDilated(a, b, [s.stride, s.stride], pad), x, w);
+  }
+
+  async function prepare(work: Work): Promise<Prepared | null> {
+    switch (work.kind) {
+      case 'matmul': {
+        const a = np.array(numbers(work.m * work.k, 1)).reshape(work.transA ? [work.k, work.m] : [work.m, work.k]);
+        const b = np.array(numbers(work.k * work.n, 2)).reshape(work.transB ? [work.n, work.k] : [work.k, work.n]);
+        return repeat((x, y) => np.matmul(work.transA ? x.transpose() : x, work.transB ? y.transpose() : y), a, b);
+      }
+      case 'conv':
+        return convolution(work);
+      case 'softmax': {
+        const x = np.array(numbers(work.rows * work.columns, 1, 4)).reshape([work.rows, work.columns]);
+        return repeat((logits) => nn.softmax(logits, -1), x);
+      }
+      default:
+        return null;
+    }
+  }
+  return { name: 'jax-js', prepare };
+}

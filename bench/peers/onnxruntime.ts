@@ -1,0 +1,138 @@
+/**
+ * onnxruntime as a peer: in the browser's build on WebGPU, in Node's on its own WebGPU provider and on the CPU. Each work is
+ * a model of one node, its inputs kept on the device.
+ */
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
+import { node, onnxBytes } from '../../test/onnx_writer.ts';
+import { type Engine, numbers, outSize, type Prepared, SAMPLE, type Work } from '../work.ts';
+import { oracleModule, type Untyped } from './untyped.ts';
+
+export type OnnxPeer = 'onnxruntime-web' | 'onnxruntime-node-webgpu' | 'onnxruntime-cpu';
+
+interface OneNode {
+  model: Uint8Array;
+  feeds: Record<string, { data: Float32Array; shape: number[] }>;
+  output: string;
+}
+
+function oneNode(work: Work): OneNode | null {
+  const build = (bytes: Buffer, feeds: OneNode['feeds']): OneNode => ({
+    model: onnxBytes({ nodes: [bytes], inputs: Object.entries(feeds).map(([name, { shape }]) => ({ name, shape })), outputs: ['y'] }),
+    feeds,
+    output: 'y',
+  });
+  switch (work.kind) {
+    case 'matmul': {
+      const feeds = {
+        a: { data: numbers(work.m * work.k, 1), shape: work.transA ? [work.k, work.m] : [work.m, work.k] },
+        b: { data: numbers(work.k * work.n, 2), shape: work.transB ? [work.n, work.k] : [work.k, work.n] },
+      };
+      if (!work.transA && !work.transB) return build(node('MatMul', ['a', 'b'], ['y']), feeds);
+      return build(node('Gemm', ['a', 'b'], ['y'], { transA: work.transA ? 1 : 0, transB: work.transB ? 1 : 0 }), feeds);
+    }
+    case 'conv': {
+      const { images, channels, height, width, outChannels, kernel, stride, pad } = work;
+      const feeds = {
+        x: { data: numbers(images * channels * height * width, 1), shape: [images, channels, height, width] },
+        w: { data: numbers(outChannels * channels * kernel ** 2, 2), shape: [outChannels, channels, kernel, kernel] },
+      };
+      return build(node('Conv', ['x', 'w'], ['y'], { kernel_shape: [kernel, kernel], strides: [stride, stride], pads: [pad, pad, pad, pad] }), feeds);
+    }
+    case 'softmax':
+      return build(node('Softmax', ['x'], ['y'], { axis: -1 }), {
+        x: { data: numbers(work.rows * work.columns, 1, 4), shape: [work.rows, work.columns] },
+      });
+    default:
+      return null;
+  }
+}
+
+function outputShape(work: Work): number[] {
+  if (work.kind === 'matmul') return [work.m, work.n];
+  if (work.kind === 'softmax') return [work.rows, work.columns];
+  if (work.kind === 'conv') return [work.images, work.outChannels, outSize(work.height, work), outSize(work.width, work)];
+  throw new Error(`no such model: ${work.kind}`);
+}
+
+/** The browser's build writes buffers from a SharedArrayBuffer, which Dawn's Node bindings refuse: copy first. */
+function copySharedUploads(): void {
+  const queue = (globalThis as Untyped).GPUQueue.prototype;
+  const original = queue.writeBuffer;
+  queue.writeBuffer = function (buffer: Untyped, offset: number, data: Untyped, from?: number, size?: number) {
+    const view = ArrayBuffer.isView(data) ? data : new Uint8Array(data);
+    const unit = ArrayBuffer.isView(data) && 'BYTES_PER_ELEMENT' in data ? (data as Uint8Array).BYTES_PER_ELEMENT : 1;
+    const start = view.byteOffset + (from ?? 0) * unit;
+    const bytes = size === undefined ? view.byteLength - (from ?? 0) * unit : size * unit;
+    return original.call(this, buffer, offset, new Uint8Array(view.buffer, start, bytes).slice());
+  };
+}
+
+export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
+  const web = kind === 'onnxruntime-web';
+  const ort = web
+    ? await oracleModule('onnxruntime-web/dist/ort.webgpu.bundle.min.mjs')
+    : await oracleModule('onnxruntime-node/dist/index.js').then((m) => m.default ?? m);
+  if (web) {
+    copySharedUploads();
+    ort.env.wasm.numThreads = 1;
+  }
+  const providers = kind === 'onnxruntime-cpu' ? ['cpu'] : ['webgpu'];
+
+  async function session(model: Uint8Array, keepOnGpu: boolean): Promise<Untyped> {
+    return ort.InferenceSession.create(model, {
+      executionProviders: providers,
+      intraOpNumThreads: 2,
+      logSeverityLevel: 3,
+      ...(keepOnGpu ? { preferredOutputLocation: 'gpu-buffer' } : {}),
+    });
+  }
+
+  /** An input that lies on the device already, where the binding can have such. */
+  function onDevice(device: GPUDevice, data: Float32Array, shape: number[]): Untyped {
+    const buffer = device.createBuffer({
+      size: Math.ceil(data.byteLength / 16) * 16,
+      usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    });
+    device.queue.writeBuffer(buffer, 0, data as Float32Array<ArrayBuffer>);
+    return ort.Tensor.fromGpuBuffer(buffer, { dataType: 'float32', dims: shape });
+  }
+
+  async function prepare(work: Work): Promise<Prepared | null> {
+    if (work.kind === 'resnet50') {
+      const bytes = readFileSync(work.model);
+      const s = await session(work.model.endsWith('.gz') ? gunzipSync(bytes) : bytes, false);
+      const feeds = { [s.inputNames[0]]: new ort.Tensor('float32', numbers(work.images * 3 * 224 * 224, 1), [work.images, 3, 224, 224]) };
+      return { run: () => s.run(feeds).then(() => undefined), dispose: () => void s.release() };
+    }
+    const one = oneNode(work);
+    if (!one) return null;
+    const s = await session(one.model, web);
+    const device: GPUDevice | null = web ? await ort.env.webgpu.device : null;
+    const feeds = Object.fromEntries(
+      Object.entries(one.feeds).map(([name, { data, shape }]) => [name, device ? onDevice(device, data, shape) : new ort.Tensor('float32', data, shape)]),
+    );
+    const size = outputShape(work).reduce((product, extent) => product * extent, 1);
+    return {
+      async run() {
+        const results = await s.run(feeds);
+        if (!device) return;
+        await device.queue.onSubmittedWorkDone();
+        results.y.dispose();
+      },
+      async sample() {
+        const { y } = await s.run(feeds);
+        const data: Float32Array = await y.getData();
+        if (data.length !== size) throw new Error(`${kind} made ${data.length} numbers, expected ${size}`);
+        const first = Array.from(data.subarray(0, SAMPLE));
+        if (device) y.dispose();
+        return first;
+      },
+      dispose: () => {
+        if (device) for (const feed of Object.values(feeds) as Untyped[]) feed.gpuBuffer.destroy();
+        void s.release();
+      },
+    };
+  }
+  return { name: kind, prepare };
+}

@@ -1,0 +1,72 @@
+/** The parent's side of a peer: starts its process on first use, asks it for one timing at a time, ends it. */
+import { type ChildProcess, fork } from 'node:child_process';
+import type { Timing } from '../sampling.ts';
+import type { Work } from '../work.ts';
+import type { PeerRequest } from './host.ts';
+
+/** WebGPU engines first: the best of them is the one to beat. */
+export const WEBGPU_PEERS = ['tfjs-webgpu', 'onnxruntime-web', 'onnxruntime-node-webgpu', 'jax-js'] as const;
+export const CPU_PEERS = ['tfjs-wasm', 'onnxruntime-cpu'] as const;
+
+export type PeerAnswer = { timing: Timing; sample: number[] | null; peakBytes: number } | { unable: true } | { error: string };
+
+/** A peer that takes longer than this for one piece of work is given up. */
+const PATIENCE_MS = 180_000;
+
+export class PeerProcess {
+  private child: ChildProcess | null = null;
+
+  constructor(
+    readonly name: string,
+    private readonly adapter: string,
+    readonly stock: boolean,
+  ) {}
+
+  async time(work: Work, minSamples: number, maxSeconds: number): Promise<PeerAnswer> {
+    this.child ??= await this.start();
+    const { child } = this;
+    return new Promise<PeerAnswer>((resolve) => {
+      const finish = (answer: PeerAnswer) => {
+        clearTimeout(timer);
+        child.off('message', finish);
+        child.off('exit', onExit);
+        resolve(answer);
+      };
+      const onExit = (code: number | null, signal: string | null) => {
+        this.child = null;
+        finish({ error: `the process of ${this.name} ended (${signal ?? code})` });
+      };
+      const timer = setTimeout(() => {
+        this.close();
+        finish({ error: `no answer in ${PATIENCE_MS / 1000} s` });
+      }, PATIENCE_MS);
+      child.on('message', finish);
+      child.on('exit', onExit);
+      child.send({ work, minSamples, maxSeconds } satisfies PeerRequest);
+    });
+  }
+
+  private async start(): Promise<ChildProcess> {
+    const child = fork(new URL('./host.ts', import.meta.url), [this.name, this.adapter, this.stock ? 'stock' : 'throttled'], {
+      execArgv: ['--import', 'tsx'],
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    let stderr = '';
+    child.stderr?.on('data', (chunk) => {
+      stderr = (stderr + chunk).slice(-2000);
+    });
+    return new Promise((resolve, reject) => {
+      child.once('exit', (code) => reject(new Error(`${this.name} could not start (${code}): ${stderr}`)));
+      child.once('message', () => {
+        child.removeAllListeners('exit');
+        resolve(child);
+      });
+    });
+  }
+
+  close(): void {
+    this.child?.removeAllListeners();
+    this.child?.kill('SIGKILL');
+    this.child = null;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * One way to time for everybody: the `benchmark` package in deferred mode, whose clock and cycle calibration it keeps, with
+ * at least MIN_SAMPLES samples of one run each; the caller gets the sample itself, sorted.
+ */
+import Benchmark from 'benchmark';
+import type { Prepared } from './work.ts';
+
+export interface Timing {
+  medianMs: number;
+  p95Ms: number;
+  minMs: number;
+  /** Half of the interquartile range, as a share of the median. */
+  spread: number;
+  samples: number;
+  /** The very first run: compiling, allocating, uploading. */
+  coldMs: number;
+}
+
+const quantile = (sorted: readonly number[], q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
+
+export function summary(milliseconds: readonly number[], coldMs: number): Timing {
+  const sorted = [...milliseconds].sort((a, b) => a - b);
+  const median = quantile(sorted, 0.5);
+  return {
+    medianMs: median,
+    p95Ms: quantile(sorted, 0.95),
+    minMs: sorted[0],
+    spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / median,
+    samples: sorted.length,
+    coldMs,
+  };
+}
+
+export interface SamplingOptions {
+  minSamples: number;
+  maxSeconds: number;
+  /** Called before each sample, outside its time. */
+  before?: () => Promise<void>;
+}
+
+/** Runs twice to warm up (the first of them is the cold time), then samples. */
+export async function timeWork(prepared: Prepared, { minSamples, maxSeconds, before }: SamplingOptions): Promise<Timing> {
+  const cold = performance.now();
+  await prepared.run();
+  const coldMs = performance.now() - cold;
+  const warm = performance.now();
+  await prepared.run();
+  const once = performance.now() - warm;
+  const sample: number[] = [];
+  // Work of seconds gets few samples, but never fewer than three.
+  const wanted = Math.max(3, Math.min(minSamples, Math.ceil((maxSeconds * 1000) / Math.max(once, 0.01))));
+  await new Promise<void>((resolve, reject) => {
+    const bench = new Benchmark('work', {
+      defer: true,
+      initCount: 1,
+      minTime: 1e-9, // one run is a sample: the package would else put runs together, and the quantiles would be of means
+      minSamples: wanted,
+      maxTime: maxSeconds,
+      fn: (deferred: { resolve(): void }) => {
+        const go = async () => {
+          await before?.();
+          const start = performance.now();
+          await prepared.run();
+          sample.push(performance.now() - start);
+        };
+        go().then(() => deferred.resolve(), reject);
+      },
+      onComplete: () => resolve(),
+      onError: (event: Benchmark.Event) => reject((event.target as unknown as { error: unknown }).error),
+    });
+    bench.run({ async: true });
+  });
+  return summary(sample, coldMs);
+}

@@ -1,0 +1,125 @@
+/**
+ * Charts as SVG text: lines and points over linear or logarithmic axes. Scales, ticks and line paths are d3's; what is here
+ * only places them. Used for training curves and for the roofline.
+ */
+import { scaleLinear, scaleLog } from 'd3-scale';
+import { line } from 'd3-shape';
+import escapeHtml from 'escape-html';
+
+export interface Series {
+  name: string;
+  points: readonly (readonly [number, number])[];
+  /** Points apart instead of a line through them. */
+  marks?: boolean;
+  /** A text per point, for marks. */
+  labels?: readonly string[];
+  dashed?: boolean;
+}
+
+export interface Chart {
+  title: string;
+  xLabel: string;
+  yLabel: string;
+  series: readonly Series[];
+  xLog?: boolean;
+  yLog?: boolean;
+}
+
+/** Distinguishable also by those who see red and green alike (Okabe and Ito). */
+const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#555555'];
+const WIDTH = 760;
+const HEIGHT = 420;
+const MARGIN = { top: 44, right: 24, bottom: 52, left: 70 };
+
+function extent(values: readonly number[], log: boolean): [number, number] {
+  const usable = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
+  if (usable.length === 0) return log ? [0.1, 1] : [0, 1];
+  const [low, high] = [Math.min(...usable), Math.max(...usable)];
+  if (log) return [low / 1.3, high * 1.3];
+  const pad = (high - low || Math.abs(high) || 1) * 0.05;
+  return [low - pad, high + pad];
+}
+
+/** The chart as one self-contained `<svg>` element. */
+export function chartSvg(chart: Chart): string {
+  const { xLog = false, yLog = false, series } = chart;
+  const all = series.flatMap(({ points }) => points);
+  const axis = (log: boolean) => (log ? scaleLog() : scaleLinear());
+  const x = axis(xLog)
+    .domain(
+      extent(
+        all.map(([value]) => value),
+        xLog,
+      ),
+    )
+    .range([MARGIN.left, WIDTH - MARGIN.right]);
+  const y = axis(yLog)
+    .domain(
+      extent(
+        all.map(([, value]) => value),
+        yLog,
+      ),
+    )
+    .range([HEIGHT - MARGIN.bottom, MARGIN.top]);
+  const usable = ([px, py]: readonly [number, number]) => Number.isFinite(px) && Number.isFinite(py) && (!xLog || px > 0) && (!yLog || py > 0);
+  const text = (px: number, py: number, body: string, more = '') => `<text x="${px.toFixed(1)}" y="${py.toFixed(1)}" ${more}>${escapeHtml(body)}</text>`;
+  const xFormat = x.tickFormat(8);
+  const yFormat = y.tickFormat(6);
+  const parts: string[] = [];
+  for (const tick of x.ticks(8)) {
+    const at = x(tick);
+    parts.push(`<line class="grid" x1="${at.toFixed(1)}" x2="${at.toFixed(1)}" y1="${MARGIN.top}" y2="${HEIGHT - MARGIN.bottom}"/>`);
+    parts.push(text(at, HEIGHT - MARGIN.bottom + 18, xFormat(tick), 'text-anchor="middle"'));
+  }
+  for (const tick of y.ticks(6)) {
+    const at = y(tick);
+    parts.push(`<line class="grid" x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}"/>`);
+    parts.push(text(MARGIN.left - 8, at + 4, yFormat(tick), 'text-anchor="end"'));
+  }
+  const path = line<readonly [number, number]>()
+    .x(([value]) => x(value))
+    .y(([, value]) => y(value));
+  series.forEach(({ points, marks, labels, dashed }, i) => {
+    const color = COLORS[i % COLORS.length];
+    if (!marks) {
+      parts.push(`<path fill="none" stroke="${color}" stroke-width="1.8"${dashed ? ' stroke-dasharray="6 4"' : ''} d="${path(points.filter(usable)) ?? ''}"/>`);
+      return;
+    }
+    points.forEach((point, j) => {
+      if (!usable(point)) return;
+      const [px, py] = [x(point[0]), y(point[1])];
+      const label = labels?.[j] ?? '';
+      parts.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="4" fill="${color}"><title>${escapeHtml(label)}</title></circle>`);
+      if (label) parts.push(text(px + 6, py - 5, label, 'class="label"'));
+    });
+  });
+  // One entry below the other, so that long names do not run into each other.
+  series.forEach(({ name }, i) => {
+    const at = MARGIN.top + 14 + 16 * i;
+    parts.push(`<rect x="${MARGIN.left + 10}" y="${at - 8}" width="14" height="4" fill="${COLORS[i % COLORS.length]}"/>`);
+    parts.push(text(MARGIN.left + 30, at - 2, name));
+  });
+  parts.push(text(WIDTH / 2, 22, chart.title, 'text-anchor="middle" class="title"'));
+  parts.push(text((MARGIN.left + WIDTH - MARGIN.right) / 2, HEIGHT - 12, chart.xLabel, 'text-anchor="middle"'));
+  parts.push(
+    text(
+      16,
+      (MARGIN.top + HEIGHT - MARGIN.bottom) / 2,
+      chart.yLabel,
+      `text-anchor="middle" transform="rotate(-90 16 ${(MARGIN.top + HEIGHT - MARGIN.bottom) / 2})"`,
+    ),
+  );
+  const style = 'text{font:12px system-ui,sans-serif;fill:#222}.title{font-size:15px;font-weight:600}.label{font-size:10px;fill:#555}.grid{stroke:#e3e3e3}';
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" role="img"><style>${style}</style><rect width="100%" height="100%" fill="#fff"/>${parts.join('')}</svg>`;
+}
+
+/** Charts under each other on a self-contained page. */
+export function chartPage(title: string, lead: string, charts: readonly string[]): string {
+  return `<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(title)}</title>
+<style>body{font:15px/1.5 system-ui,sans-serif;max-width:800px;margin:2rem auto;padding:0 1rem;color:#222}svg{max-width:100%;height:auto;margin:.5rem 0 1.5rem}</style></head>
+<body><h1>${escapeHtml(title)}</h1><p>${escapeHtml(lead)}</p>
+${charts.join('\n')}
+</body></html>
+`;
+}
