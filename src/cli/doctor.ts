@@ -4,6 +4,7 @@ import * as ops from '../autograd/ops/index.ts';
 import { GpuError } from '../errors.ts';
 import { adviceFor } from '../gpu/advice.ts';
 import { type Gpu, openGpu } from '../gpu/device.ts';
+import { tuningOf } from '../kernels/tuning.ts';
 import { full, scope } from '../tensor/tensor.ts';
 import { type CommonOptions, result } from './output.ts';
 
@@ -41,6 +42,7 @@ export async function doctor(options: CommonOptions): Promise<number> {
       subgroupWidth: gpu.subgroupWidth,
       features: [...adapter.features].sort(),
       limits,
+      tuning: tuningOf(gpu).source,
       advice: adviceFor(gpu.adapterName, gpu.software),
     };
     result(options, report, () =>
@@ -50,6 +52,7 @@ export async function doctor(options: CommonOptions): Promise<number> {
         `chosen    ${reason}`,
         `computes  ${works ? 'yes, 2 + 2 = 4 on the device' : 'NO: a kernel gave a wrong result'}`,
         `subgroups ${report.subgroupWidth ? `width ${report.subgroupWidth}` : 'of no fixed width'}`,
+        `tuning    ${report.tuning}`,
         `features  ${report.features.join(', ')}`,
         ...Object.entries(limits).map(([name, value]) => `limit     ${name} ${value}`),
         ...(report.advice.length > 0 ? ['', 'For a better adapter:', ...report.advice.map((line) => `  ${line}`)] : []),

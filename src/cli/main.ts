@@ -104,6 +104,12 @@ command('caption', 'caption pictures with a trained model')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./caption.ts')).caption));
 
+command('tune', 'find the fastest version of every kernel on this adapter and keep the table for later runs')
+  .option('--family <names...>', 'only these kernel families')
+  .option('--out <file>', 'write the table here instead of the cache')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./tune.ts')).tuneCommand));
+
 command('bench', 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines')
   .argument('[names...]', 'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, train-step, greedy, resnet50, first-caption, or all')
   .option('--peers', 'other engines on the same work (install them with `npm run oracles`)')

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { axpby, grid } from './elementwise.ts';
+import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
 import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
@@ -74,6 +74,7 @@ function isPointwise(g: ConvGeometry): boolean {
   return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0 && g.outHeight === g.height && g.outWidth === g.width;
 }
 
+const roundUp4 = (count: number) => 4 * Math.ceil(count / 4);
 const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;
 const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
 
@@ -97,24 +98,46 @@ export interface ConvForward {
   label: string;
 }
 
-/** One tap or several, and the output pixels of the whole batch. */
+/** A plain product of pixels or not, and the output pixels of the whole batch. */
 function convClass(g: ConvGeometry): string {
-  return `${g.kernel[0] * g.kernel[1] === 1 ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
+  return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
 }
 
 /** Versions that can serve the problem; where no table says otherwise the first is taken. */
 export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
   if (g.groups !== 1) return ['v1_direct'];
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
-  if (!hasFixedSubgroup(gpu) || g.channels % 4 !== 0 || g.outChannels % 4 !== 0) return versions;
-  const fits = gpu.fitsTexels(4 * g.images * g.height * g.width * g.channels, 4 * columnsOf(g) * g.outChannels);
+  if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
+  const fits = gpu.fitsTexels(4 * g.images * g.height * g.width * roundUp4(g.channels), 4 * columnsOf(g) * g.outChannels);
   return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x'] : []), ...versions];
 }
 
+/** Gives pictures and weights channels of zeros up to a multiple of 4: for the 3 colors of a picture ten times faster than unfolding. */
+function withPaddedChannels(gpu: Gpu, p: ConvForward, version: string): void {
+  const { geometry: g, label } = p;
+  const channels = roundUp4(g.channels);
+  const padded = (from: BufferSlice, outer: number, inner: number): BufferSlice => {
+    const bytes = 4 * outer * channels * inner;
+    const to = { buffer: gpu.pool.acquire(bytes, `${label} (padded channels)`), offset: 0, bytes };
+    gpu.clear(to);
+    const extents = [outer, g.channels, inner];
+    stridedCopy(gpu, { slice: from, strides: [g.channels * inner, inner, 1] }, { slice: to, strides: [channels * inner, inner, 1] }, extents, label);
+    return to;
+  };
+  const x = padded(p.x, g.images * g.height * g.width, 1);
+  const w = padded(p.w, g.kernel[0] * g.kernel[1], g.outChannels);
+  launchConv(gpu, { ...p, geometry: { ...g, channels }, x, w }, version);
+  gpu.pool.release(x.buffer);
+  gpu.pool.release(w.buffer);
+}
+
 export function conv2d(gpu: Gpu, p: ConvForward): void {
+  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p.geometry, !!p.residual)));
+}
+
+function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
   const { geometry: g, x, w, y, label } = p;
   const count = g.images * rowsPerImage(g) * g.outChannels;
-  const version = chooseVersion(gpu, 'conv2d', convClass(g), conv2dVersions(gpu, g, !!p.residual));
   const epilogue = { has_bias: p.bias ? 1 : 0, has_residual: p.residual ? 1 : 0, relu: p.relu ? 1 : 0 };
   if (version === 'v2_im2col') {
     const product = { b: w, c: y, n: g.outChannels, k: columnsOf(g), bias: p.bias, relu: p.relu, label };
@@ -132,6 +155,10 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   }
   const slices = [x, w, p.bias ?? x, p.residual ?? x, y];
   const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
+  if (version.includes('subgroup') && g.channels % 4 !== 0) {
+    withPaddedChannels(gpu, p, version);
+    return;
+  }
   if (version.includes('subgroup')) {
     const tile = 4 * gpu.subgroupWidth;
     const columnTiles = Math.ceil(g.outChannels / tile);

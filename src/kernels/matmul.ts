@@ -37,7 +37,11 @@ const FILES: Record<string, string> = {
   v5_workgroup: 'matmul_workgroup',
   v6_subgroup_texels: 'matmul_subgroup_texels',
   v7_subgroup_texels_a: 'matmul_subgroup_texels',
+  v8_subgroup_rows: 'matmul_subgroup_rows',
 };
+
+/** Widths that version 8 can be compiled for. */
+const SUBGROUP_WIDTHS = [4, 8, 16, 32, 64];
 
 /** Rows and columns of C that one workgroup makes, where it does not depend on the adapter. */
 const TILES: Record<string, readonly [number, number]> = { v1_naive: [8, 8], v2_register: [64, 32], v5_workgroup: [64, 64] };
@@ -55,10 +59,11 @@ function matmulClass(p: MatmulProblem): string {
 export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   const portable = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
-  if (!hasFixedSubgroup(gpu) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
+  if (!SUBGROUP_WIDTHS.includes(gpu.subgroupWidth) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
+  if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
   const last = (p.batch ?? 1) - 1;
   const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
-  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a'] : []), ...portable];
+  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a'] : []), 'v8_subgroup_rows', ...portable];
 }
 
 /** The part of a storage from element `start` on, `count` elements. */
@@ -84,7 +89,9 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const [aStride, bStride] = [p.aStride ?? m * k, p.bStride ?? k * n];
   const a = texels ? part(p.a, p.aStart ?? 0, aStride * (batch - 1) + m * k) : p.a;
   const b = texels ? part(p.b, p.bStart ?? 0, bStride * (batch - 1) + k * n) : p.b;
-  const tile = TILES[version] ?? [4 * gpu.subgroupWidth, 4 * gpu.subgroupWidth];
+  const width = gpu.subgroupWidth;
+  const rows = Math.min(16, width);
+  const tile = version === 'v8_subgroup_rows' ? [rows, 4 * width] : (TILES[version] ?? [4 * width, 4 * width]);
   const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
   const tiles = rowTiles * columnTiles * batch;
   const params = {
@@ -107,6 +114,6 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0, ...(texels ? { B_TEXELS: version === 'v6_subgroup_texels' ? 1 : 0 } : {}) };
   const operands = texels ? [a, version === 'v6_subgroup_texels' ? b : a, b] : [a, b];
-  const tune = bySubgroup ? { WIDTH: gpu.subgroupWidth } : undefined;
+  const tune: Record<string, number> | undefined = version === 'v8_subgroup_rows' ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
   gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [...operands, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
 }

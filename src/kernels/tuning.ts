@@ -36,7 +36,9 @@ export const TuningFile = z.object({
       key: z.string(),
       shape: z.string(),
       /** Median milliseconds of every version that agreed with the reference and could run. */
-      medianMs: z.record(z.string(), z.number()),
+      medianMs: z.record(z.string(), z.number()).optional(),
+      /** Fastest first by reasoning, where nothing was measured (the generic GPU); the key `*` stands for every class. */
+      order: z.array(z.string()).optional(),
     }),
   ),
 });
@@ -70,7 +72,9 @@ function read(path: string | URL): TuningFile {
 
 function ordered(file: TuningFile, fresh: (family: string) => boolean): Map<string, readonly string[]> {
   const byTime = (medianMs: Record<string, number>) => Object.keys(medianMs).sort((a, b) => medianMs[a] - medianMs[b]);
-  return new Map(file.problems.filter(({ family }) => fresh(family)).map(({ family, key, medianMs }) => [`${family} ${key}`, byTime(medianMs)]));
+  return new Map(
+    file.problems.filter(({ family }) => fresh(family)).map(({ family, key, medianMs = {}, order }) => [`${family} ${key}`, order ?? byTime(medianMs)]),
+  );
 }
 
 function load(gpu: Gpu): Tuning {
@@ -94,6 +98,12 @@ export function tuningOf(gpu: Gpu): Tuning {
     tunings.set(gpu, tuning);
   }
   return tuning;
+}
+
+/** Versions for this class of problems, fastest first; empty where no table says anything. */
+export function tunedOrder(gpu: Gpu, family: string, key: string): readonly string[] {
+  const { order } = tuningOf(gpu);
+  return order.get(`${family} ${key}`) ?? order.get(`${family} *`) ?? [];
 }
 
 /** The class of a size: sizes of one class are served by the same version. */

@@ -4,7 +4,7 @@
  */
 import { GpuError } from '../errors.ts';
 import type { Gpu } from '../gpu/device.ts';
-import { tuningOf } from './tuning.ts';
+import { tunedOrder } from './tuning.ts';
 
 const forced = new Map<string, string>();
 /** What ran last, per family, for reports. */
@@ -19,7 +19,7 @@ export class VersionNotApplicable extends GpuError {
 
 /** Every family with its versions, in the order they were written. */
 export const FAMILIES: Record<string, readonly string[]> = {
-  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels', 'v7_subgroup_texels_a'],
+  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels', 'v7_subgroup_texels_a', 'v8_subgroup_rows'],
   conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
@@ -42,8 +42,7 @@ export function forceVersion(family: string, version: string | null): void {
 export function chooseVersion(gpu: Gpu, family: string, key: string, able: readonly string[]): string {
   const wanted = forced.get(family);
   if (wanted && !able.includes(wanted)) throw new VersionNotApplicable(family, wanted, able);
-  const tuned = tuningOf(gpu).order.get(`${family} ${key}`);
-  const version = wanted ?? tuned?.find((name) => able.includes(name)) ?? able[0];
+  const version = wanted ?? tunedOrder(gpu, family, key).find((name) => able.includes(name)) ?? able[0];
   chosen.set(family, version);
   return version;
 }

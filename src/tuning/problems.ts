@@ -1,0 +1,132 @@
+/**
+ * One representative problem for every class that a launcher distinguishes (`matmulClass`, `convClass`, …): what the tuner
+ * times. Shapes are those of ResNet-50 and of the captioner.
+ */
+import * as ops from '../autograd/ops/index.ts';
+import { type Shape, sizeOf } from '../tensor/shape.ts';
+import { Scope, type Tensor, tensor } from '../tensor/tensor.ts';
+
+export interface TuningProblem {
+  family: string;
+  key: string;
+  shape: string;
+  /** Makes the inputs; the result records the work once. */
+  prepare(): { run(): void; dispose(): void };
+}
+
+function made(shape: Shape, value: (i: number) => number = (i) => ((i * 7919) % 1009) / 1009 - 0.5): Tensor {
+  return Scope.release(
+    tensor(
+      Float32Array.from({ length: sizeOf(shape) }, (_, i) => value(i)),
+      shape,
+    ),
+  );
+}
+
+function problem(family: string, key: string, shape: string, shapes: readonly Shape[], run: (...inputs: Tensor[]) => unknown): TuningProblem {
+  return {
+    family,
+    key,
+    shape,
+    prepare() {
+      const inputs = shapes.map((each) => made(each));
+      return {
+        run: () => void run(...inputs),
+        dispose: () => {
+          for (const input of inputs) input.dispose();
+        },
+      };
+    },
+  };
+}
+
+function matmul(layout: 'NN' | 'NT' | 'TN', key: string, m: number, k: number, n: number): TuningProblem {
+  const [transA, transB] = [layout[0] === 'T', layout[1] === 'T'];
+  return problem('matmul', `${layout} ${key}`, `${m}×${k}×${n}`, [transA ? [k, m] : [m, k], transB ? [n, k] : [k, n]], (a, b) =>
+    ops.matmul(a, b, { transA, transB }),
+  );
+}
+
+function conv(key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
+  return problem(
+    'conv2d',
+    key,
+    `${kernel}×${kernel} ${channels}→${out} @${size}`,
+    [
+      [1, size, size, channels],
+      [kernel, kernel, channels, out],
+    ],
+    (x, w) => ops.conv2d(x, w, null, { pad: (kernel - 1) / 2, layout: 'nhwc' }),
+  );
+}
+
+const softmax = (key: string, rows: number, n: number) => problem('softmax', key, `${rows}×${n}`, [[rows, n]], (x) => ops.softmax(x));
+const topK = (key: string, rows: number, n: number) => problem('top_k', key, `${rows}×${n}`, [[rows, n]], (x) => ops.topK(x, 1));
+
+function crossEntropy(key: string, rows: number, n: number): TuningProblem {
+  const whole = problem('cross_entropy', key, `${rows}×${n}`, [[rows, n]], () => {});
+  return {
+    ...whole,
+    prepare() {
+      const logits = made([rows, n]);
+      const weights = made([rows], () => 1);
+      const targets = Scope.release(
+        tensor(
+          Uint32Array.from({ length: rows }, (_, i) => i % n),
+          [rows],
+        ),
+      );
+      return {
+        run: () => void ops.crossEntropy(logits, targets, weights),
+        dispose: () => {
+          for (const input of [logits, weights, targets]) input.dispose();
+        },
+      };
+    },
+  };
+}
+
+export const PROBLEMS: readonly TuningProblem[] = [
+  matmul('NN', '≤8', 4, 512, 2048),
+  matmul('NN', '≤32', 16, 512, 2048),
+  matmul('NN', '≤128', 64, 512, 2048),
+  matmul('NN', '>128', 320, 512, 5000),
+  matmul('NT', '≤8', 4, 2048, 512),
+  matmul('NT', '≤32', 16, 2048, 512),
+  matmul('NT', '≤128', 80, 2048, 512),
+  matmul('NT', '>128', 320, 5000, 512),
+  matmul('TN', '≤8', 512, 320, 4),
+  matmul('TN', '≤32', 512, 320, 16),
+  matmul('TN', '≤128', 512, 320, 64),
+  matmul('TN', '>128', 512, 320, 2048),
+  conv('1×1 ≤64', 7, 1, 512, 2048),
+  conv('1×1 ≤512', 14, 1, 256, 1024),
+  conv('1×1 >512', 56, 1, 64, 256),
+  conv('k×k ≤64', 7, 3, 512, 512),
+  conv('k×k ≤512', 14, 3, 256, 256),
+  conv('k×k >512', 56, 3, 64, 64),
+  softmax('≤256', 784, 49),
+  softmax('≤2048', 320, 1000),
+  softmax('>2048', 320, 5000),
+  crossEntropy('≤256', 784, 100),
+  crossEntropy('≤2048', 320, 1000),
+  crossEntropy('>2048', 320, 5000),
+  topK('≤256', 64, 100),
+  topK('≤2048', 64, 1000),
+  topK('>2048', 64, 5000),
+  problem('reduce', 'rows ≤64', 'sums of 16 rows of 25088', [[16, 25088]], (x) => ops.sum(x, 1)),
+  problem('reduce', 'rows >64', 'sums of 5000 rows of 512', [[5000, 512]], (x) => ops.sum(x, 1)),
+  problem('reduce', 'columns', 'sums of 2048 columns of 320', [[320, 2048]], (x) => ops.sum(x, 0)),
+  problem(
+    'attention',
+    'any',
+    '16×49, A 512, D 256',
+    [
+      [16, 49, 512],
+      [16, 512],
+      [512, 1],
+      [16, 49, 256],
+    ],
+    (keys, query, v, values) => ops.additiveAttention(keys, query, v, values),
+  ),
+];

@@ -1,0 +1,86 @@
+/**
+ * The tuner: for every kernel family, versions that agree with the float64 reference on the op table's ragged sizes are timed
+ * on representative problems, all in turn, round after round, so that a slow phase of the machine hits them alike.
+ */
+import { checkOp } from '../autograd/check.ts';
+import { OPS } from '../autograd/ops/index.ts';
+import { noGrad } from '../autograd/tape.ts';
+import type { Gpu } from '../gpu/device.ts';
+import { shaderHash, type TuningFile } from '../kernels/tuning.ts';
+import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import { scope } from '../tensor/tensor.ts';
+import { PROBLEMS, type TuningProblem } from './problems.ts';
+
+export interface TuneHooks {
+  /** A version that disagreed with its reference and is left out. */
+  onRefused(family: string, version: string, reason: string): void;
+  onProblem(problem: TuningProblem, done: number, total: number): void;
+}
+
+const ROUNDS = 7;
+/** A version this much slower than the best after the first round is not timed further. */
+const HOPELESS = 4;
+
+/** The family's versions that pass every case of every op it serves here. */
+async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
+  const failed = new Map<string, string>();
+  for (const op of OPS.filter((each) => each.family === family)) {
+    for (const result of await checkOp(op))
+      if (result.status === 'failed') failed.set(result.version.split(' ')[0], `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);
+  }
+  for (const [version, reason] of failed) hooks.onRefused(family, version, reason);
+  return FAMILIES[family].filter((version) => !failed.has(version));
+}
+
+async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly string[]): Promise<Record<string, number>> {
+  const { run, dispose } = problem.prepare();
+  const once = async (version: string): Promise<number> => {
+    using _run = scope();
+    forceVersion(problem.family, version);
+    try {
+      const start = performance.now();
+      noGrad(run);
+      await gpu.idle();
+      return performance.now() - start;
+    } finally {
+      forceVersion(problem.family, null);
+    }
+  };
+  const times = new Map<string, number[]>();
+  for (const version of versions) {
+    try {
+      await once(version); // compiles
+      times.set(version, [await once(version)]);
+    } catch (error) {
+      if (!(error instanceof VersionNotApplicable)) throw error;
+    }
+  }
+  const best = Math.min(...[...times.values()].map(([first]) => first));
+  const hopeful = [...times.keys()].filter((version) => (times.get(version) as number[])[0] <= HOPELESS * best + 1);
+  for (let round = 1; round < ROUNDS; round++) for (const version of hopeful) times.get(version)?.push(await once(version));
+  dispose();
+  const median = (list: number[]) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
+  return Object.fromEntries([...times].map(([version, list]) => [version, Number(median(list).toFixed(4))]));
+}
+
+/** Times everything, or only some families, and returns the table. */
+export async function tune(gpu: Gpu, families: readonly string[], hooks: TuneHooks): Promise<TuningFile> {
+  const agree = new Map<string, string[]>();
+  for (const family of families) agree.set(family, await agreeing(family, hooks));
+  const chosen = PROBLEMS.filter(({ family }) => families.includes(family));
+  const problems: TuningFile['problems'] = [];
+  for (const [i, problem] of chosen.entries()) {
+    hooks.onProblem(problem, i, chosen.length);
+    const medianMs = await timeVersions(gpu, problem, agree.get(problem.family) as string[]);
+    problems.push({ family: problem.family, key: problem.key, shape: problem.shape, medianMs });
+    gpu.pool.trim();
+  }
+  return {
+    version: 1,
+    adapter: gpu.adapterName,
+    driver: gpu.driverName,
+    date: new Date().toISOString().slice(0, 10),
+    shaders: Object.fromEntries(families.map((family) => [family, shaderHash(family)])),
+    problems,
+  };
+}
