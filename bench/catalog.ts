@@ -74,8 +74,8 @@ function rows(kind: 'softmax' | 'crossEntropyGrad', count: number, columns: numb
 /** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
 const RESNET_FLOPS = 8.18e9;
 
-function decoder(kind: 'trainStep' | 'greedy', batch: number): Benchmark {
-  const shape = { batch, steps: 20, places: 49, features: 2048, vocabulary: 5000 };
+function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean): Benchmark {
+  const shape = { batch, steps: 20, places: 49, features: 2048, vocabulary: 5000, replayed };
   const [project, attention, hidden, embedding] = [256, 512, 512, 256];
   const perPicture = 2 * shape.places * (shape.features * project + project * attention);
   const attend = 2 * shape.places * (2 * attention + project);
@@ -83,7 +83,7 @@ function decoder(kind: 'trainStep' | 'greedy', batch: number): Benchmark {
   const forward = batch * (perPicture + shape.steps * perWord);
   return {
     name: kind === 'trainStep' ? 'train-step' : 'greedy',
-    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}`,
+    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : ', op by op'}`,
     work: { kind, ...shape },
     family: null,
     flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.places * shape.features * project : forward, // the features need no gradient
@@ -107,8 +107,9 @@ export function catalog(model: string | null): Benchmark[] {
     ...GRADIENT_CONVOLUTIONS.map((shape) => convolution('convGradWeight', shape)),
     rows('softmax', 2240, 5000),
     rows('crossEntropyGrad', 2240, 5000),
-    decoder('trainStep', 16),
-    decoder('greedy', 64),
+    decoder('trainStep', 16, true),
+    decoder('trainStep', 16, false),
+    decoder('greedy', 64, true),
   ];
   if (model)
     for (const images of [1, 8])

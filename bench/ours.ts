@@ -7,6 +7,7 @@ import { crossEntropy } from '../src/kernels/rows.ts';
 import { Captioner, PRESETS, SEED_WIDTHS } from '../src/model/captioner.ts';
 import { unpackedModel } from '../src/model/encoder.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
+import { TrainingStep } from '../src/model/training_step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { empty, full, Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type ConvShape, type DecoderShape, type Engine, numbers, outSize, type Prepared, SAMPLE, type Work, words } from './work.ts';
@@ -84,11 +85,18 @@ export function openOurs(gpu: Gpu): Engine {
   function trainStep(s: DecoderShape): Prepared {
     const { model, features } = decoder(s);
     const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 4e-4 });
+    const step = new TrainingStep(model, optimizer, 1);
     const rows = [s.steps, s.batch];
-    const [ids, targets] = [keep(words(s.steps * s.batch, 5, s.vocabulary), rows), keep(words(s.steps * s.batch, 6, s.vocabulary), rows)];
-    const weights = Scope.release(full(rows, 1 / (s.steps * s.batch)));
+    const [idValues, targetValues] = [words(s.steps * s.batch, 5, s.vocabulary), words(s.steps * s.batch, 6, s.vocabulary)];
+    const ones = new Float32Array(s.steps * s.batch).fill(1 / (s.steps * s.batch));
+    const values = numbers(s.batch * s.places * s.features, 1);
+    const [ids, targets, weights] = [keep(idValues, rows), keep(targetValues, rows), keep(ones, rows)];
     return {
       async run() {
+        if (s.replayed) {
+          await step.run({ features: values, pictures: s.batch, ids: idValues, targets: targetValues, weights: ones, steps: s.steps }).crossEntropy.item();
+          return;
+        }
         using _step = scope();
         optimizer.zeroGrad();
         const { loss } = model.loss(features, ids, targets, weights);
@@ -97,6 +105,7 @@ export function openOurs(gpu: Gpu): Engine {
         await loss.item();
       },
       dispose() {
+        step.dispose();
         optimizer.dispose();
         model.dispose();
         for (const t of [features, ids, targets, weights]) t.dispose();

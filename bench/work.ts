@@ -21,6 +21,8 @@ export interface DecoderShape {
   places: number;
   features: number;
   vocabulary: number;
+  /** Ours only: replay captured commands, as the trainer does, instead of going through the ops each time. */
+  replayed: boolean;
 }
 
 export type Work =

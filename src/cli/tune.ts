@@ -30,7 +30,7 @@ export async function tuneCommand(o: CommonOptions & { family?: string[]; out?: 
     });
     (bar as ReturnType<typeof progress> | null)?.stop();
     onFile(path, () => mkdirSync(dirname(path), { recursive: true }));
-    writeFileAtomic(path, [`${JSON.stringify(table, null, 1)}\n`]);
+    writeFileAtomic(path, [`${JSON.stringify(table, null, 2)}\n`]);
     result(o, { path, refused, ...table }, () => {
       const lines = table.problems.map(({ family, key, shape, medianMs = {} }) => {
         const order = Object.entries(medianMs).sort(([, a], [, b]) => a - b);

@@ -12,7 +12,16 @@ import type { Profiler } from './profiler.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
 import { type TexelCopy, TexelPool } from './texels.ts';
 
-export type ParamValues = Record<string, number | readonly number[]>;
+/** A number, several, or one that is asked for anew at every replay (a step's number, a learning rate). */
+export type ParamValue = number | readonly number[] | (() => number);
+export type ParamValues = Record<string, ParamValue>;
+
+/** Commands of a captured piece of work. Its buffers stay reserved until `dispose`. */
+export interface Replay {
+  /** Records the same commands again, on what the same buffers hold now. */
+  run(): void;
+  dispose(): void;
+}
 
 /** A compiled shader with what is needed to bind and launch it. */
 export interface Kernel {
@@ -63,6 +72,8 @@ export class Gpu {
   /** What the open batch holds, for the message of a failing submit. */
   private labels: string[] = [];
   private readonly staging: GPUBuffer[] = [];
+  /** Commands of the capture under way. */
+  private capturing: (() => void)[] | null = null;
   private error: { error: unknown; kind: GpuErrorKind } | null = null;
   private closed = false;
 
@@ -200,8 +211,8 @@ export class Gpu {
       given++;
       const view = type === 'f32' ? this.ringF32 : type === 'i32' ? this.ringI32 : this.ringU32;
       const at = offset / 4 + word;
-      if (typeof value === 'number') {
-        view[at] = value;
+      if (typeof value === 'number' || typeof value === 'function') {
+        view[at] = typeof value === 'number' ? value : value();
         continue;
       }
       if (value.length > count) throw new GpuError('internal', kernel.name, `parameter ${name} takes ${count} numbers, got ${value.length}`);
@@ -276,6 +287,7 @@ export class Gpu {
         throw new GpuError('limit', label, `needs ${groups.join(' × ')} workgroups, at most ${MAX_GROUPS_PER_DIMENSION} go in one dimension`);
     }
     if (groups[0] * groups[1] * groups[2] === 0) return;
+    this.capturing?.push(() => this.dispatch(kernel, slices, params, groups, label));
     const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
     const encoder = this.begin();
     const bound = kernel.readsTexels ? this.copyTexels(encoder, kernel, slices) : slices;
@@ -332,6 +344,7 @@ export class Gpu {
 
   /** Sets bytes to zero. */
   clear(slice: BufferSlice): void {
+    this.capturing?.push(() => this.clear(slice));
     const encoder = this.begin();
     this.endPass();
     encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, Math.ceil(slice.bytes / 4) * 4);
@@ -342,6 +355,7 @@ export class Gpu {
   }
 
   copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
+    this.capturing?.push(() => this.copy(from, to, bytes, fromOffset, toOffset));
     const encoder = this.begin();
     this.endPass();
     encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes);
@@ -359,9 +373,48 @@ export class Gpu {
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset = 0): void {
     const operation = `upload of ${data.byteLength} bytes to ${slice.buffer.label}`;
     this.check(operation);
+    if (this.capturing) {
+      const kept = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer);
+      this.capturing.push(() => this.upload(slice, kept, byteOffset));
+    }
     if (slice.buffer.batch === this.batch) this.flush();
     this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
     if (this.error) this.check(operation);
+  }
+
+  /**
+   * Does the work once and keeps its commands, to run them again without the JavaScript of tensors, ops and tape. What varies
+   * between runs must come in through buffers that outlive the capture, or through parameters given as functions.
+   */
+  capture<T>(work: () => T): { result: T; replay: Replay } {
+    if (this.capturing) throw new GpuError('internal', 'capture', 'one is under way already');
+    const commands: (() => void)[] = [];
+    this.capturing = commands;
+    this.pool.beginCapture();
+    let result: T;
+    try {
+      result = work();
+    } catch (error) {
+      this.pool.endCapture();
+      this.pool.forgetCapture();
+      throw error;
+    } finally {
+      this.capturing = null;
+    }
+    this.pool.endCapture();
+    let live = true;
+    const replay: Replay = {
+      run: () => {
+        if (!live) throw new GpuError('internal', 'replay', 'was disposed');
+        for (const command of commands) command();
+      },
+      dispose: () => {
+        if (live) this.pool.forgetCapture();
+        live = false;
+        commands.length = 0;
+      },
+    };
+    return { result, replay };
   }
 
   /** Submits what is recorded. */
@@ -398,6 +451,7 @@ export class Gpu {
   /** Reads ranges back with one copy and one wait. */
   async read(slices: readonly BufferSlice[]): Promise<ArrayBuffer[]> {
     const operation = `readback of ${slices.map((slice) => slice.buffer.label).join(', ')}`;
+    if (this.capturing) throw new GpuError('internal', operation, 'a capture cannot wait for results; read them after it');
     this.check(operation);
     const sizes = slices.map((slice) => Math.ceil(slice.bytes / 4) * 4);
     const total = sizes.reduce((sum, size) => sum + size, 0);

@@ -22,6 +22,8 @@ export interface PooledBuffer {
   references: number;
   /** The recorder's batch that last used it: an upload to it must wait for that batch. */
   batch: number;
+  /** Belongs to captures: its contents are theirs to overwrite at every replay. */
+  readonly captured: boolean;
 }
 
 export interface MemoryReport {
@@ -43,6 +45,12 @@ export function sizeClass(bytes: number): number {
 
 export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
+  /**
+   * Free buffers that captures share among themselves. Nobody else may get one: a replay writes to it without asking.
+   */
+  private readonly capturedFree = new Map<number, PooledBuffer[]>();
+  private captures = 0;
+  private capturing = false;
   private nextId = 1;
   private inUse = 0;
   private allocated = 0;
@@ -59,7 +67,7 @@ export class BufferPool {
 
   acquire(bytes: number, label: string): PooledBuffer {
     const capacity = sizeClass(bytes);
-    const kept = this.free.get(capacity)?.pop();
+    const kept = (this.capturing ? this.capturedFree : this.free).get(capacity)?.pop();
     const buffer = kept ?? this.create(capacity, label);
     buffer.references = 1;
     buffer.label = label;
@@ -83,7 +91,7 @@ export class BufferPool {
     this.reserve(capacity, label);
     const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
     this.check(`${label}: allocating ${mib(capacity)}`);
-    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1 };
+    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, captured: this.capturing };
   }
 
   /** Counts bytes against the budget before they are allocated. */
@@ -109,9 +117,26 @@ export class BufferPool {
     if (--buffer.references > 0) return;
     this.inUse -= buffer.capacity;
     this.count--;
-    const list = this.free.get(buffer.capacity);
+    const free = buffer.captured && this.captures > 0 ? this.capturedFree : this.free;
+    const list = free.get(buffer.capacity);
     if (list) list.push(buffer);
-    else this.free.set(buffer.capacity, [buffer]);
+    else free.set(buffer.capacity, [buffer]);
+  }
+
+  beginCapture(): void {
+    this.captures++;
+    this.capturing = true;
+  }
+
+  endCapture(): void {
+    this.capturing = false;
+  }
+
+  /** One capture less; after the last its buffers are free for all. */
+  forgetCapture(): void {
+    if (--this.captures > 0) return;
+    for (const [capacity, list] of this.capturedFree) this.free.set(capacity, [...(this.free.get(capacity) ?? []), ...list]);
+    this.capturedFree.clear();
   }
 
   /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
@@ -141,7 +166,7 @@ export class BufferPool {
 
   report(): MemoryReport {
     let buffersFree = 0;
-    for (const list of this.free.values()) buffersFree += list.length;
+    for (const list of [...this.free.values(), ...this.capturedFree.values()]) buffersFree += list.length;
     return {
       bytesInUse: this.inUse,
       bytesAllocated: this.allocated,

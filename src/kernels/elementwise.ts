@@ -110,10 +110,14 @@ export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: 
   gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count, alpha, beta }, grid(Math.ceil(count / 4)), label);
 }
 
+/** A number, or a function that is asked anew at every replay of a capture. */
+export type Live = number | (() => number);
+export const present = (live: Live): number => (typeof live === 'number' ? live : live());
+
 export interface DropoutKey {
   rate: number;
   seed: number;
-  step: number;
+  step: Live;
   stream: number;
 }
 

@@ -1,11 +1,11 @@
 /** Launchers of the optimizers' updates and of the global gradient norm, each over a whole buffer of parameters. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { grid, unary } from './elementwise.ts';
+import { grid, type Live, present, unary } from './elementwise.ts';
 import { reduce } from './reduce.ts';
 
 export interface AdamUpdate {
-  rate: number;
+  rate: Live;
   beta1: number;
   beta2: number;
   eps: number;
@@ -15,7 +15,7 @@ export interface AdamUpdate {
   /** Clip the global norm at this; 0 clips nothing. */
   maxNorm: number;
   /** 1, 2, … */
-  step: number;
+  step: Live;
 }
 
 export function adam(
@@ -36,8 +36,8 @@ export function adam(
     beta1: u.beta1,
     beta2: u.beta2,
     eps: u.eps,
-    correction1: 1 - u.beta1 ** u.step,
-    correction2: 1 - u.beta2 ** u.step,
+    correction1: () => 1 - u.beta1 ** present(u.step),
+    correction2: () => 1 - u.beta2 ** present(u.step),
     weight_decay: u.weightDecay,
     decoupled: u.decoupled ? 1 : 0,
     max_norm: u.maxNorm,
@@ -46,7 +46,7 @@ export function adam(
 }
 
 export interface SgdUpdate {
-  rate: number;
+  rate: Live;
   momentum: number;
   weightDecay: number;
   maxNorm: number;

@@ -13,10 +13,12 @@ import * as ops from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
 import { END, PAD, START } from '../data/captions.ts';
 import { GlimpseError } from '../errors.ts';
+import type { Replay } from '../gpu/device.ts';
+import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../tensor/random.ts';
-import { readTensors, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of places (P). */
@@ -86,7 +88,8 @@ export interface ForwardResult {
 /** Names the random streams of one training step. */
 export interface DropoutStep {
   seed: number;
-  step: number;
+  /** A function is asked anew at every replay of a capture. */
+  step: Live;
 }
 
 export interface GeneratedCaption {
@@ -109,7 +112,12 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
+/** Shapes of batches whose decoding loop stays captured. */
+const MAX_LOOPS = 3;
+
 export class Captioner {
+  private readonly loops = new Map<string, { input: Tensor; results: Tensor[]; replay: Replay }>();
+
   constructor(
     readonly sizes: CaptionerSizes,
     readonly options: CaptionerOptions,
@@ -229,50 +237,76 @@ export class Captioner {
     return { loss: ops.add(loss, ops.scale(penalty, lambda)), crossEntropy: loss, rowLoss };
   }
 
+  /** The loop of greedy decoding: words, their log-probabilities, and the maps, all time-major. */
+  private greedyLoop(features: Tensor, maxLength: number, suppress: boolean): [words: Tensor, scores: Tensor, maps: Tensor] {
+    using decoding = scope();
+    const [batch, places] = features.shape;
+    const { gpu } = features;
+    const encoded = this.encode(features);
+    const words = zeros([maxLength, batch], 'u32');
+    const scores = zeros([maxLength, batch]);
+    const maps = zeros([maxLength, batch, places]);
+    let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
+    let { start } = encoded;
+    for (let t = 0; t < maxLength; t++) {
+      using inner = scope();
+      const { h2, alpha, h1, c1, c2 } = this.recur({ ...encoded, start }, this.embed(previous, null));
+      const logProbs = ops.softmax(this.project(h2, null), true);
+      const { values, indices } = ops.topK(logProbs, 1, suppress ? END : PAD);
+      gpu.copy(indices.slice, words.slice, batch * 4, 0, t * batch * 4);
+      gpu.copy(values.slice, scores.slice, batch * 4, 0, t * batch * 4);
+      gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
+      const state = [batch, this.sizes.hidden];
+      start = [h1, c1, h2, c2].map((x) => inner.keep(x.alias(state))) as typeof start;
+      previous = inner.keep(indices.alias([1, batch]));
+    }
+    return [decoding.keep(words), decoding.keep(scores), decoding.keep(maps)];
+  }
+
   /**
-   * Greedy decoding of a batch. Words, states and maps stay on the GPU; one readback at the end. `suppress` never emits pad,
-   * unknown and startseq.
+   * Greedy decoding of a batch. Words, states and maps stay on the GPU; one readback at the end. The first batch of a shape
+   * captures the loop, later ones replay it. `suppress` never emits pad, unknown and startseq.
    */
   async greedy(features: Tensor, maxLength: number, suppress: boolean, wantAlpha = false): Promise<GeneratedCaption[]> {
-    return noGrad(async () => {
-      using _decoding = scope();
-      const [batch, places] = features.shape;
-      const { gpu } = features;
-      const encoded = this.encode(features);
-      const words = zeros([maxLength, batch], 'u32');
-      const scores = zeros([maxLength, batch]);
-      const maps = zeros([maxLength, batch, places]);
-      let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
-      let { start } = encoded;
-      for (let t = 0; t < maxLength; t++) {
-        using inner = scope();
-        const { h2, alpha, h1, c1, c2 } = this.recur({ ...encoded, start }, this.embed(previous, null));
-        const logProbs = ops.softmax(this.project(h2, null), true);
-        const { values, indices } = ops.topK(logProbs, 1, suppress ? END : PAD);
-        gpu.copy(indices.slice, words.slice, batch * 4, 0, t * batch * 4);
-        gpu.copy(values.slice, scores.slice, batch * 4, 0, t * batch * 4);
-        if (wantAlpha) gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
-        const state = [batch, this.sizes.hidden];
-        start = [h1, c1, h2, c2].map((x) => inner.keep(x.alias(state))) as typeof start;
-        previous = inner.keep(indices.alias([1, batch]));
+    const [batch, places] = features.shape;
+    const key = `${features.shape} ${maxLength} ${suppress}`;
+    let loop = this.loops.get(key);
+    if (!loop) {
+      if (this.loops.size >= MAX_LOOPS) this.forgetLoop(this.loops.keys().next().value as string);
+      const kept = Scope.release(zeros(features.shape, 'f32', 'features to caption'));
+      kept.gpu.copy(features.slice, kept.slice, features.size * 4);
+      const { result, replay } = noGrad(() => features.gpu.capture(() => this.greedyLoop(kept, maxLength, suppress).map((t) => Scope.release(t))));
+      loop = { input: kept, results: result, replay };
+      this.loops.set(key, loop);
+    } else {
+      features.gpu.copy(features.slice, loop.input.slice, features.size * 4);
+      loop.replay.run();
+    }
+    const [ids, logProbs, alpha] = await readTensors(loop.results.slice(0, wantAlpha ? 3 : 2));
+    return Array.from({ length: batch }, (_, b) => {
+      const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
+      for (let t = 0; t < maxLength && !caption.ended; t++) {
+        const at = t * batch + b;
+        caption.logProb += logProbs[at];
+        caption.logProbs.push(logProbs[at]);
+        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
+        if (ids[at] === END) caption.ended = true;
+        else caption.tokens.push(ids[at]);
       }
-      const [ids, logProbs, alpha] = await readTensors(wantAlpha ? [words, scores, maps] : [words, scores]);
-      return Array.from({ length: batch }, (_, b) => {
-        const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
-        for (let t = 0; t < maxLength && !caption.ended; t++) {
-          const at = t * batch + b;
-          caption.logProb += logProbs[at];
-          caption.logProbs.push(logProbs[at]);
-          if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
-          if (ids[at] === END) caption.ended = true;
-          else caption.tokens.push(ids[at]);
-        }
-        return caption;
-      });
+      return caption;
     });
   }
 
+  private forgetLoop(key: string): void {
+    const loop = this.loops.get(key);
+    if (!loop) return;
+    this.loops.delete(key);
+    for (const tensor of [loop.input, ...loop.results]) tensor.dispose();
+    loop.replay.dispose();
+  }
+
   dispose(): void {
+    for (const key of [...this.loops.keys()]) this.forgetLoop(key);
     this.parameters.dispose();
   }
 }

@@ -4,7 +4,7 @@
  */
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { backward, noGrad } from '../autograd/tape.ts';
+import { noGrad } from '../autograd/tape.ts';
 import { onFile } from '../data/atomic_file.ts';
 import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
 import type { FeatureStore } from '../data/feature_store.ts';
@@ -24,6 +24,7 @@ import {
   saveCheckpoint,
   type TrainingConfig,
 } from './checkpoint.ts';
+import { TrainingStep } from './training_step.ts';
 
 /** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
 const SEED_LENGTH = 35;
@@ -120,6 +121,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   let progress: Progress = before?.progress ?? { epoch: 0, optimizerSteps: 0, rate: config.rate, bestScore: null, epochsSinceBest: 0, logBytes: 0 };
   if (before) optimizer.write(before.moments, progress.optimizerSteps);
   optimizer.rate = progress.rate;
+  const step = new TrainingStep(model, optimizer, config.seed);
   if (!before && existsSync(logPath)) truncateSync(logPath, 0);
   if (before && progress.epochsSinceBest === 0) replaceCopy(checkpointPath(run, progress.epoch), join(run, 'checkpoints', 'best.safetensors')); // a kill may have come between the two
   const enough = () => config.patience > 0 && progress.epochsSinceBest >= 2 * config.patience;
@@ -128,7 +130,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   try {
     for (let epoch = progress.epoch + 1; epoch <= o.epochs && !enough(); epoch++) {
       const started = performance.now();
-      const { loss, tokens, stopped } = await trainEpoch(o, model, optimizer, epoch, log);
+      const { loss, tokens, stopped } = await trainEpoch(o, step, optimizer, epoch, log);
       const seconds = (performance.now() - started) / 1000;
       if (stopped) break; // the checkpoint of the last whole epoch stands; resuming repeats this one in the same order
       const validation = o.validationImages > 0 ? await validate(model, o) : null;
@@ -165,6 +167,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
     return reports;
   } finally {
     log.close();
+    step.dispose();
     optimizer.dispose();
     model.dispose();
   }
@@ -187,7 +190,7 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
 
 async function trainEpoch(
   o: TrainerOptions,
-  model: Captioner,
+  step: TrainingStep,
   optimizer: Optimizer,
   epoch: number,
   log: Log,
@@ -208,19 +211,9 @@ async function trainEpoch(
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    using _step = scope();
-    const rows = batch.targets.length / batch.steps;
-    optimizer.zeroGrad();
-    const { loss, crossEntropy } = model.loss(
-      tensor(features, [batch.files.length, store.index.places, store.index.width]),
-      tensor(batch.ids, [batch.steps, rows]),
-      tensor(batch.targets, [batch.steps, rows]),
-      tensor(rowWeights(batch, config.objective), [batch.steps, rows]),
-      { seed: config.seed, step: optimizer.steps + 1 },
-    );
-    backward(loss);
-    optimizer.step();
-    const [value, norm] = await readTensors([crossEntropy, optimizer.norm]);
+    const { ids, targets, steps } = batch;
+    const results = step.run({ features, pictures: batch.files.length, ids, targets, weights: rowWeights(batch, config.objective), steps });
+    const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
       throw new GlimpseError(
         `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,

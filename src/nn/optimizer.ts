@@ -90,10 +90,19 @@ export class Optimizer {
     zeroGrad(this.parameters.all.values());
   }
 
-  /** Computes the global norm into `norm` (always, so that it can be logged), then updates every parameter. */
+  /** One step: the next number, and the update. */
   step(): void {
-    const { kind, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0, weightDecay = 0, maxNorm = 0 } = this.options;
     this.steps++;
+    this.update();
+  }
+
+  /**
+   * The commands of a step: computes the global norm into `norm` (always, so that it can be logged), then updates every
+   * parameter. In a capture, rate and number of the step are those of the time of each replay.
+   */
+  update(): void {
+    const { kind, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0, weightDecay = 0, maxNorm = 0 } = this.options;
+    const rate = () => this.rate;
     globalNorm(
       this.gpu,
       this.arenas.map(({ g }) => ({ slice: g, count: g.bytes / 4 })),
@@ -101,17 +110,17 @@ export class Optimizer {
     );
     for (const { p, g, moments } of this.arenas) {
       const count = p.bytes / 4;
-      if (kind === 'sgd') sgd(this.gpu, p, g, moments[0], this.norm.slice, count, { rate: this.rate, momentum, weightDecay, maxNorm });
+      if (kind === 'sgd') sgd(this.gpu, p, g, moments[0], this.norm.slice, count, { rate, momentum, weightDecay, maxNorm });
       else
         adam(this.gpu, p, g, moments[0], moments[1], this.norm.slice, count, {
-          rate: this.rate,
+          rate,
           beta1,
           beta2,
           eps,
           weightDecay,
           decoupled: kind === 'adamw',
           maxNorm,
-          step: this.steps,
+          step: () => this.steps,
         });
     }
   }

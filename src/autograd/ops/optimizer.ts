@@ -1,4 +1,5 @@
 /** The optimizers' updates and the global norm as entries of the table, so that they are checked like everything else. */
+import { present } from '../../kernels/elementwise.ts';
 import { type AdamUpdate, adam, globalNorm, type SgdUpdate, sgd } from '../../kernels/optimizer.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { type Op, type Reference, reference, streamingCost } from '../op.ts';
@@ -29,11 +30,12 @@ export const adamOp: Op<AdamUpdate> = {
     const gradient = clipped(g.data, norm, u.maxNorm);
     const out = [reference(p.shape), reference(p.shape), reference(p.shape)];
     p.data.forEach((before, i) => {
-      const parameter = u.decoupled ? before - u.rate * u.weightDecay * before : before;
+      const parameter = u.decoupled ? before - present(u.rate) * u.weightDecay * before : before;
       const slope = gradient[i] + (u.decoupled ? 0 : u.weightDecay * before);
       const first = u.beta1 * m.data[i] + (1 - u.beta1) * slope;
       const second = u.beta2 * v.data[i] + (1 - u.beta2) * slope * slope;
-      out[0].data[i] = parameter - ((u.rate / (1 - u.beta1 ** u.step)) * first) / (Math.sqrt(second / (1 - u.beta2 ** u.step)) + u.eps);
+      out[0].data[i] =
+        parameter - ((present(u.rate) / (1 - u.beta1 ** present(u.step))) * first) / (Math.sqrt(second / (1 - u.beta2 ** present(u.step))) + u.eps);
       out[1].data[i] = first;
       out[2].data[i] = second;
     });
@@ -73,7 +75,7 @@ export const sgdOp: Op<SgdUpdate> = {
   reference: ([p, g, m, norm], u) => {
     const gradient = clipped(g.data, norm, u.maxNorm);
     const velocity = reference(p.shape, (i) => u.momentum * m.data[i] + gradient[i] + u.weightDecay * p.data[i]);
-    return [reference(p.shape, (i) => p.data[i] - u.rate * velocity.data[i]), velocity];
+    return [reference(p.shape, (i) => p.data[i] - present(u.rate) * velocity.data[i]), velocity];
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 6),
   cases: [
