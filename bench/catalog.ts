@@ -7,6 +7,8 @@ export interface Benchmark {
   work: Work;
   /** Kernel family whose versions --versions times side by side; null for whole models. */
   family: string | null;
+  /** False where peers have nothing to compare. */
+  peers: boolean;
   flops: number;
   /** Least memory traffic: every operand once. */
   bytes: number;
@@ -18,6 +20,7 @@ function matmul(m: number, k: number, n: number, layout: 'NN' | 'NT' | 'TN' = 'N
     shape: `${m}×${k}×${n} ${layout}`,
     work: { kind: 'matmul', m, k, n, transA: layout[0] === 'T', transB: layout[1] === 'T' },
     family: 'matmul',
+    peers: true,
     flops: 2 * m * n * k,
     bytes: 4 * (m * k + k * n + m * n),
   };
@@ -55,6 +58,7 @@ function convolution(kind: ConvKind, [channels, outChannels, size, kernel, strid
     shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}`,
     work: { kind, ...geometry },
     family: 'conv2d',
+    peers: true,
     flops: 2 * kernel * kernel * channels * outChannels * out * out,
     bytes: 4 * (channels * size * size + kernel * kernel * channels * outChannels + outChannels * out * out),
   };
@@ -66,6 +70,7 @@ function rows(kind: 'softmax' | 'crossEntropyGrad', count: number, columns: numb
     shape: `${count}×${columns}`,
     work: { kind, rows: count, columns },
     family: kind === 'softmax' ? 'softmax' : 'cross_entropy',
+    peers: true,
     flops: 5 * count * columns,
     bytes: 8 * count * columns,
   };
@@ -86,6 +91,7 @@ function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean)
     shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : ', op by op'}`,
     work: { kind, ...shape },
     family: null,
+    peers: replayed,
     flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.places * shape.features * project : forward, // the features need no gradient
     bytes: 4 * (batch * shape.places * shape.features + 9e6 * (kind === 'trainStep' ? 8 : shape.steps)),
   };
@@ -118,6 +124,7 @@ export function catalog(model: string | null): Benchmark[] {
         shape: `batch ${images}`,
         work: { kind: 'resnet50', images, model },
         family: null,
+        peers: true,
         flops: images * RESNET_FLOPS,
         bytes: 4 * (25.6e6 + images * 22e6),
       });

@@ -21,6 +21,7 @@ import { openOurs } from './ours.ts';
 import { CPU_PEERS, type PeerAnswer, PeerProcess, WEBGPU_PEERS } from './peers/process.ts';
 import { oraclesInstalled } from './peers/untyped.ts';
 import { checkSample, expectedSample } from './reference.ts';
+import { markdown } from './report.ts';
 import { measureRoofs, type Roofs } from './roofs.ts';
 import { summary, type Timing, timeWork } from './sampling.ts';
 import type { Engine, Prepared } from './work.ts';
@@ -35,6 +36,7 @@ interface BenchOptions extends CommonOptions {
   seconds: number;
   only?: string;
   chart?: string;
+  report?: string;
 }
 
 interface PeerRow {
@@ -50,7 +52,7 @@ interface PeerRow {
   note?: string;
 }
 
-interface Row {
+export interface Row {
   name: string;
   shape: string;
   version: string;
@@ -73,11 +75,12 @@ interface Row {
   peers: PeerRow[];
 }
 
-/** Bigger than the caches of the machines this runs on. */
-const FLUSH = new Float64Array(1 << 23);
-
-async function flushCaches(): Promise<void> {
-  FLUSH.fill(FLUSH[0] + 1);
+export interface Report {
+  adapter: string;
+  driver: string;
+  software: boolean;
+  roofs: Roofs;
+  rows: Row[];
 }
 
 function roofOf(roofs: Roofs, b: Benchmark): number {
@@ -176,7 +179,7 @@ async function measure(
   if (prepared.sample && expected) checkSample('glimpse', `${b.name} ${b.shape}`, await prepared.sample(), expected);
   gpu.pool.trim();
   gpu.pool.resetPeak();
-  const sampling = { minSamples: o.samples, maxSeconds: o.seconds, before: flushCaches };
+  const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
   const timing = await timeWork(prepared, sampling);
   const gigaflops = (t: Timing) => b.flops / t.medianMs / 1e6;
   const row: Row = {
@@ -315,7 +318,7 @@ export async function bench(o: BenchOptions, names: string[]): Promise<number> {
           if (version && b.family) forceVersion(b.family, version);
           try {
             const { row, again } = await measure(gpu, engine, b, o, roofs, expected);
-            if (peers) row.peers = await peers.time(b, o, expected, (name) => bar.update(i, `${b.name} ${b.shape}, ${name}`));
+            if (peers && b.peers) row.peers = await peers.time(b, o, expected, (name) => bar.update(i, `${b.name} ${b.shape}, ${name}`));
             await again();
             rows.push(row);
           } catch (error) {
@@ -337,7 +340,12 @@ export async function bench(o: BenchOptions, names: string[]): Promise<number> {
       ]);
       say(o, `chart: ${o.chart}`);
     }
-    result(o, { adapter: gpu.adapterName, driver: gpu.driverName, software: gpu.software, roofs, rows }, () =>
+    const report: Report = { adapter: gpu.adapterName, driver: gpu.driverName, software: gpu.software, roofs, rows };
+    if (o.report) {
+      writeFileAtomic(o.report, [markdown(report, `npx glimpse ${process.argv.slice(2).join(' ')}`)]);
+      say(o, `report: ${o.report}`);
+    }
+    result(o, report, () =>
       [
         `${gpu.description}`,
         `roofs, measured now: ${roofs.fmaGflops.toFixed(1)} GFLOP/s multiply-adds, ${roofs.copyGBs.toFixed(1)} GB/s copy`,

@@ -1,32 +1,14 @@
 /** The command line as its users meet it: contracts of the JSON, exit codes, and the whole way from pictures to captions. */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../src/tensor/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
-import { dataFolder, temporaryFolder } from './support.ts';
+import { dataFolder, glimpse, program, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
-const bin = join(import.meta.dirname, '../bin/glimpse.js');
-
-interface Outcome {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-async function glimpse(...args: string[]): Promise<Outcome> {
-  try {
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, [bin, ...args], { maxBuffer: 1 << 26 });
-    return { code: 0, stdout, stderr };
-  } catch (error) {
-    const failed = error as { code: number; stdout: string; stderr: string };
-    return { code: failed.code, stdout: failed.stdout, stderr: failed.stderr };
-  }
-}
 
 describe('contracts', () => {
   test('doctor', async () => {
@@ -207,6 +189,55 @@ describe('from pictures to captions', () => {
     expect(losses(broken)).toEqual(losses(run));
   });
 
+  test('killed with SIGKILL again and again and resumed, a run equals an unbroken one', async () => {
+    const out = join(folder, 'killed');
+    const args = [...trainArgs, '--out', out, '--epochs', '6', '--quiet'];
+    const random = new Random(7, 'kills');
+    let kills = 0;
+    for (let attempt = 0; attempt < 12; attempt++) {
+      const resume = attempt > 0 && existsSync(join(out, 'checkpoints')) ? ['--resume'] : [];
+      const child = spawn(process.execPath, [program, ...args, ...resume], { stdio: 'ignore' });
+      const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+      // From a little after the start (loading takes about a second) to well into the run, checkpoint writes included.
+      const timer = setTimeout(() => child.kill('SIGKILL'), random.uniform(1200, 4500) + (attempt > 6 ? 60_000 : 0));
+      const code = await ended;
+      clearTimeout(timer);
+      if (code === 0) break;
+      kills++;
+    }
+    expect(kills).toBeGreaterThan(0);
+    const last = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
+    expect(last(out).equals(last(run))).toBe(true); // bit for bit
+    const untimed = (path: string) =>
+      readFileSync(join(path, 'log.jsonl'), 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => ({ ...JSON.parse(line), tokensPerSecond: 0, seconds: 0 }));
+    expect(untimed(out)).toEqual(untimed(run));
+    expect(readdirSync(join(out, 'checkpoints')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+  }, 180_000);
+
+  test('plot draws the run', async () => {
+    const out = join(folder, 'curves.html');
+    expect((await glimpse('plot', run, '--out', out)).code).toBe(0);
+    expect(readFileSync(out, 'utf8')).toMatch(/nats per token.*CIDEr-D.*Learning rate/s);
+    expect(await glimpse('plot', join(folder, 'nothing'))).toMatchObject({ code: 1, stderr: expect.stringContaining('log.jsonl') });
+  });
+
+  test('eval: greedy and beam, scored, COCO results written', async () => {
+    const out = join(folder, 'results.json');
+    for (const beam of ['1', '3']) {
+      const args = ['eval', run, '--data', data, '--features', store, '--beam', beam, '--out', out, '--bootstrap', '20', '--json'];
+      const { code, stdout, stderr } = await glimpse(...args);
+      expect(stderr).not.toMatch(/unexpected/);
+      expect(code).toBe(0);
+      const report = JSON.parse(stdout);
+      expect(report).toMatchObject({ images: 3, split: 'val', decoding: { beam: Number(beam) } });
+      expect(report.Bleu_1).toBeGreaterThan(0.3);
+      expect(JSON.parse(readFileSync(out, 'utf8'))).toHaveLength(3);
+    }
+  });
+
   test('the seed preset trains too and prints the seed’s loss', async () => {
     const outcome = await glimpse(
       'train',
@@ -229,12 +260,21 @@ describe('from pictures to captions', () => {
 
   test('an interrupt saves nothing half-written and ends cleanly', async () => {
     const out = join(folder, 'interrupted');
-    const child = spawn(process.execPath, [bin, ...trainArgs, '--out', out, '--epochs', '500', '--validation', '0'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [program, ...trainArgs, '--out', out, '--epochs', '500', '--validation', '0'], { stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
     await new Promise<void>((resolve) => child.stderr.on('data', (text) => String(text).includes('epoch 2:') && resolve()));
     child.kill('SIGINT');
     expect(await ended).toBe(0);
     expect(readdirSync(join(out, 'checkpoints')).filter((name) => name.includes('tmp'))).toEqual([]);
+  });
+
+  test('caption by beam search and by drawing', async () => {
+    const picture = join(images, '15.jpg');
+    const [beam] = JSON.parse((await glimpse('caption', run, picture, '--beam', '4', '--json')).stdout);
+    expect(beam.caption.length).toBeGreaterThan(0);
+    const draw = async (seed: string) => JSON.parse((await glimpse('caption', run, picture, '--sample', '--seed', seed, '--json')).stdout)[0];
+    expect(await draw('3')).toEqual(await draw('3'));
+    expect(await glimpse('caption', run, picture, '--sample', '--beam', '2')).toMatchObject({ code: 2 });
   });
 
   test('caption', async () => {

@@ -160,7 +160,15 @@ describe('feature store', () => {
     expect([...(await store.read(['c', 'a']))]).toEqual([3, 3, 3, 3, 3, 3, 1, 1, 1, 1, 1, 1]);
     await expect(store.read(['z'])).rejects.toThrow(/no features of z/);
     await store.close();
-    expect(() => FeatureWriter.open(path, start)).toThrow(/already holds a finished feature store/);
+    const third = FeatureWriter.open(path, start); // more pictures join a finished store
+    third.append(['d'], [record(4)]);
+    third.finish();
+    const more = await FeatureStore.open(path);
+    expect([...(await more.read(['d', 'b']))]).toEqual([4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2]);
+    await more.close();
+    const other = { ...start, encoder: { ...start.encoder, sha256: 'other' } };
+    expect(() => FeatureWriter.open(path, other)).toThrow(/features of another encoder/);
+    expect((await FeatureStore.open(path)).has('d')).toBe(true); // and is as it was
   });
 
   test('another encoder, a flipped byte and a short file are refused', async () => {

@@ -1,7 +1,9 @@
 /** Where tests find data that is not in the project, and how they say that it is absent. */
+import { execFile } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { afterAll, beforeAll } from 'vitest';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
 
@@ -35,4 +37,23 @@ export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'glimpse-test-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+export const program = join(import.meta.dirname, '../bin/glimpse.js');
+
+/** What a command of the program came to. */
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+export async function glimpse(...args: string[]): Promise<Outcome> {
+  try {
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [program, ...args], { maxBuffer: 1 << 26 });
+    return { code: 0, stdout, stderr };
+  } catch (error) {
+    const failed = error as { code: number; stdout: string; stderr: string };
+    return { code: failed.code, stdout: failed.stdout, stderr: failed.stderr };
+  }
 }

@@ -1,7 +1,8 @@
 /** `glimpse caption`: pictures → captions. */
 import { existsSync } from 'node:fs';
 import { Vocabulary } from '../data/captions.ts';
-import { FileError, GlimpseError } from '../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
+import type { LengthPenalty } from '../kernels/beam.ts';
 import { Captioner } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import { ImageEncoder } from '../model/encoder.ts';
@@ -12,12 +13,21 @@ import { withGpu } from './session.ts';
 interface CaptionCommand extends CommonOptions {
   encoder?: string;
   maxLength?: number;
+  beam: number;
+  penalty: LengthPenalty;
+  sample?: boolean;
+  temperature: number;
+  topK: number;
+  topP: number;
+  seed: number;
   skipBad?: boolean;
 }
 
 const BATCH = 8;
 
 export async function caption(o: CaptionCommand, modelPath: string, pictures: string[]): Promise<number> {
+  if (o.sample && o.beam > 1) throw new UsageError('--sample and --beam exclude each other');
+  if (o.temperature === 0 || o.topP === 0) throw new UsageError('--temperature and --top-p must be above 0');
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
@@ -47,7 +57,13 @@ export async function caption(o: CaptionCommand, modelPath: string, pictures: st
         packed.set(record, i * record.length);
       });
       const features = tensor(packed, [records.length, places, width]);
-      const found = await model.greedy(features, o.maxLength ?? config.maxLength - 1, config.preset === 'recommended');
+      const maxLength = o.maxLength ?? config.maxLength - 1;
+      const suppress = config.preset === 'recommended';
+      const found = o.sample
+        ? await model.sample(features, maxLength, { temperature: o.temperature, topK: o.topK, topP: o.topP, seed: o.seed + first, suppress })
+        : o.beam === 1
+          ? await model.greedy(features, maxLength, suppress)
+          : (await model.beam(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: 0.65, minLength: 0, suppress })).map(([best]) => best);
       found.forEach(({ tokens, logProb }, i) => {
         const words = tokens.map((id) => vocabulary.words[id]);
         captions.push({ image: batch[i].image, caption: words.join(' '), tokens: words, logProb });

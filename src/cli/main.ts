@@ -99,6 +99,13 @@ command('caption', 'caption pictures with a trained model')
   .argument('<model>', 'checkpoint file or the folder of a run')
   .argument('<pictures...>', 'picture files')
   .option('--encoder <file>', 'the encoder, when it is no longer where the features were made')
+  .option('--beam <width>', 'hypotheses kept; 1 is greedy', wholeNumber('--beam', 1), 1)
+  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
+  .option('--sample', 'draw the words at random instead')
+  .option('--temperature <number>', 'of the draws', positiveNumber('--temperature'), 1)
+  .option('--top-k <count>', 'draw among the k likeliest words; 0 all', wholeNumber('--top-k', 0), 0)
+  .option('--top-p <share>', 'draw among the likeliest words that make up this share', positiveNumber('--top-p'), 1)
+  .option('--seed <number>', 'of the draws', wholeNumber('--seed', 0), 0)
   .option('--max-length <words>', 'longest caption', wholeNumber('--max-length', 1))
   .option('--skip-bad', 'leave out pictures that cannot be read')
   .option('--json', 'JSON on stdout')
@@ -121,8 +128,38 @@ command('bench', 'time kernels and models, beside the roofs of this adapter and,
   .option('--samples <count>', 'samples at least', wholeNumber('--samples', 3), 15)
   .option('--seconds <number>', 'time for one measurement', positiveNumber('--seconds'), 2)
   .option('--chart <file>', 'write a roofline chart (.svg or .html)')
+  .option('--report <file>', 'write the table as Markdown')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import(BENCH)).bench));
+
+command('plot', 'draw the curves of a training run')
+  .argument('<run>', 'the folder of a run')
+  .option('--out <file>', 'page (.html) or loss curve alone (.svg); else curves.html in the run')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./plot.ts')).plot));
+
+command('score', 'score captions against references: BLEU, ROUGE-L, CIDEr-D, per corpus and picture')
+  .requiredOption('--references <file>', 'COCO annotations')
+  .requiredOption('--candidates <file>', 'COCO results: [{"image_id", "caption"}]')
+  .option('--bootstrap <count>', 'resamples for the 95 % intervals; 0 none', wholeNumber('--bootstrap', 0), 1000)
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./score.ts')).score));
+
+command('eval', 'caption a split with a trained model and score it')
+  .argument('<model>', 'checkpoint file or the folder of a run')
+  .requiredOption('--data <file>', 'dataset made by prepare')
+  .requiredOption('--features <folder>', 'store made by features')
+  .addOption(new Option('--split <name>', 'which pictures').choices(['train', 'val', 'test']).default('val'))
+  .option('--limit <count>', 'at most this many pictures', wholeNumber('--limit', 1))
+  .option('--beam <width>', 'hypotheses kept; 1 is greedy', wholeNumber('--beam', 1), 3)
+  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
+  .option('--min-length <words>', 'endseq is not taken before', wholeNumber('--min-length', 0), 0)
+  .option('--max-length <words>', 'longest caption', wholeNumber('--max-length', 1))
+  .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 32)
+  .option('--bootstrap <count>', 'resamples for the 95 % intervals; 0 none', wholeNumber('--bootstrap', 0), 1000)
+  .option('--out <file>', 'write the captions as COCO results')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./score.ts')).evaluate));
 
 const onnx = program.command('onnx').description('ONNX models');
 onnx

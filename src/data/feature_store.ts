@@ -55,18 +55,19 @@ export class FeatureWriter {
     ftruncateSync(this.file, this.recordBytes * index.files.length); // what came after the last journal entry is not to be trusted
   }
 
-  /** Starts a store, or goes on with one that was interrupted. */
+  /** Starts a store, or goes on with one that was interrupted or that more pictures are to join. */
   static open(folder: string, start: Omit<FeatureIndex, 'version' | 'files' | 'checksums'>): FeatureWriter {
     onFile(folder, () => mkdirSync(folder, { recursive: true }));
-    if (existsSync(join(folder, INDEX))) throw new GlimpseError(`${folder} already holds a finished feature store; choose another folder or delete it`);
     const journal = join(folder, INDEX + PARTIAL);
     const fresh: FeatureIndex = { version: 1, ...start, files: [], checksums: [] };
-    if (!existsSync(journal)) return new FeatureWriter(folder, fresh);
-    const old = readIndex(journal);
+    const finished = !existsSync(journal) && existsSync(join(folder, INDEX));
+    if (!finished && !existsSync(journal)) return new FeatureWriter(folder, fresh);
+    const old = readIndex(finished ? join(folder, INDEX) : journal);
     const differing = (['sha256', 'featureMap', 'preprocessing'] as const).filter((key) => old.encoder[key] !== start.encoder[key]);
     if (differing.length > 0 || old.places !== start.places || old.width !== start.width) {
       throw new GlimpseError(`${folder} holds features of another encoder (${differing.join(', ') || 'size'} differ); choose another folder or delete it`);
     }
+    if (finished) renameSync(join(folder, INDEX), journal);
     const path = join(folder, DATA + PARTIAL);
     if (!existsSync(path) && existsSync(join(folder, DATA))) renameSync(join(folder, DATA), path); // killed while finishing
     if (!existsSync(path) || statSync(path).size < old.files.length * old.places * old.width * 4)

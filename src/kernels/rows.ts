@@ -1,7 +1,7 @@
 /** Launchers of work on rows: softmax, cross-entropy, top-k. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { grid } from './elementwise.ts';
+import { grid, type Live } from './elementwise.ts';
 import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
@@ -74,4 +74,24 @@ export function topK(
   const version = chooseVersion(gpu, 'top_k', rowClass(n), gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
   const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
   gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
+}
+
+export interface SampleAttrs {
+  /** Ids below this are never taken. */
+  skipBelow: number;
+  /** Only the k likeliest; 0 for all. */
+  topK: number;
+  /** Only the likeliest that make up this probability together; 1 for all. */
+  topP: number;
+  temperature: number;
+  seed: number;
+  step: Live;
+  stream: number;
+}
+
+/** One word per row, drawn from the log-probabilities x [rows, n]. */
+export function sample(gpu: Gpu, x: BufferSlice, word: BufferSlice, logProb: BufferSlice, rows: number, n: number, a: SampleAttrs, label: string): void {
+  const { skipBelow, topK: k, topP: p, temperature, seed, step, stream } = a;
+  const params = { rows, n, skip_below: skipBelow, k, p, temperature, seed, step, stream };
+  gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, word, logProb], params, grid(rows, 8), label);
 }

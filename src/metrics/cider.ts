@@ -2,18 +2,9 @@
  * CIDEr-D (Vedantam, Zitnick and Parikh 2015) as coco-caption computes it: n = 1 … 4, document frequencies over the scored
  * pictures, clipped counts, a Gaussian penalty on the difference of lengths (in bigrams, σ = 6), times 10. Mean over pictures.
  */
-type Counts = Map<string, number>[];
+import { ngramCounts } from './ngrams.ts';
 
-function ngrams(words: readonly string[]): Counts {
-  return [1, 2, 3, 4].map((n) => {
-    const counts = new Map<string, number>();
-    for (let i = 0; i + n <= words.length; i++) {
-      const gram = words.slice(i, i + n).join(' ');
-      counts.set(gram, (counts.get(gram) ?? 0) + 1);
-    }
-    return counts;
-  });
-}
+type Counts = ReturnType<typeof ngramCounts>;
 
 interface Weighted {
   weights: Map<string, number>[];
@@ -26,7 +17,7 @@ export function ciderD(
   candidates: readonly (readonly string[])[],
   references: readonly (readonly (readonly string[])[])[],
 ): { mean: number; perImage: number[] } {
-  const referenceCounts = references.map((list) => list.map(ngrams));
+  const referenceCounts = references.map((list) => list.map(ngramCounts));
   const documents = new Map<string, number>();
   for (const list of referenceCounts) {
     const seen = new Set(list.flatMap((counts) => counts.flatMap((byGram) => [...byGram.keys()])));
@@ -55,7 +46,7 @@ export function ciderD(
     return total / 4;
   };
   const perImage = candidates.map((words, i) => {
-    const own = weigh(ngrams(words));
+    const own = weigh(ngramCounts(words));
     const scores = referenceCounts[i].map((counts) => similarity(own, weigh(counts)));
     return (10 * scores.reduce((sum, score) => sum + score, 0)) / Math.max(1, scores.length);
   });

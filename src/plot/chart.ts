@@ -93,6 +93,10 @@ export function chartSvg(chart: Chart): string {
       if (label) parts.push(text(px + 6, py - 5, label, 'class="label"'));
     });
   });
+  const longest = series.reduce((most, { name }) => Math.max(most, name.length), 0);
+  parts.push(
+    `<rect x="${MARGIN.left + 4}" y="${MARGIN.top + 2}" width="${34 + 6.6 * longest}" height="${16 * series.length + 4}" fill="#fff" opacity="0.85"/>`,
+  );
   // One entry below the other, so that long names do not run into each other.
   series.forEach(({ name }, i) => {
     const at = MARGIN.top + 14 + 16 * i;

@@ -6,6 +6,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
+import { beamSelectOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
@@ -14,7 +15,7 @@ import { batchNormEvalOp, batchNormTrainOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { crossEntropyOp, softmaxOps, topKOp } from './rows.ts';
+import { crossEntropyOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 export const OPS: readonly Op[] = [
@@ -36,6 +37,8 @@ export const OPS: readonly Op[] = [
   ...Object.values(softmaxOps),
   crossEntropyOp,
   topKOp,
+  sampleOp,
+  beamSelectOp,
   embeddingOp,
   lstmCellOp,
   additiveAttentionOp,
@@ -83,10 +86,11 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
 }
 
 export { attentionLstm } from './attention_lstm.ts';
+export { beamSelect } from './beam.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain } from './norm.ts';
 export { additiveAttention, lstmCell } from './recurrent.ts';
-export { crossEntropy, softmax, topK } from './rows.ts';
+export { crossEntropy, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

@@ -1,7 +1,16 @@
-/** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax. */
+/** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax, sampling. */
 import { ShapeError } from '../../errors.ts';
+import { present } from '../../kernels/elementwise.ts';
 import { reduce } from '../../kernels/reduce.ts';
-import { crossEntropy as crossEntropyKernel, softmaxGrad, softmax as softmaxKernel, topK as topKKernel } from '../../kernels/rows.ts';
+import {
+  crossEntropy as crossEntropyKernel,
+  type SampleAttrs,
+  sample as sampleKernel,
+  softmaxGrad,
+  softmax as softmaxKernel,
+  topK as topKKernel,
+} from '../../kernels/rows.ts';
+import { pcg4d } from '../../tensor/random.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
@@ -161,6 +170,54 @@ export const topKOp: Op<TopKAttrs> = {
   family: 'top_k',
 };
 
+const draw: SampleAttrs = { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed: 5, step: 2, stream: 9 };
+
+/** One word per row, drawn from log-probabilities: sample.wgsl. */
+export const sampleOp: Op<SampleAttrs> = {
+  name: 'sample',
+  inputs: ['x'],
+  outputs: ['word', 'logProb'],
+  outputTypes: ['u32', 'f32'],
+  shape: ([x], { skipBelow, temperature, topP }) => {
+    expectRank('sample', 'x', x, 2);
+    if (skipBelow >= x[1]) throw new ShapeError(`sample: ids from ${skipBelow} on, of the ${x[1]} columns of [${x}]`);
+    if (!(temperature > 0) || !(topP > 0)) throw new ShapeError(`sample: the temperature ${temperature} and the share ${topP} must be positive`);
+    return [[x[0]], [x[0]]];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [word, logProb], attrs, label }) =>
+    sampleKernel(gpu, x.slice, word.slice, logProb.slice, x.shape[0], x.shape[1], attrs, label),
+  backward: 'a choice is flat everywhere',
+  reference: ([x], { skipBelow, topK: k, topP: p, temperature, seed, step, stream }) => {
+    const [count, n] = x.shape;
+    const word = reference([count], (r) => {
+      const order = Array.from({ length: n - skipBelow }, (_, j) => j + skipBelow).sort((a, b) => x.data[r * n + b] - x.data[r * n + a]);
+      const kept = k > 0 ? order.filter((j) => x.data[r * n + j] >= x.data[r * n + order[Math.min(k, order.length) - 1]]) : order;
+      const weights = kept.map((j) => Math.exp((x.data[r * n + j] - x.data[r * n + kept[0]]) / temperature));
+      const wanted = p * weights.reduce((sum, value) => sum + value, 0);
+      let sum = 0;
+      const last = weights.findIndex((value) => {
+        sum += value;
+        return sum >= wanted;
+      });
+      const allowed = p < 1 ? kept.filter((j) => x.data[r * n + j] >= x.data[r * n + kept[last]]) : kept;
+      const key = (j: number) => {
+        const u = (Math.floor(pcg4d(seed, present(step), stream, r * n + j)[0] / 256) + 0.5) / 2 ** 24;
+        return x.data[r * n + j] / temperature - Math.log(-Math.log(u));
+      };
+      return allowed.reduce((best, j) => (key(j) > key(best) ? j : best));
+    });
+    return [word, reference([count], (r) => x.data[r * n + word.data[r]])];
+  },
+  cost: ([x]) => ({ flops: 20 * sizeOf(x), bytes: 4 * sizeOf(x) }),
+  cases: [
+    { name: 'everything', shapes: [[37, 113]], attrs: draw },
+    { name: 'cold', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 } },
+    { name: 'top 5', shapes: [[23, 67]], attrs: { ...draw, topK: 5 } },
+    { name: 'top 0.6', shapes: [[23, 67]], attrs: { ...draw, topP: 0.6 } },
+    { name: 'top 7 and 0.7, warm', shapes: [[13, 31]], attrs: { ...draw, topK: 7, topP: 0.7, temperature: 1.5 } },
+  ],
+};
+
 export function softmax(x: Tensor, log = false): Tensor {
   return apply(log ? softmaxOps.logSoftmax : softmaxOps.softmax, [x], null)[0];
 }
@@ -174,4 +231,10 @@ export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor): 
 export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; indices: Tensor } {
   const [values, indices] = apply(topKOp, [x], { k, skipBelow });
   return { values, indices };
+}
+
+/** log-probabilities [rows, n] → a word for each row, and its log-probability. */
+export function sample(x: Tensor, attrs: SampleAttrs): { word: Tensor; logProb: Tensor } {
+  const [word, logProb] = apply(sampleOp, [x], attrs);
+  return { word, logProb };
 }

@@ -4,6 +4,7 @@
 //
 // A and D multiples of 4. On lavapipe a load costs as much as 30 multiply-adds, and a vec4 little more than a number.
 // The exponentials are taken once, by the lane that owns the place, and passed through workgroup memory.
+// 16 × 49 places, A 512, D 256: 1.3 ms against 1.9 of version 1 on lavapipe, 4.4 against 8.4 on SwiftShader.
 const LANES: u32 = 64u;
 
 override PLACES: u32 = 64u;

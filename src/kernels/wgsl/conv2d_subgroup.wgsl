@@ -6,7 +6,8 @@
 // are multiples of 4. A row p of the product is an output pixel, all pictures of the batch in one row of pixels, so small
 // maps fill tiles too. A workgroup is one subgroup and owns TILE pixels × TILE channels; a lane loads 4 channels of its 4
 // pixels per step. Whether a tap falls outside the picture is settled once per tap, not per channel.
-// Over version 2 (im2col and matmul) it saves writing and reading the columns, 9 times the input for a 3×3 kernel.
+// Over version 2 (im2col and matmul) it saves writing and reading the columns, 9 times the input for a 3×3 kernel: 29 against
+// 18 GF/s for 3×3 64→64 @56 on lavapipe.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8

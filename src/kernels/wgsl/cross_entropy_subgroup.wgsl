@@ -3,7 +3,8 @@
 //   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − x[r, target[r]])
 //   dx[r, j] = weight[r] (softmax(x[r])[j] − [j = target[r]])
 //
-// As cross_entropy.wgsl with x and dx as vec4, n a multiple of 4. No workgroup memory, no barrier.
+// As cross_entropy.wgsl with x and dx as vec4, n a multiple of 4. No workgroup memory, no barrier. At 320 × 5000
+// on lavapipe 3.6 ms against 5.7 of version 1 and 10.8 of version 3; on SwiftShader 7.7, 15.8 and 63.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8

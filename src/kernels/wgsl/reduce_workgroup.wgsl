@@ -1,5 +1,5 @@
 // Reduction over the last axis, version 2: one workgroup per row, a tree in workgroup memory. What a GPU wants for few
-// long rows; software drivers run barriers slowly and keep version 1.
+// long rows; software drivers run barriers slowly and keep version 1 (5000 rows of 512 on lavapipe: 2.7 ms, here 14).
 //
 //   y[o] = scale · ⊕_j x[o, j]      x [outer, n], y [outer]
 const SUM: u32 = 0u;

@@ -1,0 +1,95 @@
+/** `glimpse plot`: a run's log as curves on one self-contained page (or one SVG). */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { writeFileAtomic } from '../data/atomic_file.ts';
+import { FileError, messageOf } from '../errors.ts';
+import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
+import { type CommonOptions, result } from './output.ts';
+
+const Step = z.object({ kind: z.literal('step'), epoch: z.number(), batch: z.number(), batches: z.number(), lossPerToken: z.number(), gradNorm: z.number() });
+const Epoch = z.object({
+  kind: z.literal('epoch'),
+  epoch: z.number(),
+  trainLoss: z.number(),
+  valLoss: z.number().nullable(),
+  cider: z.number().nullable(),
+  rate: z.number(),
+});
+const Line = z.discriminatedUnion('kind', [Step, Epoch]);
+
+function readLog(path: string): z.infer<typeof Line>[] {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new FileError(path, messageOf(error));
+  }
+  return text
+    .split('\n')
+    .filter(Boolean)
+    .map((line, i) => {
+      try {
+        return Line.parse(JSON.parse(line));
+      } catch (error) {
+        throw new FileError(path, `line ${i + 1} is no entry of a training log: ${messageOf(error).slice(0, 200)}`);
+      }
+    });
+}
+
+/** A running mean, so that single batches do not hide the course. */
+function smooth(points: readonly (readonly [number, number])[], window: number): [number, number][] {
+  return points.map(([x], i) => {
+    const part = points.slice(Math.max(0, i - window + 1), i + 1);
+    return [x, part.reduce((sum, [, y]) => sum + y, 0) / part.length];
+  });
+}
+
+export async function plot(o: CommonOptions & { out?: string }, run: string): Promise<number> {
+  const log = readLog(join(run, 'log.jsonl'));
+  const steps = log.filter((line) => line.kind === 'step');
+  const epochs = log.filter((line) => line.kind === 'epoch');
+  if (steps.length === 0) throw new FileError(join(run, 'log.jsonl'), 'holds no training step yet');
+  const at = (step: z.infer<typeof Step>) => step.epoch - 1 + step.batch / step.batches;
+  const points = (f: (step: z.infer<typeof Step>) => number) => steps.map((step) => [at(step), f(step)] as const);
+  const perEpoch = (f: (epoch: z.infer<typeof Epoch>) => number | null) =>
+    epochs.flatMap((epoch) => {
+      const value = f(epoch);
+      return value === null ? [] : [[epoch.epoch, value] as const];
+    });
+  const window = Math.max(1, Math.round(steps.length / 60));
+  const chart = (title: string, yLabel: string, series: Series[]) => chartSvg({ title, xLabel: 'epoch', yLabel, series });
+  const charts = [
+    chart('Loss', 'nats per token', [
+      {
+        name: `training, mean of ${window} batches`,
+        points: smooth(
+          points((step) => step.lossPerToken),
+          window,
+        ),
+      },
+      { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) },
+    ]),
+    chart('Gradient norm, before clipping', 'norm', [
+      {
+        name: `mean of ${window} batches`,
+        points: smooth(
+          points((step) => step.gradNorm),
+          window,
+        ),
+      },
+    ]),
+    ...(epochs.length > 1
+      ? [
+          chart('CIDEr-D of greedy captions, validation', 'CIDEr-D', [{ name: 'CIDEr-D', points: perEpoch((epoch) => epoch.cider) }]),
+          chart('Learning rate', 'rate', [{ name: 'rate', points: perEpoch((epoch) => epoch.rate) }]),
+        ]
+      : []),
+  ];
+  const out = o.out ?? join(run, 'curves.html');
+  const last = steps[steps.length - 1];
+  const lead = `${steps.length} batches in ${last.epoch} epochs; last loss ${last.lossPerToken.toFixed(3)} nats per token.`;
+  writeFileAtomic(out, [out.endsWith('.svg') ? charts[0] : chartPage(`Training of ${run}`, lead, charts)]);
+  result(o, { out, steps: steps.length, epochs: epochs.length }, () => `${out}: ${lead}`);
+  return 0;
+}

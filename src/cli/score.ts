@@ -1,0 +1,108 @@
+/** `glimpse score` and `glimpse eval`: captions against references. */
+import { writeFileAtomic } from '../data/atomic_file.ts';
+import { readDataset, type Split, Vocabulary } from '../data/captions.ts';
+import { readReferences, readResults } from '../data/coco_results.ts';
+import { FeatureStore } from '../data/feature_store.ts';
+import { GlimpseError } from '../errors.ts';
+import type { LengthPenalty } from '../kernels/beam.ts';
+import { captionTokens } from '../metrics/ptb.ts';
+import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
+import { Captioner } from '../model/captioner.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import { scope, tensor } from '../tensor/tensor.ts';
+import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import { withGpu } from './session.ts';
+
+const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'ROUGE_L', 'CIDEr'] as const;
+
+function report(r: ScoreReport): string {
+  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
+  const { captions } = r;
+  return [
+    `${r.images} pictures; tokens: ${r.tokenizer}; METEOR: not computed`,
+    ...SHOWN.map((name) => {
+      const range = r.intervals[name];
+      return `${name.padEnd(8)} ${r[name].toFixed(4)}${range ? `   95 % of resamples: ${range[0].toFixed(4)} … ${range[1].toFixed(4)}` : ''}`;
+    }),
+    `${captions.distinctCaptions} different captions, ${captions.distinctWords} different words, ${captions.meanLength.toFixed(1)} words each; ${percent(captions.endInFunctionWord)} end in a function word, ${percent(captions.unknownRate)} unknown words${captions.seenInTraining === null ? '' : `, ${percent(captions.seenInTraining)} seen in training`}`,
+  ].join('\n');
+}
+
+export async function score(o: CommonOptions & { references: string; candidates: string; bootstrap: number }): Promise<number> {
+  const references = readReferences(o.references);
+  const list: Scored[] = readResults(o.candidates).map(({ image_id, caption }) => {
+    const own = references.get(String(image_id));
+    if (!own) throw new GlimpseError(`${o.candidates} has a caption for picture ${image_id}, for which ${o.references} has no reference`);
+    return { image_id, caption, references: own };
+  });
+  if (list.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
+  if (list.length < references.size) say(o, `${references.size - list.length} of ${references.size} pictures have no caption and are not counted`);
+  const scores = scoreCaptions(list, { bootstrap: o.bootstrap });
+  result(o, scores, () => report(scores));
+  return 0;
+}
+
+interface EvalCommand extends CommonOptions {
+  data: string;
+  features: string;
+  split: Split;
+  limit?: number;
+  beam: number;
+  penalty: LengthPenalty;
+  minLength: number;
+  maxLength?: number;
+  batch: number;
+  bootstrap: number;
+  out?: string;
+}
+
+/** Decodes every picture of a split freely (never with the references' words at hand) and scores the captions. */
+export async function evaluate(o: EvalCommand, modelPath: string): Promise<number> {
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const { config } = checkpoint;
+  const dataset = readDataset(o.data);
+  const store = await FeatureStore.open(o.features);
+  if (store.index.encoder.sha256 !== checkpoint.encoder.sha256)
+    throw new GlimpseError(`the features in ${o.features} are of another encoder than the model was trained with`);
+  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
+  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
+  return withGpu(o, async () => {
+    const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const bar = progress(o, 'eval', images.length, 'pictures');
+    const maxLength = o.maxLength ?? config.maxLength - 1;
+    const suppress = config.preset === 'recommended';
+    const started = performance.now();
+    const list: Scored[] = [];
+    for (let first = 0; first < images.length; first += o.batch) {
+      using _batch = scope();
+      const part = images.slice(first, first + o.batch);
+      const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
+      const found =
+        o.beam === 1 && o.minLength === 0
+          ? await model.greedy(features, maxLength, suppress)
+          : (await model.beam(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: 0.65, minLength: o.minLength, suppress })).map(([best]) => best);
+      found.forEach(({ tokens }, i) => {
+        const caption = vocabulary.decode(tokens.filter((id) => id > 0));
+        list.push({ image_id: part[i].file, caption, references: part[i].captions });
+      });
+      bar.update(Math.min(images.length, first + o.batch));
+    }
+    bar.stop();
+    const seconds = (performance.now() - started) / 1000;
+    model.dispose();
+    await store.close();
+    if (o.out) writeFileAtomic(o.out, [JSON.stringify(list.map(({ image_id, caption }) => ({ image_id, caption })))]);
+    const training = new Set(
+      dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
+    );
+    const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training });
+    const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
+    result(
+      o,
+      { ...scores, split: o.split, decoding },
+      () => `${report(scores)}\n${o.split} split, ${o.beam === 1 ? 'greedy' : `beam ${o.beam} (${o.penalty})`}, ${duration(seconds)}`,
+    );
+    return 0;
+  });
+}

@@ -1,0 +1,38 @@
+/** COCO's files of captions: references as the annotations have them, candidates as its evaluation takes them. */
+import { readFileSync } from 'node:fs';
+import { z } from 'zod';
+import { FileError, messageOf } from '../errors.ts';
+
+const Id = z.union([z.string(), z.number()]);
+const References = z.object({ annotations: z.array(z.object({ image_id: Id, caption: z.string() })) });
+const Results = z.array(z.object({ image_id: Id, caption: z.string() }));
+
+function parse<T>(path: string, schema: z.ZodType<T>, what: string): T {
+  try {
+    return schema.parse(JSON.parse(readFileSync(path, 'utf8')));
+  } catch (error) {
+    throw new FileError(path, `is no ${what}: ${messageOf(error).slice(0, 400)}`);
+  }
+}
+
+/** Reference captions by picture. */
+export function readReferences(path: string): Map<string, string[]> {
+  const byImage = new Map<string, string[]>();
+  for (const { image_id, caption } of parse(path, References, 'COCO file of annotations ({"annotations": [{"image_id", "caption"}]})').annotations) {
+    const list = byImage.get(String(image_id));
+    if (list) list.push(caption);
+    else byImage.set(String(image_id), [caption]);
+  }
+  return byImage;
+}
+
+/** One caption per picture. */
+export function readResults(path: string): { image_id: string | number; caption: string }[] {
+  const results = parse(path, Results, 'COCO results file ([{"image_id", "caption"}])');
+  const seen = new Set<string>();
+  for (const { image_id } of results) {
+    if (seen.has(String(image_id))) throw new FileError(path, `has two captions for picture ${image_id}`);
+    seen.add(String(image_id));
+  }
+  return results;
+}

@@ -1,0 +1,103 @@
+/**
+ * The tokenizer that caption scores are defined on: Stanford's PTBTokenizer 3.4.1 with `-preserveLines -lowerCase`, as
+ * coco-caption calls it, and its list of punctuation to drop. Written as ordered rules; the first that matches takes its text.
+ */
+
+/** Dropped after tokenizing. The brackets of the original list are upper-case and never match the lower-cased tokens. */
+const DROPPED = new Set(["''", "'", '``', '`', '.', '?', '!', ',', ':', '-', '--', '...', ';']);
+
+const BRACKETS: Record<string, string> = { '(': '-lrb-', ')': '-rrb-', '[': '-lsb-', ']': '-rsb-', '{': '-lcb-', '}': '-rcb-' };
+
+/** Abbreviations that keep their dot, wherever they stand. */
+const TITLES =
+  'mr|mrs|ms|dr|drs|prof|gen|col|sgt|capt|lt|rev|hon|sen|rep|gov|pres|maj|cmdr|st|ste|mt|ft|jr|sr|bros|ave|blvd|rd|vs|no|inc|ltd|corp|co|dept|est|etc|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec';
+
+/** Words written as one that the Treebank splits. */
+const ASSIMILATED: Record<string, string[]> = {
+  cannot: ['can', 'not'],
+  gonna: ['gon', 'na'],
+  gotta: ['got', 'ta'],
+  wanna: ['wan', 'na'],
+  lemme: ['lem', 'me'],
+  gimme: ['gim', 'me'],
+  "'tis": ["'t", 'is'],
+  "'twas": ["'t", 'was'],
+};
+
+type Rule = readonly [RegExp, (text: string, match: RegExpExecArray, before: string, after: string) => string[]];
+
+const word = String.raw`[\p{L}\p{M}\p{N}_]`;
+const whole = (text: string): string[] => [text];
+
+/** Tried in order at each place; all are sticky. */
+const RULES: Rule[] = [
+  [/https?:\/\/[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
+  [/www\.[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
+  [/[\p{L}\d._%+-]+@[\p{L}\d-]+(?:\.[\p{L}\d-]+)+/uy, whole],
+  [/<[^<>\s]+>/uy, whole],
+  [/'(?:tis|twas)\b/uy, (text) => ASSIMILATED[text]],
+  [/(?:cannot|gonna|gotta|wanna|lemme|gimme)(?![\p{L}\d'-])/uy, (text) => ASSIMILATED[text]],
+  [/'\d\ds?(?!\w)/uy, whole],
+  [/(?:\p{L}+)(?=n['’]t(?!\p{L}))/uy, (text) => (text === '' ? [] : [text])],
+  [/n['’]t(?!\p{L})/uy, () => ["n't"]],
+  [/['’](?:s|m|d|ll|re|ve)(?!\p{L})/uy, (text) => [text.replace('’', "'")]],
+  // w/ and w/o stand for words; other slashes stay inside words.
+  [/w\/(?!o\b)/uy, () => ['w', '/']],
+  [new RegExp(String.raw`(?:${TITLES})\.(?=\s+\S|${word})`, 'uy'), whole],
+  // At the very end only those that hardly ever end a sentence as a word of their own.
+  [/(?:st|rd|ave|blvd|mt|jr|sr|mr|mrs|ms|dr|etc|inc|ltd|corp)\.$/uy, whole],
+  [/(?:\p{L}\.){2,}/uy, whole],
+  [/\p{L}\.$/uy, (text, _match, before) => (/\p{L}$/u.test(before) ? [text.slice(0, -1), '.'] : [text])],
+  [/\p{L}\.(?=\s*\p{L})/uy, (text, _match, before) => (before === '' || /[\s"'(]$/.test(before) ? [text] : [text.slice(0, -1), '.'])],
+  [/\$\d+(?:[.,]\d+)*/uy, (text) => ['$', text.slice(1)]],
+  [/#(?=\d)/uy, () => ['#']],
+  [/\d+(?:[.,:]\d+)+(?!\p{L})/uy, whole],
+  [/\d+\/\d+(?!\p{L})/uy, whole],
+  [/\.\d+/uy, whole],
+  [new RegExp(String.raw`${word}+(?:(?:[-/&]|['’](?!(?:s|m|d|ll|re|ve)(?!\p{L}))(?=\p{L}))${word}+)*`, 'uy'), (text) => [text.replaceAll('’', "'")]],
+  [/\.{3,}|…/uy, () => ['...']],
+  [/-{2,}|[–—]/uy, () => ['--']],
+  [/"/uy, (_text, _match, before) => [before === '' || /[\s([{-]$/.test(before) ? '``' : "''"]],
+  [/“/uy, () => ['``']],
+  [/”/uy, () => ["''"]],
+  [/``|''/uy, whole],
+  [/['‘’`]/uy, (_text, _match, before, after) => [/^\S/.test(after) && (before === '' || /[\s([{"]$/.test(before)) ? '`' : "'"]],
+  [/[()[\]{}]/uy, (text) => [BRACKETS[text]]],
+  [/£/uy, () => ['#']],
+  [/€/uy, () => ['$']],
+  [/[!?]+/uy, (text) => [...text]],
+  [/\S/uy, whole],
+];
+
+/** All tokens, punctuation included, lower-case. A line break counts as a space. */
+export function ptbTokens(caption: string): string[] {
+  const text = caption
+    .replaceAll(/[\r\n]+/g, ' ')
+    .toLowerCase()
+    .trim();
+  const tokens: string[] = [];
+  let at = 0;
+  while (at < text.length) {
+    if (/\s/.test(text[at])) {
+      at++;
+      continue;
+    }
+    for (const [pattern, make] of RULES) {
+      pattern.lastIndex = at;
+      const match = pattern.exec(text);
+      if (!match || match[0] === '') continue;
+      tokens.push(...make(match[0], match, text.slice(0, at), text.slice(at + match[0].length)));
+      at += match[0].length;
+      break;
+    }
+  }
+  return tokens;
+}
+
+/** What is scored: the tokens without punctuation. */
+export function captionTokens(caption: string): string[] {
+  return ptbTokens(caption).filter((token) => !DROPPED.has(token));
+}
+
+/** Named with every score. */
+export const TOKENIZER = 'PTB 3.4.1 rules, lower-case, coco-caption punctuation dropped';

@@ -1,0 +1,37 @@
+/**
+ * ROUGE-L (Lin 2004) as coco-caption computes it: the longest common subsequence with each reference; the best precision
+ * and the best recall, taken independently; F with β = 1.2; mean over pictures, 0 … 1.
+ */
+const BETA = 1.2;
+
+function commonSubsequence(a: readonly string[], b: readonly string[]): number {
+  let row = new Uint16Array(b.length + 1);
+  for (const word of a) {
+    const next = new Uint16Array(b.length + 1);
+    for (let j = 0; j < b.length; j++) next[j + 1] = word === b[j] ? row[j] + 1 : Math.max(next[j], row[j + 1]);
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** An empty sentence has, for the original's `split(" ")`, one empty word. */
+const wordsOf = (words: readonly string[]): readonly string[] => (words.length === 0 ? [''] : words);
+
+export function rougeL(
+  candidates: readonly (readonly string[])[],
+  references: readonly (readonly (readonly string[])[])[],
+): { mean: number; perImage: number[] } {
+  const perImage = candidates.map((words, i) => {
+    const candidate = wordsOf(words);
+    let precision = 0;
+    let recall = 0;
+    for (const each of references[i]) {
+      const reference = wordsOf(each);
+      const common = commonSubsequence(candidate, reference);
+      precision = Math.max(precision, common / candidate.length);
+      recall = Math.max(recall, common / reference.length);
+    }
+    return precision === 0 || recall === 0 ? 0 : ((1 + BETA ** 2) * precision * recall) / (recall + BETA ** 2 * precision);
+  });
+  return { mean: perImage.reduce((sum, score) => sum + score, 0) / Math.max(1, perImage.length), perImage };
+}

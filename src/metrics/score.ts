@@ -1,0 +1,115 @@
+/**
+ * All scores of a set of captions at once, in coco-caption's units: tokens by PTB rules, BLEU-1 … 4, ROUGE-L, CIDEr-D, per
+ * corpus and picture, with intervals by bootstrap over pictures, and what scores do not show: how varied the captions are.
+ */
+import { bleu, bleuOf } from './bleu.ts';
+import { ciderD } from './cider.ts';
+import { captionTokens, TOKENIZER } from './ptb.ts';
+import { rougeL } from './rouge.ts';
+
+export interface Scored {
+  image_id: string | number;
+  caption: string;
+  references: string[];
+}
+
+/** Words that a caption should not end with: self-critical training is known to learn that. */
+const FUNCTION_WORDS = new Set(
+  'a an the and or but of in on at to with for from by as is are was were be been being it its his her their this that these those which who while'.split(' '),
+);
+
+export interface ScoreReport {
+  Bleu_1: number;
+  Bleu_2: number;
+  Bleu_3: number;
+  Bleu_4: number;
+  ROUGE_L: number;
+  CIDEr: number;
+  /** Not computed: METEOR's synonym table is not part of this project. */
+  METEOR: null;
+  meteorModules: string[];
+  images: number;
+  tokenizer: string;
+  /** 95 % intervals over resampled pictures; empty when none were asked for. */
+  intervals: Record<string, [number, number]>;
+  captions: {
+    distinctWords: number;
+    meanLength: number;
+    endInFunctionWord: number;
+    seenInTraining: number | null;
+    unknownRate: number;
+    distinctCaptions: number;
+  };
+  perImage: { image_id: string | number; Bleu_1: number; Bleu_2: number; Bleu_3: number; Bleu_4: number; ROUGE_L: number; CIDEr: number }[];
+}
+
+/** A small generator for resampling; the intervals need no better one, only the same one every time. */
+function resampler(count: number): () => number {
+  let state = 123456789;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) % count;
+  };
+}
+
+function interval(samples: number[]): [number, number] {
+  samples.sort((a, b) => a - b);
+  return [samples[Math.floor(0.025 * samples.length)], samples[Math.floor(0.975 * samples.length)]];
+}
+
+/** `training` are the captions trained on, to count repetitions of them. */
+export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: number; training?: ReadonlySet<string> } = {}): ScoreReport {
+  const candidates = list.map(({ caption }) => captionTokens(caption));
+  const references = list.map((each) => each.references.map(captionTokens));
+  const [b, r, c] = [bleu(candidates, references), rougeL(candidates, references), ciderD(candidates, references)];
+  const intervals: ScoreReport['intervals'] = {};
+  const rounds = options.bootstrap ?? 0;
+  if (rounds > 0 && list.length > 1) {
+    const next = resampler(list.length);
+    const samples: Record<string, number[]> = { Bleu_1: [], Bleu_2: [], Bleu_3: [], Bleu_4: [], ROUGE_L: [], CIDEr: [] };
+    for (let i = 0; i < rounds; i++) {
+      const chosen = list.map(next);
+      bleuOf(chosen.map((at) => b.statistics[at])).forEach((value, n) => {
+        samples[`Bleu_${n + 1}`].push(value);
+      });
+      samples.ROUGE_L.push(chosen.reduce((sum, at) => sum + r.perImage[at], 0) / list.length);
+      samples.CIDEr.push(chosen.reduce((sum, at) => sum + c.perImage[at], 0) / list.length);
+    }
+    for (const [name, values] of Object.entries(samples)) intervals[name] = interval(values);
+  }
+  const words = candidates.flat();
+  const texts = candidates.map((tokens) => tokens.join(' '));
+  const share = (count: number) => count / Math.max(1, list.length);
+  return {
+    Bleu_1: b.corpus[0],
+    Bleu_2: b.corpus[1],
+    Bleu_3: b.corpus[2],
+    Bleu_4: b.corpus[3],
+    ROUGE_L: r.mean,
+    CIDEr: c.mean,
+    METEOR: null,
+    meteorModules: [],
+    images: list.length,
+    tokenizer: TOKENIZER,
+    intervals,
+    captions: {
+      distinctWords: new Set(words).size,
+      meanLength: words.length / Math.max(1, list.length),
+      endInFunctionWord: share(candidates.filter((tokens) => FUNCTION_WORDS.has(tokens[tokens.length - 1])).length),
+      seenInTraining: options.training ? share(texts.filter((text) => options.training?.has(text)).length) : null,
+      unknownRate: words.filter((word) => word === '<unk>').length / Math.max(1, words.length),
+      distinctCaptions: new Set(texts).size,
+    },
+    perImage: list.map(({ image_id }, i) => ({
+      image_id,
+      Bleu_1: b.perImage[i][0],
+      Bleu_2: b.perImage[i][1],
+      Bleu_3: b.perImage[i][2],
+      Bleu_4: b.perImage[i][3],
+      ROUGE_L: r.perImage[i],
+      CIDEr: c.perImage[i],
+    })),
+  };
+}
