@@ -28,6 +28,7 @@ export class PeerProcess {
     return new Promise<PeerAnswer>((resolve) => {
       const finish = (answer: PeerAnswer) => {
         clearTimeout(timer);
+        this.rest();
         child.off('message', finish);
         child.off('exit', onExit);
         resolve(answer);
@@ -42,8 +43,18 @@ export class PeerProcess {
       }, PATIENCE_MS);
       child.on('message', finish);
       child.on('exit', onExit);
+      this.wake();
       child.send({ work, minSamples, maxSeconds } satisfies PeerRequest);
     });
+  }
+
+  /** A peer that is not asked gets no processor time: some poll or compile on in the background. */
+  private rest(): void {
+    if (process.platform !== 'win32') this.child?.kill('SIGSTOP');
+  }
+
+  private wake(): void {
+    if (process.platform !== 'win32') this.child?.kill('SIGCONT');
   }
 
   private async start(): Promise<ChildProcess> {
