@@ -5,6 +5,12 @@ import type { BufferSlice } from '../gpu/pool.ts';
 export const LENGTH_PENALTIES = ['none', 'average', 'wu'] as const;
 export type LengthPenalty = (typeof LENGTH_PENALTIES)[number];
 
+/** What a sum of log-probabilities is divided by: 1, the length, or Wu and others' ((5 + length) / 6)^alpha. */
+export function lengthPenalty(length: number, kind: LengthPenalty, alpha: number): number {
+  if (kind === 'average') return length;
+  return kind === 'wu' ? ((5 + length) / 6) ** alpha : 1;
+}
+
 export interface BeamStep {
   pictures: number;
   width: number;

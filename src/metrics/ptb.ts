@@ -54,7 +54,7 @@ const RULES: Rule[] = [
   [/\d+(?:[.,:]\d+)+(?!\p{L})/uy, whole],
   [/\d+\/\d+(?!\p{L})/uy, whole],
   [/\.\d+/uy, whole],
-  [new RegExp(String.raw`${word}+(?:(?:[-/&]|['’](?!(?:s|m|d|ll|re|ve)(?!\p{L}))(?=\p{L}))${word}+)*`, 'uy'), (text) => [text.replaceAll('’', "'")]],
+  [new RegExp(String.raw`${word}+(?:(?:[-/&.]|['’](?!(?:s|m|d|ll|re|ve)(?!\p{L}))(?=\p{L}))${word}+)*`, 'uy'), (text) => [text.replaceAll('’', "'")]],
   [/\.{3,}|…/uy, () => ['...']],
   [/-{2,}|[–—]/uy, () => ['--']],
   [/"/uy, (_text, _match, before) => [before === '' || /[\s([{-]$/.test(before) ? '``' : "''"]],

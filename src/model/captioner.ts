@@ -14,7 +14,7 @@ import { noGrad } from '../autograd/tape.ts';
 import { END, PAD, START } from '../data/captions.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Replay } from '../gpu/device.ts';
-import type { LengthPenalty } from '../kernels/beam.ts';
+import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
 import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
@@ -360,7 +360,7 @@ export class Captioner {
     });
   }
 
-  /** Time-major: words, parent rows, sums and maps of every step; then the scores and lengths after the last one. */
+  /** Time-major: words, parent rows, sums and maps of every step; then the lengths after the last one. */
   private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
     using decoding = scope();
     const [batch, places] = features.shape;
@@ -379,7 +379,6 @@ export class Captioner {
       [batch, width],
     );
     let lengths = zeros([batch, width], 'u32');
-    let scores = zeros([batch, width]);
     const continuations = width + 1;
     for (let t = 0; t < maxLength; t++) {
       using inner = scope();
@@ -390,7 +389,7 @@ export class Captioner {
       const chosen = ops.beamSelect(ops.reshape(best.values, shape), best.indices.alias(shape), sums, lengths, {
         ...{ step: t + 1, end: END, minimum: o.minLength, penalty: o.penalty, alpha: o.alpha },
       });
-      const [newSums, newScores, parents, words, newLengths] = chosen;
+      const [newSums, parents, words, newLengths] = chosen;
       gpu.copy(words.slice, history.words.slice, rows * 4, 0, t * rows * 4);
       gpu.copy(parents.slice, history.parents.slice, rows * 4, 0, t * rows * 4);
       gpu.copy(newSums.slice, history.sums.slice, rows * 4, 0, t * rows * 4);
@@ -399,9 +398,9 @@ export class Captioner {
       const taken = (x: Tensor) => inner.keep(ops.embedding(x.alias([rows, this.sizes.hidden]), parents.alias([rows])));
       start = [h1, c1, h2, c2].map(taken) as typeof start;
       previous = inner.keep(words.alias([1, rows]));
-      [sums, scores, lengths] = [newSums, newScores, newLengths].map((x) => inner.keep(x));
+      [sums, lengths] = [newSums, newLengths].map((x) => inner.keep(x));
     }
-    return [history.words, history.parents, history.sums, maps, scores, lengths].map((x) => decoding.keep(x));
+    return [history.words, history.parents, history.sums, maps, lengths].map((x) => decoding.keep(x));
   }
 
   /**
@@ -414,12 +413,7 @@ export class Captioner {
     const [batch, places] = features.shape;
     const rows = batch * o.width;
     const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, (input) => this.beamLoop(input, maxLength, o));
-    const [words, parents, sums, scores, lengths, maps] = await readTensors([
-      ...results.slice(0, 3),
-      results[4],
-      results[5],
-      ...(wantAlpha ? [results[3]] : []),
-    ]);
+    const [words, parents, sums, lengths, maps] = await readTensors([...results.slice(0, 3), results[4], ...(wantAlpha ? [results[3]] : [])]);
     return Array.from({ length: batch }, (_, b) =>
       Array.from({ length: o.width }, (_unused, w) => {
         const last = b * o.width + w;
@@ -436,8 +430,9 @@ export class Captioner {
           logProbs: [],
           alpha: [],
           ended: lengths[last] > 0,
-          score: scores[last],
+          score: 0,
         };
+        caption.score = caption.logProb / lengthPenalty(steps, o.penalty, o.alpha);
         path.slice(0, steps).forEach(({ at, from }, t) => {
           caption.logProbs.push(sums[at] - (t > 0 ? sums[path[t - 1].at] : 0));
           if (wantAlpha) caption.alpha.push((maps as Float32Array).slice(from * places, (from + 1) * places));

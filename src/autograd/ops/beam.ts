@@ -1,6 +1,6 @@
 /** The choice of a beam search as an entry of the table, with its definition in plain loops. */
 import { ShapeError } from '../../errors.ts';
-import { type BeamStep, beamSelect as beamSelectKernel } from '../../kernels/beam.ts';
+import { type BeamStep, beamSelect as beamSelectKernel, lengthPenalty } from '../../kernels/beam.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Op, reference } from '../op.ts';
@@ -21,19 +21,19 @@ const beamCase = (name: string, pictures: number, width: number, k: number, attr
   draw: ['ids:5', 'ids:7', 'ids:4', 'ids:3'],
 });
 
-/** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, scores, parents, words, lengths of those kept. */
+/** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, parents, words, lengths of those kept. */
 export const beamSelectOp: Op<BeamAttrs> = {
   name: 'beamSelect',
   inputs: ['values', 'ids', 'sums', 'lengths'],
   inputTypes: ['f32', 'u32', 'f32', 'u32'],
-  outputs: ['newSums', 'scores', 'parents', 'words', 'newLengths'],
-  outputTypes: ['f32', 'f32', 'u32', 'u32', 'u32'],
+  outputs: ['newSums', 'parents', 'words', 'newLengths'],
+  outputTypes: ['f32', 'u32', 'u32', 'u32'],
   shape: ([values, ids, sums, lengths]) => {
     const [pictures, width, k] = values;
     if (values.length !== 3 || sizeOf(ids) !== sizeOf(values) || sizeOf(sums) !== pictures * width || sizeOf(lengths) !== pictures * width)
       throw new ShapeError(`beamSelect: values [${values}], ids [${ids}], sums [${sums}] and lengths [${lengths}] do not belong together`);
     if (k <= width) throw new ShapeError(`beamSelect: ${width} hypotheses need more than ${width} continuations each, got ${k}`);
-    return Array.from({ length: 5 }, () => [pictures, width]);
+    return Array.from({ length: 4 }, () => [pictures, width]);
   },
   forward: ({ gpu, inputs, outputs, attrs, label }) => {
     const [pictures, width, k] = inputs[0].shape;
@@ -47,25 +47,24 @@ export const beamSelectOp: Op<BeamAttrs> = {
   backward: 'a choice is flat everywhere',
   reference: ([values, ids, sums, lengths], { step, end, minimum, penalty, alpha }) => {
     const [pictures, width, k] = values.shape;
-    const out = Array.from({ length: 5 }, () => reference([pictures, width]));
-    const divisor = (length: number) => (penalty === 'average' ? length : penalty === 'wu' ? ((5 + length) / 6) ** alpha : 1);
+    const out = Array.from({ length: 4 }, () => reference([pictures, width]));
     for (let p = 0; p < pictures; p++) {
       const candidates: { score: number; values: number[] }[] = [];
       for (let row = p * width; row < (p + 1) * width; row++) {
         if (lengths.data[row] > 0) {
-          const score = sums.data[row] / divisor(lengths.data[row]);
-          candidates.push({ score, values: [sums.data[row], score, row, 0, lengths.data[row]] });
+          const score = sums.data[row] / lengthPenalty(lengths.data[row], penalty, alpha);
+          candidates.push({ score, values: [sums.data[row], row, 0, lengths.data[row]] });
           continue;
         }
         for (let at = row * k; at < (row + 1) * k; at++) {
           if (ids.data[at] === end && step < minimum) continue;
           const sum = sums.data[row] + values.data[at];
-          const score = sum / divisor(step);
-          candidates.push({ score, values: [sum, score, row, ids.data[at], ids.data[at] === end ? step : 0] });
+          const score = sum / lengthPenalty(step, penalty, alpha);
+          candidates.push({ score, values: [sum, row, ids.data[at], ids.data[at] === end ? step : 0] });
         }
       }
       candidates.sort((a, b) => b.score - a.score); // stable: ties stay in the order of rows and ranks
-      for (let w = 0; w < width; w++) for (let o = 0; o < 5; o++) out[o].data[p * width + w] = candidates[w].values[o];
+      for (let w = 0; w < width; w++) for (let o = 0; o < 4; o++) out[o].data[p * width + w] = candidates[w].values[o];
     }
     return out;
   },

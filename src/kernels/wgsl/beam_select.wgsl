@@ -3,7 +3,7 @@
 // values, ids  [pictures, width, k]   each hypothesis' best next words: log-probability (falling) and word
 // sums         [pictures, width]      log-probability of each hypothesis so far; −1e30 marks a place not taken
 // lengths      [pictures, width]      words of a hypothesis that has ended, endseq included; 0 while it goes on
-// new_sums, scores (normalized), parents (rows), words, new_lengths [pictures, width]   of those kept
+// new_sums, parents (rows), words, new_lengths [pictures, width]   of those kept
 //
 // A hypothesis that has ended stays with its score and the word pad. Order: falling score, then hypothesis, then rank, so
 // ties are settled alike everywhere. Scores are divided by a length penalty: 1 (none), the length (average), or
@@ -25,10 +25,9 @@ struct Params {
 @group(0) @binding(2) var<storage, read> sums: array<f32>;
 @group(0) @binding(3) var<storage, read> lengths: array<u32>;
 @group(0) @binding(4) var<storage, read_write> new_sums: array<f32>;
-@group(0) @binding(5) var<storage, read_write> scores: array<f32>;
-@group(0) @binding(6) var<storage, read_write> parents: array<u32>;
-@group(0) @binding(7) var<storage, read_write> words: array<u32>;
-@group(0) @binding(8) var<storage, read_write> new_lengths: array<u32>;
+@group(0) @binding(5) var<storage, read_write> parents: array<u32>;
+@group(0) @binding(6) var<storage, read_write> words: array<u32>;
+@group(0) @binding(7) var<storage, read_write> new_lengths: array<u32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 fn normalized(sum: f32, length: u32) -> f32 {
@@ -73,7 +72,6 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
     let at = row * params.k + best_place % params.k;
     let ended = lengths[row] != 0u;
     new_sums[out] = select(sums[row] + values[at], sums[row], ended);
-    scores[out] = best;
     parents[out] = row;
     words[out] = select(ids[at], 0u, ended);
     new_lengths[out] = select(select(0u, params.step, ids[at] == params.end), lengths[row], ended);
