@@ -286,7 +286,12 @@ function roofline(rows: readonly Row[], roofs: Roofs, adapter: string): string {
       },
       ...names.map((name) => {
         const list = placed.filter((r) => r.name === name);
-        return { name, marks: true, points: list.map((r) => [r.intensity as number, r.gflops as number] as const), labels: list.map((r) => r.shape) };
+        return {
+          name,
+          marks: true,
+          points: list.map((r) => [r.intensity as number, r.gflops as number] as const),
+          labels: list.map((r) => (list.filter((other) => other.shape === r.shape).length > 1 ? `${r.shape}, ${r.version}` : r.shape)),
+        };
       }),
     ],
   });
