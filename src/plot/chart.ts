@@ -29,7 +29,7 @@ export interface Chart {
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#555555'];
 const WIDTH = 760;
 const HEIGHT = 420;
-const MARGIN = { top: 44, right: 24, bottom: 52, left: 70 };
+const EDGE = { right: 24, bottom: 52, left: 70 };
 
 function extent(values: readonly number[], log: boolean): [number, number] {
   const usable = values.filter((value) => Number.isFinite(value) && (!log || value > 0));
@@ -43,6 +43,7 @@ function extent(values: readonly number[], log: boolean): [number, number] {
 /** The chart as one self-contained `<svg>` element. */
 export function chartSvg(chart: Chart): string {
   const { xLog = false, yLog = false, series } = chart;
+  const margin = { ...EDGE, top: 48 + 16 * series.length }; // the legend stands between title and plot
   const all = series.flatMap(({ points }) => points);
   const axis = (log: boolean) => (log ? scaleLog() : scaleLinear());
   const x = axis(xLog)
@@ -52,7 +53,7 @@ export function chartSvg(chart: Chart): string {
         xLog,
       ),
     )
-    .range([MARGIN.left, WIDTH - MARGIN.right]);
+    .range([margin.left, WIDTH - margin.right]);
   const y = axis(yLog)
     .domain(
       extent(
@@ -60,7 +61,7 @@ export function chartSvg(chart: Chart): string {
         yLog,
       ),
     )
-    .range([HEIGHT - MARGIN.bottom, MARGIN.top]);
+    .range([HEIGHT - margin.bottom, margin.top]);
   const usable = ([px, py]: readonly [number, number]) => Number.isFinite(px) && Number.isFinite(py) && (!xLog || px > 0) && (!yLog || py > 0);
   const text = (px: number, py: number, body: string, more = '') => `<text x="${px.toFixed(1)}" y="${py.toFixed(1)}" ${more}>${escapeHtml(body)}</text>`;
   const xFormat = x.tickFormat(8);
@@ -68,13 +69,13 @@ export function chartSvg(chart: Chart): string {
   const parts: string[] = [];
   for (const tick of x.ticks(8)) {
     const at = x(tick);
-    parts.push(`<line class="grid" x1="${at.toFixed(1)}" x2="${at.toFixed(1)}" y1="${MARGIN.top}" y2="${HEIGHT - MARGIN.bottom}"/>`);
-    parts.push(text(at, HEIGHT - MARGIN.bottom + 18, xFormat(tick), 'text-anchor="middle"'));
+    parts.push(`<line class="grid" x1="${at.toFixed(1)}" x2="${at.toFixed(1)}" y1="${margin.top}" y2="${HEIGHT - margin.bottom}"/>`);
+    parts.push(text(at, HEIGHT - margin.bottom + 18, xFormat(tick), 'text-anchor="middle"'));
   }
   for (const tick of y.ticks(6)) {
     const at = y(tick);
-    parts.push(`<line class="grid" x1="${MARGIN.left}" x2="${WIDTH - MARGIN.right}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}"/>`);
-    parts.push(text(MARGIN.left - 8, at + 4, yFormat(tick), 'text-anchor="end"'));
+    parts.push(`<line class="grid" x1="${margin.left}" x2="${WIDTH - margin.right}" y1="${at.toFixed(1)}" y2="${at.toFixed(1)}"/>`);
+    parts.push(text(margin.left - 8, at + 4, yFormat(tick), 'text-anchor="end"'));
   }
   const path = line<readonly [number, number]>()
     .x(([value]) => x(value))
@@ -93,24 +94,20 @@ export function chartSvg(chart: Chart): string {
       if (label) parts.push(text(px + 6, py - 5, label, 'class="label"'));
     });
   });
-  const longest = series.reduce((most, { name }) => Math.max(most, name.length), 0);
-  parts.push(
-    `<rect x="${MARGIN.left + 4}" y="${MARGIN.top + 2}" width="${34 + 6.6 * longest}" height="${16 * series.length + 4}" fill="#fff" opacity="0.85"/>`,
-  );
   // One entry below the other, so that long names do not run into each other.
   series.forEach(({ name }, i) => {
-    const at = MARGIN.top + 14 + 16 * i;
-    parts.push(`<rect x="${MARGIN.left + 10}" y="${at - 8}" width="14" height="4" fill="${COLORS[i % COLORS.length]}"/>`);
-    parts.push(text(MARGIN.left + 30, at - 2, name));
+    const at = 46 + 16 * i;
+    parts.push(`<rect x="${margin.left + 10}" y="${at - 8}" width="14" height="4" fill="${COLORS[i % COLORS.length]}"/>`);
+    parts.push(text(margin.left + 30, at - 2, name));
   });
   parts.push(text(WIDTH / 2, 22, chart.title, 'text-anchor="middle" class="title"'));
-  parts.push(text((MARGIN.left + WIDTH - MARGIN.right) / 2, HEIGHT - 12, chart.xLabel, 'text-anchor="middle"'));
+  parts.push(text((margin.left + WIDTH - margin.right) / 2, HEIGHT - 12, chart.xLabel, 'text-anchor="middle"'));
   parts.push(
     text(
       16,
-      (MARGIN.top + HEIGHT - MARGIN.bottom) / 2,
+      (margin.top + HEIGHT - margin.bottom) / 2,
       chart.yLabel,
-      `text-anchor="middle" transform="rotate(-90 16 ${(MARGIN.top + HEIGHT - MARGIN.bottom) / 2})"`,
+      `text-anchor="middle" transform="rotate(-90 16 ${(margin.top + HEIGHT - margin.bottom) / 2})"`,
     ),
   );
   const style = 'text{font:12px system-ui,sans-serif;fill:#222}.title{font-size:15px;font-weight:600}.label{font-size:10px;fill:#555}.grid{stroke:#e3e3e3}';
