@@ -176,6 +176,12 @@ describe('from pictures to captions', () => {
     const other = await glimpse(...trainArgs, '--out', broken, '--resume', '--seed', '43');
     expect(other.code).toBe(1);
     expect(other.stderr).toMatch(/another configuration:\s+seed: 42, 43/);
+    const changed = JSON.parse(readFileSync(data, 'utf8'));
+    changed.images[0].ids.reverse();
+    const otherData = join(folder, 'changed.json');
+    writeFileSync(otherData, JSON.stringify(changed));
+    const elsewhere = await glimpse(...trainArgs.map((arg) => (arg === data ? otherData : arg)), '--out', broken, '--resume');
+    expect(elsewhere.stderr).toMatch(/another configuration:\s+trainingSet/);
     expect((await glimpse(...trainArgs, '--out', broken, '--epochs', '6', '--resume', '--quiet')).code).toBe(0);
     const weights = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
     expect(weights(broken).equals(weights(run))).toBe(true); // bit for bit

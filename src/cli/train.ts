@@ -1,5 +1,6 @@
 /** `glimpse train`: presets and options → a training run. */
-import { readDataset } from '../data/captions.ts';
+import { createHash } from 'node:crypto';
+import { type Dataset, readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { UsageError } from '../errors.ts';
 import { PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
@@ -32,6 +33,13 @@ const TRAINING = {
   recommended: { epochs: 20, rate: 4e-4, maxNorm: 5, images: 16, captions: 5, objective: 'token-mean', patience: 2 },
 } as const;
 
+/** Names the pictures and captions trained on, in their order. */
+function hashOf(images: Dataset['images']): string {
+  const hash = createHash('sha256');
+  for (const { file, ids } of images) hash.update(JSON.stringify([file, ids]));
+  return hash.digest('hex').slice(0, 16);
+}
+
 export async function trainCommand(o: TrainCommand): Promise<number> {
   const dataset = readDataset(o.data);
   const defaults = TRAINING[o.preset];
@@ -39,6 +47,7 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   if (dropout >= 1) throw new UsageError(`--dropout must be below 1, got ${dropout}`);
   if (o.rate === 0) throw new UsageError('--rate must be positive');
   const store = await FeatureStore.open(o.features);
+  const trainable = dataset.images.filter(({ split }) => split === 'train');
   const config: TrainingConfig = {
     preset: o.preset,
     sizes: { features: store.index.width, places: store.index.places, ...SEED_WIDTHS, vocabulary: dataset.vocabulary.length },
@@ -50,8 +59,8 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
     objective: defaults.objective,
     patience: defaults.patience,
     maxLength: dataset.maxLength,
+    trainingSet: hashOf(trainable.filter(({ file }) => store.has(file))),
   };
-  const trainable = dataset.images.filter(({ split }) => split === 'train');
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
   if (o.resume && epochsSaved(o.out).length === 0) say(o, `${o.out} holds no checkpoint yet: this is a new run`);

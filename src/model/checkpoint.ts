@@ -34,6 +34,8 @@ export const TrainingConfig = z.object({
   /** Halve the rate after this many epochs without a better score, stop after twice as many; 0 never does. */
   patience: z.number().int().nonnegative(),
   maxLength: z.number().int().min(3),
+  /** Which pictures with which captions are trained on, as a hash: a resumed run must draw the same batches. */
+  trainingSet: z.string().optional(),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 

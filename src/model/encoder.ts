@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { loadImage, PREPROCESSINGS, type Preprocessing } from '../data/images.ts';
@@ -25,6 +26,9 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
+/** No encoder is larger; a small archive may unpack to anything. */
+const MAX_MODEL_BYTES = 4 * 2 ** 30;
+
 /** An `.onnx.gz` is unpacked once into the cache; anything else is used where it is. */
 export async function unpackedModel(path: string): Promise<string> {
   if (!path.endsWith('.gz')) return path;
@@ -39,7 +43,14 @@ export async function unpackedModel(path: string): Promise<string> {
   mkdirSync(join(cacheFolder(), 'models'), { recursive: true });
   const temporary = `${target}.${process.pid}.tmp`;
   try {
-    await pipeline(createReadStream(path), createGunzip(), createWriteStream(temporary));
+    let bytes = 0;
+    const bounded = new Transform({
+      transform(chunk: Buffer, _encoding, done) {
+        bytes += chunk.length;
+        done(bytes > MAX_MODEL_BYTES ? new Error(`unpacks to more than ${MAX_MODEL_BYTES / 2 ** 30} GiB`) : null, chunk);
+      },
+    });
+    await pipeline(createReadStream(path), createGunzip(), bounded, createWriteStream(temporary));
     renameSync(temporary, target);
   } catch (error) {
     rmSync(temporary, { force: true });
