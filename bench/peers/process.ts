@@ -13,6 +13,22 @@ export type PeerAnswer = { timing: Timing; sample: number[] | null; peakBytes: n
 /** A peer that takes longer than this for one piece of work is given up. */
 const PATIENCE_MS = 180_000;
 
+/** Children alive. One that rests cannot see that we are gone, so none may outlive us. */
+const living = new Set<ChildProcess>();
+
+function endAll(): void {
+  for (const child of living) child.kill('SIGKILL');
+}
+
+function endAllWithUs(): void {
+  process.once('exit', endAll);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => {
+      endAll();
+      process.kill(process.pid, signal); // what it would have done without us
+    });
+}
+
 export class PeerProcess {
   private child: ChildProcess | null = null;
 
@@ -62,6 +78,9 @@ export class PeerProcess {
       execArgv: ['--import', 'tsx'],
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
+    if (!process.listeners('exit').includes(endAll)) endAllWithUs();
+    living.add(child);
+    child.once('close', () => living.delete(child));
     let stderr = '';
     child.stderr?.on('data', (chunk) => {
       stderr = (stderr + chunk).slice(-2000);
@@ -76,7 +95,6 @@ export class PeerProcess {
   }
 
   close(): void {
-    this.child?.removeAllListeners();
     this.child?.kill('SIGKILL');
     this.child = null;
   }
