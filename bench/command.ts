@@ -23,7 +23,7 @@ import { oraclesInstalled } from './peers/untyped.ts';
 import { checkSample, expectedSample } from './reference.ts';
 import { markdown } from './report.ts';
 import { measureRoofs, type Roofs } from './roofs.ts';
-import { summary, type Timing, timeWork } from './sampling.ts';
+import { median, summary, type Timing, timeWork } from './sampling.ts';
 import type { Engine, Prepared } from './work.ts';
 
 interface BenchOptions extends CommonOptions {
@@ -52,16 +52,10 @@ interface PeerRow {
   note?: string;
 }
 
-export interface Row {
+export interface Row extends Timing {
   name: string;
   shape: string;
   version: string;
-  medianMs: number;
-  p95Ms: number;
-  minMs: number;
-  spread: number;
-  samples: number;
-  coldMs: number;
   /** Until every command is handed to the driver: JavaScript's share. */
   hostMs: number | null;
   gpuMedianMs: number | null;
@@ -98,7 +92,7 @@ async function gpuTime(gpu: Gpu, prepared: Prepared): Promise<number | null> {
     gpu.profiler = null;
     totals.push(table.reduce((sum, { totalMs }) => sum + totalMs, 0));
   }
-  return totals.sort((a, b) => a - b)[1];
+  return median(totals);
 }
 
 /** Median time until control comes back from recording, before waiting. */
@@ -110,7 +104,7 @@ async function hostTime(prepared: Prepared): Promise<number> {
     times.push(performance.now() - start);
     await done;
   }
-  return times.sort((a, b) => a - b)[2];
+  return median(times);
 }
 
 class Peers {
@@ -181,7 +175,10 @@ async function measure(
   gpu.pool.resetPeak();
   const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
   const timing = await timeWork(prepared, sampling);
-  const gigaflops = (t: Timing) => b.flops / t.medianMs / 1e6;
+  const rates = (medianMs: number) => {
+    const gflops = b.flops / medianMs / 1e6;
+    return { gflops, gigabytesPerSecond: b.bytes / medianMs / 1e6, roofShare: gflops / roofOf(roofs, b) };
+  };
   const row: Row = {
     name: b.name,
     shape: b.shape,
@@ -189,10 +186,8 @@ async function measure(
     ...timing,
     hostMs: await hostTime(prepared),
     gpuMedianMs: await gpuTime(gpu, prepared),
-    gflops: gigaflops(timing),
-    gigabytesPerSecond: b.bytes / timing.medianMs / 1e6,
+    ...rates(timing.medianMs),
     intensity: b.flops / b.bytes,
-    roofShare: gigaflops(timing) / roofOf(roofs, b),
     peakBytes: memory().peakBytes,
     peers: [],
   };
@@ -202,14 +197,9 @@ async function measure(
     async again() {
       if (row.peers.length > 0) {
         const second = await timeWork(prepared, sampling);
-        const median = (timing.medianMs + second.medianMs) / 2;
-        Object.assign(row, { medianMs: median, minMs: Math.min(timing.minMs, second.minMs), samples: timing.samples + second.samples });
-        Object.assign(row, {
-          gflops: b.flops / median / 1e6,
-          gigabytesPerSecond: b.bytes / median / 1e6,
-          roofShare: b.flops / median / 1e6 / roofOf(roofs, b),
-        });
-        for (const peer of row.peers) peer.ratio = peer.medianMs === null ? null : peer.medianMs / median;
+        const middle = (timing.medianMs + second.medianMs) / 2;
+        Object.assign(row, rates(middle), { medianMs: middle, minMs: Math.min(timing.minMs, second.minMs), samples: timing.samples + second.samples });
+        for (const peer of row.peers) peer.ratio = peer.medianMs === null ? null : peer.medianMs / middle;
       }
       prepared.dispose();
       gpu.pool.trim();

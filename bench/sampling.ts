@@ -18,14 +18,20 @@ export interface Timing {
 
 const quantile = (sorted: readonly number[], q: number): number => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 
+export const median = (values: readonly number[]): number =>
+  quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  );
+
 export function summary(milliseconds: readonly number[], coldMs: number): Timing {
   const sorted = [...milliseconds].sort((a, b) => a - b);
-  const median = quantile(sorted, 0.5);
+  const middle = quantile(sorted, 0.5);
   return {
-    medianMs: median,
+    medianMs: middle,
     p95Ms: quantile(sorted, 0.95),
     minMs: sorted[0],
-    spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / median,
+    spread: (quantile(sorted, 0.75) - quantile(sorted, 0.25)) / 2 / middle,
     samples: sorted.length,
     coldMs,
   };

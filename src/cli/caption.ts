@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { Vocabulary } from '../data/captions.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import type { LengthPenalty } from '../kernels/beam.ts';
-import { Captioner } from '../model/captioner.ts';
+import { Captioner, WU_ALPHA } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import { ImageEncoder } from '../model/encoder.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -51,19 +51,13 @@ export async function caption(o: CaptionCommand, modelPath: string, pictures: st
       }
       if (batch.length === 0) continue;
       using _batch = scope();
-      const { records, places, width } = await encoder.features(batch.map(({ pixels }) => pixels));
-      const packed = new Float32Array(records.length * places * width);
-      records.forEach((record, i) => {
-        packed.set(record, i * record.length);
-      });
-      const features = tensor(packed, [records.length, places, width]);
+      const { values, places, width } = await encoder.features(batch.map(({ pixels }) => pixels));
+      const features = tensor(values, [batch.length, places, width]);
       const maxLength = o.maxLength ?? config.maxLength - 1;
       const suppress = config.preset === 'recommended';
       const found = o.sample
         ? await model.sample(features, maxLength, { temperature: o.temperature, topK: o.topK, topP: o.topP, seed: o.seed + first, suppress })
-        : o.beam === 1
-          ? await model.greedy(features, maxLength, suppress)
-          : (await model.beam(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: 0.65, minLength: 0, suppress })).map(([best]) => best);
+        : await model.best(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: 0, suppress });
       found.forEach(({ tokens, logProb }, i) => {
         const words = tokens.map((id) => vocabulary.words[id]);
         captions.push({ image: batch[i].image, caption: words.join(' '), tokens: words, logProb });

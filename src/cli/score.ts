@@ -7,7 +7,7 @@ import { GlimpseError } from '../errors.ts';
 import type { LengthPenalty } from '../kernels/beam.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
-import { Captioner } from '../model/captioner.ts';
+import { Captioner, WU_ALPHA } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
@@ -78,10 +78,7 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
       const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
-      const found =
-        o.beam === 1 && o.minLength === 0
-          ? await model.greedy(features, maxLength, suppress)
-          : (await model.beam(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: 0.65, minLength: o.minLength, suppress })).map(([best]) => best);
+      const found = await model.best(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: o.minLength, suppress });
       found.forEach(({ tokens }, i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));
         list.push({ image_id: part[i].file, caption, references: part[i].captions });

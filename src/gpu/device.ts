@@ -211,8 +211,8 @@ export class Gpu {
       given++;
       const view = type === 'f32' ? this.ringF32 : type === 'i32' ? this.ringI32 : this.ringU32;
       const at = offset / 4 + word;
-      if (typeof value === 'number' || typeof value === 'function') {
-        view[at] = typeof value === 'number' ? value : value();
+      if (typeof value !== 'object') {
+        view[at] = typeof value === 'function' ? value() : value;
         continue;
       }
       if (value.length > count) throw new GpuError('internal', kernel.name, `parameter ${name} takes ${count} numbers, got ${value.length}`);

@@ -143,6 +143,9 @@ export interface RankedCaption extends GeneratedCaption {
 
 const MAX_BEAM = 10;
 
+/** Wu and others' exponent where none is asked for. */
+export const WU_ALPHA = 0.65;
+
 /** Shapes of batches whose decoding loop stays captured. */
 const MAX_LOOPS = 3;
 
@@ -441,6 +444,12 @@ export class Captioner {
         return caption;
       }),
     );
+  }
+
+  /** The best caption of each picture: greedy where that is all a beam of one would do, else the first of the beam's hypotheses. */
+  async best(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[]> {
+    if (o.width === 1 && o.minLength === 0) return this.greedy(features, maxLength, o.suppress);
+    return (await this.beam(features, maxLength, o)).map(([first]) => first);
   }
 
   private forgetLoop(key: string): void {

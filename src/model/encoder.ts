@@ -94,8 +94,8 @@ export class ImageEncoder {
     return new Float32Array(3 * this.preprocessing.size ** 2);
   }
 
-  /** Loaded pictures → their feature maps, each [P · F] with places in row order. */
-  async features(pictures: readonly Float32Array[]): Promise<{ records: Float32Array[]; places: number; width: number }> {
+  /** Loaded pictures → their feature maps, each [P · F] with places in row order: all in one array, and picture by picture on the same memory. */
+  async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; places: number; width: number }> {
     using _encoding = scope();
     const { size } = this.preprocessing;
     const pixels = new Float32Array(pictures.length * 3 * size * size);
@@ -107,7 +107,7 @@ export class ImageEncoder {
     const [, height, wide, width] = map.shape;
     const values = (await map.data()) as Float32Array;
     const per = height * wide * width;
-    return { records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), places: height * wide, width };
+    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), places: height * wide, width };
   }
 
   dispose(): void {
