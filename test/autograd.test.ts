@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { gradcheck } from '../src/autograd/gradcheck.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
-import { Captioner } from '../src/model/captioner.ts';
+import { Captioner, PRESETS } from '../src/model/captioner.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
 import { Random } from '../src/tensor/random.ts';
@@ -150,7 +150,7 @@ test('accumulated gradients of odd sizes leave the padding between parameters al
 test('200 training steps: flat memory, no tensor leaks', async () => {
   const before = memory();
   const sizes = { features: 12, places: 9, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 20 };
-  const model = Captioner.create(sizes, { dropout: 0.3, gate: true, learnedStart: true, attentionPenalty: 1 }, 1);
+  const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0.3 }, 1);
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 1e-3, maxNorm: 5 });
   const features = tensor(new Float32Array(2 * 9 * 12).fill(0.3), [2, 9, 12]);
   const ids = tensor(new Uint32Array([2, 2, 5, 6, 7, 8]), [3, 2]);
@@ -161,7 +161,7 @@ test('200 training steps: flat memory, no tensor leaks', async () => {
   for (let step = 1; step <= 200; step++) {
     using _s = scope();
     optimizer.zeroGrad();
-    const { loss } = model.loss(features, ids, targets, weights, { seed: 1, step });
+    const { loss } = model.loss(features, ids, targets, weights, { step: { seed: 1, step } });
     backward(loss);
     optimizer.step();
     losses.push(await loss.item());

@@ -2,10 +2,12 @@
 import { createHash } from 'node:crypto';
 import { type Dataset, readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
-import { UsageError } from '../errors.ts';
-import { PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
-import { epochsSaved, type TrainingConfig } from '../model/checkpoint.ts';
-import { train } from '../model/training.ts';
+import { readWordVectors } from '../data/word_vectors.ts';
+import { GlimpseError, UsageError } from '../errors.ts';
+import { type CaptionerOptions, PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
+import { type Checkpoint, loadCheckpoint, newestCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/checkpoint.ts';
+import type { DecoderKind } from '../model/recurrence.ts';
+import { type StepReport, train } from '../model/training.ts';
 import { memory } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
@@ -15,14 +17,34 @@ interface TrainCommand extends CommonOptions {
   features: string;
   out: string;
   preset: 'seed' | 'recommended';
+  objective: 'cross-entropy' | 'scst';
+  start?: string;
   epochs?: number;
   rate?: number;
+  schedule?: TrainingConfig['schedule'];
+  warmup: number;
+  patience?: number;
   maxNorm?: number;
   dropout?: number;
+  labelSmoothing: number;
+  scheduledSampling: number;
+  attentionPenalty?: number;
+  gate?: boolean;
+  learnedStart?: boolean;
+  decoder: DecoderKind;
+  wordVectors?: string;
   batchImages?: number;
   captions?: number;
+  accumulate: number;
+  samples: number;
+  sampleLength?: number;
+  temperature: number;
+  baseline: 'greedy' | 'others';
+  mix: number;
+  normalizeAdvantage?: boolean;
   seed: number;
   keep: number;
+  saveEvery: number;
   validation: number;
   resume?: boolean;
 }
@@ -32,38 +54,110 @@ const TRAINING = {
   seed: { epochs: 10, rate: 1e-3, maxNorm: 0, images: 64, captions: 1, objective: 'seed-sum', patience: 0 },
   recommended: { epochs: 20, rate: 4e-4, maxNorm: 5, images: 16, captions: 5, objective: 'token-mean', patience: 2 },
 } as const;
+/** Self-critical training starts from weights that are trained already, and takes small steps. */
+const SELF_CRITICAL = { epochs: 5, rate: 5e-5, maxNorm: 5, images: 10, captions: 5, objective: 'scst', patience: 0 } as const;
+
+const shortHash = (bytes: string | Uint8Array) => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 
 /** Names the pictures and captions trained on, in their order. */
 function hashOf(images: Dataset['images']): string {
+  return shortHash(images.map(({ file, ids }) => JSON.stringify([file, ids])).join(''));
+}
+
+function checkOptions(o: TrainCommand): void {
+  const below1 = { '--dropout': o.dropout ?? 0, '--label-smoothing': o.labelSmoothing, '--scheduled-sampling': o.scheduledSampling };
+  for (const [name, value] of Object.entries(below1)) if (value >= 1) throw new UsageError(`${name} must be below 1, got ${value}`);
+  if (o.rate === 0) throw new UsageError('--rate must be positive');
+  if (o.objective === 'scst') {
+    if (!o.start) throw new UsageError('--objective scst improves a trained model: name its run or checkpoint with --start');
+    if (o.mix > 1) throw new UsageError(`--mix is a share of the loss, at most 1, got ${o.mix}`);
+    if (o.temperature === 0) throw new UsageError('--temperature must be above 0');
+    if (o.baseline === 'others' && o.samples < 2)
+      throw new UsageError('--baseline others compares a sample with the others of its picture: --samples must be at least 2');
+    if (o.labelSmoothing > 0 || o.scheduledSampling > 0 || o.captions !== undefined)
+      throw new UsageError('--label-smoothing, --scheduled-sampling and --captions belong to cross-entropy; with scst use --samples and --mix');
+  }
+  if (o.start && o.wordVectors) throw new UsageError('--start brings its own word vectors: leave out --word-vectors');
+}
+
+/** The preset with what the command line changes; dropout and penalty have no place in a replay of the model's own samples. */
+function modelOptions(o: TrainCommand, start: Checkpoint | null): CaptionerOptions {
+  const preset = start ? start.config.options : PRESETS[o.preset];
+  const selfCritical = o.objective === 'scst' ? { dropout: 0, attentionPenalty: 0, labelSmoothing: 0, scheduledSampling: 0 } : {};
+  const given = {
+    dropout: o.dropout,
+    attentionPenalty: o.attentionPenalty,
+    ...(start ? {} : { gate: o.gate, learnedStart: o.learnedStart, decoder: o.decoder }),
+  };
+  const changes = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const both = o.objective === 'scst' ? {} : { labelSmoothing: o.labelSmoothing, scheduledSampling: o.scheduledSampling };
+  return { ...preset, ...selfCritical, ...both, ...changes };
+}
+
+const stepNote = ({ lossPerToken, seedLoss, rollout }: StepReport) =>
+  rollout
+    ? `reward ${rollout.reward.toFixed(3)} over ${rollout.baseline.toFixed(3)}, entropy ${rollout.entropy.toFixed(2)}, ${rollout.meanLength.toFixed(1)} words`
+    : `loss ${lossPerToken.toFixed(3)} per token (seed's ${seedLoss.toFixed(3)})`;
+
+const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
+  objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
+
+function weightsHash(weights: Checkpoint['weights']): string {
   const hash = createHash('sha256');
-  for (const { file, ids } of images) hash.update(JSON.stringify([file, ids]));
+  for (const [name, { data }] of [...weights].sort(([a], [b]) => (a < b ? -1 : 1)))
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return hash.digest('hex').slice(0, 16);
 }
 
 export async function trainCommand(o: TrainCommand): Promise<number> {
+  checkOptions(o);
   const dataset = readDataset(o.data);
-  const defaults = TRAINING[o.preset];
-  const dropout = o.dropout ?? PRESETS[o.preset].dropout;
-  if (dropout >= 1) throw new UsageError(`--dropout must be below 1, got ${dropout}`);
-  if (o.rate === 0) throw new UsageError('--rate must be positive');
+  const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start)) : null;
+  const preset = start ? start.config.preset : o.preset;
+  const defaults = o.objective === 'scst' ? SELF_CRITICAL : TRAINING[preset];
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
+  const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
+  const widths = { ...SEED_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
+  const sizes = { features: store.index.width, places: store.index.places, ...widths, vocabulary: dataset.vocabulary.length };
+  if (start) {
+    if (start.vocabulary.join('\n') !== dataset.vocabulary.join('\n'))
+      throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);
+    if (start.encoder.sha256 !== store.index.encoder.sha256)
+      throw new GlimpseError(`${o.start} was trained on features of another encoder than those in ${o.features}`);
+  }
+  const epochs = o.epochs ?? defaults.epochs;
+  const schedule = o.schedule ?? (o.objective === 'scst' ? 'constant' : 'plateau');
   const config: TrainingConfig = {
-    preset: o.preset,
-    sizes: { features: store.index.width, places: store.index.places, ...SEED_WIDTHS, vocabulary: dataset.vocabulary.length },
-    options: { ...PRESETS[o.preset], dropout },
+    preset,
+    sizes: start ? start.config.sizes : sizes,
+    options: modelOptions(o, start),
     seed: o.seed,
     rate: o.rate ?? defaults.rate,
     maxNorm: o.maxNorm ?? defaults.maxNorm,
     batch: { images: o.batchImages ?? defaults.images, captionsPerImage: o.captions ?? defaults.captions },
+    accumulate: o.accumulate,
     objective: defaults.objective,
-    patience: defaults.patience,
+    selfCritical:
+      o.objective === 'scst'
+        ? {
+            ...{ samples: o.samples, maxLength: o.sampleLength ?? dataset.maxLength - 1, temperature: o.temperature },
+            ...{ baseline: o.baseline, mix: o.mix, normalize: o.normalizeAdvantage ?? false },
+          }
+        : null,
+    schedule,
+    warmup: o.warmup,
+    horizon: schedule === 'cosine' || o.scheduledSampling > 0 ? epochs : 0,
+    patience: o.patience ?? defaults.patience,
     maxLength: dataset.maxLength,
     trainingSet: hashOf(trainable.filter(({ file }) => store.has(file))),
+    start: start ? weightsHash(start.weights) : null,
+    wordVectors: vectors ? vectors.sha256 : null,
   };
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
-  if (o.resume && epochsSaved(o.out).length === 0) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
+  if (vectors) say(o, `${o.wordVectors}: vectors of ${vectors.width} numbers for ${vectors.rows.size} of ${dataset.vocabulary.length} words`);
+  if (o.resume && newestCheckpoint(o.out) === null) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
   let stopping = false;
   const onInterrupt = () => {
     stopping = true;
@@ -73,7 +167,6 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   try {
     return await withGpu(o, async (gpu) => {
       let bar: ReturnType<typeof progress> | null = null;
-      const epochs = o.epochs ?? defaults.epochs;
       const reports = await train({
         dataset,
         store,
@@ -82,6 +175,9 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
         epochs,
         resume: o.resume ?? false,
         keep: o.keep,
+        saveEvery: o.saveEvery,
+        ...(start ? { start: start.weights } : {}),
+        ...(vectors ? { wordVectors: vectors.rows } : {}),
         validationImages: o.validation,
         shouldStop: () => stopping,
         hooks: {
@@ -89,13 +185,13 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
             bar ??= progress(o, 'train', epochs * s.batches, 'batches');
             bar.update(
               (s.epoch - 1) * s.batches + s.batch,
-              `epoch ${s.epoch}, loss ${s.lossPerToken.toFixed(3)} per token (seed's ${s.seedLoss.toFixed(3)}), ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
+              `epoch ${s.epoch}, ${stepNote(s)}, ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
             );
           },
           onEpoch: (e) =>
             say(
               o,
-              `epoch ${e.epoch}: loss ${e.trainLoss.toFixed(4)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`,
+              `epoch ${e.epoch}: ${trainingResult(config, e.trainLoss)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`,
             ),
         },
       });
@@ -103,9 +199,9 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
       const last = reports[reports.length - 1];
       result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () =>
         last
-          ? `${o.out}: ${reports.length} epochs, loss ${last.trainLoss.toFixed(4)} per token on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…`
+          ? `${o.out}: ${reports.length} epochs, ${trainingResult(config, last.trainLoss)} on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…`
           : stopping
-            ? `${o.out}: stopped within its first epoch, nothing to keep`
+            ? `${o.out}: stopped within its first epoch; go on with --resume`
             : `${o.out}: nothing left to do`,
       );
       return 0;

@@ -124,12 +124,19 @@ export class Vocabulary {
   }
 }
 
+/** A picture's captions, as they were written and as word ids. */
+export interface CaptionedWords {
+  file: string;
+  captions: string[];
+  ids: number[][];
+}
+
 export interface Dataset {
   imageFolder: string;
   vocabulary: string[];
   /** startseq and endseq included. */
   maxLength: number;
-  images: { file: string; split: Split; captions: string[]; ids: number[][] }[];
+  images: (CaptionedWords & { split: Split })[];
 }
 
 export interface DatasetReport {

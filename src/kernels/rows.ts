@@ -33,6 +33,8 @@ export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: Buffe
 }
 
 export interface CrossEntropyProblem {
+  /** ε of label smoothing; 0 where it is left out. */
+  smoothing?: number;
   logits: BufferSlice;
   targets: BufferSlice;
   weights: BufferSlice;
@@ -50,7 +52,7 @@ export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
   const { rows, n } = p;
   const version = chooseVersion(gpu, 'cross_entropy', rowClass(n), rowVersions(gpu, n, true));
   const slices = [p.logits, p.targets, p.weights, p.rowLoss, p.dlogits ?? p.unused];
-  const params = { rows, n, with_gradient: p.dlogits ? 1 : 0 };
+  const params = { rows, n, with_gradient: p.dlogits ? 1 : 0, smoothing: p.smoothing ?? 0 };
   if (version === 'v2_subgroup') {
     gpu.dispatch(gpu.kernel({ file: 'cross_entropy_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, params, grid(rows, 1), p.label);
     return;
@@ -94,4 +96,23 @@ export function sample(gpu: Gpu, x: BufferSlice, word: BufferSlice, logProb: Buf
   const { skipBelow, topK: k, topP: p, temperature, seed, step, stream } = a;
   const params = { rows, n, skip_below: skipBelow, k, p, temperature, seed, step, stream };
   gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, word, logProb], params, grid(rows, 8), label);
+}
+
+export interface MixAttrs {
+  /** With which each word gives way. */
+  probability: Live;
+  seed: number;
+  step: Live;
+  stream: number;
+  /** Words never replaced: the first of a caption, and padding, which is 0. */
+  start: number;
+  /** Never put in, for no word follows it. */
+  end: number;
+}
+
+/** Words before each step, ids [steps, rows], some of them replaced by the model's own for the step before. */
+export function mixWords(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: BufferSlice, steps: number, rows: number, a: MixAttrs, label: string): void {
+  const { probability, seed, step, stream, start, end } = a;
+  const params = { count: steps * rows, rows, probability, seed, step, stream, start, end };
+  gpu.dispatch(gpu.kernel({ file: 'mix_words' }), [ids, own, mixed], params, grid(steps * rows, 64), label);
 }

@@ -4,51 +4,66 @@
  */
 import { ngramCounts } from './ngrams.ts';
 
-type Counts = ReturnType<typeof ngramCounts>;
-
 interface Weighted {
   weights: Map<string, number>[];
   norms: number[];
   bigrams: number;
 }
 
-/** candidates[i] is scored against references[i]; all are lists of words. Per picture, 0 … 10. */
+/** Document frequencies of a collection of references, and scores of captions by them. */
+export class CiderD {
+  private readonly documents = new Map<string, number>();
+  private readonly logImages: number;
+
+  /** `collection` holds each picture's references. */
+  constructor(collection: readonly (readonly (readonly string[])[])[]) {
+    for (const references of collection) {
+      const seen = new Set(references.flatMap((words) => ngramCounts(words).flatMap((byGram) => [...byGram.keys()])));
+      for (const gram of seen) this.documents.set(gram, (this.documents.get(gram) ?? 0) + 1);
+    }
+    this.logImages = Math.log(collection.length);
+  }
+
+  private weigh(words: readonly string[]): Weighted {
+    const counts = ngramCounts(words);
+    const weights = counts.map(
+      (byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * (this.logImages - Math.log(Math.max(1, this.documents.get(gram) ?? 0)))])),
+    );
+    const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
+    return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** Scores of several captions of one picture against its references, each 0 … 10. */
+  scores(candidates: readonly (readonly string[])[], references: readonly (readonly string[])[]): number[] {
+    const known = references.map((words) => this.weigh(words));
+    return candidates.map((words) => {
+      const own = this.weigh(words);
+      return (10 * known.reduce((sum, other) => sum + similarity(own, other), 0)) / Math.max(1, known.length);
+    });
+  }
+}
+
+function similarity(a: Weighted, b: Weighted): number {
+  const penalty = Math.exp(-((a.bigrams - b.bigrams) ** 2) / (2 * 6 ** 2));
+  let total = 0;
+  for (let n = 0; n < 4; n++) {
+    if (a.norms[n] === 0 || b.norms[n] === 0) continue;
+    let dot = 0;
+    for (const [gram, weight] of a.weights[n]) {
+      const other = b.weights[n].get(gram);
+      if (other !== undefined) dot += Math.min(weight, other) * other;
+    }
+    total += (dot / (a.norms[n] * b.norms[n])) * penalty;
+  }
+  return total / 4;
+}
+
+/** candidates[i] is scored against references[i], whose pictures are the collection; all are lists of words. */
 export function ciderD(
   candidates: readonly (readonly string[])[],
   references: readonly (readonly (readonly string[])[])[],
 ): { mean: number; perImage: number[] } {
-  const referenceCounts = references.map((list) => list.map(ngramCounts));
-  const documents = new Map<string, number>();
-  for (const list of referenceCounts) {
-    const seen = new Set(list.flatMap((counts) => counts.flatMap((byGram) => [...byGram.keys()])));
-    for (const gram of seen) documents.set(gram, (documents.get(gram) ?? 0) + 1);
-  }
-  const logImages = Math.log(references.length);
-  const weigh = (counts: Counts): Weighted => {
-    const weights = counts.map(
-      (byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * (logImages - Math.log(Math.max(1, documents.get(gram) ?? 0)))])),
-    );
-    const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
-    return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
-  };
-  const similarity = (a: Weighted, b: Weighted): number => {
-    const penalty = Math.exp(-((a.bigrams - b.bigrams) ** 2) / (2 * 6 ** 2));
-    let total = 0;
-    for (let n = 0; n < 4; n++) {
-      if (a.norms[n] === 0 || b.norms[n] === 0) continue;
-      let dot = 0;
-      for (const [gram, weight] of a.weights[n]) {
-        const other = b.weights[n].get(gram);
-        if (other !== undefined) dot += Math.min(weight, other) * other;
-      }
-      total += (dot / (a.norms[n] * b.norms[n])) * penalty;
-    }
-    return total / 4;
-  };
-  const perImage = candidates.map((words, i) => {
-    const own = weigh(ngramCounts(words));
-    const scores = referenceCounts[i].map((counts) => similarity(own, weigh(counts)));
-    return (10 * scores.reduce((sum, score) => sum + score, 0)) / Math.max(1, scores.length);
-  });
+  const scorer = new CiderD(references);
+  const perImage = candidates.map((words, i) => scorer.scores([words], references[i])[0]);
   return { mean: perImage.reduce((sum, score) => sum + score, 0) / Math.max(1, perImage.length), perImage };
 }

@@ -4,6 +4,7 @@
  */
 import { bleu, bleuOf } from './bleu.ts';
 import { ciderD } from './cider.ts';
+import { endsInFunctionWord } from './function_words.ts';
 import { captionTokens, TOKENIZER } from './ptb.ts';
 import { rougeL } from './rouge.ts';
 
@@ -12,11 +13,6 @@ export interface Scored {
   caption: string;
   references: string[];
 }
-
-/** Words that a caption should not end with: self-critical training is known to learn that. */
-const FUNCTION_WORDS = new Set(
-  'a an the and or but of in on at to with for from by as is are was were be been being it its his her their this that these those which who while'.split(' '),
-);
 
 export interface ScoreReport {
   Bleu_1: number;
@@ -97,7 +93,7 @@ export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: nu
     captions: {
       distinctWords: new Set(words).size,
       meanLength: words.length / Math.max(1, list.length),
-      endInFunctionWord: share(candidates.filter((tokens) => FUNCTION_WORDS.has(tokens[tokens.length - 1])).length),
+      endInFunctionWord: share(candidates.filter(endsInFunctionWord).length),
       seenInTraining: options.training ? share(texts.filter((text) => options.training?.has(text)).length) : null,
       unknownRate: words.filter((word) => word === '<unk>').length / Math.max(1, words.length),
       distinctCaptions: new Set(texts).size,

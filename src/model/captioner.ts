@@ -4,7 +4,7 @@
  *   a = ReLU(X We + be)                 X [B,P,F] → a [B,P,D]
  *   K = a W1 + b1                       [B,P,A]
  *   xe_t = Emb[y_{t−1}] We₁ + b₁        [T,B,4H], We₁ = the lower E rows of the weight of LSTM 1 (context comes first)
- *   h2, α = attentionLstm(a, K, xe, …)  the only part that runs step by step (autograd/ops/attention_lstm.ts)
+ *   h2, α = recur(a, K, xe)             the only part that runs step by step (model/recurrence.ts)
  *   logits = h2 Wo + bo                 [T,B,V]
  *
  * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
@@ -19,8 +19,8 @@ import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../tensor/random.ts';
-import type { Shape } from '../tensor/shape.ts';
 import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+import { type DecoderKind, type Encoded, type Recurrence, recur, stateCount, wordRows } from './recurrence.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of places (P). */
@@ -43,20 +43,39 @@ export interface CaptionerOptions {
   learnedStart: boolean;
   /** λ of λ · mean (1 − Σ_t α)². */
   attentionPenalty: number;
+  /** Which states attend and in which order: model/recurrence.ts. */
+  decoder: DecoderKind;
+  /** ε of the mixture of the target with all words alike, in training. */
+  labelSmoothing: number;
+  /** Largest share of the model's own words among its inputs, in training. */
+  scheduledSampling: number;
 }
 
+const PLAIN = { decoder: 'seed', labelSmoothing: 0, scheduledSampling: 0 } as const;
+
 export const PRESETS: Record<'seed' | 'recommended', CaptionerOptions> = {
-  seed: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0 },
-  recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1 },
+  seed: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
+  recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
 };
 
 /** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
 export const SEED_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
 
+export const embeddingInit = uniform(-0.05, 0.05);
+
 /** Every parameter with its shape and initializer, in order. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
 export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): [string, number[], Initializer][] {
   const forgetOne: Initializer = (shape) => Float32Array.from({ length: shape[0] }, (_, i) => (Math.floor(i / s.hidden) === 1 ? 1 : 0));
-  const table: [string, number[], Initializer][] = [
+  type Row = [string, number[], Initializer];
+  const second: Row[] =
+    o.decoder === 'show-attend-tell'
+      ? []
+      : [
+          ['lstm2_w', [(o.decoder === 'up-down' ? s.project : 0) + s.hidden, 4 * s.hidden], glorotUniform],
+          ['lstm2_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
+          ['lstm2_b', [4 * s.hidden], forgetOne],
+        ];
+  const table: Row[] = [
     ['enc_w', [s.features, s.project], glorotUniform],
     ['enc_b', [s.project], zerosInit],
     ['w1', [s.project, s.attention], glorotUniform],
@@ -65,18 +84,17 @@ export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): [string,
     ['b2', [s.attention], zerosInit],
     ['v', [s.attention, 1], glorotUniform],
     ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
-    ['emb', [s.vocabulary, s.embedding], uniform(-0.05, 0.05)],
-    ['lstm1_w', [s.project + s.embedding, 4 * s.hidden], glorotUniform],
+    ['emb', [s.vocabulary, s.embedding], embeddingInit],
+    ['lstm1_w', [wordRows(s, o) + s.embedding, 4 * s.hidden], glorotUniform],
     ['lstm1_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
     ['lstm1_b', [4 * s.hidden], forgetOne],
-    ['lstm2_w', [s.hidden, 4 * s.hidden], glorotUniform],
-    ['lstm2_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
-    ['lstm2_b', [4 * s.hidden], forgetOne],
+    ...second,
     ['out_w', [s.hidden, s.vocabulary], glorotUniform],
     ['out_b', [s.vocabulary], zerosInit],
   ];
   if (o.gate) table.push(['gate_w', [s.hidden, 1], glorotUniform], ['gate_b', [1], constant(1)]);
-  if (o.learnedStart) table.push(['start_w', [s.project, 4 * s.hidden], glorotUniform], ['start_b', [4 * s.hidden], zerosInit]);
+  const states = stateCount(o.decoder) * s.hidden;
+  if (o.learnedStart) table.push(['start_w', [s.project, states], glorotUniform], ['start_b', [states], zerosInit]);
   return table;
 }
 
@@ -92,6 +110,8 @@ export interface DropoutStep {
   seed: number;
   /** A function is asked anew at every replay of a capture. */
   step: Live;
+  /** Share of the words before each step that are the model's own, with scheduled sampling. */
+  ownWords?: Live;
 }
 
 export interface GeneratedCaption {
@@ -114,7 +134,13 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
+function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
+  return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
+}
+
 export interface SampleOptions {
+  /** Captions drawn for each picture; they follow one another (default 1). */
+  perPicture?: number;
   temperature: number;
   /** Only the k likeliest words; 0 for all. */
   topK: number;
@@ -186,7 +212,7 @@ export class Captioner {
   }
 
   /** What is computed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
-  encode(features: Tensor, step: DropoutStep | null = null): { values: Tensor; keys: Tensor; start: [Tensor, Tensor, Tensor, Tensor] } {
+  encode(features: Tensor, step: DropoutStep | null = null): Encoded {
     const { project, attention, hidden } = this.sizes;
     const [batch, places, width] = features.shape;
     if (width !== this.sizes.features) throw new GlimpseError(`the features are ${width} wide, this model was made for ${this.sizes.features}`);
@@ -195,48 +221,32 @@ export class Captioner {
     const a = this.drop(projected, 'projected features', step);
     const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, places, attention]);
     const values = ops.reshape(a, [batch, places, project]);
+    const count = stateCount(this.options.decoder);
     if (!this.options.learnedStart) {
       const zero = zeros([batch, hidden]);
-      return { values, keys, start: [zero, zero, zero, zero] };
+      return { values, keys, start: Array.from({ length: count }, () => zero) };
     }
     const all = ops.tanh(ops.matmul(ops.mean(values, 1), this.p('start_w'), { bias: this.p('start_b') }));
-    const part = (i: number) => ops.slice(all, [0, i * hidden], [batch, hidden]);
-    return { values, keys, start: [part(0), part(1), part(2), part(3)] };
+    return { values, keys, start: Array.from({ length: count }, (_, i) => ops.slice(all, [0, i * hidden], [batch, hidden])) };
   }
 
   /** The share of the words in LSTM 1: ids [T, B] → [T, B, 4H]. */
   private embed(ids: Tensor, step: DropoutStep | null): Tensor {
-    const { project, hidden, embedding } = this.sizes;
+    const { hidden, embedding } = this.sizes;
     const [steps, batch] = ids.shape;
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
-    const lower = ops.slice(this.p('lstm1_w'), [project, 0], [embedding, 4 * hidden]);
+    const lower = ops.slice(this.p('lstm1_w'), [wordRows(this.sizes, this.options), 0], [embedding, 4 * hidden]);
     const product = ops.matmul(ops.reshape(words, [steps * batch, embedding]), lower, { bias: this.p('lstm1_b') });
     return ops.reshape(product, [steps, batch, 4 * hidden]);
   }
 
-  private recur(encoded: ReturnType<Captioner['encode']>, xe: Tensor): ReturnType<typeof ops.attentionLstm> {
-    const { project, hidden } = this.sizes;
-    const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
-    return ops.attentionLstm({
-      values: encoded.values,
-      keys: encoded.keys,
-      xe,
-      w2: this.p('w2'),
-      b2: this.p('b2'),
-      v: this.p('v'),
-      wz: ops.slice(this.p('lstm1_w'), [0, 0], [project, 4 * hidden]),
-      u1: this.p('lstm1_u'),
-      lstm2W: this.p('lstm2_w'),
-      lstm2U: this.p('lstm2_u'),
-      lstm2B: this.p('lstm2_b'),
-      ...{ h1Start, c1Start, h2Start, c2Start },
-      ...(this.options.gate ? { gateW: this.p('gate_w'), gateB: this.p('gate_b') } : {}),
-    });
+  private recur(encoded: Encoded, xe: Tensor): Recurrence {
+    return recur(this.sizes, this.options, (name) => this.p(name), encoded, xe);
   }
 
-  private project(h2: Tensor, step: DropoutStep | null): Tensor {
-    const [steps, batch, hidden] = h2.shape;
-    const rows = ops.reshape(this.drop(h2, 'output', step), [steps * batch, hidden]);
+  private project(output: Tensor, step: DropoutStep | null): Tensor {
+    const [steps, batch, hidden] = output.shape;
+    const rows = ops.reshape(this.drop(output, 'output', step), [steps * batch, hidden]);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
@@ -244,40 +254,63 @@ export class Captioner {
   forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
-    const { values, keys, start } = this.encode(features, step);
-    const encoded = { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) as typeof start };
-    const { h2, alpha } = this.recur(encoded, this.embed(ids, step));
-    return { logits: this.project(h2, step), alpha };
+    const { output, alpha } = this.recur(shareAll(this.encode(features, step), captions), this.embed(ids, step));
+    return { logits: this.project(output, step), alpha };
   }
 
   /**
    * The weighted sum of the cross-entropies of all rows, plus the attention penalty. targets u32 and weights f32 [T, B];
-   * a weight of 0 masks a row. Returns the part without the penalty for the log.
+   * a weight of 0 masks a row. Returns the part without the penalty for the log. `step` names the random streams of a
+   * training step (none: no dropout, smoothing, or words of the model's own); `share` is this batch's part of an update.
    */
   loss(
     features: Tensor,
     ids: Tensor,
     targets: Tensor,
     weights: Tensor,
-    step: DropoutStep | null = null,
+    { step = null, share: part = 1 }: { step?: DropoutStep | null; share?: number } = {},
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
-    const { logits, alpha } = this.forward(features, ids, step);
-    const { loss, rowLoss } = ops.crossEntropy(logits, targets, weights);
-    const lambda = this.options.attentionPenalty;
+    const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
+    const words = step && scheduledSampling > 0 ? this.withOwnWords(features, ids, step) : ids;
+    const { logits, alpha } = this.forward(features, words, step);
+    const { loss, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
     if (lambda === 0) return { loss, crossEntropy: loss, rowLoss };
     const [steps, batch] = ids.shape;
-    const valid = ops.step(ops.reshape(weights, [steps, batch, 1]));
+    const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
     const coverage = ops.sum(ops.mul(alpha, valid), 0);
     const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
-    return { loss: ops.add(loss, ops.scale(penalty, lambda)), crossEntropy: loss, rowLoss };
+    return { loss: ops.add(loss, ops.scale(penalty, lambda * part)), crossEntropy: loss, rowLoss };
+  }
+
+  /**
+   * Scheduled sampling (Bengio and others 2015) without a loop over steps, as Duckworth and others 2019: a first pass on the
+   * true words draws the model's word for every place; each true word gives way to it with the step's probability.
+   */
+  private withOwnWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
+    return noGrad(() => {
+      const [steps, batch] = ids.shape;
+      const logProbs = ops.softmax(this.forward(features, ids, step).logits, true);
+      const { seed } = step;
+      const { word } = ops.sample(logProbs, { ...{ skipBelow: END, topK: 0, topP: 1, temperature: 1, seed }, step: step.step, stream: streamOf('own words') });
+      return ops.mixWords(ids, ops.reshape(word, [steps, batch]), {
+        probability: step.ownWords ?? 0,
+        ...{ seed, step: step.step, stream: streamOf('which words are own'), start: START, end: END },
+      });
+    });
   }
 
   /** The loop that takes one word per picture and step: words, their log-probabilities, and the maps, all time-major. */
-  private wordLoop(features: Tensor, maxLength: number, choose: (logProbs: Tensor, t: number) => { word: Tensor; logProb: Tensor }): Tensor[] {
+  private wordLoop(
+    features: Tensor,
+    maxLength: number,
+    perPicture: number,
+    choose: (logProbs: Tensor, t: number) => { word: Tensor; logProb: Tensor },
+  ): Tensor[] {
     using decoding = scope();
-    const [batch, places] = features.shape;
+    const [pictures, places] = features.shape;
+    const batch = pictures * perPicture;
     const { gpu } = features;
-    const encoded = this.encode(features);
+    const encoded = shareAll(this.encode(features), perPicture);
     const words = zeros([maxLength, batch], 'u32');
     const scores = zeros([maxLength, batch]);
     const maps = zeros([maxLength, batch, places]);
@@ -285,14 +318,13 @@ export class Captioner {
     let { start } = encoded;
     for (let t = 0; t < maxLength; t++) {
       using inner = scope();
-      const { h2, alpha, h1, c1, c2 } = this.recur({ ...encoded, start }, this.embed(previous, null));
-      const logProbs = ops.softmax(this.project(h2, null), true);
+      const { output, alpha, states } = this.recur({ ...encoded, start }, this.embed(previous, null));
+      const logProbs = ops.softmax(this.project(output, null), true);
       const { word, logProb } = choose(logProbs, t);
       gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
-      const state = [batch, this.sizes.hidden];
-      start = [h1, c1, h2, c2].map((x) => inner.keep(x.alias(state))) as typeof start;
+      start = states.map((x) => inner.keep(x));
       previous = inner.keep(word.alias([1, batch]));
     }
     return [decoding.keep(words), decoding.keep(scores), decoding.keep(maps)];
@@ -325,13 +357,13 @@ export class Captioner {
       const { values, indices } = ops.topK(logProbs, 1, skipBelow);
       return { word: indices, logProb: values };
     };
-    const results = this.replayed(features, `greedy ${maxLength} ${suppress}`, (input) => this.wordLoop(input, maxLength, likeliest));
-    return this.readCaptions(results, features.shape, maxLength, wantAlpha);
+    const results = this.replayed(features, `greedy ${maxLength} ${suppress}`, (input) => this.wordLoop(input, maxLength, 1, likeliest));
+    return this.readCaptions(results, maxLength, wantAlpha);
   }
 
   /** Captions drawn at random, the same for a seed: decoding as `greedy`, but each word is drawn. */
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const { temperature, topK, topP, suppress } = o;
+    const { temperature, topK, topP, suppress, perPicture = 1 } = o;
     this.sampleSeed = o.seed; // read at every replay
     const draw = (logProbs: Tensor, t: number) =>
       ops.sample(logProbs, {
@@ -343,11 +375,14 @@ export class Captioner {
         step: () => this.sampleSeed,
         stream: streamOf('sampled words'),
       });
-    const results = this.replayed(features, `sample ${maxLength} ${temperature} ${topK} ${topP} ${suppress}`, (input) => this.wordLoop(input, maxLength, draw));
-    return this.readCaptions(results, features.shape, maxLength, wantAlpha);
+    const results = this.replayed(features, `sample ${maxLength} ${temperature} ${topK} ${topP} ${suppress} ${perPicture}`, (input) =>
+      this.wordLoop(input, maxLength, perPicture, draw),
+    );
+    return this.readCaptions(results, maxLength, wantAlpha);
   }
 
-  private async readCaptions(results: readonly Tensor[], [batch, places]: Shape, maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
+  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
+    const [, batch, places] = results[2].shape;
     const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
     return Array.from({ length: batch }, (_, b) => {
       const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
@@ -370,9 +405,8 @@ export class Captioner {
     const { gpu } = features;
     const { width } = o;
     const rows = batch * width;
-    const { values, keys, start: starts } = this.encode(features);
-    const encoded = { values: share(values, width), keys: share(keys, width) };
-    let start = starts.map((x) => share(x, width)) as typeof starts;
+    const encoded = shareAll(this.encode(features), width);
+    let { start } = encoded;
     const history = { words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), sums: zeros([maxLength, rows]) };
     const maps = zeros([maxLength, rows, places]);
     let previous = tensor(new Uint32Array(rows).fill(START), [1, rows]);
@@ -385,8 +419,8 @@ export class Captioner {
     const continuations = width + 1;
     for (let t = 0; t < maxLength; t++) {
       using inner = scope();
-      const { h2, alpha, h1, c1, c2 } = this.recur({ ...encoded, start }, this.embed(previous, null));
-      const logProbs = ops.softmax(this.project(h2, null), true);
+      const { output, alpha, states } = this.recur({ ...encoded, start }, this.embed(previous, null));
+      const logProbs = ops.softmax(this.project(output, null), true);
       const best = ops.topK(logProbs, continuations, o.suppress ? END : PAD);
       const shape = [batch, width, continuations];
       const chosen = ops.beamSelect(ops.reshape(best.values, shape), best.indices.alias(shape), sums, lengths, {
@@ -398,8 +432,7 @@ export class Captioner {
       gpu.copy(newSums.slice, history.sums.slice, rows * 4, 0, t * rows * 4);
       gpu.copy(alpha.slice, maps.slice, rows * places * 4, 0, t * rows * places * 4);
       // Every kept hypothesis takes over the states of the row that it continues.
-      const taken = (x: Tensor) => inner.keep(ops.embedding(x.alias([rows, this.sizes.hidden]), parents.alias([rows])));
-      start = [h1, c1, h2, c2].map(taken) as typeof start;
+      start = states.map((x) => inner.keep(ops.embedding(x, parents.alias([rows]))));
       previous = inner.keep(words.alias([1, rows]));
       [sums, lengths] = [newSums, newLengths].map((x) => inner.keep(x));
     }

@@ -10,6 +10,7 @@ import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import type { Optimizer } from '../nn/optimizer.ts';
 import type { NamedArray } from '../nn/parameters.ts';
 import type { Captioner } from './captioner.ts';
+import { DECODERS } from './recurrence.ts';
 
 const Sizes = z.object({
   features: z.number(),
@@ -20,7 +21,30 @@ const Sizes = z.object({
   embedding: z.number(),
   vocabulary: z.number(),
 });
-const Options = z.object({ dropout: z.number(), gate: z.boolean(), learnedStart: z.boolean(), attentionPenalty: z.number() });
+const Options = z.object({
+  dropout: z.number(),
+  gate: z.boolean(),
+  learnedStart: z.boolean(),
+  attentionPenalty: z.number(),
+  decoder: z.enum(DECODERS).default('seed'),
+  labelSmoothing: z.number().default(0),
+  scheduledSampling: z.number().default(0),
+});
+
+/** Self-critical training: model/self_critical.ts. */
+const SelfCriticalConfig = z.object({
+  /** Captions drawn per picture, and the longest. */
+  samples: z.number().int().positive(),
+  maxLength: z.number().int().positive(),
+  temperature: z.number().positive(),
+  baseline: z.enum(['greedy', 'others']),
+  /** Share of the cross-entropy in the loss. */
+  mix: z.number().min(0).max(1),
+  normalize: z.boolean(),
+});
+export type SelfCriticalConfig = z.infer<typeof SelfCriticalConfig>;
+
+export const SCHEDULES = ['plateau', 'constant', 'cosine', 'step'] as const;
 
 export const TrainingConfig = z.object({
   preset: z.enum(['seed', 'recommended']),
@@ -30,22 +54,40 @@ export const TrainingConfig = z.object({
   rate: z.number().positive(),
   maxNorm: z.number().nonnegative(),
   batch: z.object({ images: z.number().int().positive(), captionsPerImage: z.number().int().positive() }),
-  objective: z.enum(['token-mean', 'seed-sum']),
-  /** Halve the rate after this many epochs without a better score, stop after twice as many; 0 never does. */
+  /** Batches whose gradients make one update. */
+  accumulate: z.number().int().positive().default(1),
+  objective: z.enum(['token-mean', 'seed-sum', 'scst']),
+  selfCritical: SelfCriticalConfig.nullable().default(null),
+  /** How the rate falls: model/schedule.ts. */
+  schedule: z.enum(SCHEDULES).default('plateau'),
+  /** Updates over which the rate rises to its full height. */
+  warmup: z.number().int().nonnegative().default(0),
+  /** The epochs that `cosine` falls over and scheduled sampling rises over; 0 without them. */
+  horizon: z.number().int().nonnegative().default(0),
+  /** Stop after twice this many epochs without a better score (`plateau` halves the rate after each); 0 never does. */
   patience: z.number().int().nonnegative(),
   maxLength: z.number().int().min(3),
   /** Which pictures with which captions are trained on, as a hash: a resumed run must draw the same batches. */
   trainingSet: z.string().optional(),
+  /** The weights and word vectors started from, as hashes. */
+  start: z.string().nullable().default(null),
+  wordVectors: z.string().nullable().default(null),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 
 const Progress = z.object({
+  /** Whole epochs done. */
   epoch: z.number().int().nonnegative(),
+  /** Batches done of the next one, and their sums for its report. */
+  batch: z.number().int().nonnegative().default(0),
+  nats: z.number().default(0),
+  tokens: z.number().int().nonnegative().default(0),
   optimizerSteps: z.number().int().nonnegative(),
   rate: z.number().positive(),
   bestScore: z.number().nullable(),
   epochsSinceBest: z.number().int().nonnegative(),
   logBytes: z.number().int().nonnegative(),
+  eventBytes: z.number().int().nonnegative().default(0),
 });
 export type Progress = z.infer<typeof Progress>;
 
@@ -113,6 +155,21 @@ export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] 
       : [[prefix, String(value)]];
   const other = new Map(flatten(b, ''));
   return flatten(a, '').flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
+}
+
+/** Written within an epoch; gone at its end. */
+export function pausedPath(run: string): string {
+  return join(run, 'checkpoints', 'paused.safetensors');
+}
+
+/** The checkpoint from which a run goes on: the newest of whole epochs, or one within the epoch after it. */
+export function newestCheckpoint(run: string): Checkpoint | null {
+  const epoch = epochsSaved(run).at(-1) ?? 0;
+  if (existsSync(pausedPath(run))) {
+    const paused = loadCheckpoint(pausedPath(run));
+    if (paused.progress.epoch >= epoch) return paused; // else a kill came between the end of an epoch and its removal
+  }
+  return epoch > 0 ? loadCheckpoint(checkpointPath(run, epoch)) : null;
 }
 
 const NAME = /^epoch-(\d{3,})\.safetensors$/;

@@ -8,7 +8,7 @@ import { ConvEncoder, PATCH, PATCH_CHANNELS } from '../nn/conv_encoder.ts';
 import { Optimizer } from '../nn/optimizer.ts';
 import { Random } from '../tensor/random.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { Captioner, type GeneratedCaption } from './captioner.ts';
+import { Captioner, type GeneratedCaption, PRESETS } from './captioner.ts';
 import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, weightOnObject } from './scenes.ts';
 
 const BATCH = 32;
@@ -85,7 +85,7 @@ export class DemoModel {
 
   constructor(seed: number) {
     const sizes = { features: 48, places: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
-    this.captioner = Captioner.create(sizes, { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0 }, seed);
+    this.captioner = Captioner.create(sizes, PRESETS.seed, seed);
     this.encoder = new ConvEncoder(this.captioner.parameters, seed);
     this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: RATE, maxNorm: 5 });
   }

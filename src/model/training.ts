@@ -1,30 +1,35 @@
 /**
- * The trainer: teacher forcing on stored features, Adam, a validation after each epoch (loss per token, and CIDEr-D of greedy
- * captions), a JSONL log, and a checkpoint per epoch from which `resume` goes on with the same order of batches.
+ * The trainer: teacher forcing or self-critical training on stored features, Adam, a validation after each epoch (loss per
+ * token, and CIDEr-D of greedy captions), logs, and checkpoints from which `resume` goes on as if it had never stopped.
  */
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { noGrad } from '../autograd/tape.ts';
 import { onFile } from '../data/atomic_file.ts';
 import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
+import { EventFile } from '../data/event_file.ts';
 import type { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
 import { ciderD } from '../metrics/cider.ts';
 import { Optimizer } from '../nn/optimizer.ts';
+import type { NamedArray } from '../nn/parameters.ts';
 import { readTensors, scope, tensor } from '../tensor/tensor.ts';
 import { type Batch, epochBatches } from './batches.ts';
-import { Captioner } from './captioner.ts';
+import { Captioner, embeddingInit } from './captioner.ts';
 import {
+  type Checkpoint,
   checkpointPath,
   differingFields,
-  epochsSaved,
-  loadCheckpoint,
+  newestCheckpoint,
   type Progress,
+  pausedPath,
   pruneCheckpoints,
   saveCheckpoint,
   type TrainingConfig,
 } from './checkpoint.ts';
-import { TrainingStep } from './training_step.ts';
+import { rateAt } from './schedule.ts';
+import { type Rollout, SelfCritical } from './self_critical.ts';
+import { type StepInputs, TrainingStep } from './training_step.ts';
 
 /** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
 const SEED_LENGTH = 35;
@@ -36,11 +41,15 @@ export interface StepReport {
   lossPerToken: number;
   seedLoss: number;
   gradNorm: number;
+  rate: number;
   tokensPerSecond: number;
+  /** With self-critical training; lossPerToken is then its surrogate loss and seedLoss is 0. */
+  rollout?: Rollout;
 }
 
 export interface EpochReport {
   epoch: number;
+  /** Nats per token; with self-critical training, the mean reward with its sign turned. */
   trainLoss: number;
   valLoss: number | null;
   perplexity: number | null;
@@ -63,6 +72,12 @@ export interface TrainerOptions {
   epochs: number;
   resume: boolean;
   keep: number;
+  /** Save within an epoch after so many batches; 0 only at its end. */
+  saveEvery: number;
+  /** Weights to start a new run from. */
+  start?: ReadonlyMap<string, NamedArray>;
+  /** Rows of the embedding to start from, by word id. */
+  wordVectors?: ReadonlyMap<number, Float32Array>;
   /** Validation pictures to decode and score; 0 skips the validation. */
   validationImages: number;
   hooks: TrainerHooks;
@@ -70,19 +85,13 @@ export interface TrainerOptions {
   shouldStop?: () => boolean;
 }
 
-/** Sum of losses over tokens, for the log: nats per token, and the seed's number for the same batch. */
-function rowWeights(batch: Batch, objective: TrainingConfig['objective']): Float32Array {
-  const rows = batch.targets.length / batch.steps;
-  const each = objective === 'token-mean' ? 1 / batch.tokens : 1 / rows;
+/** What each predicted word counts; `tokens` and `rows` are those of all batches of an update. */
+function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
+  const each = objective === 'seed-sum' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
 }
 
-/** Loss of one batch per token, whatever the objective weighs. */
-function perToken(sum: number, batch: Batch, objective: TrainingConfig['objective']): { token: number; seed: number } {
-  const rows = batch.targets.length / batch.steps;
-  const nats = objective === 'token-mean' ? sum * batch.tokens : sum * rows;
-  return { token: nats / batch.tokens, seed: nats / rows / SEED_LENGTH };
-}
+const rowsOf = (batch: Batch) => batch.targets.length / batch.steps;
 
 class Log {
   private readonly file: number;
@@ -100,77 +109,141 @@ class Log {
   }
 }
 
-export async function train(o: TrainerOptions): Promise<EpochReport[]> {
-  const { dataset, store, config, run, hooks } = o;
-  onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
-  const logPath = join(run, 'log.jsonl');
-  const saved = epochsSaved(run);
-  if (saved.length > 0 && !o.resume)
-    throw new GlimpseError(`${run} already holds a run of ${saved[saved.length - 1]} epochs; go on with --resume or choose another --out`);
-  const before = o.resume && saved.length > 0 ? loadCheckpoint(checkpointPath(run, saved[saved.length - 1])) : null;
-  if (before) {
-    const differing = differingFields(before.config, config);
-    if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
-    if (before.encoder.sha256 !== store.index.encoder.sha256) differing.push('the encoder of the features');
-    if (differing.length > 0) throw new GlimpseError(`the checkpoint in ${run} was made with another configuration:\n    ${differing.join('\n    ')}`);
-    if (existsSync(logPath)) truncateSync(logPath, Math.min(before.progress.logBytes, statSync(logPath).size));
+const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, optimizerSteps: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
+
+/** The checkpoint to go on from, refused when it belongs to another run. */
+function checkpointOf({ dataset, store, config, run, resume }: TrainerOptions): Checkpoint | null {
+  const before = newestCheckpoint(run);
+  if (before && !resume) throw new GlimpseError(`${run} already holds a run of ${before.progress.epoch} epochs; go on with --resume or choose another --out`);
+  if (!before) return null;
+  const differing = differingFields(before.config, config);
+  if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
+  if (before.encoder.sha256 !== store.index.encoder.sha256) differing.push('the encoder of the features');
+  if (differing.length > 0) throw new GlimpseError(`the checkpoint in ${run} was made with another configuration:\n    ${differing.join('\n    ')}`);
+  return before;
+}
+
+function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Captioner {
+  if (start) return Captioner.fromWeights(config.sizes, config.options, start);
+  const model = Captioner.create(config.sizes, config.options, config.seed);
+  if (config.preset === 'recommended') setUnigramBias(model, dataset);
+  if (wordVectors) {
+    const table = model.parameters.get('emb');
+    const values = embeddingInit(table.shape, config.seed, 'emb');
+    for (const [id, vector] of wordVectors) values.set(vector, id * table.shape[1]);
+    table.write(values);
   }
-  const model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : Captioner.create(config.sizes, config.options, config.seed);
-  if (!before && config.preset === 'recommended') setUnigramBias(model, dataset);
-  const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
-  let progress: Progress = before?.progress ?? { epoch: 0, optimizerSteps: 0, rate: config.rate, bestScore: null, epochsSinceBest: 0, logBytes: 0 };
-  if (before) optimizer.write(before.moments, progress.optimizerSteps);
-  optimizer.rate = progress.rate;
-  const step = new TrainingStep(model, optimizer, config.seed);
-  if (!before && existsSync(logPath)) truncateSync(logPath, 0);
-  if (before && progress.epochsSinceBest === 0) replaceCopy(checkpointPath(run, progress.epoch), join(run, 'checkpoints', 'best.safetensors')); // a kill may have come between the two
-  const enough = () => config.patience > 0 && progress.epochsSinceBest >= 2 * config.patience;
-  const log = new Log(logPath);
+  return model;
+}
+
+/** Everything that one run holds while it trains. */
+class Run {
+  readonly model: Captioner;
+  readonly optimizer: Optimizer;
+  readonly step: TrainingStep;
+  readonly critic: SelfCritical | null;
+  readonly log: Log;
+  readonly events: EventFile;
+  progress: Progress;
+
+  constructor(
+    readonly o: TrainerOptions,
+    before: Checkpoint | null,
+  ) {
+    const { config, dataset, store, run } = o;
+    this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
+    this.optimizer = new Optimizer(this.model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
+    this.progress = before?.progress ?? { ...FRESH, rate: config.rate };
+    if (before) this.optimizer.write(before.moments, this.progress.optimizerSteps);
+    this.step = new TrainingStep(this.model, this.optimizer, config.seed);
+    const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
+    this.critic = config.selfCritical ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed) : null;
+    const logPath = join(run, 'log.jsonl');
+    if (existsSync(logPath)) truncateSync(logPath, Math.min(this.progress.logBytes, statSync(logPath).size));
+    this.log = new Log(logPath);
+    this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
+  }
+
+  async save(path: string): Promise<void> {
+    const { config, dataset, store } = this.o;
+    this.progress = { ...this.progress, optimizerSteps: this.optimizer.steps, logBytes: this.log.bytes, eventBytes: this.events.bytes };
+    const meta = { config, progress: this.progress, vocabulary: dataset.vocabulary, encoder: store.index.encoder };
+    await saveCheckpoint(path, this.model, this.optimizer, meta);
+  }
+
+  dispose(): void {
+    this.log.close();
+    this.events.close();
+    this.step.dispose();
+    this.optimizer.dispose();
+    this.model.dispose();
+  }
+}
+
+export async function train(o: TrainerOptions): Promise<EpochReport[]> {
+  const { config, run } = o;
+  onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
+  const before = checkpointOf(o);
+  const state = new Run(o, before);
+  const best = join(run, 'checkpoints', 'best.safetensors');
+  const paused = pausedPath(run);
+  const { progress: p } = state;
+  // A kill may have come between a checkpoint and its copy as the best.
+  if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) replaceCopy(checkpointPath(run, p.epoch), best);
+  const enough = () => config.patience > 0 && state.progress.epochsSinceBest >= 2 * config.patience;
   const reports: EpochReport[] = [];
   try {
-    for (let epoch = progress.epoch + 1; epoch <= o.epochs && !enough(); epoch++) {
+    while (state.progress.epoch < o.epochs && !enough()) {
       const started = performance.now();
-      const { loss, tokens, stopped } = await trainEpoch(o, step, optimizer, epoch, log);
-      const seconds = (performance.now() - started) / 1000;
-      if (stopped) break; // the checkpoint of the last whole epoch stands; resuming repeats this one in the same order
-      const validation = o.validationImages > 0 ? await validate(model, o) : null;
-      const report: EpochReport = {
-        epoch,
-        trainLoss: loss,
-        valLoss: validation?.loss ?? null,
-        perplexity: validation ? Math.exp(validation.loss) : null,
-        cider: validation?.cider ?? null,
-        rate: optimizer.rate,
-        seconds,
-        tokensPerSecond: tokens / seconds,
-      };
-      log.write({ kind: 'epoch', ...report });
+      if (!(await trainEpoch(state))) {
+        await state.save(paused);
+        break;
+      }
+      const report = await endEpoch(state, (performance.now() - started) / 1000);
       reports.push(report);
-      const score = validation ? validation.cider : null;
-      const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
-      progress = {
-        ...progress,
-        epoch,
-        optimizerSteps: optimizer.steps,
-        bestScore: better ? score : progress.bestScore,
-        epochsSinceBest: better || score === null ? 0 : progress.epochsSinceBest + 1,
-        logBytes: log.bytes,
-      };
-      if (config.patience > 0 && progress.epochsSinceBest > 0 && progress.epochsSinceBest % config.patience === 0) optimizer.rate /= 2;
-      progress.rate = optimizer.rate;
-      const path = checkpointPath(run, epoch);
-      await saveCheckpoint(path, model, optimizer, { config, progress, vocabulary: dataset.vocabulary, encoder: store.index.encoder });
-      if (better || score === null) replaceCopy(path, join(run, 'checkpoints', 'best.safetensors'));
+      const path = checkpointPath(run, report.epoch);
+      await state.save(path);
+      rmSync(paused, { force: true });
+      if (state.progress.epochsSinceBest === 0) replaceCopy(path, best);
       pruneCheckpoints(run, o.keep);
-      hooks.onEpoch(report);
+      o.hooks.onEpoch(report);
     }
     return reports;
   } finally {
-    log.close();
-    step.dispose();
-    optimizer.dispose();
-    model.dispose();
+    state.dispose();
   }
+}
+
+/** Validates, logs, and moves progress and rate on to the next epoch. */
+async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
+  const { o, progress, optimizer } = state;
+  const { config } = o;
+  const validation = o.validationImages > 0 ? await validate(state.model, o) : null;
+  const epoch = progress.epoch + 1;
+  const report: EpochReport = {
+    epoch,
+    trainLoss: progress.nats / progress.tokens,
+    valLoss: validation?.loss ?? null,
+    perplexity: validation ? Math.exp(validation.loss) : null,
+    cider: validation?.cider ?? null,
+    rate: optimizer.rate,
+    seconds,
+    tokensPerSecond: progress.tokens / seconds,
+  };
+  state.log.write({ kind: 'epoch', ...report });
+  const { trainLoss, valLoss, cider, rate } = report;
+  state.events.scalars(optimizer.steps, { 'epoch/train_loss': trainLoss, 'epoch/validation_loss': valLoss, 'epoch/cider_d': cider, 'epoch/rate': rate });
+  const score = report.cider;
+  const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
+  const epochsSinceBest = better || score === null ? 0 : progress.epochsSinceBest + 1;
+  const halve = config.schedule === 'plateau' && config.patience > 0 && epochsSinceBest > 0 && epochsSinceBest % config.patience === 0;
+  state.progress = {
+    ...progress,
+    ...{ epoch, batch: 0, nats: 0, tokens: 0, epochsSinceBest },
+    rate: halve ? progress.rate / 2 : progress.rate,
+    bestScore: better ? score : progress.bestScore,
+  };
+  return report;
 }
 
 function replaceCopy(from: string, to: string): void {
@@ -188,52 +261,89 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
   model.parameters.get('out_b').write(Float32Array.from(counts, (count) => Math.log(count / total)));
 }
 
-async function trainEpoch(
-  o: TrainerOptions,
-  step: TrainingStep,
-  optimizer: Optimizer,
-  epoch: number,
-  log: Log,
-): Promise<{ loss: number; tokens: number; stopped: boolean }> {
+/** Trains to the end of the epoch; false when it was asked to stop before. */
+async function trainEpoch(state: Run): Promise<boolean> {
+  const { o, step, optimizer, critic, log, events } = state;
   const { dataset, store, config } = o;
+  const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
-  let nats = 0;
-  let tokens = 0;
-  let next = store.read(batches[0].files);
+  let next = store.read(batches[state.progress.batch].files);
   const prefetch = (files: readonly string[]) => {
     next = store.read(files);
     next.catch(() => {}); // a fault is thrown where it is awaited, not while the GPU works
   };
-  for (let i = 0; i < batches.length; i++) {
-    if (o.shouldStop?.()) return { loss: nats / Math.max(1, tokens), tokens, stopped: true };
+  for (let i = state.progress.batch; i < batches.length; i++) {
+    const group = batches.slice(i - (i % config.accumulate), i - (i % config.accumulate) + config.accumulate);
+    const turn = { index: i % config.accumulate, of: group.length };
+    if (turn.index === 0) {
+      state.progress.batch = i;
+      if (o.shouldStop?.()) return false;
+      if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
+    }
     const started = performance.now();
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    const { ids, targets, steps } = batch;
-    const results = step.run({ features, pictures: batch.files.length, ids, targets, weights: rowWeights(batch, config.objective), steps });
+    optimizer.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epoch - 1 + i / batches.length);
+    step.ownWords = (config.options.scheduledSampling * (epoch - 1 + i / batches.length)) / Math.max(1, config.horizon);
+    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + turn.index);
+    const results = step.run(inputs, turn);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
       throw new GlimpseError(
         `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
       );
-    const { token, seed } = perToken(value[0], batch, config.objective);
-    nats += token * batch.tokens;
-    tokens += batch.tokens;
+    const share = config.objective === 'seed-sum' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
+    const nats = value[0] * share;
+    const tokens = rollout?.tokens ?? batch.tokens;
+    state.progress.nats += rollout ? -rollout.reward * tokens : nats;
+    state.progress.tokens += tokens;
     const report: StepReport = {
       epoch,
       batch: i + 1,
       batches: batches.length,
-      lossPerToken: token,
-      seedLoss: seed,
+      lossPerToken: rollout ? value[0] : nats / batch.tokens,
+      seedLoss: rollout ? 0 : nats / rowsOf(batch) / SEED_LENGTH,
       gradNorm: norm[0],
-      tokensPerSecond: batch.tokens / ((performance.now() - started) / 1000),
+      rate: optimizer.rate,
+      tokensPerSecond: tokens / ((performance.now() - started) / 1000),
+      ...(rollout ? { rollout } : {}),
     };
     log.write({ kind: 'step', ...report });
+    const { lossPerToken, gradNorm, rate } = report;
+    if (turn.index === turn.of - 1)
+      events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
     o.hooks.onStep(report);
   }
-  return { loss: nats / tokens, tokens, stopped: false };
+  return true;
+}
+
+const sumOf = <T>(list: readonly T[], value: (each: T) => number) => list.reduce((sum, each) => sum + value(each), 0);
+
+function tagged(rollout: Rollout | null): Record<string, number> {
+  return rollout ? Object.fromEntries(Object.entries(rollout).map(([name, value]) => [`rollout/${name}`, value])) : {};
+}
+
+/** What a batch trains on: its captions, or captions drawn for its pictures. */
+async function stepInputs(
+  critic: SelfCritical | null,
+  batch: Batch,
+  group: readonly Batch[],
+  features: Float32Array,
+  config: TrainingConfig,
+  draw: number,
+): Promise<{ inputs: StepInputs; rollout: Rollout | null }> {
+  if (critic) {
+    const { inputs, rollout } = await critic.rollout(batch.files, features, draw);
+    inputs.weights.forEach((weight, at) => {
+      inputs.weights[at] = weight / group.length;
+    });
+    return { inputs, rollout };
+  }
+  const { files, ids, targets, steps } = batch;
+  const all = { tokens: sumOf(group, ({ tokens }) => tokens), rows: sumOf(group, rowsOf) };
+  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), steps }, rollout: null };
 }
 
 /** Loss per token over all captions, and CIDEr-D of greedy captions against them, on the first validation pictures. */
@@ -249,7 +359,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
     using _batch = scope();
     const rows = batch.targets.length / batch.steps;
     const features = tensor(await store.read(batch.files), [batch.files.length, store.index.places, store.index.width]);
-    const weights = tensor(rowWeights(batch, 'token-mean'), [batch.steps, rows]);
+    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.steps, rows]);
     const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.steps, rows]), tensor(batch.targets, [batch.steps, rows]), weights));
     nats += (await crossEntropy.item()) * batch.tokens;
     tokens += batch.tokens;

@@ -1,6 +1,6 @@
 /**
- * One step of training as something to be repeated: the first batch of a shape goes through ops, tape and optimizer and is
- * captured on the way; later batches of that shape only replay the commands on new inputs.
+ * One step of training as something to be repeated: the first batch of a shape goes through ops and tape and is captured on
+ * the way; later batches of that shape only replay the commands on new inputs. An update may add up several batches.
  */
 import { backward } from '../autograd/tape.ts';
 import type { Replay } from '../gpu/device.ts';
@@ -33,8 +33,19 @@ interface Captured {
 /** Shapes kept; a shape more costs the buffers that its sizes do not share with others. */
 const MAX_SHAPES = 12;
 
+/** Where a batch stands among those that make one update. */
+export interface Turn {
+  index: number;
+  of: number;
+}
+
 export class TrainingStep {
   private readonly captured = new Map<string, Captured>();
+  private updating: Replay | null = null;
+  /** Share of the model's own words among the inputs, with scheduled sampling. */
+  ownWords = 0;
+  /** Batches done; names the random streams of each. */
+  private draws = 0;
 
   constructor(
     private readonly model: Captioner,
@@ -42,13 +53,27 @@ export class TrainingStep {
     private readonly seed: number,
   ) {}
 
-  /** Updates the model once; the results are for reading before the next step. */
-  run(inputs: StepInputs): { crossEntropy: Tensor; norm: Tensor } {
+  /**
+   * Adds a batch's gradient and, with the last batch of its turn, updates the model. The results are for reading before the
+   * next step; the norm is that of the last update.
+   */
+  run(inputs: StepInputs, turn: Turn = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
+    this.draws = this.optimizer.steps * turn.of + turn.index + 1;
+    const crossEntropy = this.gradient(inputs, turn);
+    if (turn.index === turn.of - 1) {
+      this.optimizer.steps++;
+      if (this.updating) this.updating.run();
+      else this.updating = crossEntropy.gpu.capture(() => this.optimizer.update()).replay;
+    }
+    return { crossEntropy, norm: this.optimizer.norm };
+  }
+
+  private gradient(inputs: StepInputs, turn: Turn): Tensor {
     const { features, pictures, ids, targets, weights, steps } = inputs;
     const rows = ids.length / steps;
-    const key = `${pictures} ${rows} ${steps}`;
+    const first = turn.index === 0; // overwrites the gradients of the last update, where later batches add to them
+    const key = `${pictures} ${rows} ${steps} ${first}`;
     const known = this.captured.get(key);
-    this.optimizer.steps++;
     if (known) {
       this.captured.delete(key); // to the end: the one used longest ago goes first
       this.captured.set(key, known);
@@ -57,7 +82,7 @@ export class TrainingStep {
       known.targets.write(targets);
       known.weights.write(weights);
       known.replay.run();
-      return { crossEntropy: known.crossEntropy, norm: this.optimizer.norm };
+      return known.crossEntropy;
     }
     if (this.captured.size >= MAX_SHAPES) this.forget(this.captured.keys().next().value as string);
     const { places, features: width } = this.model.sizes;
@@ -75,15 +100,14 @@ export class TrainingStep {
     const { gpu } = made.features;
     const { result, replay } = gpu.capture(() => {
       using _step = scope();
-      this.optimizer.zeroGrad();
-      const step = { seed: this.seed, step: () => this.optimizer.steps };
-      const { loss, crossEntropy } = this.model.loss(made.features, made.ids, made.targets, made.weights, step);
+      if (first) this.optimizer.zeroGrad();
+      const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.ownWords };
+      const { loss, crossEntropy } = this.model.loss(made.features, made.ids, made.targets, made.weights, { step, share: 1 / turn.of });
       backward(loss);
-      this.optimizer.update();
       return Scope.release(crossEntropy);
     });
     this.captured.set(key, { ...made, crossEntropy: result, replay });
-    return { crossEntropy: result, norm: this.optimizer.norm };
+    return result;
   }
 
   private forget(key: string): void {
@@ -96,5 +120,7 @@ export class TrainingStep {
 
   dispose(): void {
     for (const key of [...this.captured.keys()]) this.forget(key);
+    this.updating?.dispose();
+    this.updating = null;
   }
 }

@@ -15,7 +15,7 @@ import { batchNormEvalOp, batchNormTrainOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { crossEntropyOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { crossEntropyOp, mixWordsOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 export const OPS: readonly Op[] = [
@@ -36,6 +36,7 @@ export const OPS: readonly Op[] = [
   batchNormEvalOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
+  mixWordsOp,
   topKOp,
   sampleOp,
   beamSelectOp,
@@ -92,5 +93,5 @@ export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain } from './norm.ts';
 export { additiveAttention, lstmCell } from './recurrent.ts';
-export { crossEntropy, sample, softmax, topK } from './rows.ts';
+export { crossEntropy, mixWords, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

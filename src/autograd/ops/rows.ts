@@ -4,13 +4,15 @@ import { present } from '../../kernels/elementwise.ts';
 import { reduce } from '../../kernels/reduce.ts';
 import {
   crossEntropy as crossEntropyKernel,
+  type MixAttrs,
+  mixWords as mixWordsKernel,
   type SampleAttrs,
   sample as sampleKernel,
   softmaxGrad,
   softmax as softmaxKernel,
   topK as topKKernel,
 } from '../../kernels/rows.ts';
-import { pcg4d } from '../../tensor/random.ts';
+import { pcg4d, uniformFromBits } from '../../tensor/random.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
@@ -70,11 +72,16 @@ function softmaxOp(name: string, log: boolean): Op<null> {
 
 export const softmaxOps = { softmax: softmaxOp('softmax', false), logSoftmax: softmaxOp('logSoftmax', true) };
 
+export interface CrossEntropyAttrs {
+  /** ε of label smoothing (Szegedy and others 2016): the target shares ε of its weight with all words alike. */
+  smoothing: number;
+}
+
 /**
  * loss = Σ_r weight[r] · (log Σ_j exp(logits[r, j]) − logits[r, target[r]]), in nats; its gradient is made in the same pass.
  * The mask is a weight of 0; means, and rewards, are weights too.
  */
-export const crossEntropyOp: Op<null> = {
+export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: 'crossEntropy',
   inputs: ['logits', 'targets', 'weights'],
   inputTypes: ['f32', 'u32', 'f32'],
@@ -86,7 +93,7 @@ export const crossEntropyOp: Op<null> = {
       throw new ShapeError(`crossEntropy: logits [${logits}] need ${logits[0]} targets and weights, got [${targets}] and [${weights}]`);
     return [[], [logits[0]]];
   },
-  forward: ({ gpu, inputs: [logits, targets, weights], outputs: [loss, rowLoss], label, training, save }) => {
+  forward: ({ gpu, inputs: [logits, targets, weights], outputs: [loss, rowLoss], attrs, label, training, save }) => {
     const [count, n] = logits.shape;
     const dlogits = training ? empty(logits.shape, 'f32', label) : null;
     const unused = dlogits ? null : empty([4], 'f32', label);
@@ -99,6 +106,7 @@ export const crossEntropyOp: Op<null> = {
       unused: (unused ?? rowLoss).slice,
       rows: count,
       n,
+      smoothing: attrs.smoothing,
       label,
     });
     reduce(gpu, { kind: 'sum', x: rowLoss.slice, y: loss.slice, outer: 1, n: count, inner: 1, label });
@@ -109,22 +117,25 @@ export const crossEntropyOp: Op<null> = {
     if (flowed[1]) throw new ShapeError('crossEntropy: take the gradient through the loss; the rows are for reading');
     return [() => (unit ? dlogits.alias() : binaryOf('mul', dlogits, dloss)), null, null];
   },
-  reference: ([logits, targets, weights]) => {
+  reference: ([logits, targets, weights], { smoothing }) => {
     const [count, n] = logits.shape;
     const rowLoss = reference([count], (r) => {
       if (weights.data[r] === 0) return 0;
       const row = logits.data.subarray(r * n, (r + 1) * n);
       const largest = row.reduce((m, v) => Math.max(m, v), Number.NEGATIVE_INFINITY);
       const sum = row.reduce((s, v) => s + Math.exp(v - largest), 0);
-      return weights.data[r] * (largest + Math.log(sum) - row[targets.data[r]]);
+      const everywhere = row.reduce((s, v) => s + v, 0) / n;
+      return weights.data[r] * (largest + Math.log(sum) - (1 - smoothing) * row[targets.data[r]] - smoothing * everywhere);
     });
     return [reference([], () => rowLoss.data.reduce((sum, v) => sum + v, 0)), rowLoss];
   },
   cost: ([logits]) => ({ flops: 8 * sizeOf(logits), bytes: 8 * sizeOf(logits) }),
   cases: [
-    { name: 'primes', shapes: [[37, 113], [37], [37]], attrs: null, draw: ['normal', 'ids:113', 'mask'] },
-    { name: 'multiple of 4', shapes: [[29, 44], [29], [29]], attrs: null, draw: ['outliers', 'ids:44', 'mask'] },
-    { name: 'long rows', shapes: [[3, 1228], [3], [3]], attrs: null, draw: ['normal', 'ids:1228', 'positive'] },
+    { name: 'primes', shapes: [[37, 113], [37], [37]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:113', 'mask'] },
+    { name: 'multiple of 4', shapes: [[29, 44], [29], [29]], attrs: { smoothing: 0 }, draw: ['outliers', 'ids:44', 'mask'] },
+    { name: 'long rows', shapes: [[3, 1228], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:1228', 'positive'] },
+    { name: 'smoothed', shapes: [[31, 89], [31], [31]], attrs: { smoothing: 0.1 }, draw: ['normal', 'ids:89', 'mask'] },
+    { name: 'smoothed, multiple of 4', shapes: [[7, 64], [7], [7]], attrs: { smoothing: 0.3 }, draw: ['normal', 'ids:64', 'mask'] },
   ],
   family: 'cross_entropy',
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of logarithms good to 4e-6 each' },
@@ -168,6 +179,55 @@ export const topKOp: Op<TopKAttrs> = {
     { name: 'all', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 } },
   ],
   family: 'top_k',
+};
+
+const mix: MixAttrs = { probability: 0.4, seed: 3, step: 2, stream: 6, start: 2, end: 3 };
+
+/** Words before each step, some replaced by the model's own: mix_words.wgsl. ids, own u32 [T, B] → [T, B]. */
+export const mixWordsOp: Op<MixAttrs> = {
+  name: 'mixWords',
+  inputs: ['ids', 'own'],
+  inputTypes: ['u32', 'u32'],
+  outputs: ['mixed'],
+  outputTypes: ['u32'],
+  shape: ([ids, own]) => {
+    expectRank('mixWords', 'ids', ids, 2);
+    if (own.join() !== ids.join()) throw new ShapeError(`mixWords: the model's words are [${own}], the true ones [${ids}]`);
+    return [ids];
+  },
+  forward: ({ gpu, inputs: [ids, own], outputs: [mixed], attrs, label }) =>
+    mixWordsKernel(gpu, ids.slice, own.slice, mixed.slice, ids.shape[0], ids.shape[1], attrs, label),
+  backward: 'words are chosen, not computed',
+  reference: ([ids, own], { probability, seed, step, stream, start, end }) => [
+    reference(ids.shape, (i) => {
+      const rows = ids.shape[1];
+      const word = ids.data[i];
+      if (i < rows || word === 0 || word === start || own.data[i - rows] === end) return word;
+      const u = uniformFromBits(pcg4d(seed, present(step), stream, i)[0]);
+      return u < Math.fround(present(probability)) ? own.data[i - rows] : word;
+    }),
+  ],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
+  cases: [
+    {
+      name: 'primes',
+      shapes: [
+        [13, 7],
+        [13, 7],
+      ],
+      attrs: mix,
+      draw: ['ids:29', 'ids:29'],
+    },
+    {
+      name: 'never',
+      shapes: [
+        [3, 2],
+        [3, 2],
+      ],
+      attrs: { ...mix, probability: 0 },
+      draw: ['ids:5', 'ids:5'],
+    },
+  ],
 };
 
 const draw: SampleAttrs = { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed: 5, step: 2, stream: 9 };
@@ -223,8 +283,8 @@ export function softmax(x: Tensor, log = false): Tensor {
 }
 
 /** logits [rows, n], targets u32 [rows], weights [rows] → the weighted sum, and each row's part of it. */
-export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor): { loss: Tensor; rowLoss: Tensor } {
-  const [loss, rowLoss] = apply(crossEntropyOp, [logits, targets, weights], null);
+export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor, smoothing = 0): { loss: Tensor; rowLoss: Tensor } {
+  const [loss, rowLoss] = apply(crossEntropyOp, [logits, targets, weights], { smoothing });
   return { loss, rowLoss };
 }
 
@@ -237,4 +297,9 @@ export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; ind
 export function sample(x: Tensor, attrs: SampleAttrs): { word: Tensor; logProb: Tensor } {
   const [word, logProb] = apply(sampleOp, [x], attrs);
   return { word, logProb };
+}
+
+/** As the table's entry. */
+export function mixWords(ids: Tensor, own: Tensor, attrs: MixAttrs): Tensor {
+  return apply(mixWordsOp, [ids, own], attrs)[0];
 }

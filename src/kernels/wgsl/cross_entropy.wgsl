@@ -1,7 +1,8 @@
 // Softmax, masked cross-entropy and its gradient in one pass, versions 1 and 3; probabilities are never stored.
 //
-//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − x[r, target[r]])
-//   dx[r, j] = weight[r] (softmax(x[r])[j] − [j = target[r]])
+//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − Σ_j q[r, j] x[r, j])
+//   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
+//   q[r, j] = (1 − ε) [j = target[r]] + ε / n                          (label smoothing; ε = 0 is the plain loss)
 //
 // x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
 // read, its gradient is 0. LANES invocations share a row as in softmax.wgsl: 1 in version 1, 128 in version 3.
@@ -12,6 +13,7 @@ struct Params {
   rows: u32,
   n: u32,
   with_gradient: u32,
+  smoothing: f32, // ε
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -57,10 +59,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   largest = join(largest, lane, local.y, true);
   var sum = 0.0;
+  var total = 0.0;
   for (var j = lane; j < length; j += LANES) {
-    sum += exp(x[base + j] - largest);
+    let value = x[base + j] - largest;
+    sum += exp(value);
+    total += value;
   }
   sum = join(sum, lane, local.y, false);
+  if (params.smoothing > 0.0) {
+    total = join(total, lane, local.y, false);
+  }
   if (row >= params.rows) {
     return;
   }
@@ -68,14 +76,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (lane == 0u) {
     loss[row] = 0.0;
     if (scale != 0.0) {
-      loss[row] = scale * (log(sum) - (x[base + label] - largest));
+      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - params.smoothing * total / f32(params.n));
     }
   }
   if (params.with_gradient != 0u) {
     for (var j = lane; j < params.n; j += LANES) {
       var value = 0.0;
       if (scale != 0.0) {
-        value = scale * (exp(x[base + j] - largest) / sum - select(0.0, 1.0, j == label));
+        let wanted = params.smoothing / f32(params.n) + select(0.0, 1.0 - params.smoothing, j == label);
+        value = scale * (exp(x[base + j] - largest) / sum - wanted);
       }
       dx[base + j] = value;
     }

@@ -1,7 +1,7 @@
 // Softmax, masked cross-entropy and its gradient in one pass, version 2: one subgroup per row.
 //
-//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − x[r, target[r]])
-//   dx[r, j] = weight[r] (softmax(x[r])[j] − [j = target[r]])
+//   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − Σ_j q[r, j] x[r, j]),   q[r, j] = (1 − ε) [j = target[r]] + ε / n
+//   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
 //
 // As cross_entropy.wgsl with x and dx as vec4, n a multiple of 4. No workgroup memory, no barrier. At 320 × 5000
 // on lavapipe 3.6 ms against 5.7 of version 1 and 10.8 of version 3; on SwiftShader 7.7, 15.8 and 63.
@@ -13,6 +13,7 @@ struct Params {
   rows: u32,
   n: u32,
   with_gradient: u32,
+  smoothing: f32, // ε
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
@@ -39,23 +40,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
   var sums = vec4f();
+  var totals = vec4f();
   for (var j = lane; j < length; j += WIDTH) {
-    sums += exp(x[base + j] - largest);
+    let value = x[base + j] - largest;
+    sums += exp(value);
+    totals += value;
   }
   let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
+  let total = subgroupAdd((totals.x + totals.y) + (totals.z + totals.w));
   if (lane == 0u) {
     loss[row] = 0.0;
     if (scale != 0.0) {
-      loss[row] = scale * (log(sum) - (x[base + label / 4u][label % 4u] - largest));
+      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label / 4u][label % 4u] - largest) - params.smoothing * total / f32(params.n));
     }
   }
   if (params.with_gradient != 0u) {
     let factor = select(0.0, scale / sum, scale != 0.0);
+    let floor_of_all = scale * params.smoothing / f32(params.n);
+    let of_target = scale * (1.0 - params.smoothing);
     for (var j = lane; j < n4; j += WIDTH) {
       var value = vec4f();
       if (scale != 0.0) {
         let hit = vec4u(4u * j) + vec4u(0u, 1u, 2u, 3u) == vec4u(label);
-        value = factor * exp(x[base + j] - largest) - select(vec4f(), vec4f(scale), hit);
+        value = factor * exp(x[base + j] - largest) - floor_of_all - select(vec4f(), vec4f(of_target), hit);
       }
       dx[base + j] = value;
     }

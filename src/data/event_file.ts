@@ -1,0 +1,86 @@
+/**
+ * TensorBoard's event files: records of a length, its masked CRC-32C, a protobuf `Event`, and the CRC of that. Only what a
+ * scalar needs is written (tensorflow/core/util/event.proto and summary.proto; the framing is tfrecord's).
+ */
+import { closeSync, openSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { onFile } from './atomic_file.ts';
+
+const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
+  let crc = n;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+  return crc;
+});
+
+/** CRC-32C (Castagnoli), rotated and offset as records want it. */
+export function maskedCrc(bytes: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of bytes) crc = (crc >>> 8) ^ TABLE[(crc ^ byte) & 255];
+  crc = ~crc >>> 0;
+  return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
+}
+
+function varint(value: number): Buffer {
+  const bytes: number[] = [];
+  let rest = value;
+  for (; rest >= 128; rest = Math.floor(rest / 128)) bytes.push((rest % 128) | 128);
+  return Buffer.from([...bytes, rest]);
+}
+
+/** Field `number` of wire type 2. */
+function block(number: number, bytes: Uint8Array): Buffer {
+  return Buffer.concat([varint(number * 8 + 2), varint(bytes.length), bytes]);
+}
+
+function fixed(number: number, value: number, width: 4 | 8): Buffer {
+  const out = Buffer.alloc(1 + width);
+  out[0] = number * 8 + (width === 8 ? 1 : 5);
+  if (width === 8) out.writeDoubleLE(value, 1);
+  else out.writeFloatLE(value, 1);
+  return out;
+}
+
+function record(event: Buffer): Buffer {
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(event.length));
+  const crc = (bytes: Uint8Array) => {
+    const out = Buffer.alloc(4);
+    out.writeUInt32LE(maskedCrc(bytes));
+    return out;
+  };
+  return Buffer.concat([length, crc(length), event, crc(event)]);
+}
+
+/** Appends scalars to one file; cut at a length that was noted, it goes on from there. */
+export class EventFile {
+  private readonly file: number;
+
+  constructor(
+    readonly path: string,
+    keepBytes: number,
+  ) {
+    this.file = onFile(path, () => openSync(path, 'a'));
+    onFile(path, () => truncateSync(path, Math.min(keepBytes, statSync(path).size)));
+    if (this.bytes === 0) this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), block(3, Buffer.from('brain.Event:2'))]));
+  }
+
+  private append(event: Buffer): void {
+    onFile(this.path, () => writeSync(this.file, record(event)));
+  }
+
+  /** Numbers under their names at a step; what is null or not finite is left out. */
+  scalars(step: number, values: Readonly<Record<string, number | null>>): void {
+    const summary = Object.entries(values).flatMap(([tag, value]) =>
+      value === null || !Number.isFinite(value) ? [] : [block(1, Buffer.concat([block(1, Buffer.from(tag)), fixed(2, value, 4)]))],
+    );
+    if (summary.length === 0) return;
+    this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), varint(2 * 8), varint(step), block(5, Buffer.concat(summary))]));
+  }
+
+  get bytes(): number {
+    return statSync(this.path).size;
+  }
+
+  close(): void {
+    closeSync(this.file);
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Self-critical sequence training (Rennie and others 2017): captions drawn from the model itself are rewarded with CIDEr-D,
+ * and the log-probability of those above a baseline is raised.
+ *
+ *   L = −(1 − mix) Σ m (r − b) log p / Σ m  +  mix · (cross-entropy of the references)
+ *
+ * r is the reward of the sample, the end token inside both the mask m and the reward; b is the reward of the greedy caption
+ * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Drawing leaves no tape: the samples come back
+ * once, and their loss is the weighted cross-entropy of a teacher-forced replay. Document frequencies are the training split's.
+ */
+import { type CaptionedWords, END, START, type Vocabulary, wordsOf } from '../data/captions.ts';
+import { CiderD } from '../metrics/cider.ts';
+import { endsInFunctionWord } from '../metrics/function_words.ts';
+import { type Tensor, tensor } from '../tensor/tensor.ts';
+import type { Captioner, GeneratedCaption } from './captioner.ts';
+import type { SelfCriticalConfig } from './checkpoint.ts';
+import type { StepInputs } from './training_step.ts';
+
+const END_WORD = 'endseq';
+
+/** What a batch of samples was like. */
+export interface Rollout {
+  reward: number;
+  baseline: number;
+  /** −log p per drawn word: an estimate of the entropy of the model's choices, in nats. */
+  entropy: number;
+  meanLength: number;
+  endInFunctionWord: number;
+  distinctWords: number;
+  /** Words drawn, endseq included. */
+  tokens: number;
+}
+
+/** Steps are rounded up to this, so that few shapes of a replay have to be captured. */
+const STEPS_ROUNDED_TO = 4;
+
+export class SelfCritical {
+  private readonly cider: CiderD;
+  private readonly references = new Map<string, CaptionedWords>();
+
+  constructor(
+    private readonly model: Captioner,
+    private readonly vocabulary: Vocabulary,
+    training: readonly CaptionedWords[],
+    private readonly config: SelfCriticalConfig,
+    private readonly seed: number,
+  ) {
+    for (const image of training) this.references.set(image.file, image);
+    this.cider = new CiderD(training.map((image) => this.rewardWords(image)));
+  }
+
+  private rewardWords({ captions }: CaptionedWords): string[][] {
+    return captions.map((caption) => [...wordsOf(caption), END_WORD]);
+  }
+
+  private said({ tokens, ended }: GeneratedCaption): string[] {
+    return [...tokens.map((id) => this.vocabulary.words[id]), ...(ended ? [END_WORD] : [])];
+  }
+
+  /** Draws captions for the pictures, rewards them, and lays out what the replay trains on. `step` names the random stream. */
+  async rollout(files: readonly string[], features: Float32Array, step: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
+    const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
+    const { places, features: width } = this.model.sizes;
+    const input: Tensor = tensor(features, [files.length, places, width]);
+    const draw = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + step) >>> 0 };
+    const drawn = await this.model.sample(input, maxLength, draw);
+    const greedy = baseline === 'greedy' ? await this.model.greedy(input, maxLength, true) : null;
+    input.dispose();
+    const images = files.map((file) => this.references.get(file) as CaptionedWords);
+    const rewards: number[] = [];
+    const baselines: number[] = [];
+    images.forEach((image, i) => {
+      const own = drawn.slice(i * samples, (i + 1) * samples);
+      const candidates = [...own, ...(greedy ? [greedy[i]] : [])].map((caption) => this.said(caption));
+      const scores = this.cider.scores(candidates, this.rewardWords(image));
+      const sum = scores.slice(0, samples).reduce((total, score) => total + score, 0);
+      for (let k = 0; k < samples; k++) {
+        rewards.push(scores[k]);
+        baselines.push(greedy ? scores[samples] : (sum - scores[k]) / Math.max(1, samples - 1));
+      }
+    });
+    const advantages = rewards.map((reward, r) => reward - baselines[r]);
+    if (normalize) {
+      const deviation = Math.sqrt(advantages.reduce((sum, value) => sum + value * value, 0) / advantages.length);
+      for (let r = 0; r < advantages.length; r++) advantages[r] /= Math.max(1e-6, deviation);
+    }
+    const inputs = this.layOut(images, features, drawn, advantages, mix, step);
+    const tokens = drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
+    const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+    const sentences = drawn.map((caption) => caption.tokens.map((id) => this.vocabulary.words[id]));
+    const rollout = {
+      reward: mean(rewards),
+      baseline: mean(baselines),
+      entropy: -drawn.reduce((sum, { logProb }) => sum + logProb, 0) / tokens,
+      meanLength: mean(sentences.map((words) => words.length)),
+      endInFunctionWord: mean(sentences.map((words) => (endsInFunctionWord(words) ? 1 : 0))),
+      distinctWords: new Set(sentences.flat()).size,
+      tokens,
+    };
+    return { inputs, rollout };
+  }
+
+  /** Rows picture by picture: its samples, then (when mixing) one of its references, another one at each step. */
+  private layOut(
+    images: readonly CaptionedWords[],
+    features: Float32Array,
+    drawn: readonly GeneratedCaption[],
+    advantages: readonly number[],
+    mix: number,
+    step: number,
+  ): StepInputs {
+    const { samples } = this.config;
+    const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
+    const rows: { words: number[]; weight: number }[] = [];
+    const references = mix > 0 ? images.map(({ ids }) => ids[step % ids.length].slice(1)) : [];
+    const ofReferences = mix / Math.max(1, references.flat().length);
+    images.forEach((_, i) => {
+      for (let k = i * samples; k < (i + 1) * samples; k++)
+        rows.push({ words: [...drawn[k].tokens, ...(drawn[k].ended ? [END] : [])], weight: ofSamples * advantages[k] });
+      if (mix > 0) rows.push({ words: references[i], weight: ofReferences });
+    });
+    const longest = rows.reduce((most, { words }) => Math.max(most, words.length), 1);
+    const steps = Math.ceil(longest / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO;
+    const count = rows.length;
+    const ids = new Uint32Array(steps * count);
+    const targets = new Uint32Array(steps * count);
+    const weights = new Float32Array(steps * count);
+    rows.forEach(({ words, weight }, r) => {
+      words.forEach((word, t) => {
+        ids[t * count + r] = t === 0 ? START : words[t - 1];
+        targets[t * count + r] = word;
+        weights[t * count + r] = weight;
+      });
+    });
+    return { features, pictures: images.length, ids, targets, weights, steps };
+  }
+}
