@@ -5,9 +5,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { bleu, bleuOf } from '../src/metrics/bleu.ts';
 import { ciderD } from '../src/metrics/cider.ts';
+import { METEOR_FUNCTION_WORDS, Meteor, meteorWords } from '../src/metrics/meteor.ts';
 import { captionTokens, ptbTokens } from '../src/metrics/ptb.ts';
 import { rougeL } from '../src/metrics/rouge.ts';
 import { scoreCaptions } from '../src/metrics/score.ts';
+import { WordNet } from '../src/metrics/wordnet.ts';
 import { dataFolder, glimpse, temporaryFolder } from './support.ts';
 
 const root = dataFolder('the fixtures of coco-caption');
@@ -15,6 +17,7 @@ const data = root && join(root, 'metrics');
 const read = (name: string) => JSON.parse(readFileSync(join(data as string, name), 'utf8'));
 const split = (text: string) => (text === '' ? [] : text.split(' '));
 const folder = temporaryFolder();
+const wordNet = WordNet.installed();
 
 describe('as printed by nlg-eval (MIT)', () => {
   test('one sentence', () => {
@@ -39,6 +42,49 @@ describe('as printed by nlg-eval (MIT)', () => {
     });
     expect(rougeL(candidates, references).mean).toBeCloseTo(0.522104, 6);
     expect(ciderD(candidates, references).mean).toBeCloseTo(1.242192, 6);
+  });
+});
+
+describe('METEOR', () => {
+  const meteor = new Meteor(wordNet);
+  const one = (candidate: string, ...references: string[]) => meteor.score([split(candidate)], [references.map(split)]).perImage[0];
+
+  test('by hand', () => {
+    expect(one('a dog runs', 'a dog runs')).toBe(1); // no penalty for what is identical
+    expect(one('birds', 'dog')).toBe(0);
+    // "a" counts 0.25, "dog" and "runs" 0.75: exact a and dog, runs ~ running by its stem at 0.6; one chunk of three.
+    const matched = 0.25 + 0.75 + 0.6 * 0.75;
+    expect(one('a dog runs', 'a dog running')).toBeCloseTo(matched / 1.75, 12); // nothing is out of place
+    const mean = 1 / (0.15 / (matched / 1.75) + 0.85 / (matched / 2.5));
+    expect(one('a dog runs', 'a dog running fast')).toBeCloseTo(mean * (1 - 0.6 * (1 / 3) ** 0.2), 12);
+    expect(one('a dog', 'a cat', 'a dog')).toBe(1); // the best reference counts
+    expect(meteorWords(split("a 5,000 ten-speed bike it 's u.s. no ."))).toEqual(split('a 5,000 ten speed bike it s u.s no'));
+  });
+
+  test.runIf(wordNet)('synonyms by WordNet, irregular and regular forms', () => {
+    expect(one('bike', 'bicycle')).toBeCloseTo(0.8, 12);
+    expect(one('man', 'men')).toBeGreaterThan(0);
+    expect(wordNet?.synsetsOf('geese')).toEqual(wordNet?.synsetsOf('goose'));
+    expect(wordNet?.synsetsOf('boxes').size).toBeGreaterThan(0);
+    expect(wordNet?.synsetsOf('qqq').size).toBe(0);
+  });
+
+  test('a damaged WordNet is named', () => {
+    writeFileSync(join(folder, 'index.noun'), 'dog n x\n');
+    expect(() => WordNet.read(folder)).toThrow(/index\.noun.*dog n x/s);
+  });
+
+  test('never leaves 0 … 1, and never falls for another reference', () => {
+    const sentence = fc.array(fc.constantFrom('a', 'the', 'dog', 'dogs', 'runs', 'running', 'sit'), { minLength: 1, maxLength: 8 });
+    fc.assert(
+      fc.property(sentence, sentence, sentence, (candidate, reference, other) => {
+        const alone = meteor.score([candidate], [[reference]]).corpus;
+        const both = meteor.score([candidate], [[reference, other]]).corpus;
+        expect(alone).toBeGreaterThanOrEqual(0);
+        expect(both).toBeGreaterThanOrEqual(alone);
+        expect(both).toBeLessThanOrEqual(1);
+      }),
+    );
   });
 });
 
@@ -97,6 +143,19 @@ describe.skipIf(!data)('fixtures of coco-caption', () => {
       expect(Math.abs(row.ROUGE_L - per_image.ROUGE_L[i])).toBeLessThan(1e-6);
       expect(Math.abs(row.CIDEr - per_image.CIDEr[i])).toBeLessThan(1e-6);
     });
+    if (!wordNet) return console.warn('SKIPPED: METEOR against its fixture needs WordNet (npm run wordnet)');
+    expect(scores.meteorModules).toEqual(['exact', 'stem', 'synonym']);
+    expect(Math.abs(scores.METEOR - corpus.METEOR)).toBeLessThan(5e-4);
+    const off = scores.perImage.filter(({ METEOR }, i) => Math.abs(METEOR - per_image.METEOR[i]) > 1e-4);
+    expect(off.length).toBeLessThanOrEqual(0.02 * list.length);
+  });
+
+  test.runIf(data && existsSync(join(root as string, 'meteor')))('METEOR counts the same words as function words', () => {
+    const theirs = readFileSync(join(root as string, 'meteor', 'english.words'), 'utf8')
+      .split('\n')
+      .filter(Boolean);
+    expect(theirs.filter((word) => /^\p{L}+$/u.test(word) && !METEOR_FUNCTION_WORDS.has(word))).toEqual([]);
+    expect([...METEOR_FUNCTION_WORDS].filter((word) => /^\p{L}+$/u.test(word) && !theirs.includes(word))).toEqual([]);
   });
 
   test('glimpse score reads and prints COCO’s formats', async () => {
@@ -108,7 +167,7 @@ describe.skipIf(!data)('fixtures of coco-caption', () => {
     expect(code).toBe(0);
     const report = JSON.parse(stdout);
     expect(report.Bleu_4).toBeCloseTo(corpus.Bleu_4, 6);
-    expect(report).toMatchObject({ images: 200, tokenizer: expect.any(String), meteorModules: [] });
+    expect(report).toMatchObject({ images: 200, tokenizer: expect.any(String), meteorModules: expect.arrayContaining(['exact', 'stem']) });
     expect(report.perImage[0].image_id).toBe(candidates[0].image_id);
     writeFileSync(c, JSON.stringify([...candidates, { image_id: -1, caption: 'x' }]));
     expect(await glimpse('score', '--references', r, '--candidates', c)).toMatchObject({ code: 1, stderr: expect.stringContaining('picture -1') });

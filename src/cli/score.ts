@@ -13,13 +13,13 @@ import { scope, tensor } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'ROUGE_L', 'CIDEr'] as const;
+const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'METEOR', 'ROUGE_L', 'CIDEr'] as const;
 
 function report(r: ScoreReport): string {
   const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
   const { captions } = r;
   return [
-    `${r.images} pictures; tokens: ${r.tokenizer}; METEOR: not computed`,
+    `${r.images} pictures; tokens: ${r.tokenizer}; METEOR 1.5 by ${r.meteorModules.join(', ')}${r.meteorModules.includes('synonym') ? '' : ' (no synonyms: install WordNet with npm run wordnet)'}`,
     ...SHOWN.map((name) => {
       const range = r.intervals[name];
       return `${name.padEnd(8)} ${r[name].toFixed(4)}${range ? `   95 % of resamples: ${range[0].toFixed(4)} … ${range[1].toFixed(4)}` : ''}`;

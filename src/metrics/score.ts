@@ -1,12 +1,14 @@
 /**
- * All scores of a set of captions at once, in coco-caption's units: tokens by PTB rules, BLEU-1 … 4, ROUGE-L, CIDEr-D, per
+ * All scores of a set of captions at once, in coco-caption's units: tokens by PTB rules, BLEU-1 … 4, METEOR, ROUGE-L, CIDEr-D, per
  * corpus and picture, with intervals by bootstrap over pictures, and what scores do not show: how varied the captions are.
  */
 import { bleu, bleuOf } from './bleu.ts';
 import { ciderD } from './cider.ts';
 import { endsInFunctionWord } from './function_words.ts';
+import { Meteor, meteorOf } from './meteor.ts';
 import { captionTokens, TOKENIZER } from './ptb.ts';
 import { rougeL } from './rouge.ts';
+import { WordNet } from './wordnet.ts';
 
 export interface Scored {
   image_id: string | number;
@@ -21,8 +23,7 @@ export interface ScoreReport {
   Bleu_4: number;
   ROUGE_L: number;
   CIDEr: number;
-  /** Not computed: METEOR's synonym table is not part of this project. */
-  METEOR: null;
+  METEOR: number;
   meteorModules: string[];
   images: number;
   tokenizer: string;
@@ -36,7 +37,7 @@ export interface ScoreReport {
     unknownRate: number;
     distinctCaptions: number;
   };
-  perImage: { image_id: string | number; Bleu_1: number; Bleu_2: number; Bleu_3: number; Bleu_4: number; ROUGE_L: number; CIDEr: number }[];
+  perImage: { image_id: string | number; Bleu_1: number; Bleu_2: number; Bleu_3: number; Bleu_4: number; METEOR: number; ROUGE_L: number; CIDEr: number }[];
 }
 
 /** A small generator for resampling; the intervals need no better one, only the same one every time. */
@@ -60,16 +61,19 @@ export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: nu
   const candidates = list.map(({ caption }) => captionTokens(caption));
   const references = list.map((each) => each.references.map(captionTokens));
   const [b, r, c] = [bleu(candidates, references), rougeL(candidates, references), ciderD(candidates, references)];
+  const meteor = new Meteor(WordNet.installed());
+  const m = meteor.score(candidates, references);
   const intervals: ScoreReport['intervals'] = {};
   const rounds = options.bootstrap ?? 0;
   if (rounds > 0 && list.length > 1) {
     const next = resampler(list.length);
-    const samples: Record<string, number[]> = { Bleu_1: [], Bleu_2: [], Bleu_3: [], Bleu_4: [], ROUGE_L: [], CIDEr: [] };
+    const samples: Record<string, number[]> = { Bleu_1: [], Bleu_2: [], Bleu_3: [], Bleu_4: [], METEOR: [], ROUGE_L: [], CIDEr: [] };
     for (let i = 0; i < rounds; i++) {
       const chosen = list.map(next);
       bleuOf(chosen.map((at) => b.statistics[at])).forEach((value, n) => {
         samples[`Bleu_${n + 1}`].push(value);
       });
+      samples.METEOR.push(meteorOf(chosen.map((at) => m.statistics[at])));
       samples.ROUGE_L.push(chosen.reduce((sum, at) => sum + r.perImage[at], 0) / list.length);
       samples.CIDEr.push(chosen.reduce((sum, at) => sum + c.perImage[at], 0) / list.length);
     }
@@ -85,8 +89,8 @@ export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: nu
     Bleu_4: b.corpus[3],
     ROUGE_L: r.mean,
     CIDEr: c.mean,
-    METEOR: null,
-    meteorModules: [],
+    METEOR: m.corpus,
+    meteorModules: [...meteor.modules],
     images: list.length,
     tokenizer: TOKENIZER,
     intervals,
@@ -104,6 +108,7 @@ export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: nu
       Bleu_2: b.perImage[i][1],
       Bleu_3: b.perImage[i][2],
       Bleu_4: b.perImage[i][3],
+      METEOR: m.perImage[i],
       ROUGE_L: r.perImage[i],
       CIDEr: c.perImage[i],
     })),

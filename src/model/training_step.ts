@@ -25,8 +25,6 @@ interface Captured {
   ids: Tensor;
   targets: Tensor;
   weights: Tensor;
-  /** The weighted cross-entropy, without the penalty. */
-  crossEntropy: Tensor;
   replay: Replay;
 }
 
@@ -42,6 +40,8 @@ export interface Turn {
 export class TrainingStep {
   private readonly captured = new Map<string, Captured>();
   private updating: Replay | null = null;
+  /** The weighted cross-entropy of the last batch; captures share buffers, so what outlives a replay has one of its own. */
+  private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
   /** Share of the model's own words among the inputs, with scheduled sampling. */
   ownWords = 0;
   /** Batches done; names the random streams of each. */
@@ -59,16 +59,16 @@ export class TrainingStep {
    */
   run(inputs: StepInputs, turn: Turn = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
     this.draws = this.optimizer.steps * turn.of + turn.index + 1;
-    const crossEntropy = this.gradient(inputs, turn);
+    this.gradient(inputs, turn);
     if (turn.index === turn.of - 1) {
       this.optimizer.steps++;
       if (this.updating) this.updating.run();
-      else this.updating = crossEntropy.gpu.capture(() => this.optimizer.update()).replay;
+      else this.updating = this.crossEntropy.gpu.capture(() => this.optimizer.update()).replay;
     }
-    return { crossEntropy, norm: this.optimizer.norm };
+    return { crossEntropy: this.crossEntropy, norm: this.optimizer.norm };
   }
 
-  private gradient(inputs: StepInputs, turn: Turn): Tensor {
+  private gradient(inputs: StepInputs, turn: Turn): void {
     const { features, pictures, ids, targets, weights, steps } = inputs;
     const rows = ids.length / steps;
     const first = turn.index === 0; // overwrites the gradients of the last update, where later batches add to them
@@ -82,7 +82,7 @@ export class TrainingStep {
       known.targets.write(targets);
       known.weights.write(weights);
       known.replay.run();
-      return known.crossEntropy;
+      return;
     }
     if (this.captured.size >= MAX_SHAPES) this.forget(this.captured.keys().next().value as string);
     const { places, features: width } = this.model.sizes;
@@ -98,23 +98,22 @@ export class TrainingStep {
       weights: input(weights, [steps, rows]),
     };
     const { gpu } = made.features;
-    const { result, replay } = gpu.capture(() => {
+    const { replay } = gpu.capture(() => {
       using _step = scope();
       if (first) this.optimizer.zeroGrad();
       const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.ownWords };
       const { loss, crossEntropy } = this.model.loss(made.features, made.ids, made.targets, made.weights, { step, share: 1 / turn.of });
       backward(loss);
-      return Scope.release(crossEntropy);
+      gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
     });
-    this.captured.set(key, { ...made, crossEntropy: result, replay });
-    return result;
+    this.captured.set(key, { ...made, replay });
   }
 
   private forget(key: string): void {
     const known = this.captured.get(key);
     if (!known) return;
     this.captured.delete(key);
-    for (const tensor of [known.features, known.ids, known.targets, known.weights, known.crossEntropy]) tensor.dispose();
+    for (const tensor of [known.features, known.ids, known.targets, known.weights]) tensor.dispose();
     known.replay.dispose();
   }
 
@@ -122,5 +121,6 @@ export class TrainingStep {
     for (const key of [...this.captured.keys()]) this.forget(key);
     this.updating?.dispose();
     this.updating = null;
+    this.crossEntropy.dispose();
   }
 }
