@@ -24,7 +24,7 @@ export const METEOR_FUNCTION_WORDS: ReadonlySet<string> = new Set(
     'of to in for on with as at by from about after up over into',
     'and but or that than if when',
     'i he you it we they she his its their her who which what',
-    "is was be has have are had were been 's 't",
+    "is was be has have are had were been s 's 't",
     'not no also more out all there so some other first last new one two can will would could said',
     'people year years time',
     ', . : ? ! $ " ’ “ ” ‘ — - -- \' ( ) -lrb- -rrb-',
