@@ -1,7 +1,7 @@
 /** `glimpse caption`: pictures → captions. */
 import { existsSync } from 'node:fs';
 import { Vocabulary } from '../data/captions.ts';
-import { FileError, GlimpseError, UsageError } from '../errors.ts';
+import { FileError, UsageError } from '../errors.ts';
 import type { LengthPenalty } from '../kernels/beam.ts';
 import { Captioner, WU_ALPHA } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
@@ -32,9 +32,7 @@ export async function caption(o: CaptionCommand, modelPath: string, pictures: st
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   return withGpu(o, async () => {
-    const encoder = await ImageEncoder.open(o.encoder ?? checkpoint.encoder.path, checkpoint.encoder.preprocessing);
-    if (encoder.identity.sha256 !== checkpoint.encoder.sha256)
-      throw new GlimpseError(`${encoder.identity.path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+    const encoder = await ImageEncoder.openFor(checkpoint.encoder, o.encoder);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const bar = progress(o, 'caption', pictures.length, 'pictures');

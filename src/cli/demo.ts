@@ -2,7 +2,7 @@
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { runDemo } from '../model/demo.ts';
-import { galleryPage } from './gallery.ts';
+import { demoPage } from './demo_page.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
@@ -32,7 +32,7 @@ export async function demo(o: DemoCommand): Promise<number> {
       },
     });
     const page = join(o.out, 'index.html');
-    writeFileAtomic(page, [await galleryPage(described.slice(0, 24), report, gpu.description)]);
+    writeFileAtomic(page, [await demoPage(described.slice(0, 24), report, gpu.description)]);
     writeFileAtomic(join(o.out, 'report.json'), [JSON.stringify({ adapter: gpu.description, ...report })]);
     result(o, { adapter: gpu.description, page, ...report }, () =>
       [

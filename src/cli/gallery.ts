@@ -1,72 +1,219 @@
-/** The demo's page: pictures, captions, and for each word the map that attention drew, in one self-contained file. */
+/**
+ * `glimpse gallery`: what a trained model says of pictures, and where it looks at each word: a self-contained page, and a PNG
+ * per picture. The pictures are files, or those of a split, of which the best, the worst and some at random are shown.
+ */
+import { createHash } from 'node:crypto';
+import { basename, join, parse, resolve } from 'node:path';
 import escapeHtml from 'escape-html';
-import sharp from 'sharp';
-import type { DemoReport, DescribedScene } from '../model/demo.ts';
-import { SCENE_GRID, SCENE_SIZE } from '../model/scenes.ts';
+import { writeFileAtomic } from '../data/atomic_file.ts';
+import { readDataset, type Split, Vocabulary } from '../data/captions.ts';
+import { readReferencesByFile } from '../data/coco_results.ts';
+import { FeatureStore } from '../data/feature_store.ts';
+import { GlimpseError, UsageError } from '../errors.ts';
+import type { LengthPenalty } from '../kernels/beam.ts';
+import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
+import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
+import { Captioner, type RankedCaption, WU_ALPHA } from '../model/captioner.ts';
+import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import { ImageEncoder } from '../model/encoder.ts';
+import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
+import { Random } from '../tensor/random.ts';
+import { scope, tensor } from '../tensor/tensor.ts';
+import { type CommonOptions, progress, result, say } from './output.ts';
+import { figure, PAGE_STYLE } from './page.ts';
+import { withGpu } from './session.ts';
 
-const SHOWN = 128;
-
-async function png(pixels: Uint8Array): Promise<string> {
-  const bytes = await sharp(pixels, { raw: { width: SCENE_SIZE, height: SCENE_SIZE, channels: 3 } })
-    .resize(SHOWN, SHOWN, { kernel: 'cubic' })
-    .png()
-    .toBuffer();
-  return `data:image/png;base64,${bytes.toString('base64')}`;
+interface GalleryCommand extends CommonOptions {
+  data?: string;
+  features?: string;
+  split: Split;
+  limit: number;
+  count: number;
+  references?: string;
+  encoder?: string;
+  beam: number;
+  penalty: LengthPenalty;
+  seed: number;
+  out: string;
 }
 
-/** The picture darkened where attention is not, the map scaled smoothly; brightest at the map's own maximum. */
-async function heatMap(pixels: Uint8Array, alpha: Float32Array): Promise<string> {
-  const peak = alpha.reduce((largest, value) => Math.max(largest, value), 0);
-  const map = Uint8Array.from(alpha, (value) => Math.round((255 * value) / peak));
-  const smooth = await sharp(map, { raw: { width: SCENE_GRID, height: SCENE_GRID, channels: 1 } })
-    .resize(SCENE_SIZE, SCENE_SIZE, { kernel: 'cubic' })
-    .toColourspace('b-w')
-    .raw()
-    .toBuffer();
-  const mixed = Uint8Array.from(pixels, (value, i) => {
-    const weight = smooth[Math.floor(i / 3)] / 255;
-    const glow = [255, 210, 80][i % 3];
-    return Math.round(value * (0.25 + 0.45 * weight) + 0.3 * weight * glow);
-  });
-  return png(mixed);
+interface Shown {
+  path: string;
+  references: string[];
+  /** Best first. */
+  hypotheses: { caption: string; logProb: number; score: number }[];
+  words: { word: string; probability: number; alpha: Float32Array }[];
+  attention: AttentionReport;
+  scores: ScoreReport['perImage'][number] | null;
 }
 
-async function card(d: DescribedScene): Promise<string> {
-  const words = await Promise.all(
-    d.words.map(
-      async (word, t) =>
-        `<figure><img src="${await heatMap(d.scene.pixels, d.alpha[t])}" alt="attention at the word ${escapeHtml(word)}"><figcaption>${escapeHtml(word)} <small>${(100 * d.wordProbs[t]).toFixed(0)} %</small></figcaption></figure>`,
-    ),
+const BATCH = 8;
+const MAP_HEIGHT = 128;
+const PICTURE_HEIGHT = 300;
+
+interface Source {
+  path: string;
+  references: string[];
+  features: () => Promise<Float32Array>;
+}
+
+/** Where the pictures come from, with the size of their features. */
+async function sources(o: GalleryCommand, checkpoint: Checkpoint, pictures: readonly string[]): Promise<{ list: Source[]; close: () => Promise<void> }> {
+  if (pictures.length > 0) {
+    if (o.data || o.features) throw new UsageError('give pictures, or --data with --features');
+    const references = o.references ? readReferencesByFile(o.references) : new Map<string, string[]>();
+    const encoder = await ImageEncoder.openFor(checkpoint.encoder, o.encoder);
+    const list = pictures.map((path) => ({
+      path,
+      references: references.get(basename(path)) ?? [],
+      features: async () => (await encoder.features([await encoder.load(path)])).values,
+    }));
+    return { list, close: async () => encoder.dispose() };
+  }
+  const { data, features } = o;
+  if (!data || !features) throw new UsageError('give pictures, or --data with --features');
+  const dataset = readDataset(data);
+  const store = await FeatureStore.open(features);
+  store.requireEncoder(checkpoint.encoder.sha256);
+  const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
+  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${features}`);
+  const list = images.map(({ file, captions }) => ({ path: join(dataset.imageFolder, file), references: captions, features: () => store.read([file]) }));
+  return { list, close: () => store.close() };
+}
+
+function describe(source: Source, hypotheses: readonly RankedCaption[], vocabulary: Vocabulary): Shown {
+  const [best] = hypotheses;
+  const words = best.tokens.map((id, t) => ({ word: vocabulary.words[id], probability: Math.exp(best.logProbs[t]), alpha: best.alpha[t] }));
+  return {
+    path: source.path,
+    references: source.references,
+    hypotheses: hypotheses.map(({ tokens, logProb, score }) => ({ caption: vocabulary.decode(tokens), logProb, score })),
+    words,
+    attention: attentionReport(words.map(({ alpha }) => alpha)),
+    scores: null,
+  };
+}
+
+/** Best, worst, and some others at random; all of them when there are few. */
+function chosen(shown: readonly Shown[], count: number, seed: number): { title: string; list: Shown[] }[] {
+  if (shown.some(({ scores }) => scores === null)) return [{ title: 'Pictures', list: [...shown] }];
+  const byCider = [...shown].sort((a, b) => (b.scores?.CIDEr ?? 0) - (a.scores?.CIDEr ?? 0));
+  if (shown.length <= 3 * count) return [{ title: 'All pictures, by falling CIDEr-D', list: byCider }];
+  const middle = byCider.slice(count, -count);
+  const order = new Random(seed, 'pictures of a gallery').permutation(middle.length).slice(0, count);
+  return [
+    { title: 'The best by CIDEr-D', list: byCider.slice(0, count) },
+    { title: 'At random among the others', list: Array.from(order, (i) => middle[i]) },
+    { title: 'The worst by CIDEr-D', list: byCider.slice(-count).reverse() },
+  ];
+}
+
+/** Neither two folders' pictures of one name nor odd names may collide. */
+const sheetName = (path: string) => `${parse(path).name.replace(/[^\w.-]/g, '_')}-${createHash('sha256').update(resolve(path)).digest('hex').slice(0, 6)}.png`;
+
+async function card(shown: Shown, out: string): Promise<string> {
+  const { path, references, hypotheses, words, attention, scores } = shown;
+  const small = await readPixels(path, MAP_HEIGHT);
+  const maps = await Promise.all(words.map(async ({ word, probability, alpha }) => ({ word, probability, pixels: await heatMap(small, alpha) })));
+  const cells = [
+    { pixels: small, label: '' },
+    ...maps.map(({ word, probability, pixels }) => ({ pixels, label: `${word} ${(100 * probability).toFixed(0)} %` })),
+  ];
+  writeFileAtomic(join(out, sheetName(path)), [await contactSheet(cells, 7)]);
+  const figures = await Promise.all(
+    maps.map(async ({ word, probability, pixels }) => figure(await dataUrl(pixels, 'jpeg'), `attention at the word ${word}`, word, probability)),
   );
-  const verdict = d.exact ? '<span class="right">right</span>' : `<span class="wrong">wrong</span>, it is “${escapeHtml(d.scene.caption.join(' '))}”`;
-  return `<section><h2>${escapeHtml(d.words.join(' '))}</h2><p>${verdict}</p><div class="row"><figure><img src="${await png(d.scene.pixels)}" alt="the scene"><figcaption>the scene</figcaption></figure>${words.join('')}</div></section>`;
+  const large = `<img src="${await dataUrl(await readPixels(path, PICTURE_HEIGHT), 'jpeg')}" alt="${escapeHtml(basename(path))}">`;
+  const beams = hypotheses.slice(1).map(({ caption, score }) => `<li>${escapeHtml(caption)} <small>${score.toFixed(3)}</small></li>`);
+  const numbers = scores
+    ? `CIDEr-D ${scores.CIDEr.toFixed(2)}, BLEU-4 ${scores.Bleu_4.toFixed(2)}, METEOR ${scores.METEOR.toFixed(2)}, ROUGE-L ${scores.ROUGE_L.toFixed(2)}; `
+    : '';
+  const { entropy, coverage, change, dead } = attention;
+  return `<section><h3>${escapeHtml(hypotheses[0].caption)}</h3>
+<p class="dim">${escapeHtml(basename(path))}; ${numbers}log-probability ${hypotheses[0].logProb.toFixed(2)}; attention: entropy ${entropy.toFixed(2)}, coverage ${coverage.toFixed(2)}, change per word ${change.toFixed(2)}</p>
+${dead ? '<p class="warning">Attention is dead here: the same map at every word.</p>' : ''}
+<div class="large">${large}<div>${references.length > 0 ? `<p class="dim">People wrote:</p><ul>${references.map((text) => `<li>${escapeHtml(text)}</li>`).join('')}</ul>` : ''}${beams.length > 0 ? `<p class="dim">The other hypotheses:</p><ul>${beams.join('')}</ul>` : ''}</div></div>
+<div class="row">${figures.join('')}</div></section>`;
 }
 
-function lossCurve(losses: readonly number[]): string {
-  const [width, height] = [640, 120];
-  const top = Math.max(...losses);
-  const points = losses
-    .map((loss, i) => `${((i / Math.max(1, losses.length - 1)) * width).toFixed(1)},${(height - (loss / top) * (height - 8)).toFixed(1)}`)
-    .join(' ');
-  return `<svg viewBox="0 0 ${width} ${height + 18}" role="img" aria-label="loss per word over the batches"><polyline points="${points}" fill="none" stroke="#4aa3ff" stroke-width="1.5"/><line x1="0" y1="${height}" x2="${width}" y2="${height}" stroke="#667"/><text x="0" y="${height + 14}">batch 1: ${losses[0].toFixed(2)} nats a word</text><text x="${width}" y="${height + 14}" text-anchor="end">batch ${losses.length}: ${losses[losses.length - 1].toFixed(3)}</text></svg>`;
-}
-
-export async function galleryPage(described: readonly DescribedScene[], report: DemoReport, adapter: string): Promise<string> {
-  const cards = await Promise.all(described.map(card));
-  const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
+function page(title: string, facts: readonly (readonly [string, string])[], groups: readonly { title: string; cards: string[] }[]): string {
+  const list = facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('');
+  const parts = groups.map((group) => `<h2>${escapeHtml(group.title)}</h2>${group.cards.join('\n')}`).join('\n');
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Glimpse: scenes never seen, described</title>
-<style>
-body{background:#14171c;color:#e8eaed;font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}
-h1{font-size:1.6rem}h2{font-size:1.05rem;margin:0 0 .2rem}section{background:#1c2027;border-radius:.6rem;padding:1rem;margin:1rem 0}
-p{margin:.2rem 0 .6rem}.row{display:flex;flex-wrap:wrap;gap:.6rem}figure{margin:0;text-align:center}img{width:96px;height:96px;border-radius:.3rem;display:block}
-figcaption{font-size:.85rem}small{color:#9aa3ad}.right{color:#6fd08c}.wrong{color:#ff8a7a}dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}dt{color:#9aa3ad}dd{margin:0}svg{width:100%;max-width:640px}text{fill:#9aa3ad;font-size:11px}
-</style></head><body>
-<h1>Scenes never seen, described word by word</h1>
-<p>A convolutional encoder and an attention decoder, trained together from nothing. Under each word: where attention looked when it was written, and how sure the model was.</p>
-<dl><dt>right in every word</dt><dd>${percent(report.exactMatch)} of ${report.testScenes} scenes</dd><dt>looks at what it names</dt><dd>${percent(report.pointing)} (chance ${percent(report.pointingByChance)})</dd><dt>training</dt><dd>${report.epochs} epochs of ${report.trainScenes} scenes in ${report.seconds.toFixed(0)} s, ${report.parameters} parameters</dd><dt>adapter</dt><dd>${escapeHtml(adapter)}</dd></dl>
-${lossCurve(report.lossCurve)}
-${cards.join('\n')}
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(title)}</title><style>${PAGE_STYLE}</style></head><body>
+<h1>${escapeHtml(title)}</h1>
+<p>Under each word: where attention looked when the word was written, brightest at the map’s own maximum, and how likely the word was to the model.</p>
+<dl>${list}</dl>
+${parts}
 </body></html>
 `;
+}
+
+export async function gallery(o: GalleryCommand, modelPath: string, pictures: string[]): Promise<number> {
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const { config } = checkpoint;
+  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  return withGpu(o, async (gpu) => {
+    const { list, close } = await sources(o, checkpoint, pictures);
+    const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const shown: Shown[] = [];
+    try {
+      const bar = progress(o, 'gallery', list.length, 'pictures');
+      const options = { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: 0, suppress: config.preset === 'recommended' };
+      for (let first = 0; first < list.length; first += BATCH) {
+        using _batch = scope();
+        const part = list.slice(first, first + BATCH);
+        const values = new Float32Array(part.length * config.sizes.places * config.sizes.features);
+        for (const [i, source] of part.entries()) values.set(await source.features(), (i * values.length) / part.length);
+        const features = tensor(values, [part.length, config.sizes.places, config.sizes.features]);
+        const found = await model.beam(features, config.maxLength - 1, options, true);
+        for (const [i, hypotheses] of found.entries()) shown.push(describe(part[i], hypotheses, vocabulary));
+        bar.update(Math.min(list.length, first + BATCH));
+      }
+      bar.stop();
+    } finally {
+      model.dispose();
+      await close();
+    }
+    const scored = shown.every(({ references }) => references.length > 0);
+    const scores = scored
+      ? scoreCaptions(shown.map(({ path, hypotheses, references }) => ({ image_id: path, caption: hypotheses[0].caption, references })))
+      : null;
+    scores?.perImage.forEach((each, i) => {
+      shown[i].scores = each;
+    });
+    const groups = await Promise.all(
+      chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out))) })),
+    );
+    const dead = shown.filter(({ attention }) => attention.dead).length;
+    if (dead > 0) say(o, `warning: attention is dead in ${dead} of ${shown.length} captions: the same map at every word`);
+    const mean = (value: (report: AttentionReport) => number) => shown.reduce((sum, { attention }) => sum + value(attention), 0) / shown.length;
+    const attention = { entropy: mean((a) => a.entropy), coverage: mean((a) => a.coverage), change: mean((a) => a.change), dead };
+    const facts: [string, string][] = [
+      ['pictures', String(shown.length)],
+      ...(scores
+        ? [['scores', `CIDEr-D ${scores.CIDEr.toFixed(3)}, BLEU-4 ${scores.Bleu_4.toFixed(3)}, METEOR ${scores.METEOR.toFixed(3)}`] as [string, string]]
+        : []),
+      [
+        'attention',
+        `entropy ${attention.entropy.toFixed(2)}, coverage ${attention.coverage.toFixed(2)}, change per word ${attention.change.toFixed(2)}, dead in ${dead}`,
+      ],
+      ['decoding', `beam ${o.beam}, ${o.penalty}`],
+      ['adapter', gpu.description],
+    ];
+    const out = join(o.out, 'index.html');
+    writeFileAtomic(out, [page(`What ${basename(resolve(modelPath))} sees`, facts, groups)]);
+    const listed = shown.map(({ path, hypotheses, attention: own, scores: numbers }) => ({
+      image: path,
+      caption: hypotheses[0].caption,
+      attention: own,
+      scores: numbers,
+    }));
+    result(
+      o,
+      { out, pictures: listed, attention, adapter: gpu.description },
+      () => `${resolve(out)}: ${shown.length} pictures captioned; a PNG of maps beside it for each one shown`,
+    );
+    return 0;
+  });
 }

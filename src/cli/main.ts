@@ -139,6 +139,23 @@ command('caption', 'caption pictures with a trained model')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./caption.ts')).caption));
 
+command('gallery', 'show what a model says of pictures and where it looks at each word: a page, and a PNG per picture')
+  .argument('<model>', 'checkpoint file or the folder of a run')
+  .argument('[pictures...]', 'picture files; or give --data and --features')
+  .option('--references <file>', 'COCO annotations of the pictures, found by file name')
+  .option('--encoder <file>', 'the encoder, when it is no longer where the features were made')
+  .option('--data <file>', 'dataset made by prepare')
+  .option('--features <folder>', 'store made by features')
+  .addOption(new Option('--split <name>', 'which pictures').choices(['train', 'val', 'test']).default('val'))
+  .option('--limit <count>', 'at most this many pictures are captioned', wholeNumber('--limit', 1), 200)
+  .option('--count <count>', 'shown of the best, of the worst, and at random', wholeNumber('--count', 1), 8)
+  .option('--beam <width>', 'hypotheses kept', wholeNumber('--beam', 1), 3)
+  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
+  .option('--seed <number>', 'of the choice at random', wholeNumber('--seed', 0), 0)
+  .option('--out <folder>', 'where page and PNGs go', 'out/gallery')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./gallery.ts')).gallery));
+
 command('tune', 'find the fastest version of every kernel on this adapter and keep the table for later runs')
   .option('--family <names...>', 'only these kernel families')
   .option('--out <file>', 'write the table here instead of the cache')

@@ -62,8 +62,7 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
   const { config } = checkpoint;
   const dataset = readDataset(o.data);
   const store = await FeatureStore.open(o.features);
-  if (store.index.encoder.sha256 !== checkpoint.encoder.sha256)
-    throw new GlimpseError(`the features in ${o.features} are of another encoder than the model was trained with`);
+  store.requireEncoder(checkpoint.encoder.sha256);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);

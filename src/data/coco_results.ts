@@ -1,5 +1,6 @@
 /** COCO's files of captions: references as the annotations have them, candidates as its evaluation takes them. */
 import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { z } from 'zod';
 import { FileError, messageOf } from '../errors.ts';
 
@@ -35,4 +36,13 @@ export function readResults(path: string): { image_id: string | number; caption:
     seen.add(String(image_id));
   }
   return results;
+}
+
+const Named = References.extend({ images: z.array(z.object({ id: Id, file_name: z.string() })) });
+
+/** Reference captions by file name. */
+export function readReferencesByFile(path: string): Map<string, string[]> {
+  const { images } = parse(path, Named, 'COCO file of annotations with its images ({"images": [{"id", "file_name"}], "annotations": […]})');
+  const byId = readReferences(path);
+  return new Map(images.map(({ id, file_name }) => [basename(file_name), byId.get(String(id)) ?? []]));
 }

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
@@ -145,6 +145,12 @@ export class FeatureStore {
       throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
     }
     return new FeatureStore(index, handle, path);
+  }
+
+  /** Refuses features of another encoder than a model was trained with. */
+  requireEncoder(sha256: string): void {
+    if (this.index.encoder.sha256 !== sha256)
+      throw new GlimpseError(`the features in ${dirname(this.path)} are of another encoder than the model was trained with`);
   }
 
   has(file: string): boolean {

@@ -6,7 +6,7 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { loadImage, PREPROCESSINGS, type Preprocessing } from '../data/images.ts';
-import { FileError, messageOf, UsageError } from '../errors.ts';
+import { FileError, GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { cacheFolder } from '../gpu/embedded_driver.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { OnnxModel } from './onnx/run.ts';
@@ -83,6 +83,14 @@ export class ImageEncoder {
     if (!Object.hasOwn(PREPROCESSINGS, name)) throw new UsageError(`there is no preprocessing called "${name}" (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const model = OnnxModel.load(file);
     return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name }, prepared);
+  }
+
+  /** The encoder that a model was trained with, where it was or at another path; another file is refused. */
+  static async openFor(trainedWith: EncoderIdentity, path = trainedWith.path): Promise<ImageEncoder> {
+    const encoder = await ImageEncoder.open(path, trainedWith.preprocessing);
+    if (encoder.identity.sha256 === trainedWith.sha256) return encoder;
+    encoder.dispose();
+    throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
   }
 
   load(path: string): Promise<Float32Array> {

@@ -1,0 +1,83 @@
+/** Attention drawn on its picture: the map scaled up smoothly, the picture darkened where the model does not look. */
+import escapeHtml from 'escape-html';
+import sharp, { type Sharp } from 'sharp';
+import { FileError, GlimpseError, messageOf } from '../errors.ts';
+
+/** RGB, row by row. */
+export interface Pixels {
+  data: Uint8Array;
+  width: number;
+  height: number;
+}
+
+const GLOW = [255, 210, 80];
+
+/** A picture file scaled to a height, as it is looked at: turned by EXIF, without transparency. */
+export async function readPixels(path: string, height: number): Promise<Pixels> {
+  try {
+    const { data, info } = await sharp(path, { failOn: 'error', limitInputPixels: 100_000_000 })
+      .autoOrient()
+      .flatten({ background: '#fff' })
+      .toColourspace('srgb')
+      .removeAlpha()
+      .resize({ height })
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3) throw new Error(`it has ${info.channels} channels`);
+    return { data, width: info.width, height: info.height };
+  } catch (error) {
+    throw new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
+  }
+}
+
+/** alpha [places], a square grid in row order that covers the whole picture, brightest at its own maximum. */
+export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pixels> {
+  const side = Math.sqrt(alpha.length);
+  if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} places is no square grid`);
+  const { width, height } = picture;
+  const peak = alpha.reduce((largest, value) => Math.max(largest, value), 1e-12);
+  const map = Uint8Array.from(alpha, (value) => Math.round((255 * value) / peak));
+  const smooth = await sharp(map, { raw: { width: side, height: side, channels: 1 } })
+    .resize(width, height, { kernel: 'cubic', fit: 'fill' })
+    .toColourspace('b-w')
+    .raw()
+    .toBuffer();
+  const data = Uint8Array.from(picture.data, (value, i) => {
+    const weight = smooth[Math.floor(i / 3)] / 255;
+    return Math.round(value * (0.25 + 0.45 * weight) + 0.3 * weight * GLOW[i % 3]);
+  });
+  return { data, width, height };
+}
+
+function encoder({ data, width, height }: Pixels): Sharp {
+  return sharp(data, { raw: { width, height, channels: 3 } });
+}
+
+/** For a page: photographs are smaller as JPEG, drawings as PNG. */
+export async function dataUrl(pixels: Pixels, format: 'jpeg' | 'png', scaledTo?: number): Promise<string> {
+  const scaled = scaledTo ? encoder(pixels).resize(scaledTo, scaledTo, { kernel: 'cubic' }) : encoder(pixels);
+  const bytes = await (format === 'png' ? scaled.png() : scaled.jpeg({ quality: 82 })).toBuffer();
+  return `data:image/${format};base64,${bytes.toString('base64')}`;
+}
+
+const GAP = 6;
+const LABEL = 22;
+
+/** The pictures side by side in one PNG, each over its label, at most `perRow` in a row. */
+export async function contactSheet(cells: readonly { pixels: Pixels; label: string }[], perRow: number): Promise<Buffer> {
+  const { width, height } = cells[0].pixels;
+  const columns = Math.min(perRow, cells.length);
+  const rows = Math.ceil(cells.length / perRow);
+  const size = { width: columns * (width + GAP) + GAP, height: rows * (height + LABEL + GAP) + GAP };
+  const place = (i: number) => ({ left: GAP + (i % perRow) * (width + GAP), top: GAP + Math.floor(i / perRow) * (height + LABEL + GAP) });
+  const labels = cells.map(({ label }, i) => {
+    const { left, top } = place(i);
+    return `<text x="${left + width / 2}" y="${top + height + 16}" text-anchor="middle" font-family="sans-serif" font-size="14" fill="#202124">${escapeHtml(label)}</text>`;
+  });
+  const text = Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="${size.width}" height="${size.height}">${labels.join('')}</svg>`);
+  const pictures = await Promise.all(cells.map(async ({ pixels }, i) => ({ input: await encoder(pixels).png().toBuffer(), ...place(i) })));
+  return sharp({ create: { ...size, channels: 3, background: '#fff' } })
+    .composite([...pictures, { input: text, left: 0, top: 0 }])
+    .png()
+    .toBuffer();
+}
