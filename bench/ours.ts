@@ -116,7 +116,7 @@ export function openOurs(gpu: Gpu): Engine {
   function greedy(s: DecoderShape): Prepared {
     const { model, features } = decoder(s);
     return {
-      run: async () => void (await model.greedy(features, s.steps, false)),
+      run: async () => void (await model.decoding.greedy(features, s.steps, { suppress: false })),
       dispose() {
         model.dispose();
         features.dispose();

@@ -1,71 +1,116 @@
-/** `glimpse caption`: pictures → captions. */
-import { existsSync } from 'node:fs';
+/** `glimpse caption`: pictures → captions. While the GPU works on a batch, the pictures of the next are read and decoded. */
+import { existsSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Vocabulary } from '../data/captions.ts';
 import { FileError, UsageError } from '../errors.ts';
-import type { LengthPenalty } from '../kernels/beam.ts';
-import { Captioner, WU_ALPHA } from '../model/captioner.ts';
+import { Captioner } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import type { GeneratedCaption } from '../model/decoding.ts';
 import { ImageEncoder } from '../model/encoder.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
-import { type CommonOptions, progress, result, say } from './output.ts';
+import { type DecodingOptions, decodingOf } from './decoding.ts';
+import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-interface CaptionCommand extends CommonOptions {
+interface CaptionCommand extends CommonOptions, DecodingOptions {
   encoder?: string;
-  maxLength?: number;
-  beam: number;
-  penalty: LengthPenalty;
+  nBest: number;
   sample?: boolean;
   temperature: number;
   topK: number;
   topP: number;
   seed: number;
+  batch: number;
   skipBad?: boolean;
 }
 
-const BATCH = 8;
+const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 
-export async function caption(o: CaptionCommand, modelPath: string, pictures: string[]): Promise<number> {
+/** Files as given, and the pictures in folders, by name. */
+function picturesIn(given: readonly string[]): string[] {
+  return given.flatMap((path) => {
+    if (!existsSync(path) || !statSync(path).isDirectory()) return [path];
+    const found = readdirSync(path).filter((name) => PICTURE.test(name));
+    if (found.length === 0) throw new FileError(path, 'holds no picture (.jpg, .png, .webp, .gif, .tiff, .avif)');
+    return found.sort().map((name) => join(path, name));
+  });
+}
+
+type Loaded = { image: string; pixels: Float32Array } | { image: string; error: FileError };
+
+export async function caption(o: CaptionCommand, modelPath: string, given: string[]): Promise<number> {
   if (o.sample && o.beam > 1) throw new UsageError('--sample and --beam exclude each other');
   if (o.temperature === 0 || o.topP === 0) throw new UsageError('--temperature and --top-p must be above 0');
+  if (o.nBest > o.beam) throw new UsageError(`--n-best ${o.nBest} asks for more captions than --beam ${o.beam} finds`);
+  const pictures = picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const { beam, maxLength } = decodingOf(o, checkpoint.config);
   return withGpu(o, async () => {
     const encoder = await ImageEncoder.openFor(checkpoint.encoder, o.encoder);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const { decoding } = model;
     const bar = progress(o, 'caption', pictures.length, 'pictures');
-    const captions: { image: string; caption: string; tokens: string[]; logProb: number }[] = [];
-    for (let first = 0; first < pictures.length; first += BATCH) {
+    const load = async (image: string): Promise<Loaded> => {
+      try {
+        return { image, pixels: await encoder.load(image) };
+      } catch (error) {
+        if (error instanceof FileError) return { image, error };
+        throw error;
+      }
+    };
+    const loadBatch = (first: number) => Promise.all(pictures.slice(first, first + o.batch).map(load));
+    const started = performance.now();
+    const captions: { image: string; caption: string; tokens: string[]; logProb: number; others: string[] }[] = [];
+    let next = loadBatch(0);
+    for (let first = 0; first < pictures.length; first += o.batch) {
+      const loaded = await next;
+      next = loadBatch(first + o.batch);
       const batch: { image: string; pixels: Float32Array }[] = [];
-      for (const image of pictures.slice(first, first + BATCH)) {
-        try {
-          batch.push({ image, pixels: await encoder.load(image) });
-        } catch (error) {
-          if (!(error instanceof FileError) || !o.skipBad) throw error;
-          say(o, `left out: ${error.message}`);
-        }
+      for (const each of loaded) {
+        if ('pixels' in each) batch.push(each);
+        else if (o.skipBad) say(o, `left out: ${each.error.message}`);
+        else throw each.error;
       }
       if (batch.length === 0) continue;
       using _batch = scope();
       const { values, places, width } = await encoder.features(batch.map(({ pixels }) => pixels));
       const features = tensor(values, [batch.length, places, width]);
-      const maxLength = o.maxLength ?? config.maxLength - 1;
-      const suppress = config.preset === 'recommended';
-      const found = o.sample
-        ? await model.sample(features, maxLength, { temperature: o.temperature, topK: o.topK, topP: o.topP, seed: o.seed + first, suppress })
-        : await model.best(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: 0, suppress });
-      found.forEach(({ tokens, logProb }, i) => {
-        const words = tokens.map((id) => vocabulary.words[id]);
-        captions.push({ image: batch[i].image, caption: words.join(' '), tokens: words, logProb });
+      const { temperature, topK, topP } = o;
+      const found: GeneratedCaption[][] = o.sample
+        ? (
+            await decoding.sample(features, maxLength, {
+              temperature,
+              topK,
+              topP,
+              seed: o.seed + first,
+              ...{ suppress: beam.suppress, minLength: o.minLength, noRepeat: o.noRepeat },
+            })
+          ).map((one) => [one])
+        : beam.width === 1
+          ? (await decoding.best(features, maxLength, beam)).map((one) => [one])
+          : await decoding.beam(features, maxLength, beam);
+      found.forEach(([{ tokens, logProb }, ...rest], i) => {
+        const others = rest.slice(0, o.nBest - 1).map((each) => vocabulary.decode(each.tokens));
+        captions.push({ image: batch[i].image, caption: vocabulary.decode(tokens), tokens: tokens.map((id) => vocabulary.words[id]), logProb, others });
       });
-      bar.update(Math.min(pictures.length, first + BATCH));
+      bar.update(Math.min(pictures.length, first + o.batch));
     }
     bar.stop();
+    const seconds = (performance.now() - started) / 1000;
+    say(
+      o,
+      `${captions.length} pictures in ${duration(seconds)}: ${(captions.length / seconds).toFixed(2)} pictures/s, reading, encoding and decoding in batches of ${o.batch}`,
+    );
     model.dispose();
     encoder.dispose();
-    result(o, captions, () => captions.map(({ image, caption: text, logProb }) => `${image}: ${text}  (${logProb.toFixed(2)})`).join('\n'));
+    result(o, captions, () =>
+      captions
+        .map(({ image, caption: text, logProb, others }) => `${image}: ${text}  (${logProb.toFixed(2)})${others.map((other) => `\n    ${other}`).join('')}`)
+        .join('\n'),
+    );
     return 0;
   });
 }

@@ -10,20 +10,21 @@ import { readDataset, type Split, Vocabulary } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
-import type { LengthPenalty } from '../kernels/beam.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
 import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
-import { Captioner, type RankedCaption, WU_ALPHA } from '../model/captioner.ts';
+import { Captioner } from '../model/captioner.ts';
 import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import type { RankedCaption } from '../model/decoding.ts';
 import { ImageEncoder } from '../model/encoder.ts';
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { Random } from '../tensor/random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
+import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
 import { type CommonOptions, progress, result, say } from './output.ts';
 import { figure, PAGE_STYLE } from './page.ts';
 import { withGpu } from './session.ts';
 
-interface GalleryCommand extends CommonOptions {
+interface GalleryCommand extends CommonOptions, DecodingOptions {
   data?: string;
   features?: string;
   split: Split;
@@ -31,8 +32,6 @@ interface GalleryCommand extends CommonOptions {
   count: number;
   references?: string;
   encoder?: string;
-  beam: number;
-  penalty: LengthPenalty;
   seed: number;
   out: string;
 }
@@ -153,20 +152,20 @@ export async function gallery(o: GalleryCommand, modelPath: string, pictures: st
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const { config } = checkpoint;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const { beam, maxLength } = decodingOf(o, config);
   return withGpu(o, async (gpu) => {
     const { list, close } = await sources(o, checkpoint, pictures);
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const shown: Shown[] = [];
     try {
       const bar = progress(o, 'gallery', list.length, 'pictures');
-      const options = { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: 0, suppress: config.preset === 'recommended' };
       for (let first = 0; first < list.length; first += BATCH) {
         using _batch = scope();
         const part = list.slice(first, first + BATCH);
         const values = new Float32Array(part.length * config.sizes.places * config.sizes.features);
         for (const [i, source] of part.entries()) values.set(await source.features(), (i * values.length) / part.length);
         const features = tensor(values, [part.length, config.sizes.places, config.sizes.features]);
-        const found = await model.beam(features, config.maxLength - 1, options, true);
+        const found = await model.decoding.beam(features, maxLength, beam, true);
         for (const [i, hypotheses] of found.entries()) shown.push(describe(part[i], hypotheses, vocabulary));
         bar.update(Math.min(list.length, first + BATCH));
       }
@@ -198,7 +197,7 @@ export async function gallery(o: GalleryCommand, modelPath: string, pictures: st
         'attention',
         `entropy ${attention.entropy.toFixed(2)}, coverage ${attention.coverage.toFixed(2)}, change per word ${attention.change.toFixed(2)}, dead in ${dead}`,
       ],
-      ['decoding', `beam ${o.beam}, ${o.penalty}`],
+      ['decoding', describeDecoding(o)],
       ['adapter', gpu.description],
     ];
     const out = join(o.out, 'index.html');

@@ -1,6 +1,7 @@
 /** The command line. Each command lives in a file of its own and is loaded when it is called, so that starting is quick. */
 import { Command, CommanderError, Option } from 'commander';
 import { GlimpseError, messageOf } from '../errors.ts';
+import { withDecodingOptions } from './decoding.ts';
 import { type CommonOptions, positiveNumber, wholeNumber } from './output.ts';
 
 /** Outside `src`: the benchmarks are no part of what is built. */
@@ -123,23 +124,22 @@ command('train', 'train the captioner on stored features')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./train.ts')).trainCommand));
 
-command('caption', 'caption pictures with a trained model')
+withDecodingOptions(command('caption', 'caption pictures with a trained model'), 1)
   .argument('<model>', 'checkpoint file or the folder of a run')
-  .argument('<pictures...>', 'picture files')
+  .argument('<pictures...>', 'picture files, or folders of them')
   .option('--encoder <file>', 'the encoder, when it is no longer where the features were made')
-  .option('--beam <width>', 'hypotheses kept; 1 is greedy', wholeNumber('--beam', 1), 1)
-  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
+  .option('--n-best <count>', 'captions printed per picture', wholeNumber('--n-best', 1), 1)
+  .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 8)
   .option('--sample', 'draw the words at random instead')
   .option('--temperature <number>', 'of the draws', positiveNumber('--temperature'), 1)
   .option('--top-k <count>', 'draw among the k likeliest words; 0 all', wholeNumber('--top-k', 0), 0)
   .option('--top-p <share>', 'draw among the likeliest words that make up this share', positiveNumber('--top-p'), 1)
   .option('--seed <number>', 'of the draws', wholeNumber('--seed', 0), 0)
-  .option('--max-length <words>', 'longest caption', wholeNumber('--max-length', 1))
   .option('--skip-bad', 'leave out pictures that cannot be read')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./caption.ts')).caption));
 
-command('gallery', 'show what a model says of pictures and where it looks at each word: a page, and a PNG per picture')
+withDecodingOptions(command('gallery', 'show what a model says of pictures and where it looks at each word: a page, and a PNG per picture'), 3)
   .argument('<model>', 'checkpoint file or the folder of a run')
   .argument('[pictures...]', 'picture files; or give --data and --features')
   .option('--references <file>', 'COCO annotations of the pictures, found by file name')
@@ -149,8 +149,6 @@ command('gallery', 'show what a model says of pictures and where it looks at eac
   .addOption(new Option('--split <name>', 'which pictures').choices(['train', 'val', 'test']).default('val'))
   .option('--limit <count>', 'at most this many pictures are captioned', wholeNumber('--limit', 1), 200)
   .option('--count <count>', 'shown of the best, of the worst, and at random', wholeNumber('--count', 1), 8)
-  .option('--beam <width>', 'hypotheses kept', wholeNumber('--beam', 1), 3)
-  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
   .option('--seed <number>', 'of the choice at random', wholeNumber('--seed', 0), 0)
   .option('--out <folder>', 'where page and PNGs go', 'out/gallery')
   .option('--json', 'JSON on stdout')
@@ -190,16 +188,12 @@ command('score', 'score captions against references: BLEU, ROUGE-L, CIDEr-D, per
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./score.ts')).score));
 
-command('eval', 'caption a split with a trained model and score it')
+withDecodingOptions(command('eval', 'caption a split with a trained model and score it'), 3)
   .argument('<model>', 'checkpoint file or the folder of a run')
   .requiredOption('--data <file>', 'dataset made by prepare')
   .requiredOption('--features <folder>', 'store made by features')
   .addOption(new Option('--split <name>', 'which pictures').choices(['train', 'val', 'test']).default('val'))
   .option('--limit <count>', 'at most this many pictures', wholeNumber('--limit', 1))
-  .option('--beam <width>', 'hypotheses kept; 1 is greedy', wholeNumber('--beam', 1), 3)
-  .addOption(new Option('--penalty <name>', 'how scores of different lengths compare').choices(['none', 'average', 'wu']).default('average'))
-  .option('--min-length <words>', 'endseq is not taken before', wholeNumber('--min-length', 0), 0)
-  .option('--max-length <words>', 'longest caption', wholeNumber('--max-length', 1))
   .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 32)
   .option('--bootstrap <count>', 'resamples for the 95 % intervals; 0 none', wholeNumber('--bootstrap', 0), 1000)
   .option('--out <file>', 'write the captions as COCO results')

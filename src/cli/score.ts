@@ -4,12 +4,12 @@ import { readDataset, type Split, Vocabulary } from '../data/captions.ts';
 import { readReferences, readResults } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
-import type { LengthPenalty } from '../kernels/beam.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
-import { Captioner, WU_ALPHA } from '../model/captioner.ts';
+import { Captioner } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
+import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
@@ -42,15 +42,11 @@ export async function score(o: CommonOptions & { references: string; candidates:
   return 0;
 }
 
-interface EvalCommand extends CommonOptions {
+interface EvalCommand extends CommonOptions, DecodingOptions {
   data: string;
   features: string;
   split: Split;
   limit?: number;
-  beam: number;
-  penalty: LengthPenalty;
-  minLength: number;
-  maxLength?: number;
   batch: number;
   bootstrap: number;
   out?: string;
@@ -60,6 +56,7 @@ interface EvalCommand extends CommonOptions {
 export async function evaluate(o: EvalCommand, modelPath: string): Promise<number> {
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const { config } = checkpoint;
+  const { beam, maxLength } = decodingOf(o, config);
   const dataset = readDataset(o.data);
   const store = await FeatureStore.open(o.features);
   store.requireEncoder(checkpoint.encoder.sha256);
@@ -69,15 +66,13 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
   return withGpu(o, async () => {
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const bar = progress(o, 'eval', images.length, 'pictures');
-    const maxLength = o.maxLength ?? config.maxLength - 1;
-    const suppress = config.preset === 'recommended';
     const started = performance.now();
     const list: Scored[] = [];
     for (let first = 0; first < images.length; first += o.batch) {
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
       const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
-      const found = await model.best(features, maxLength, { width: o.beam, penalty: o.penalty, alpha: WU_ALPHA, minLength: o.minLength, suppress });
+      const found = await model.decoding.best(features, maxLength, beam);
       found.forEach(({ tokens }, i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));
         list.push({ image_id: part[i].file, caption, references: part[i].captions });
@@ -94,11 +89,7 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
     );
     const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training });
     const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
-    result(
-      o,
-      { ...scores, split: o.split, decoding },
-      () => `${report(scores)}\n${o.split} split, ${o.beam === 1 ? 'greedy' : `beam ${o.beam} (${o.penalty})`}, ${duration(seconds)}`,
-    );
+    result(o, { ...scores, split: o.split, decoding }, () => `${report(scores)}\n${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`);
     return 0;
   });
 }

@@ -11,15 +11,14 @@
  */
 import * as ops from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
-import { END, PAD, START } from '../data/captions.ts';
+import { END, START } from '../data/captions.ts';
 import { GlimpseError } from '../errors.ts';
-import type { Replay } from '../gpu/device.ts';
-import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
 import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../tensor/random.ts';
-import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+import { type Tensor, zeros } from '../tensor/tensor.ts';
+import { Decoding } from './decoding.ts';
 import { type DecoderKind, type Encoded, type Recurrence, recur, stateCount, wordRows } from './recurrence.ts';
 
 export interface CaptionerSizes {
@@ -114,18 +113,6 @@ export interface DropoutStep {
   ownWords?: Live;
 }
 
-export interface GeneratedCaption {
-  /** Without startseq and endseq. */
-  tokens: number[];
-  /** Sum of the chosen words' log-probabilities, endseq included. */
-  logProb: number;
-  logProbs: number[];
-  /** One map of P weights per word, when asked for. */
-  alpha: Float32Array[];
-  /** False when the length ran out before endseq. */
-  ended: boolean;
-}
-
 /** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
 function share(x: Tensor, captions: number): Tensor {
   if (captions === 1) return x;
@@ -134,50 +121,13 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
-function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
+/** Everything of a picture for several captions, which follow one another. */
+export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
   return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
 }
 
-export interface SampleOptions {
-  /** Captions drawn for each picture; they follow one another (default 1). */
-  perPicture?: number;
-  temperature: number;
-  /** Only the k likeliest words; 0 for all. */
-  topK: number;
-  /** Only the likeliest words that make up this probability together; 1 for all. */
-  topP: number;
-  seed: number;
-  /** Never emit pad, unknown and startseq. */
-  suppress: boolean;
-}
-
-export interface BeamOptions {
-  width: number;
-  penalty: LengthPenalty;
-  /** Exponent of Wu's penalty. */
-  alpha: number;
-  /** endseq is not taken before so many words. */
-  minLength: number;
-  /** Never emit pad, unknown and startseq. */
-  suppress: boolean;
-}
-
-export interface RankedCaption extends GeneratedCaption {
-  /** The sum of log-probabilities over the length penalty. */
-  score: number;
-}
-
-const MAX_BEAM = 10;
-
-/** Wu and others' exponent where none is asked for. */
-export const WU_ALPHA = 0.65;
-
-/** Shapes of batches whose decoding loop stays captured. */
-const MAX_LOOPS = 3;
-
 export class Captioner {
-  private sampleSeed = 0;
-  private readonly loops = new Map<string, { input: Tensor; results: Tensor[]; replay: Replay }>();
+  readonly decoding = new Decoding(this);
 
   constructor(
     readonly sizes: CaptionerSizes,
@@ -299,202 +249,14 @@ export class Captioner {
     });
   }
 
-  /** The loop that takes one word per picture and step: words, their log-probabilities, and the maps, all time-major. */
-  private wordLoop(
-    features: Tensor,
-    maxLength: number,
-    perPicture: number,
-    choose: (logProbs: Tensor, t: number) => { word: Tensor; logProb: Tensor },
-  ): Tensor[] {
-    using decoding = scope();
-    const [pictures, places] = features.shape;
-    const batch = pictures * perPicture;
-    const { gpu } = features;
-    const encoded = shareAll(this.encode(features), perPicture);
-    const words = zeros([maxLength, batch], 'u32');
-    const scores = zeros([maxLength, batch]);
-    const maps = zeros([maxLength, batch, places]);
-    let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
-    let { start } = encoded;
-    for (let t = 0; t < maxLength; t++) {
-      using inner = scope();
-      const { output, alpha, states } = this.recur({ ...encoded, start }, this.embed(previous, null));
-      const logProbs = ops.softmax(this.project(output, null), true);
-      const { word, logProb } = choose(logProbs, t);
-      gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
-      start = states.map((x) => inner.keep(x));
-      previous = inner.keep(word.alias([1, batch]));
-    }
-    return [decoding.keep(words), decoding.keep(scores), decoding.keep(maps)];
-  }
-
-  /** Results of a decoding loop: captured at the first batch of its shape, replayed for later ones. */
-  private replayed(features: Tensor, key: string, loop: (features: Tensor) => Tensor[]): Tensor[] {
-    const whole = `${features.shape} ${key}`;
-    const known = this.loops.get(whole);
-    if (known) {
-      features.gpu.copy(features.slice, known.input.slice, features.size * 4);
-      known.replay.run();
-      return known.results;
-    }
-    if (this.loops.size >= MAX_LOOPS) this.forgetLoop(this.loops.keys().next().value as string);
-    const input = Scope.release(zeros(features.shape, 'f32', 'features to caption'));
-    input.gpu.copy(features.slice, input.slice, features.size * 4);
-    const { result, replay } = noGrad(() => features.gpu.capture(() => loop(input).map((t) => Scope.release(t))));
-    this.loops.set(whole, { input, results: result, replay });
-    return result;
-  }
-
-  /**
-   * Greedy decoding of a batch. Words, states and maps stay on the GPU; one readback at the end. `suppress` never emits pad,
-   * unknown and startseq.
-   */
-  async greedy(features: Tensor, maxLength: number, suppress: boolean, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const skipBelow = suppress ? END : PAD;
-    const likeliest = (logProbs: Tensor) => {
-      const { values, indices } = ops.topK(logProbs, 1, skipBelow);
-      return { word: indices, logProb: values };
-    };
-    const results = this.replayed(features, `greedy ${maxLength} ${suppress}`, (input) => this.wordLoop(input, maxLength, 1, likeliest));
-    return this.readCaptions(results, maxLength, wantAlpha);
-  }
-
-  /** Captions drawn at random, the same for a seed: decoding as `greedy`, but each word is drawn. */
-  async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const { temperature, topK, topP, suppress, perPicture = 1 } = o;
-    this.sampleSeed = o.seed; // read at every replay
-    const draw = (logProbs: Tensor, t: number) =>
-      ops.sample(logProbs, {
-        skipBelow: suppress ? END : PAD,
-        topK,
-        topP,
-        temperature,
-        seed: t,
-        step: () => this.sampleSeed,
-        stream: streamOf('sampled words'),
-      });
-    const results = this.replayed(features, `sample ${maxLength} ${temperature} ${topK} ${topP} ${suppress} ${perPicture}`, (input) =>
-      this.wordLoop(input, maxLength, perPicture, draw),
-    );
-    return this.readCaptions(results, maxLength, wantAlpha);
-  }
-
-  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
-    const [, batch, places] = results[2].shape;
-    const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
-    return Array.from({ length: batch }, (_, b) => {
-      const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
-      for (let t = 0; t < maxLength && !caption.ended; t++) {
-        const at = t * batch + b;
-        caption.logProb += logProbs[at];
-        caption.logProbs.push(logProbs[at]);
-        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
-        if (ids[at] === END) caption.ended = true;
-        else caption.tokens.push(ids[at]);
-      }
-      return caption;
-    });
-  }
-
-  /** Time-major: words, parent rows, sums and maps of every step; then the lengths after the last one. */
-  private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
-    using decoding = scope();
-    const [batch, places] = features.shape;
-    const { gpu } = features;
-    const { width } = o;
-    const rows = batch * width;
-    const encoded = shareAll(this.encode(features), width);
-    let { start } = encoded;
-    const history = { words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), sums: zeros([maxLength, rows]) };
-    const maps = zeros([maxLength, rows, places]);
-    let previous = tensor(new Uint32Array(rows).fill(START), [1, rows]);
-    // At first all hypotheses of a picture are one and the same: only the first counts.
-    let sums = tensor(
-      Float32Array.from({ length: rows }, (_, r) => (r % width === 0 ? 0 : -1e30)),
-      [batch, width],
-    );
-    let lengths = zeros([batch, width], 'u32');
-    const continuations = width + 1;
-    for (let t = 0; t < maxLength; t++) {
-      using inner = scope();
-      const { output, alpha, states } = this.recur({ ...encoded, start }, this.embed(previous, null));
-      const logProbs = ops.softmax(this.project(output, null), true);
-      const best = ops.topK(logProbs, continuations, o.suppress ? END : PAD);
-      const shape = [batch, width, continuations];
-      const chosen = ops.beamSelect(ops.reshape(best.values, shape), best.indices.alias(shape), sums, lengths, {
-        ...{ step: t + 1, end: END, minimum: o.minLength, penalty: o.penalty, alpha: o.alpha },
-      });
-      const [newSums, parents, words, newLengths] = chosen;
-      gpu.copy(words.slice, history.words.slice, rows * 4, 0, t * rows * 4);
-      gpu.copy(parents.slice, history.parents.slice, rows * 4, 0, t * rows * 4);
-      gpu.copy(newSums.slice, history.sums.slice, rows * 4, 0, t * rows * 4);
-      gpu.copy(alpha.slice, maps.slice, rows * places * 4, 0, t * rows * places * 4);
-      // Every kept hypothesis takes over the states of the row that it continues.
-      start = states.map((x) => inner.keep(ops.embedding(x, parents.alias([rows]))));
-      previous = inner.keep(words.alias([1, rows]));
-      [sums, lengths] = [newSums, newLengths].map((x) => inner.keep(x));
-    }
-    return [history.words, history.parents, history.sums, maps, lengths].map((x) => decoding.keep(x));
-  }
-
-  /**
-   * Beam search on the GPU, one readback. For each picture its hypotheses, best first by the normalized score; those that ran
-   * out of length before endseq count with what they have.
-   */
-  async beam(features: Tensor, maxLength: number, o: BeamOptions, wantAlpha = false): Promise<RankedCaption[][]> {
-    if (!(Number.isInteger(o.width) && o.width >= 1 && o.width <= MAX_BEAM)) throw new GlimpseError(`the beam is 1 to ${MAX_BEAM} wide, got ${o.width}`);
-    if (o.minLength > maxLength) throw new GlimpseError(`at least ${o.minLength} and at most ${maxLength} words cannot both be`);
-    const [batch, places] = features.shape;
-    const rows = batch * o.width;
-    const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, (input) => this.beamLoop(input, maxLength, o));
-    const [words, parents, sums, lengths, maps] = await readTensors([...results.slice(0, 3), results[4], ...(wantAlpha ? [results[3]] : [])]);
-    return Array.from({ length: batch }, (_, b) =>
-      Array.from({ length: o.width }, (_unused, w) => {
-        const last = b * o.width + w;
-        const steps = lengths[last] || maxLength;
-        const path: { at: number; from: number }[] = [];
-        for (let t = maxLength - 1, row = last; t >= 0; t--) {
-          const at = t * rows + row;
-          path.unshift({ at, from: t * rows + parents[at] });
-          row = parents[at];
-        }
-        const caption: RankedCaption = {
-          tokens: [],
-          logProb: sums[path[steps - 1].at],
-          logProbs: [],
-          alpha: [],
-          ended: lengths[last] > 0,
-          score: 0,
-        };
-        caption.score = caption.logProb / lengthPenalty(steps, o.penalty, o.alpha);
-        path.slice(0, steps).forEach(({ at, from }, t) => {
-          caption.logProbs.push(sums[at] - (t > 0 ? sums[path[t - 1].at] : 0));
-          if (wantAlpha) caption.alpha.push((maps as Float32Array).slice(from * places, (from + 1) * places));
-          if (words[at] !== END) caption.tokens.push(words[at]);
-        });
-        return caption;
-      }),
-    );
-  }
-
-  /** The best caption of each picture: greedy where that is all a beam of one would do, else the first of the beam's hypotheses. */
-  async best(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[]> {
-    if (o.width === 1 && o.minLength === 0) return this.greedy(features, maxLength, o.suppress);
-    return (await this.beam(features, maxLength, o)).map(([first]) => first);
-  }
-
-  private forgetLoop(key: string): void {
-    const loop = this.loops.get(key);
-    if (!loop) return;
-    this.loops.delete(key);
-    for (const tensor of [loop.input, ...loop.results]) tensor.dispose();
-    loop.replay.dispose();
+  /** One step of decoding: the words before [1, B] and the states → log-probabilities [B, V], maps [1, B, P], states. */
+  decodeStep(encoded: Encoded, previous: Tensor): { logProbs: Tensor; alpha: Tensor; states: Tensor[] } {
+    const { output, alpha, states } = this.recur(encoded, this.embed(previous, null));
+    return { logProbs: ops.softmax(this.project(output, null), true), alpha, states };
   }
 
   dispose(): void {
-    for (const key of [...this.loops.keys()]) this.forgetLoop(key);
+    this.decoding.dispose();
     this.parameters.dispose();
   }
 }

@@ -8,7 +8,8 @@ import { ConvEncoder, PATCH, PATCH_CHANNELS } from '../nn/conv_encoder.ts';
 import { Optimizer } from '../nn/optimizer.ts';
 import { Random } from '../tensor/random.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { Captioner, type GeneratedCaption, PRESETS } from './captioner.ts';
+import { Captioner, PRESETS } from './captioner.ts';
+import type { GeneratedCaption } from './decoding.ts';
 import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, weightOnObject } from './scenes.ts';
 
 const BATCH = 32;
@@ -121,7 +122,9 @@ export class DemoModel {
     for (let first = 0; first < scenes.length; first += 2 * BATCH) {
       using _batch = scope();
       const part = scenes.slice(first, first + 2 * BATCH);
-      const captions: GeneratedCaption[] = await noGrad(() => this.captioner.greedy(this.encoder.forward(pictures(part), false), MAX_WORDS, true, true));
+      const captions: GeneratedCaption[] = await noGrad(() =>
+        this.captioner.decoding.greedy(this.encoder.forward(pictures(part), false), MAX_WORDS, { suppress: true }, true),
+      );
       captions.forEach((caption, i) => {
         const words = caption.tokens.map((id) => this.vocabulary.words[id]);
         described.push({

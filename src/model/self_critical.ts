@@ -12,8 +12,9 @@ import { type CaptionedWords, END, START, type Vocabulary, wordsOf } from '../da
 import { CiderD } from '../metrics/cider.ts';
 import { endsInFunctionWord } from '../metrics/function_words.ts';
 import { type Tensor, tensor } from '../tensor/tensor.ts';
-import type { Captioner, GeneratedCaption } from './captioner.ts';
+import type { Captioner } from './captioner.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
+import type { GeneratedCaption } from './decoding.ts';
 import type { StepInputs } from './training_step.ts';
 
 const END_WORD = 'endseq';
@@ -63,8 +64,8 @@ export class SelfCritical {
     const { places, features: width } = this.model.sizes;
     const input: Tensor = tensor(features, [files.length, places, width]);
     const draw = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + step) >>> 0 };
-    const drawn = await this.model.sample(input, maxLength, draw);
-    const greedy = baseline === 'greedy' ? await this.model.greedy(input, maxLength, true) : null;
+    const drawn = await this.model.decoding.sample(input, maxLength, draw);
+    const greedy = baseline === 'greedy' ? await this.model.decoding.greedy(input, maxLength, { suppress: true }) : null;
     input.dispose();
     const images = files.map((file) => this.references.get(file) as CaptionedWords);
     const rewards: number[] = [];

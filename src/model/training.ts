@@ -369,7 +369,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
     using _batch = scope();
     const part = images.slice(first, first + 32);
     const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
-    const captions = await model.greedy(features, config.maxLength - 1, config.preset === 'recommended');
+    const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
     candidates.push(
       ...captions.map(({ tokens: ids }) =>
         vocabulary

@@ -1,9 +1,16 @@
-/** The choice of a beam search as an entry of the table, with its definition in plain loops. */
+/** The choice of a beam search and what limits it as entries of the table, with their definitions in plain loops. */
 import { ShapeError } from '../../errors.ts';
-import { type BeamStep, beamSelect as beamSelectKernel, lengthPenalty } from '../../kernels/beam.ts';
+import {
+  type BeamStep,
+  beamSelect as beamSelectKernel,
+  type LimitAttrs,
+  LONGEST_LIMITED,
+  lengthPenalty,
+  limitWords as limitWordsKernel,
+} from '../../kernels/beam.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { type Op, reference } from '../op.ts';
+import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 
 type BeamAttrs = Omit<BeamStep, 'pictures' | 'width' | 'k'>;
@@ -76,6 +83,73 @@ export const beamSelectOp: Op<BeamAttrs> = {
     beamCase('one wide', 2, 1, 2, {}),
   ],
 };
+
+const limits: LimitAttrs = { step: 5, noRepeat: 2, end: 3, blockEnd: false, groups: 0, width: 1, diversity: 0 };
+const limitCase = (name: string, pictures: number, width: number, n: number, attrs: Partial<LimitAttrs>, groups = 1) => ({
+  name,
+  shapes: [
+    [pictures * width, n],
+    [7, pictures * width],
+    [7, pictures * width],
+    [groups, pictures, width],
+  ],
+  attrs: { ...limits, width, ...attrs },
+  draw: ['normal', `ids:${Math.min(n, 4)}`, `ids:${pictures * width}`, `ids:${n}`],
+});
+
+/** Log-probabilities as limit_words.wgsl changes them: x [rows, n], words and parents u32 [T, rows], taken u32 [groups, pictures, width]. */
+export const limitWordsOp: Op<LimitAttrs> = {
+  name: 'limitWords',
+  inputs: ['x', 'words', 'parents', 'taken'],
+  inputTypes: ['f32', 'u32', 'u32', 'u32'],
+  outputs: ['y'],
+  shape: ([x, words, parents, taken], { step, groups, width }) => {
+    const [rows] = x;
+    if (x.length !== 2 || words[1] !== rows || parents.join() !== words.join() || step > words[0] || taken[1] * width !== rows || groups > taken[0])
+      throw new ShapeError(`limitWords: x [${x}], words [${words}], parents [${parents}] and taken [${taken}] do not belong together at step ${step}`);
+    if (step > LONGEST_LIMITED) throw new ShapeError(`limitWords: ${step} words, at most ${LONGEST_LIMITED} can be followed back`);
+    return [x];
+  },
+  forward: ({ gpu, inputs: [x, words, parents, taken], outputs: [y], attrs, label }) => {
+    gpu.copy(x.slice, y.slice, x.size * 4);
+    limitWordsKernel(gpu, words.slice, parents.slice, taken.slice, y.slice, x.shape[0], x.shape[1], attrs, label);
+  },
+  backward: 'a choice is flat everywhere',
+  reference: ([x, words, parents, taken], { step, noRepeat, end, blockEnd, groups, width, diversity }) => {
+    const [rows, n] = x.shape;
+    const out = reference(x.shape, (i) => x.data[i]);
+    for (let row = 0; row < rows; row++) {
+      if (blockEnd) out.data[row * n + end] = -1e30;
+      const caption: number[] = [];
+      for (let t = step - 1, at = row; t >= 0; t--) {
+        caption.unshift(words.data[t * rows + at]);
+        at = parents.data[t * rows + at];
+      }
+      if (noRepeat > 0 && step >= noRepeat) {
+        const before = caption.slice(step - noRepeat + 1).join();
+        for (let first = 0; first + noRepeat <= step; first++)
+          if (caption.slice(first, first + noRepeat - 1).join() === before) out.data[row * n + caption[first + noRepeat - 1]] = -1e30;
+      }
+      const first = Math.floor(row / width) * width;
+      for (let g = 0; g < groups; g++)
+        for (const word of taken.data.subarray(g * rows + first, g * rows + first + width)) if (word !== 0) out.data[row * n + word] -= diversity;
+    }
+    return [out];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs),
+  cases: [
+    limitCase('no word twice', 5, 1, 7, { noRepeat: 1 }),
+    limitCase('no pair twice, through the parents', 3, 3, 11, {}),
+    limitCase('no run of three twice', 13, 1, 5, { noRepeat: 3, step: 7 }),
+    limitCase('too short to end', 3, 2, 9, { blockEnd: true, noRepeat: 0 }),
+    limitCase('what two groups took', 3, 2, 9, { noRepeat: 0, groups: 2, diversity: 0.5 }, 3),
+  ],
+};
+
+/** As the table's entry. */
+export function limitWords(x: Tensor, words: Tensor, parents: Tensor, taken: Tensor, attrs: LimitAttrs): Tensor {
+  return apply(limitWordsOp, [x, words, parents, taken], attrs)[0];
+}
 
 /** As the table's entry. */
 export function beamSelect(values: Tensor, ids: Tensor, sums: Tensor, lengths: Tensor, attrs: BeamAttrs): Tensor[] {

@@ -6,7 +6,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
-import { beamSelectOp } from './beam.ts';
+import { beamSelectOp, limitWordsOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
@@ -40,6 +40,7 @@ export const OPS: readonly Op[] = [
   topKOp,
   sampleOp,
   beamSelectOp,
+  limitWordsOp,
   embeddingOp,
   lstmCellOp,
   additiveAttentionOp,
@@ -87,7 +88,7 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
 }
 
 export { attentionLstm } from './attention_lstm.ts';
-export { beamSelect } from './beam.ts';
+export { beamSelect, limitWords } from './beam.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';

@@ -1,0 +1,363 @@
+/**
+ * From features to captions: greedy, drawn at random, beam search and diverse beam search. Words, states and maps stay on the
+ * GPU, with one readback at the end; the loop of a batch's shape is captured once and replayed.
+ */
+import * as ops from '../autograd/ops/index.ts';
+import { noGrad } from '../autograd/tape.ts';
+import { END, PAD, START } from '../data/captions.ts';
+import { GlimpseError } from '../errors.ts';
+import type { Replay } from '../gpu/device.ts';
+import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
+import { streamOf } from '../tensor/random.ts';
+import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+import { type Captioner, shareAll } from './captioner.ts';
+import type { Encoded } from './recurrence.ts';
+
+export interface GeneratedCaption {
+  /** Without startseq and endseq. */
+  tokens: number[];
+  /** Sum of the chosen words' log-probabilities, endseq included. */
+  logProb: number;
+  logProbs: number[];
+  /** One map of P weights per word, when asked for. */
+  alpha: Float32Array[];
+  /** False when the length ran out before endseq. */
+  ended: boolean;
+}
+
+export interface RankedCaption extends GeneratedCaption {
+  /** The sum of log-probabilities over the length penalty. */
+  score: number;
+}
+
+/** What captions may be like, however they are found. */
+export interface WordLimits {
+  /** Never emit pad, unknown and startseq. */
+  suppress: boolean;
+  /** endseq is not taken before so many words, itself included (default 0). */
+  minLength?: number;
+  /** No run of so many words comes twice; 0 (the default) allows all. */
+  noRepeat?: number;
+}
+
+export interface SampleOptions extends WordLimits {
+  /** Captions drawn for each picture; they follow one another (default 1). */
+  perPicture?: number;
+  temperature: number;
+  /** Only the k likeliest words; 0 for all. */
+  topK: number;
+  /** Only the likeliest words that make up this probability together; 1 for all. */
+  topP: number;
+  seed: number;
+}
+
+export interface BeamOptions extends WordLimits {
+  /** Hypotheses of all groups. */
+  width: number;
+  penalty: LengthPenalty;
+  /** Exponent of Wu's penalty. */
+  alpha: number;
+  /** Groups that search one after the other at each step (default 1). */
+  groups?: number;
+  /** λ: what a word loses for each earlier group's hypothesis that took it at the same step (Vijayakumar and others 2018). */
+  diversity?: number;
+}
+
+const MAX_BEAM = 10;
+
+/** Shapes of batches whose decoding loop stays captured. */
+const MAX_LOOPS = 3;
+
+/** The tensors of one group of hypotheses as its search goes on. */
+interface Group {
+  start: Tensor[];
+  previous: Tensor;
+  sums: Tensor;
+  lengths: Tensor;
+  /** Of every step, [T, rows]: words, the rows they continue, sums; maps [T, rows, P]. */
+  words: Tensor;
+  parents: Tensor;
+  history: Tensor;
+  maps: Tensor;
+}
+
+/** What one group came to, on the host. */
+interface FoundGroup {
+  words: Uint32Array;
+  parents: Uint32Array;
+  sums: Float32Array;
+  lengths: Uint32Array;
+  maps: Float32Array | null;
+}
+
+export class Decoding {
+  private sampleSeed = 0;
+  private readonly loops = new Map<string, { input: Tensor; results: Tensor[]; replay: Replay }>();
+
+  constructor(private readonly model: Captioner) {}
+
+  /** The loop that takes one word per picture and step: words, their log-probabilities, and the maps, all time-major. */
+  private wordLoop(
+    features: Tensor,
+    maxLength: number,
+    perPicture: number,
+    limits: WordLimits,
+    choose: (logProbs: Tensor, t: number) => { word: Tensor; logProb: Tensor },
+  ): Tensor[] {
+    using decoding = scope();
+    const [pictures, places] = features.shape;
+    const batch = pictures * perPicture;
+    const { gpu } = features;
+    const encoded = shareAll(this.model.encode(features), perPicture);
+    const words = zeros([maxLength, batch], 'u32');
+    const scores = zeros([maxLength, batch]);
+    const maps = zeros([maxLength, batch, places]);
+    const itself = tensor(
+      Uint32Array.from({ length: batch }, (_, row) => row),
+      [batch],
+    );
+    const parents = zeros([maxLength, batch], 'u32');
+    if (limits.noRepeat) for (let t = 0; t < maxLength; t++) gpu.copy(itself.slice, parents.slice, batch * 4, 0, t * batch * 4);
+    let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
+    let { start } = encoded;
+    for (let t = 0; t < maxLength; t++) {
+      using inner = scope();
+      const { logProbs, alpha, states } = this.model.decodeStep({ ...encoded, start }, previous);
+      const { word, logProb } = choose(limited(logProbs, words, parents, t, limits), t);
+      gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
+      gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
+      gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
+      start = states.map((x) => inner.keep(x));
+      previous = inner.keep(word.alias([1, batch]));
+    }
+    return [decoding.keep(words), decoding.keep(scores), decoding.keep(maps)];
+  }
+
+  /** Results of a decoding loop: captured at the first batch of its shape, replayed for later ones. */
+  private replayed(features: Tensor, key: string, loop: (features: Tensor) => Tensor[]): Tensor[] {
+    const whole = `${features.shape} ${key}`;
+    const known = this.loops.get(whole);
+    if (known) {
+      features.gpu.copy(features.slice, known.input.slice, features.size * 4);
+      known.replay.run();
+      return known.results;
+    }
+    if (this.loops.size >= MAX_LOOPS) this.forget(this.loops.keys().next().value as string);
+    const input = Scope.release(zeros(features.shape, 'f32', 'features to caption'));
+    input.gpu.copy(features.slice, input.slice, features.size * 4);
+    const { result, replay } = noGrad(() => features.gpu.capture(() => loop(input).map((t) => Scope.release(t))));
+    this.loops.set(whole, { input, results: result, replay });
+    return result;
+  }
+
+  /** The likeliest word at each step. features [B, P, F]. */
+  async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
+    const likeliest = (logProbs: Tensor) => {
+      const { values, indices } = ops.topK(logProbs, 1, limits.suppress ? END : PAD);
+      return { word: indices, logProb: values };
+    };
+    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, (input) => this.wordLoop(input, maxLength, 1, limits, likeliest));
+    return this.readCaptions(results, maxLength, wantAlpha);
+  }
+
+  /** Captions drawn at random, the same for a seed. */
+  async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
+    const { temperature, topK, topP, suppress, perPicture = 1, seed, ...rest } = o;
+    this.sampleSeed = seed; // read at every replay
+    const draw = (logProbs: Tensor, t: number) =>
+      ops.sample(logProbs, {
+        ...{ skipBelow: suppress ? END : PAD, topK, topP, temperature, seed: t },
+        step: () => this.sampleSeed,
+        stream: streamOf('sampled words'),
+      });
+    const key = `sample ${maxLength} ${JSON.stringify({ temperature, topK, topP, suppress, perPicture, ...rest })}`;
+    const results = this.replayed(features, key, (input) => this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, draw));
+    return this.readCaptions(results, maxLength, wantAlpha);
+  }
+
+  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
+    const [, batch, places] = results[2].shape;
+    const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
+    return Array.from({ length: batch }, (_, b) => {
+      const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
+      for (let t = 0; t < maxLength && !caption.ended; t++) {
+        const at = t * batch + b;
+        caption.logProb += logProbs[at];
+        caption.logProbs.push(logProbs[at]);
+        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
+        if (ids[at] === END) caption.ended = true;
+        else caption.tokens.push(ids[at]);
+      }
+      return caption;
+    });
+  }
+
+  /** For each group: words, parent rows, sums and maps of every step, time-major; then the lengths after the last one. */
+  private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
+    using decoding = scope();
+    const [batch, places] = features.shape;
+    const { groups: count = 1, diversity = 0 } = o;
+    const width = o.width / count;
+    const rows = batch * width;
+    const encoded = shareAll(this.model.encode(features), width);
+    const groups = Array.from(
+      { length: count },
+      (): Group => ({
+        start: encoded.start,
+        previous: tensor(new Uint32Array(rows).fill(START), [1, rows]),
+        // At first all hypotheses of a picture are one and the same: only the first counts.
+        sums: tensor(
+          Float32Array.from({ length: rows }, (_, r) => (r % width === 0 ? 0 : -1e30)),
+          [batch, width],
+        ),
+        lengths: zeros([batch, width], 'u32'),
+        ...{ words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), history: zeros([maxLength, rows]) },
+        maps: zeros([maxLength, rows, places]),
+      }),
+    );
+    for (let t = 0; t < maxLength; t++) {
+      using inner = scope();
+      const taken = zeros([count, batch, width], 'u32');
+      groups.forEach((group, g) => {
+        this.beamStep(encoded, group, t, o, width, { taken, groups: g, diversity });
+        features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
+        group.start = group.start.map((x) => inner.keep(x));
+        for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
+      });
+    }
+    return groups.flatMap(({ words, parents, history, lengths, maps }) => [words, parents, history, lengths, maps].map((x) => decoding.keep(x)));
+  }
+
+  /** One step of one group: what it keeps, and that in its history. */
+  private beamStep(
+    encoded: Encoded,
+    group: Group,
+    t: number,
+    o: BeamOptions,
+    width: number,
+    others: { taken: Tensor; groups: number; diversity: number },
+  ): void {
+    const rows = group.previous.size;
+    const { gpu } = group.previous;
+    const { logProbs, alpha, states } = this.model.decodeStep({ ...encoded, start: group.start }, group.previous);
+    const allowed = limited(logProbs, group.words, group.parents, t, { noRepeat: o.noRepeat, suppress: o.suppress }, others);
+    const continuations = width + 1;
+    const best = ops.topK(allowed, continuations, o.suppress ? END : PAD);
+    const shape = [rows / width, width, continuations];
+    const [sums, parents, words, lengths] = ops.beamSelect(ops.reshape(best.values, shape), best.indices.alias(shape), group.sums, group.lengths, {
+      ...{ step: t + 1, end: END, minimum: o.minLength ?? 0, penalty: o.penalty, alpha: o.alpha },
+    });
+    const places = alpha.shape[2];
+    gpu.copy(words.slice, group.words.slice, rows * 4, 0, t * rows * 4);
+    gpu.copy(parents.slice, group.parents.slice, rows * 4, 0, t * rows * 4);
+    gpu.copy(sums.slice, group.history.slice, rows * 4, 0, t * rows * 4);
+    gpu.copy(alpha.slice, group.maps.slice, rows * places * 4, 0, t * rows * places * 4);
+    // Every kept hypothesis takes over the states of the row that it continues.
+    group.start = states.map((x) => ops.embedding(x, parents.alias([rows])));
+    group.previous = words.alias([1, rows]);
+    group.sums = sums;
+    group.lengths = lengths;
+  }
+
+  /**
+   * Beam search, or diverse beam search in groups. For each picture its hypotheses, best first by the normalized score; those
+   * that ran out of length before endseq count with what they have.
+   */
+  async beam(features: Tensor, maxLength: number, o: BeamOptions, wantAlpha = false): Promise<RankedCaption[][]> {
+    const { groups = 1, minLength = 0, diversity = 0 } = o;
+    if (!(Number.isInteger(o.width) && o.width >= 1 && o.width <= MAX_BEAM)) throw new GlimpseError(`the beam is 1 to ${MAX_BEAM} wide, got ${o.width}`);
+    if (!(groups >= 1 && o.width % groups === 0)) throw new GlimpseError(`${o.width} hypotheses do not make ${groups} groups of the same size`);
+    if (minLength > maxLength) throw new GlimpseError(`at least ${minLength} and at most ${maxLength} words cannot both be`);
+    const [batch, places] = features.shape;
+    const width = o.width / groups;
+    const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, (input) => this.beamLoop(input, maxLength, o));
+    const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
+    const per = arrays.length / groups;
+    const found = Array.from({ length: groups }, (_, g): FoundGroup => {
+      const [words, parents, sums, lengths, maps] = arrays.slice(g * per, (g + 1) * per);
+      return { words, parents, sums, lengths, maps: maps ?? null } as FoundGroup;
+    });
+    return Array.from({ length: batch }, (_, b) =>
+      found
+        .flatMap((group, g) =>
+          Array.from({ length: width }, (_unused, w) => trace(group, found.slice(0, g), { b, w, width, batch, places, maxLength, diversity }, o)),
+        )
+        .sort((x, y) => y.score - x.score),
+    );
+  }
+
+  /** The best caption of each picture: greedy where that is all a beam of one would do, else the first of the beam's hypotheses. */
+  async best(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[]> {
+    if (o.width === 1) return this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat });
+    return (await this.beam(features, maxLength, o)).map(([first]) => first);
+  }
+
+  private forget(key: string): void {
+    const loop = this.loops.get(key);
+    if (!loop) return;
+    this.loops.delete(key);
+    for (const tensor of [loop.input, ...loop.results]) tensor.dispose();
+    loop.replay.dispose();
+  }
+
+  dispose(): void {
+    for (const key of [...this.loops.keys()]) this.forget(key);
+  }
+}
+
+/** Log-probabilities with what the limits forbid pushed below everything, and less for what earlier groups took. */
+function limited(
+  logProbs: Tensor,
+  words: Tensor,
+  parents: Tensor,
+  t: number,
+  { minLength = 0, noRepeat = 0 }: WordLimits,
+  others: { taken: Tensor; groups: number; diversity: number } | null = null,
+): Tensor {
+  const penalized = others && others.groups > 0 && others.diversity > 0;
+  const repeats = noRepeat > 0 && t >= noRepeat;
+  const tooEarly = t + 1 < minLength;
+  if (!penalized && !repeats && !tooEarly) return logProbs;
+  const width = others?.taken.shape[2] ?? 1;
+  const taken = others?.taken ?? zeros([1, logProbs.shape[0], 1], 'u32');
+  const attrs = { step: t, noRepeat: repeats ? noRepeat : 0, end: END, blockEnd: tooEarly, groups: penalized ? others.groups : 0, width };
+  return ops.limitWords(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
+}
+
+interface Place {
+  /** Picture and hypothesis within the group. */
+  b: number;
+  w: number;
+  width: number;
+  batch: number;
+  places: number;
+  maxLength: number;
+  diversity: number;
+}
+
+/** Follows one hypothesis of a group back to its start. */
+function trace(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
+  const { b, w, width, batch, places, maxLength, diversity } = place;
+  const rows = batch * width;
+  const last = b * width + w;
+  const steps = group.lengths[last] || maxLength;
+  const path: { at: number; from: number }[] = [];
+  for (let t = maxLength - 1, row = last; t >= 0; t--) {
+    const at = t * rows + row;
+    path.unshift({ at, from: t * rows + group.parents[at] });
+    row = group.parents[at];
+  }
+  const caption: RankedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: group.lengths[last] > 0, score: 0 };
+  path.slice(0, steps).forEach(({ at, from }, t) => {
+    const word = group.words[at];
+    const first = t * rows + b * width;
+    const taken = earlier.reduce((sum, { words }) => sum + words.subarray(first, first + width).filter((id) => id === word && id !== PAD).length, 0);
+    // The search's sums hold what diversity cost; a caption's probability does not.
+    caption.logProbs.push(group.sums[at] - (t > 0 ? group.sums[path[t - 1].at] : 0) + diversity * taken);
+    if (group.maps) caption.alpha.push(group.maps.slice(from * places, (from + 1) * places));
+    if (word !== END) caption.tokens.push(word);
+  });
+  caption.logProb = caption.logProbs.reduce((sum, value) => sum + value, 0);
+  caption.score = caption.logProb / lengthPenalty(steps, o.penalty, o.alpha);
+  return caption;
+}
