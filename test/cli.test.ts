@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../src/tensor/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
-import { dataFolder, glimpse, program, temporaryFolder } from './support.ts';
+import { dataFolder, glimpse, program, shownByBrowser, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
 
@@ -264,14 +264,115 @@ describe('from pictures to captions', () => {
     expect(outcome.stderr).toMatch(/seed's \d/);
   });
 
-  test('an interrupt saves nothing half-written and ends cleanly', async () => {
+  test('an interrupt saves within the epoch, and what goes on from there equals an unbroken run', async () => {
     const out = join(folder, 'interrupted');
-    const child = spawn(process.execPath, [program, ...trainArgs, '--out', out, '--epochs', '500', '--validation', '0'], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const args = [...trainArgs, '--out', out, '--epochs', '6'];
+    const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
     await new Promise<void>((resolve) => child.stderr.on('data', (text) => String(text).includes('epoch 2:') && resolve()));
     child.kill('SIGINT');
     expect(await ended).toBe(0);
-    expect(readdirSync(join(out, 'checkpoints')).filter((name) => name.includes('tmp'))).toEqual([]);
+    const saved = readdirSync(join(out, 'checkpoints'));
+    expect(saved.filter((name) => name.includes('tmp'))).toEqual([]);
+    if (!saved.includes('epoch-006.safetensors')) expect(saved).toContain('paused.safetensors');
+    expect((await glimpse(...args, '--resume', '--quiet')).code).toBe(0);
+    expect(readdirSync(join(out, 'checkpoints'))).not.toContain('paused.safetensors');
+    const last = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
+    expect(last(out).equals(last(run))).toBe(true); // bit for bit
+  });
+
+  test('every option at once: another decoder, word vectors, smoothing, the model’s own words, a schedule, several batches per update', async () => {
+    const out = join(folder, 'options');
+    const vectors = join(folder, 'vectors.txt');
+    writeFileSync(vectors, 'red 0.1 0.2 0.3 0.4\nunheard 1 1 1 1\ngreen -0.1 0 0.1 0\n');
+    const own = ['--decoder', 'up-down', '--word-vectors', vectors, '--label-smoothing', '0.1', '--scheduled-sampling', '0.3', '--schedule', 'cosine'];
+    const more = ['--warmup', '3', '--accumulate', '2', '--attention-penalty', '0.5', '--no-gate', '--save-every', '1'];
+    const args = [...trainArgs, ...own, ...more, '--out', out, '--epochs', '3'];
+    const { code, stdout, stderr } = await glimpse(...args, '--json');
+    expect(stderr).toMatch(/vectors of 4 numbers for 2 of 11 words/);
+    expect(code).toBe(0);
+    const { config } = JSON.parse(stdout);
+    expect(config).toMatchObject({
+      sizes: { embedding: 4 },
+      options: { decoder: 'up-down', gate: false, attentionPenalty: 0.5 },
+      schedule: 'cosine',
+      horizon: 3,
+    });
+    const steps = readFileSync(join(out, 'log.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+      .filter(({ kind }) => kind === 'step');
+    const rates = steps.map(({ rate }) => rate);
+    expect(rates[0]).toBeCloseTo(0.005 / 3, 6); // warming up
+    expect(rates[rates.length - 1]).toBeLessThan(0.005 / 2); // falling
+    const refused = await glimpse(...args.filter((arg) => arg !== '--no-gate'), '--resume');
+    expect(refused.stderr).toMatch(/another configuration:\s+options\.gate: false, true/);
+    expect((await glimpse('caption', out, join(images, '15.jpg'), '--beam', '2', '--n-best', '2')).code).toBe(0);
+    writeFileSync(vectors, 'red 0.1 0.2\ngreen 0.1\n');
+    const bad = await glimpse(...trainArgs, '--word-vectors', vectors, '--out', join(folder, 'none'));
+    expect(bad).toMatchObject({ code: 1, stderr: expect.stringMatching(/vectors\.txt.*line 2 has 1 numbers, 2 are expected/) });
+  });
+
+  test('self-critical training goes on from a trained model and raises what it is rewarded for', async () => {
+    const out = join(folder, 'scst');
+    const start = join(run, 'checkpoints', 'epoch-004.safetensors');
+    const args = [
+      'train',
+      '--objective',
+      'scst',
+      '--data',
+      data,
+      '--features',
+      store,
+      '--out',
+      out,
+      '--rate',
+      '0.003',
+      '--samples',
+      '4',
+      '--sample-length',
+      '8',
+    ];
+    expect(await glimpse(...args)).toMatchObject({ code: 2, stderr: expect.stringContaining('--start') });
+    const { code, stdout } = await glimpse(...args, '--start', start, '--epochs', '12', '--json');
+    expect(code).toBe(0);
+    const { epochs, config } = JSON.parse(stdout);
+    expect(config).toMatchObject({
+      objective: 'scst',
+      options: { dropout: 0, attentionPenalty: 0 },
+      selfCritical: { samples: 4, mix: 0.2, baseline: 'others' },
+    });
+    expect(-epochs[11].trainLoss).toBeGreaterThan(-epochs[0].trainLoss); // the mean reward
+    const [step] = readFileSync(join(out, 'log.jsonl'), 'utf8').split('\n');
+    expect(JSON.parse(step).rollout).toMatchObject({ reward: expect.any(Number), endInFunctionWord: expect.any(Number), entropy: expect.any(Number) });
+    const greedy = [...args, '--start', start, '--baseline', 'greedy', '--normalize-advantage', '--mix', '0'];
+    expect((await glimpse(...greedy.map((arg) => (arg === out ? join(folder, 'sc') : arg)), '--epochs', '1')).code).toBe(0);
+    expect((await glimpse('plot', out)).code).toBe(0);
+    expect(readFileSync(join(out, 'curves.html'), 'utf8')).toMatch(/Reward/);
+    const other = await glimpse(...args, '--start', join(run, 'checkpoints', 'epoch-005.safetensors'), '--resume');
+    expect(other.stderr).toMatch(/another configuration:\s+start/);
+  });
+
+  test('gallery: a page that a browser shows, with a map per word', async () => {
+    const out = join(folder, 'gallery');
+    const args = ['gallery', run, '--data', data, '--features', store, '--split', 'train', '--count', '2', '--out', out];
+    const { code, stdout } = await glimpse(...args, '--json');
+    expect(code).toBe(0);
+    const report = JSON.parse(stdout);
+    expect(report.pictures).toHaveLength(14); // one is damaged and has no features
+    for (const { attention } of report.pictures) expect(attention).toMatchObject({ entropy: expect.any(Number), dead: expect.any(Boolean) });
+    const page = readFileSync(join(out, 'index.html'), 'utf8');
+    expect(page).toMatch(/The best by CIDEr-D.*At random.*The worst by CIDEr-D/s);
+    expect(page).not.toMatch(/(src|href)="(?!data:)/); // self-contained
+    const sheets = readdirSync(out).filter((name) => name.endsWith('.png'));
+    expect(sheets.length).toBe(6);
+    for (const name of sheets) expect((await sharp(join(out, name)).metadata()).format).toBe('png');
+    const files = ['15.jpg', '16.jpg'].map((name) => join(images, name));
+    const named = await glimpse('gallery', run, ...files, '--references', join(folder, 'coco.json'), '--out', join(folder, 'named'), '--groups', '3', '--json');
+    expect(JSON.parse(named.stdout).pictures.map(({ scores }: { scores: unknown }) => scores)).not.toContain(null);
+    expect(await glimpse('gallery', run, '--out', out)).toMatchObject({ code: 2 });
+    await shownByBrowser(join(out, 'index.html'), folder);
   });
 
   test('caption by beam search and by drawing', async () => {
@@ -296,6 +397,9 @@ describe('from pictures to captions', () => {
     }
     const bad = await glimpse('caption', run, join(images, '9.jpg'));
     expect(bad.code).toBe(1);
+    const whole = await glimpse('caption', run, images, '--skip-bad', '--batch', '5', '--json');
+    expect(JSON.parse(whole.stdout)).toHaveLength(17);
+    expect(whole.stderr).toMatch(/17 pictures in .* pictures\/s/);
     expect(bad.stderr).toMatch(/9\.jpg: cannot be read as a picture/);
     writeOnnx(join(folder, 'other', 'model.onnx'), { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] });
     const wrong = await glimpse('caption', run, pictures[0], '--encoder', join(folder, 'other', 'model.onnx'));

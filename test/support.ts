@@ -1,9 +1,11 @@
 /** Where tests find data that is not in the project, and how they say that it is absent. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
+import sharp from 'sharp';
 import { afterAll, beforeAll } from 'vitest';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
 
@@ -37,6 +39,30 @@ export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'glimpse-test-'));
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable', process.env.CHROME_PATH ?? ''];
+
+/**
+ * Opens a page in a real browser: every picture on it must decode and have a size, and what is seen must not be one color.
+ * Says aloud when there is no browser.
+ */
+export async function shownByBrowser(page: string, scratch: string): Promise<void> {
+  const browser = BROWSERS.find((path) => path !== '' && existsSync(path));
+  if (!browser) return console.warn('SKIPPED: no browser is installed (CHROME_PATH names one); the page was not opened');
+  const probe = `<script>addEventListener('load', () => { const all = [...document.images]; document.title = 'shown ' + all.filter((i) => i.naturalWidth > 1 && i.getBoundingClientRect().height > 20).length + ' of ' + all.length; });</script>`;
+  const copy = join(scratch, 'opened.html');
+  writeFileSync(copy, readFileSync(page, 'utf8').replace('</body>', `${probe}</body>`));
+  const picture = join(scratch, 'opened.png');
+  const options = ['--headless', '--no-sandbox', '--disable-gpu', '--window-size=1200,1600', `--user-data-dir=${join(scratch, 'browser')}`];
+  const url = pathToFileURL(copy).href;
+  const run = promisify(execFile);
+  const { stdout } = await run(browser, [...options, '--dump-dom', url], { maxBuffer: 1 << 28, timeout: 60_000 });
+  const [, shown, of] = /<title>shown (\d+) of (\d+)<\/title>/.exec(stdout) ?? [];
+  if (!(Number(of) > 0) || shown !== of) throw new Error(`${page}: the browser shows ${shown} of ${of} pictures`);
+  await run(browser, [...options, `--screenshot=${picture}`, url], { timeout: 60_000 });
+  const { channels } = await sharp(picture).stats();
+  if (channels.every(({ stdev }) => stdev < 5)) throw new Error(`${page}: the browser shows an empty page`);
 }
 
 export const program = join(import.meta.dirname, '../bin/glimpse.js');

@@ -7,7 +7,23 @@ import { FileError, messageOf } from '../errors.ts';
 import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
 import { type CommonOptions, result } from './output.ts';
 
-const Step = z.object({ kind: z.literal('step'), epoch: z.number(), batch: z.number(), batches: z.number(), lossPerToken: z.number(), gradNorm: z.number() });
+const Rollout = z.object({
+  reward: z.number(),
+  baseline: z.number(),
+  entropy: z.number(),
+  meanLength: z.number(),
+  endInFunctionWord: z.number(),
+  distinctWords: z.number(),
+});
+const Step = z.object({
+  kind: z.literal('step'),
+  epoch: z.number(),
+  batch: z.number(),
+  batches: z.number(),
+  lossPerToken: z.number(),
+  gradNorm: z.number(),
+  rollout: Rollout.optional(),
+});
 const Epoch = z.object({
   kind: z.literal('epoch'),
   epoch: z.number(),
@@ -59,26 +75,52 @@ export async function plot(o: CommonOptions & { out?: string }, run: string): Pr
     });
   const window = Math.max(1, Math.round(steps.length / 60));
   const chart = (title: string, yLabel: string, series: Series[]) => chartSvg({ title, xLabel: 'epoch', yLabel, series });
+  const course = (name: string, f: (step: z.infer<typeof Step>) => number): Series => ({
+    name: `${name}, mean of ${window} batches`,
+    points: smooth(points(f), window),
+  });
+  const ofSamples = (f: (rollout: z.infer<typeof Rollout>) => number) => (step: z.infer<typeof Step>) => (step.rollout ? f(step.rollout) : 0);
+  const first = steps.some(({ rollout }) => rollout)
+    ? [
+        chart('Reward of drawn captions', 'CIDEr-D', [
+          course(
+            'reward',
+            ofSamples((r) => r.reward),
+          ),
+          course(
+            'baseline',
+            ofSamples((r) => r.baseline),
+          ),
+        ]),
+        chart('Entropy of the choices', 'nats per word', [
+          course(
+            '−log p of drawn words',
+            ofSamples((r) => r.entropy),
+          ),
+        ]),
+        chart('Length of drawn captions', 'words', [
+          course(
+            'length',
+            ofSamples((r) => r.meanLength),
+          ),
+        ]),
+        chart('Drawn captions that end in a function word', 'share', [
+          course(
+            'share',
+            ofSamples((r) => r.endInFunctionWord),
+          ),
+        ]),
+        chart('Distinct words in a batch of drawn captions', 'words', [
+          course(
+            'words',
+            ofSamples((r) => r.distinctWords),
+          ),
+        ]),
+      ]
+    : [chart('Loss', 'nats per token', [course('training', (step) => step.lossPerToken), { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) }])];
   const charts = [
-    chart('Loss', 'nats per token', [
-      {
-        name: `training, mean of ${window} batches`,
-        points: smooth(
-          points((step) => step.lossPerToken),
-          window,
-        ),
-      },
-      { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) },
-    ]),
-    chart('Gradient norm, before clipping', 'norm', [
-      {
-        name: `mean of ${window} batches`,
-        points: smooth(
-          points((step) => step.gradNorm),
-          window,
-        ),
-      },
-    ]),
+    ...first,
+    chart('Gradient norm, before clipping', 'norm', [course('norm', (step) => step.gradNorm)]),
     ...(epochs.length > 1
       ? [
           chart('CIDEr-D of greedy captions, validation', 'CIDEr-D', [{ name: 'CIDEr-D', points: perEpoch((epoch) => epoch.cider) }]),
@@ -88,7 +130,7 @@ export async function plot(o: CommonOptions & { out?: string }, run: string): Pr
   ];
   const out = o.out ?? join(run, 'curves.html');
   const last = steps[steps.length - 1];
-  const lead = `${steps.length} batches in ${last.epoch} epochs; last loss ${last.lossPerToken.toFixed(3)} nats per token.`;
+  const lead = `${steps.length} batches in ${last.epoch} epochs; ${last.rollout ? `last mean reward ${last.rollout.reward.toFixed(3)}` : `last loss ${last.lossPerToken.toFixed(3)} nats per token`}.`;
   writeFileAtomic(out, [out.endsWith('.svg') ? charts[0] : chartPage(`Training of ${run}`, lead, charts)]);
   result(o, { out, steps: steps.length, epochs: epochs.length }, () => `${out}: ${lead}`);
   return 0;
