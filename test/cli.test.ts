@@ -76,7 +76,7 @@ describe('bad usage ends with 2, failed work with 1, both with a reason', () => 
     [['selftest', '--adapter', 'no-such-card'], 1, /an adapter named like "no-such-card"/],
     [['selftest', '--golden', '/no/such/file'], 1, /\/no\/such\/file/],
     [['caption', '/no/such/run', '/no/such/picture.jpg'], 1, /picture\.jpg: no such file/],
-    [['prepare', '--images', '.', '--out', '/tmp/x.json'], 2, /give --flickr with split lists, or --coco-train/],
+    [['prepare', '--images', '.', '--out', '/tmp/x.json'], 2, /give one of --flickr with split lists, --coco-train/],
   ])('%j', async (args, code, message) => {
     const outcome = await glimpse(...args);
     expect(outcome.stderr).toMatch(message);
@@ -129,7 +129,13 @@ describe('from pictures to captions', () => {
   test('prepare', async () => {
     const { code, stdout } = await glimpse('prepare', '--coco-train', join(folder, 'coco.json'), '--images', images, '--out', data, '--json');
     expect(code).toBe(0);
-    expect(JSON.parse(stdout)).toMatchObject({ images: { train: 15, val: 3, test: 0 }, captions: 36, vocabulary: 11, unknownRate: 0 });
+    expect(JSON.parse(stdout)).toMatchObject({
+      images: { train: 15, val: 3, test: 0 },
+      captions: 36,
+      vocabulary: 11,
+      unknownRate: { train: 0, val: 0 },
+      unreadable: [],
+    });
   });
 
   test('features: the preprocessing must be said, a bad picture stops it, --skip-bad goes on from there', async () => {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
-import { prepareDataset, readCoco, readDataset, readFlickr, Vocabulary, wordsOf } from '../src/data/captions.ts';
+import { readCoco, readFlickr, readKarpathy, readTable } from '../src/data/caption_sources.ts';
+import { assignSplits, prepareDataset, readDataset, Vocabulary, wordsOf } from '../src/data/captions.ts';
 import { FeatureStore, FeatureWriter } from '../src/data/feature_store.ts';
 import { loadImage, PREPROCESSINGS } from '../src/data/images.ts';
 import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
@@ -22,8 +23,10 @@ const write = (name: string, text: string): string => {
 
 describe('captions', () => {
   test('the seed’s words', () => {
-    expect(wordsOf("A man's dog, 2 cats -- RUN!")).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
-    expect(wordsOf(' … ')).toEqual([]);
+    expect(wordsOf("A man's dog, 2 cats -- RUN!", 'seed')).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
+    expect(wordsOf(' … ', 'seed')).toEqual([]);
+    expect(wordsOf("A man's dog, 2 cats -- RUN!", 'ptb')).toEqual(['a', 'man', "'s", 'dog', '2', 'cats', 'run']);
+    expect(wordsOf('Größe: 2 Ку\u0301бика — 猫, cafe\u0301!', 'unicode')).toEqual(['größe', '2', 'ку\u0301бика', '猫', 'café']);
   });
 
   test('a vocabulary is ordered by frequency, ties by appearance, special words first', () => {
@@ -66,18 +69,80 @@ describe('captions', () => {
     expect(() => readCoco(write('path.json', JSON.stringify({ ...coco, images: [{ id: 1, file_name: '../a.jpg' }] })), 'val')).toThrow(/no plain file name/);
   });
 
-  test('missing pictures and captions fail by name, or are reported', () => {
+  test('Karpathy’s splits: restval is trained on, folders are kept within', () => {
+    const sentences = [{ raw: 'A cat.' }, { raw: 'One cat' }];
+    const file = (images: unknown[]) => write('karpathy.json', JSON.stringify({ dataset: 'coco', images }));
+    const found = readKarpathy(
+      file([
+        { filename: 'a.jpg', filepath: 'val2014', split: 'restval', sentences },
+        { filename: 'b.jpg', split: 'test', sentences },
+      ]),
+    );
+    expect(found).toEqual([
+      { file: 'val2014/a.jpg', split: 'train', captions: ['A cat.', 'One cat'] },
+      { file: 'b.jpg', split: 'test', captions: ['A cat.', 'One cat'] },
+    ]);
+    expect(() => readKarpathy(file([{ filename: 'a.jpg', filepath: '../..', split: 'val', sentences }]))).toThrow(/no plain file name/);
+    expect(() => readKarpathy(file([{ filename: 'a.jpg', split: 'dev', sentences }]))).toThrow(/karpathy\.json: is no Karpathy split file: images\.0\.split/);
+  });
+
+  test('tables: CSV with quotes and a byte order mark, JSON lines; faults carry the line', () => {
+    const csv = write('own.csv', '\uFEFFimage,caption,split\na.jpg,"A cat, ""red""\nand big",train\na.jpg,Eine Katze,train\nb.jpg,Hund,val\n');
+    expect(readTable(csv)).toEqual([
+      { file: 'a.jpg', split: 'train', captions: ['A cat, "red"\nand big', 'Eine Katze'] },
+      { file: 'b.jpg', split: 'val', captions: ['Hund'] },
+    ]);
+    const lines = write('own.jsonl', '{"image": "a.jpg", "caption": "x"}\n\n{"image": "b.jpg", "caption": "y"}\n');
+    expect(readTable(lines).map(({ file, split }) => [file, split])).toEqual([
+      ['a.jpg', null],
+      ['b.jpg', null],
+    ]);
+    expect(() => readTable(write('own.csv', 'image,text\na.jpg,x\n'))).toThrow(/own\.csv: line 2: caption/);
+    expect(() => readTable(write('own.csv', 'image,caption\n"a.jpg,x\n'))).toThrow(/own\.csv: is no CSV/);
+    expect(() => readTable(write('own.csv', 'image,caption,split\na.jpg,x,train\na.jpg,y,val\n'))).toThrow(/line 3: "a\.jpg" is in the splits train and val/);
+    expect(() => readTable(write('own.jsonl', '{"image": "a.jpg", "caption": "x"}\n{"image": '))).toThrow(/line 2 is no JSON/);
+    expect(() => readTable(write('own.jsonl', '{"image": "/etc/passwd", "caption": "x"}'))).toThrow(/no plain file name/);
+    expect(() => readTable(write('own.txt', ''))).toThrow(/neither \.csv nor \.jsonl/);
+  });
+
+  test('splits by seed: shares as asked, the same whatever the order, other splits untouched', () => {
+    const open = Array.from({ length: 50 }, (_, i) => ({ file: `${i}.jpg`, split: i === 0 ? ('test' as const) : null, captions: ['x'] }));
+    const shares = { valShare: 0.2, testShare: 0.1, seed: 1 };
+    const count = (list: ReturnType<typeof assignSplits>, name: string) => list.filter(({ split }) => split === name).length;
+    const made = assignSplits(open, shares);
+    expect([count(made, 'train'), count(made, 'val'), count(made, 'test')]).toEqual([34, 10, 6]);
+    const byFile = (list: ReturnType<typeof assignSplits>) => [...list].sort((a, b) => (a.file < b.file ? -1 : 1)).map(({ split }) => split);
+    expect(byFile(assignSplits([...open].reverse(), shares))).toEqual(byFile(made));
+    expect(byFile(assignSplits(open, { ...shares, seed: 2 }))).not.toEqual(byFile(made));
+  });
+
+  test('missing, unreadable and uncaptioned pictures fail by name, or are reported', async () => {
     const images = join(folder, 'pictures');
     mkdirSync(images, { recursive: true });
-    writeFileSync(join(images, 'a.jpg'), '');
+    const blank = await sharp({ create: { width: 4, height: 4, channels: 3, background: '#000' } })
+      .png()
+      .toBuffer();
+    for (const name of ['a.jpg', 'b.jpg', 'c.jpg']) writeFileSync(join(images, name), blank);
+    writeFileSync(join(images, 'broken.jpg'), 'no picture');
     const found = [
       { file: 'a.jpg', split: 'train' as const, captions: ['a cat', 'a cat'] },
       { file: 'gone.jpg', split: 'train' as const, captions: ['a dog'] },
+      { file: 'broken.jpg', split: 'train' as const, captions: ['a dog'] },
+      { file: 'b.jpg', split: 'train' as const, captions: ['…'] },
+      { file: 'c.jpg', split: 'val' as const, captions: ['a cat', 'a yak'] },
     ];
-    const options = { imageFolder: images, vocabularySize: 100, minCount: 1, maxLength: 35, skipBad: false };
-    expect(() => prepareDataset(found, options)).toThrow(/1 pictures have captions but no picture .*gone\.jpg[\s\S]*--skip-bad/);
-    const { dataset, report } = prepareDataset(found, { ...options, skipBad: true });
-    expect(report).toMatchObject({ images: { train: 1, val: 0, test: 0 }, withoutPicture: ['gone.jpg'], duplicateCaptions: 1 });
+    const shares = { fraction: 1, valShare: 0, testShare: 0, seed: 1 };
+    const options = { imageFolder: images, words: 'seed' as const, vocabularySize: 100, minCount: 1, maxLength: 35, ...shares, skipBad: false };
+    await expect(prepareDataset(found, options)).rejects.toThrow(/1 pictures have captions but no picture .*gone\.jpg[\s\S]*--skip-bad/);
+    await expect(prepareDataset(found.slice(2, 3), options)).rejects.toThrow(/1 pictures cannot be read as pictures: broken\.jpg/);
+    const { dataset, report } = await prepareDataset(found, { ...options, skipBad: true });
+    expect(report).toMatchObject({
+      ...{ images: { train: 1, val: 1, test: 0 }, captions: 4, duplicateCaptions: 1, sharedCaptions: 1 },
+      ...{ withoutPicture: ['gone.jpg'], withoutCaption: ['b.jpg'], unreadable: ['broken.jpg'] },
+      unknownRate: { train: 0, val: 0.25, test: 0 },
+    });
+    const many = Array.from({ length: 10 }, () => found[0]).map((image, i) => ({ ...image, file: i % 2 ? 'a.jpg' : 'c.jpg' }));
+    expect((await prepareDataset(many, { ...options, fraction: 0.5 })).report.images.train).toBe(5);
     const path = join(folder, 'dataset.json');
     writeFileAtomic(path, [JSON.stringify(dataset)]);
     expect(readDataset(path)).toEqual(dataset);
@@ -95,7 +160,7 @@ describe('captions', () => {
         [2, 4 + i, 5, 3],
       ],
     }));
-    const dataset = { imageFolder: '', vocabulary: [], maxLength: 9, images };
+    const dataset = { imageFolder: '', words: 'seed' as const, vocabulary: [], maxLength: 9, images };
     const at = (epoch: number, captionsPerImage: number) => epochBatches(dataset, 'train', { images: 4, captionsPerImage }, () => true, 1, epoch);
     expect(at(1, 1)).toEqual(at(1, 1));
     expect(at(1, 1)).not.toEqual(at(2, 1));

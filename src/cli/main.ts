@@ -59,10 +59,17 @@ command('prepare', 'turn captions and split lists into a dataset: vocabulary, wo
   .option('--test-list <file>', 'file names of the test split')
   .option('--coco-train <file>', 'COCO captions JSON of the training split')
   .option('--coco-val <file>', 'COCO captions JSON of the validation split')
+  .option('--karpathy <file>', 'Karpathy’s split JSON (dataset_coco.json, dataset_flickr8k.json, …)')
+  .option('--table <file>', 'pictures of your own: .csv or .jsonl with image, caption and perhaps split')
+  .option('--fraction <share>', 'of the training pictures, drawn by the seed', positiveNumber('--fraction'), 1)
+  .option('--val-share <share>', 'of the pictures without a split', positiveNumber('--val-share'), 0)
+  .option('--test-share <share>', 'of the pictures without a split', positiveNumber('--test-share'), 0)
+  .option('--seed <number>', 'of splits and fraction', wholeNumber('--seed', 0), 42)
+  .addOption(new Option('--words <rule>', 'how captions become words: see README').choices(['seed', 'ptb', 'unicode']).default('seed'))
   .option('--vocabulary <size>', 'most frequent words kept, special words included', wholeNumber('--vocabulary', 5), 5000)
   .option('--min-count <count>', 'rarer words become <unk>', wholeNumber('--min-count', 1), 1)
   .option('--max-length <words>', 'longest caption, startseq and endseq included', wholeNumber('--max-length', 3), 35)
-  .option('--skip-bad', 'leave out pictures that are missing or have no caption')
+  .option('--skip-bad', 'leave out pictures that are missing, unreadable, or have no caption')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./prepare.ts')).prepare));
 

@@ -1,9 +1,10 @@
 /** `glimpse prepare`: captions and splits → one dataset file. */
 import { resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { type CaptionedImage, prepareDataset, readCoco, readFlickr } from '../data/captions.ts';
+import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
+import { type CaptionedImage, prepareDataset, type Split, type WordRule } from '../data/captions.ts';
 import { UsageError } from '../errors.ts';
-import { type CommonOptions, result } from './output.ts';
+import { type CommonOptions, progress, result } from './output.ts';
 
 interface PrepareCommand extends CommonOptions {
   images: string;
@@ -14,6 +15,13 @@ interface PrepareCommand extends CommonOptions {
   testList?: string;
   cocoTrain?: string;
   cocoVal?: string;
+  karpathy?: string;
+  table?: string;
+  fraction: number;
+  valShare: number;
+  testShare: number;
+  seed: number;
+  words: WordRule;
   vocabulary: number;
   minCount: number;
   maxLength: number;
@@ -21,25 +29,44 @@ interface PrepareCommand extends CommonOptions {
 }
 
 function readCaptions(o: PrepareCommand): CaptionedImage[] {
+  const given = [o.flickr, o.cocoTrain ?? o.cocoVal, o.karpathy, o.table].filter((path) => path !== undefined);
+  if (given.length !== 1) throw new UsageError('give one of --flickr with split lists, --coco-train and --coco-val, --karpathy, --table');
   if (o.flickr) {
-    if (o.cocoTrain || o.cocoVal) throw new UsageError('give either --flickr or --coco-train / --coco-val');
     if (!o.trainList) throw new UsageError('--flickr needs --train-list (and usually --val-list)');
     return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) });
   }
-  if (o.trainList || o.valList || o.testList) throw new UsageError('split lists go with --flickr; COCO files name their own splits');
-  if (!o.cocoTrain && !o.cocoVal) throw new UsageError('give --flickr with split lists, or --coco-train and --coco-val');
-  return [...(o.cocoTrain ? readCoco(o.cocoTrain, 'train') : []), ...(o.cocoVal ? readCoco(o.cocoVal, 'val') : [])];
+  if (o.trainList || o.valList || o.testList) throw new UsageError('split lists go with --flickr; other files name their own splits');
+  if (o.karpathy) return readKarpathy(o.karpathy);
+  if (o.table) return readTable(o.table);
+  const openSplit = o.valShare > 0 || o.testShare > 0; // without them all of --coco-train is for training
+  return [...(o.cocoTrain ? readCoco(o.cocoTrain, openSplit ? null : 'train') : []), ...(o.cocoVal ? readCoco(o.cocoVal, 'val') : [])];
 }
 
 export async function prepare(o: PrepareCommand): Promise<number> {
-  const options = { imageFolder: resolve(o.images), vocabularySize: o.vocabulary, minCount: o.minCount, maxLength: o.maxLength, skipBad: o.skipBad ?? false };
-  const { dataset, report } = prepareDataset(readCaptions(o), options);
+  if (!(o.fraction > 0 && o.fraction <= 1)) throw new UsageError(`--fraction is a share above 0 and at most 1, got ${o.fraction}`);
+  if (o.valShare + o.testShare >= 1) throw new UsageError(`--val-share ${o.valShare} and --test-share ${o.testShare} leave nothing to train on`);
+  const found = readCaptions(o);
+  const bar = progress(o, 'prepare', found.length, 'pictures');
+  const { dataset, report } = await prepareDataset(found, {
+    imageFolder: resolve(o.images),
+    ...{ words: o.words, vocabularySize: o.vocabulary, minCount: o.minCount, maxLength: o.maxLength },
+    ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad ?? false },
+    onChecked: (done) => bar.update(done),
+  });
+  bar.stop();
   writeFileAtomic(o.out, [JSON.stringify(dataset)]);
+  const percent = (value: number) => `${(100 * value).toFixed(2)} %`;
+  const { lengths, captionsPerImage: per } = report;
+  const unknown = (['train', 'val', 'test'] as Split[])
+    .filter((name) => report.images[name] > 0)
+    .map((name) => `${percent(report.unknownRate[name])} of ${name}`);
   result(o, { out: o.out, ...report }, () =>
     [
-      `${o.out}: ${report.images.train} training, ${report.images.val} validation, ${report.images.test} test pictures, ${report.captions} captions`,
-      `vocabulary ${report.vocabulary} words, ${(100 * report.unknownRate).toFixed(2)} % of words unknown; captions of ${report.meanLength.toFixed(1)} words on average, ${report.longest} at most, ${report.cut} cut`,
-      `${report.duplicateCaptions} captions repeat another of the same picture; left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption`,
+      `${o.out}: ${report.images.train} training, ${report.images.val} validation, ${report.images.test} test pictures, ${report.captions} captions (${per.least} to ${per.most} per picture, ${per.mean.toFixed(1)} on average)`,
+      `words by the ${o.words} rule: ${report.vocabulary} in the vocabulary; not in it ${unknown.join(', ')}`,
+      `captions of ${lengths.mean.toFixed(1)} words on average, half at most ${lengths.median}, 95 % at most ${lengths.p95}, ${lengths.longest} at most; ${report.cut} cut`,
+      `${report.duplicateCaptions} captions repeat another of the same picture, ${report.sharedCaptions} stand with several pictures`,
+      `left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption, ${report.unreadable.length} unreadable`,
     ].join('\n'),
   );
   return 0;

@@ -1,92 +1,43 @@
 /**
- * Captions and their pictures, from the files people have: Flickr8k/30k token files with split lists, and COCO JSON. Words
- * are those of the seed system: lower-case, everything but letters, digits and spaces dropped ("man's" becomes "mans").
+ * Captions as word ids: the rules that make words of text, the vocabulary, and the dataset that everything else reads.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
+import sharp from 'sharp';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { captionTokens } from '../metrics/ptb.ts';
+import { Random } from '../tensor/random.ts';
 
 export type Split = 'train' | 'val' | 'test';
 
 export interface CaptionedImage {
   /** File name within the picture folder. */
   file: string;
-  split: Split;
+  /** Null where the source names none. */
+  split: Split | null;
   captions: string[];
 }
 
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new FileError(path, messageOf(error));
-  }
-}
-
-function safeName(path: string, name: string): string {
-  if (name === '' || basename(name) !== name || name === '..') throw new FileError(path, `"${name}" is no plain file name`);
+/** Refuses what could lead out of the picture folder. */
+export function safeName(path: string, name: string): string {
+  const safe = name !== '' && !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
+  if (!safe) throw new FileError(path, `"${name}" is no plain file name`);
   return name;
 }
 
-/** `name.jpg#0<TAB>caption` lines, and for each split a list of file names. */
-export function readFlickr(tokenFile: string, lists: Partial<Record<Split, string>>): CaptionedImage[] {
-  const images = new Map<string, CaptionedImage>();
-  for (const [split, path] of Object.entries(lists) as [Split, string][]) {
-    for (const line of readText(path).split(/\r?\n/)) {
-      const file = line.trim();
-      if (!file) continue;
-      if (images.has(file)) throw new FileError(path, `"${file}" is also in the ${images.get(file)?.split} list`);
-      images.set(safeName(path, file), { file, split, captions: [] });
-    }
-  }
-  readText(tokenFile)
-    .split(/\r?\n/)
-    .forEach((line, i) => {
-      if (!line.trim()) return;
-      const match = /^(.+?)#\d+\t(.*)$/.exec(line);
-      if (!match) throw new FileError(tokenFile, `line ${i + 1} is no "name#number<TAB>caption"`);
-      images.get(match[1])?.captions.push(match[2].trim());
-    });
-  return [...images.values()];
-}
+export const WORD_RULES = ['seed', 'ptb', 'unicode'] as const;
+/**
+ * How a caption becomes words, lower-case all of them. `seed`: everything but letters a–z, digits and spaces is dropped
+ * ("man's" becomes "mans"). `ptb`: the tokens that scores are defined on ("man 's"). `unicode`: letters, marks and digits of
+ * any script, everything else separates.
+ */
+export type WordRule = (typeof WORD_RULES)[number];
 
-const Coco = z.object({
-  images: z.array(z.object({ id: z.union([z.number(), z.string()]), file_name: z.string(), split: z.string().optional() })),
-  annotations: z.array(z.object({ image_id: z.union([z.number(), z.string()]), caption: z.string() })),
-});
-
-/** A COCO caption file. Every picture goes to `split`, or to the split that the file itself names for it. */
-export function readCoco(path: string, split: Split): CaptionedImage[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(readText(path));
-  } catch (error) {
-    throw error instanceof FileError ? error : new FileError(path, `is no JSON: ${messageOf(error)}`);
-  }
-  const parsed = Coco.safeParse(json);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new FileError(path, `is no COCO caption file: ${issue.path.join('.') || 'top level'}: ${issue.message}`);
-  }
-  const byId = new Map<string, CaptionedImage>();
-  for (const { id, file_name, split: own } of parsed.data.images) {
-    byId.set(String(id), { file: safeName(path, file_name), split: own === 'train' || own === 'val' || own === 'test' ? own : split, captions: [] });
-  }
-  for (const { image_id, caption } of parsed.data.annotations) {
-    const image = byId.get(String(image_id));
-    if (!image) throw new FileError(path, `a caption belongs to picture ${image_id}, which the file does not list`);
-    image.captions.push(caption.trim());
-  }
-  return [...byId.values()];
-}
-
-export function wordsOf(caption: string): string[] {
-  return caption
-    .toLowerCase()
-    .replace(/[^a-z0-9\s]/g, '')
-    .split(/\s+/)
-    .filter(Boolean);
+export function wordsOf(caption: string, rule: WordRule): string[] {
+  if (rule === 'ptb') return captionTokens(caption);
+  const lower = caption.normalize('NFC').toLowerCase();
+  return (rule === 'seed' ? lower.replace(/[^a-z0-9\s]/g, '') : lower.replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')).split(/\s+/).filter(Boolean);
 }
 
 /** Words by falling frequency, ties by first appearance. The special words come first, so that suppressing them is one comparison. */
@@ -133,6 +84,8 @@ export interface CaptionedWords {
 
 export interface Dataset {
   imageFolder: string;
+  /** How captions were made words. */
+  words: WordRule;
   vocabulary: string[];
   /** startseq and endseq included. */
   maxLength: number;
@@ -142,75 +95,152 @@ export interface Dataset {
 export interface DatasetReport {
   images: Record<Split, number>;
   captions: number;
+  captionsPerImage: { least: number; mean: number; most: number };
   vocabulary: number;
-  unknownRate: number;
-  meanLength: number;
-  longest: number;
+  /** Share of the words of each split that the vocabulary does not hold. */
+  unknownRate: Record<Split, number>;
+  /** Words of a caption: mean, median, 95th percentile, longest. */
+  lengths: { mean: number; median: number; p95: number; longest: number };
   cut: number;
+  /** Captions that repeat one of the same picture, and those that another picture has too. */
   duplicateCaptions: number;
+  sharedCaptions: number;
   withoutPicture: string[];
   withoutCaption: string[];
+  unreadable: string[];
 }
 
 export interface PrepareOptions {
   imageFolder: string;
+  words: WordRule;
   vocabularySize: number;
   minCount: number;
   maxLength: number;
-  /** Leave out pictures that are missing or have no caption, instead of failing. */
+  /** Take only this share of the training pictures, after shuffling; the seed system took half. */
+  fraction: number;
+  /** Shares of the pictures without a split that become validation and test. */
+  valShare: number;
+  testShare: number;
+  seed: number;
+  /** Leave out pictures that are missing, cannot be read, or have no caption, instead of failing. */
   skipBad: boolean;
+  /** Called as pictures are looked at. */
+  onChecked?: (done: number, total: number) => void;
 }
 
-export function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): { dataset: Dataset; report: DatasetReport } {
-  const withoutPicture = found.filter(({ file }) => !existsSync(join(o.imageFolder, file))).map(({ file }) => file);
-  const withoutCaption = found.filter(({ captions }) => captions.every((caption) => wordsOf(caption).length === 0)).map(({ file }) => file);
+/** Pictures without a split get one by the seed: the same for the same list, in whatever order its pictures come. */
+export function assignSplits(
+  found: readonly CaptionedImage[],
+  o: Pick<PrepareOptions, 'valShare' | 'testShare' | 'seed'>,
+): (CaptionedImage & { split: Split })[] {
+  const open = found.filter(({ split }) => split === null).sort((a, b) => (a.file < b.file ? -1 : 1));
+  const order = new Random(o.seed, 'splits').permutation(open.length);
+  const split = new Map<string, Split>();
+  const [val, test] = [Math.round(o.valShare * open.length), Math.round(o.testShare * open.length)];
+  order.forEach((at, i) => {
+    split.set(open[at].file, i < val ? 'val' : i < val + test ? 'test' : 'train');
+  });
+  return found.map((image) => ({ ...image, split: image.split ?? (split.get(image.file) as Split) }));
+}
+
+/** A share of the training pictures, drawn by the seed; the other splits stay whole. */
+function sampled<T extends CaptionedImage>(images: readonly T[], fraction: number, seed: number): T[] {
+  if (fraction >= 1) return [...images];
+  const training = images.filter(({ split }) => split === 'train');
+  const kept = Math.max(1, Math.floor(fraction * training.length));
+  const chosen = new Set(Array.from(new Random(seed, 'fraction').permutation(training.length).slice(0, kept), (at) => training[at]));
+  return images.filter((image) => image.split !== 'train' || chosen.has(image));
+}
+
+/** The pictures whose header cannot be read; a damaged body shows when features are extracted. */
+async function unreadablePictures(paths: readonly { file: string; path: string }[], onChecked: PrepareOptions['onChecked']): Promise<string[]> {
+  const bad: string[] = [];
+  const together = 16;
+  for (let first = 0; first < paths.length; first += together) {
+    const part = paths.slice(first, first + together);
+    const faults = await Promise.all(
+      part.map(async ({ path }) => {
+        try {
+          const { width, height } = await sharp(path).metadata();
+          return !(width && height);
+        } catch {
+          return true;
+        }
+      }),
+    );
+    bad.push(...part.filter((_, i) => faults[i]).map(({ file }) => file));
+    onChecked?.(first + part.length, paths.length);
+  }
+  return bad;
+}
+
+const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+const SPLITS = ['train', 'val', 'test'] as const;
+
+export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
+  const split = sampled(assignSplits(found, o), o.fraction, o.seed);
+  const splitWords = split.map(({ captions }) => captions.map((caption) => wordsOf(caption, o.words)).filter((list) => list.length > 0));
+  const withoutPicture = split.filter(({ file }) => !existsSync(join(o.imageFolder, file))).map(({ file }) => file);
+  const withoutCaption = split.filter((_, i) => splitWords[i].length === 0).map(({ file }) => file);
+  const missing = new Set(withoutPicture);
+  const there = split.filter(({ file }) => !missing.has(file)).map(({ file }) => ({ file, path: join(o.imageFolder, file) }));
+  const unreadable = await unreadablePictures(there, o.onChecked);
   for (const [list, fault] of [
     [withoutPicture, `have captions but no picture in ${o.imageFolder}`],
     [withoutCaption, 'have no caption'],
+    [unreadable, 'cannot be read as pictures'],
   ] as const) {
     if (list.length > 0 && !o.skipBad)
       throw new GlimpseError(
         `${list.length} pictures ${fault}: ${list.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}\n  Correct the files, or leave them out with --skip-bad.`,
       );
   }
-  const bad = new Set([...withoutPicture, ...withoutCaption]);
-  const images = found.filter(({ file }) => !bad.has(file));
-  if (!images.some(({ split }) => split === 'train')) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
-  const words = images.map(({ captions }) => captions.map(wordsOf).filter((list) => list.length > 0));
-  const vocabulary = Vocabulary.build(words.filter((_, i) => images[i].split === 'train').flat(), o.vocabularySize, o.minCount);
-  const flat = words.flat();
-  const tokens = flat.reduce((sum, list) => sum + list.length, 0);
-  const ids = words.map((lists) => lists.map((list) => vocabulary.encode(list, o.maxLength)));
-  const unknown = ids.flat(2).filter((id) => id === UNKNOWN).length;
+  const bad = new Set([...withoutPicture, ...withoutCaption, ...unreadable]);
+  const kept = split.map((image, i) => ({ ...image, words: splitWords[i] })).filter(({ file }) => !bad.has(file));
+  const of = (name: Split) => kept.filter((image) => image.split === name);
+  if (of('train').length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
+  const vocabulary = Vocabulary.build(
+    of('train').flatMap(({ words }) => words),
+    o.vocabularySize,
+    o.minCount,
+  );
+  const images = kept.map(({ file, split: own, captions, words }) => ({
+    ...{ file, split: own },
+    captions: captions.filter((caption) => wordsOf(caption, o.words).length > 0),
+    ids: words.map((list) => vocabulary.encode(list, o.maxLength)),
+  }));
+  const perSplit = <T>(value: (name: Split) => T) => Object.fromEntries(SPLITS.map((name) => [name, value(name)])) as Record<Split, T>;
+  const flat = kept.flatMap(({ words }) => words);
+  const lengths = flat.map((list) => list.length).sort((a, b) => a - b);
+  const counts = kept.map(({ words }) => words.length).sort((a, b) => a - b);
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+  const texts = kept.map(({ words }) => new Set(words.map((list) => list.join(' '))));
+  const owners = new Map<string, number>();
+  for (const own of texts) for (const text of own) owners.set(text, (owners.get(text) ?? 0) + 1);
+  const known = new Set(vocabulary.words);
   return {
-    dataset: {
-      imageFolder: o.imageFolder,
-      vocabulary: [...vocabulary.words],
-      maxLength: o.maxLength,
-      images: images.map(({ file, split, captions }, i) => ({ file, split, captions: captions.filter((caption) => wordsOf(caption).length > 0), ids: ids[i] })),
-    },
+    dataset: { imageFolder: o.imageFolder, words: o.words, vocabulary: [...vocabulary.words], maxLength: o.maxLength, images },
     report: {
-      images: {
-        train: 0,
-        val: 0,
-        test: 0,
-        ...Object.fromEntries((['train', 'val', 'test'] as const).map((split) => [split, images.filter((image) => image.split === split).length])),
-      },
+      images: perSplit((name) => of(name).length),
       captions: flat.length,
+      captionsPerImage: { least: counts[0] ?? 0, mean: mean(counts), most: counts[counts.length - 1] ?? 0 },
       vocabulary: vocabulary.size,
-      unknownRate: unknown / Math.max(1, tokens),
-      meanLength: tokens / Math.max(1, flat.length),
-      longest: flat.reduce((longest, list) => Math.max(longest, list.length), 0),
-      cut: flat.filter((list) => list.length > o.maxLength - 2).length,
-      duplicateCaptions: flat.length - new Set(words.flatMap((lists, i) => lists.map((list) => `${i} ${list.join(' ')}`))).size,
-      withoutPicture,
-      withoutCaption,
+      unknownRate: perSplit((name) => {
+        const words = of(name).flatMap((image) => image.words.flat());
+        return words.filter((word) => !known.has(word)).length / Math.max(1, words.length);
+      }),
+      lengths: { mean: mean(lengths), median: quantile(lengths, 0.5), p95: quantile(lengths, 0.95), longest: lengths[lengths.length - 1] ?? 0 },
+      cut: lengths.filter((length) => length > o.maxLength - 2).length,
+      duplicateCaptions: flat.length - texts.reduce((sum, own) => sum + own.size, 0),
+      sharedCaptions: [...owners.values()].filter((count) => count > 1).length,
+      ...{ withoutPicture, withoutCaption, unreadable },
     },
   };
 }
 
 const DatasetFile = z.object({
   imageFolder: z.string(),
+  words: z.enum(WORD_RULES).default('seed'),
   vocabulary: z.array(z.string()).min(5),
   maxLength: z.number().int().min(3),
   images: z.array(
@@ -227,9 +257,9 @@ const DatasetFile = z.object({
 export function readDataset(path: string): Dataset {
   let parsed: ReturnType<typeof DatasetFile.safeParse>;
   try {
-    parsed = DatasetFile.safeParse(JSON.parse(readText(path)));
+    parsed = DatasetFile.safeParse(JSON.parse(readFileSync(path, 'utf8')));
   } catch (error) {
-    throw error instanceof FileError ? error : new FileError(path, `is no JSON: ${messageOf(error)}`);
+    throw new FileError(path, error instanceof SyntaxError ? `is no JSON: ${messageOf(error)}` : messageOf(error));
   }
   if (!parsed.success) throw new FileError(path, `is no prepared dataset: ${parsed.error.issues[0].path.join('.')}: ${parsed.error.issues[0].message}`);
   const size = parsed.data.vocabulary.length;

@@ -8,7 +8,7 @@
  * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Drawing leaves no tape: the samples come back
  * once, and their loss is the weighted cross-entropy of a teacher-forced replay. Document frequencies are the training split's.
  */
-import { type CaptionedWords, END, START, type Vocabulary, wordsOf } from '../data/captions.ts';
+import { type CaptionedWords, END, START, type Vocabulary, type WordRule, wordsOf } from '../data/captions.ts';
 import { CiderD } from '../metrics/cider.ts';
 import { endsInFunctionWord } from '../metrics/function_words.ts';
 import { type Tensor, tensor } from '../tensor/tensor.ts';
@@ -45,13 +45,14 @@ export class SelfCritical {
     training: readonly CaptionedWords[],
     private readonly config: SelfCriticalConfig,
     private readonly seed: number,
+    private readonly rule: WordRule,
   ) {
     for (const image of training) this.references.set(image.file, image);
     this.cider = new CiderD(training.map((image) => this.rewardWords(image)));
   }
 
   private rewardWords({ captions }: CaptionedWords): string[][] {
-    return captions.map((caption) => [...wordsOf(caption), END_WORD]);
+    return captions.map((caption) => [...wordsOf(caption, this.rule), END_WORD]);
   }
 
   private said({ tokens, ended }: GeneratedCaption): string[] {

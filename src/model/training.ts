@@ -157,7 +157,9 @@ class Run {
     if (before) this.optimizer.write(before.moments, this.progress.optimizerSteps);
     this.step = new TrainingStep(this.model, this.optimizer, config.seed);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
-    this.critic = config.selfCritical ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed) : null;
+    this.critic = config.selfCritical
+      ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed, dataset.words)
+      : null;
     const logPath = join(run, 'log.jsonl');
     if (existsSync(logPath)) truncateSync(logPath, Math.min(this.progress.logBytes, statSync(logPath).size));
     this.log = new Log(logPath);
@@ -381,7 +383,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
   }
   const { mean } = ciderD(
     candidates,
-    images.map(({ captions }) => captions.map(wordsOf)),
+    images.map(({ captions }) => captions.map((caption) => wordsOf(caption, dataset.words))),
   );
   return { loss: nats / tokens, cider: mean };
 }
