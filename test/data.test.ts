@@ -1,13 +1,15 @@
 /** Everything that comes from files: captions, vocabulary, pictures, feature stores, safetensors; and faults in each. */
 import { existsSync, mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../src/data/caption_sources.ts';
 import { assignSplits, prepareDataset, readDataset, Vocabulary, wordsOf } from '../src/data/captions.ts';
-import { FeatureStore, FeatureWriter } from '../src/data/feature_store.ts';
-import { loadImage, PREPROCESSINGS } from '../src/data/images.ts';
+import { FeatureStore, FeatureWriter, mergeStores } from '../src/data/feature_store.ts';
+import { fromHalf, toHalf } from '../src/data/half.ts';
+import { loadImage, PREPROCESSINGS, preprocessingOf } from '../src/data/images.ts';
 import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
 import { FileError } from '../src/errors.ts';
 import { ciderD } from '../src/metrics/cider.ts';
@@ -207,7 +209,7 @@ describe('pictures', () => {
 });
 
 describe('feature store', () => {
-  const start = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3 };
+  const start = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3, type: 'f32' as const };
   const record = (value: number) => new Float32Array(6).fill(value);
 
   test('interrupted at any point it goes on; whole it reads back', async () => {
@@ -242,7 +244,7 @@ describe('feature store', () => {
     writer.append(['a'], [record(1)]);
     writer.close();
     expect(() => FeatureWriter.open(path, { ...start, encoder: { ...start.encoder, sha256: 'other' } })).toThrow(
-      /features of another encoder \(sha256 differ\)/,
+      /features of another encoder or kind \(sha256 differ\)/,
     );
     const again = FeatureWriter.open(path, start);
     again.finish();
@@ -255,6 +257,58 @@ describe('feature store', () => {
     await store.close();
     truncateSync(data, 8);
     await expect(FeatureStore.open(path)).rejects.toThrow(/has 8 bytes, its index says 24/);
+  });
+});
+
+describe('half precision', () => {
+  test('all halves come back as they were; what lies between rounds to the nearest, ties to even', () => {
+    const bits = Uint16Array.from({ length: 1 << 16 }, (_, i) => i).filter((b) => (b & 0x7c00) !== 0x7c00 || (b & 1023) === 0);
+    const values = new Float32Array(bits.length);
+    fromHalf(bits, values);
+    expect(toHalf(values)).toEqual(bits);
+    expect([1, 65504, 2 ** -24, 2 ** -14, 0.1].map((v) => toHalf(Float32Array.of(v))[0])).toEqual([0x3c00, 0x7bff, 1, 0x0400, 0x2e66]);
+    expect([1 + 2 ** -11, 1 + 3 * 2 ** -11, 65520, 2 ** -25, 3 * 2 ** -25, -1e9].map((v) => toHalf(Float32Array.of(v))[0])).toEqual([
+      0x3c00, 0x3c02, 0x7c00, 0, 2, 0xfc00,
+    ]);
+    expect(toHalf(Float32Array.of(Number.NaN))[0]).toBe(0x7e00);
+  });
+
+  test('is within half a step of the number', () => {
+    fc.assert(
+      fc.property(fc.float({ noNaN: true, min: -60000, max: 60000 }), (value) => {
+        const back = new Float32Array(1);
+        fromHalf(toHalf(Float32Array.of(value)), back);
+        expect(Math.abs(back[0] - value)).toBeLessThanOrEqual(Math.max(2 ** -25, Math.abs(value) * 2 ** -11));
+      }),
+    );
+  });
+});
+
+describe('shards', () => {
+  const kind = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3, type: 'f16' as const };
+  const shard = (name: string, values: Record<string, number>, change = {}): string => {
+    const writer = FeatureWriter.open(join(folder, name), { ...kind, ...change });
+    for (const [file, value] of Object.entries(values)) writer.append([file], [new Float32Array(6).fill(value)]);
+    writer.finish();
+    return join(folder, name);
+  };
+
+  test('merged they are one store; a picture in two is taken once, contradictions are refused', async () => {
+    const [a, b] = [shard('shard1', { x: 1, y: 0.1 }), shard('shard2', { z: 3, x: 1 })];
+    const out = join(folder, 'merged');
+    expect((await mergeStores(out, [a, b], () => {})).files).toEqual(['x', 'y', 'z']);
+    const store = await FeatureStore.open(out);
+    expect((await store.read(['z', 'y'])).map((v) => Math.round(v * 1000) / 1000)).toEqual(Float32Array.from([3, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]));
+    await store.close();
+    expect(existsSync(join(out, 'features.f16'))).toBe(true);
+    await expect(mergeStores(join(folder, 'm2'), [a, shard('shard3', { x: 2 })], () => {})).rejects.toThrow(/other features of x/);
+    await expect(mergeStores(join(folder, 'm3'), [a, shard('shard4', { x: 1 }, { type: 'f32' })], () => {})).rejects.toThrow(/type differ/);
+    await expect(mergeStores(join(folder, 'm4'), [a, join(folder, 'absent')], () => {})).rejects.toThrow(/absent/);
+  });
+
+  test('preprocessings by name and size', () => {
+    expect(preprocessingOf('imagenet@448')).toEqual({ ...PREPROCESSINGS.imagenet, size: 448 });
+    for (const bad of ['imagenet@', 'imagenet@7', 'imagenet@99999', 'toString', 'imagenet@x']) expect(() => preprocessingOf(bad)).toThrow();
   });
 });
 

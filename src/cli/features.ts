@@ -1,7 +1,7 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
 import { readDataset, type Split } from '../data/captions.ts';
-import { FeatureWriter } from '../data/feature_store.ts';
+import { type FeatureType, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder } from '../model/encoder.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
@@ -14,25 +14,49 @@ interface FeaturesCommand extends CommonOptions {
   preprocess?: string;
   split?: string[];
   limit?: number;
+  shard?: string;
+  precision: FeatureType;
+  grid?: string;
   batch: number;
   skipBad?: boolean;
 }
 
 type Loaded = { file: string; pixels: Float32Array } | { file: string; error: FileError };
 
+/** "2/5" takes every fifth picture from the second on: the shards of a dataset together hold each picture once. */
+function ofShard(files: readonly string[], shard: string | undefined): readonly string[] {
+  if (shard === undefined) return files;
+  const [, number, of] = /^(\d+)\/(\d+)$/.exec(shard) ?? [];
+  if (!(Number(number) >= 1 && Number(number) <= Number(of))) throw new UsageError(`--shard is a number of a count, as 2/5; got "${shard}"`);
+  return files.filter((_, i) => i % Number(of) === Number(number) - 1);
+}
+
+export async function merge(o: CommonOptions, out: string, stores: string[]): Promise<number> {
+  let bar: ReturnType<typeof progress> | null = null;
+  const index = await mergeStores(out, stores, (done, total) => {
+    bar ??= progress(o, 'merge', total, 'pictures');
+    bar.update(done);
+  });
+  (bar as ReturnType<typeof progress> | null)?.stop();
+  const report = { out, pictures: index.files.length, places: index.places, width: index.width, type: index.type };
+  result(o, report, () => `${out}: ${report.pictures} pictures of ${report.places} × ${report.width} (${report.type}) from ${stores.length} stores`);
+  return 0;
+}
+
 export async function features(o: FeaturesCommand): Promise<number> {
   const dataset = readDataset(o.data);
   const splits = (o.split ?? ['train', 'val', 'test']) as Split[];
   for (const split of splits) if (!['train', 'val', 'test'].includes(split)) throw new UsageError(`--split takes train, val and test, got "${split}"`);
-  const files = splits.flatMap((split) =>
+  const all = splits.flatMap((split) =>
     dataset.images
       .filter((image) => image.split === split)
       .slice(0, o.limit)
       .map(({ file }) => file),
   );
+  const files = ofShard(all, o.shard);
   if (files.length === 0) throw new GlimpseError(`${o.data} has no picture in ${splits.join(', ')}`);
   return withGpu(o, async () => {
-    const encoder = await ImageEncoder.open(o.encoder, o.preprocess);
+    const encoder = await ImageEncoder.open(o.encoder, o.preprocess, o.grid === undefined ? undefined : Number(o.grid));
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
     const load = async (file: string): Promise<Loaded> => {
       try {
@@ -46,7 +70,7 @@ export async function features(o: FeaturesCommand): Promise<number> {
     const skipped: string[] = [];
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
-    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width });
+    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width, type: o.precision });
     const done = new Set(writer.index.files);
     const todo = files.filter((file) => !done.has(file));
     if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);

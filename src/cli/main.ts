@@ -80,10 +80,19 @@ command('features', 'run the image encoder over a dataset’s pictures into a pa
   .option('--preprocess <name>', 'imagenet, caffe or tensorflow; needed unless the encoder file is a known one')
   .option('--split <names...>', 'only these splits')
   .option('--limit <count>', 'at most this many pictures per split', wholeNumber('--limit', 1))
+  .option('--shard <i/n>', 'only this part of the pictures, for many machines; `glimpse merge` puts the stores together')
+  .addOption(new Option('--precision <type>', 'of the stored numbers').choices(['f32', 'f16']).default('f32'))
+  .addOption(new Option('--grid <places>', 'a side: 14 encodes pictures of twice the size').choices(['7', '14']))
   .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 8)
   .option('--skip-bad', 'leave out pictures that cannot be read')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./features.ts')).features));
+
+command('merge', 'put feature stores together, such as the shards of several machines')
+  .argument('<out>', 'the store to make, or to complete')
+  .argument('<stores...>', 'finished stores of the same encoder')
+  .option('--json', 'JSON on stdout')
+  .action(action(async () => (await import('./features.ts')).merge));
 
 command('train', 'train the captioner on stored features')
   .requiredOption('--data <file>', 'dataset made by prepare')

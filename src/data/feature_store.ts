@@ -1,5 +1,5 @@
 /**
- * Image features of a whole collection in one packed file of float32 records, with a JSON index beside it. Records are
+ * Image features of a whole collection in one packed file of records, single or half precision, with a JSON index beside it. Records are
  * appended and synced in runs; the journal counts them, so a killed extraction goes on where it stopped, and the store only
  * gets its final name when it is whole. The index knows the encoder's hash and preprocessing; a mismatch is refused.
  */
@@ -10,19 +10,26 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
+import { fromHalf, toHalf } from './half.ts';
 
 const Index = z.object({
   version: z.literal(1),
   encoder: z.object({ path: z.string(), sha256: z.string(), featureMap: z.string(), preprocessing: z.string() }),
   places: z.number().int().positive(),
   width: z.number().int().positive(),
+  type: z.enum(['f32', 'f16']).default('f32'),
   files: z.array(z.string()),
   /** First 16 digits of each record's SHA-256. */
   checksums: z.array(z.string()),
 });
 export type FeatureIndex = z.infer<typeof Index>;
 
-const DATA = 'features.f32';
+export type FeatureType = FeatureIndex['type'];
+/** What two stores must share to be one. */
+type FeatureKind = Pick<FeatureIndex, 'encoder' | 'places' | 'width' | 'type'>;
+
+const dataName = (type: FeatureType) => `features.${type}`;
+const recordSize = ({ places, width, type }: FeatureKind) => places * width * (type === 'f16' ? 2 : 4);
 const INDEX = 'features.json';
 const PARTIAL = '.partial';
 /** A kill loses at most what came since the last journal entry; writing it after every batch would cost more than that. */
@@ -40,6 +47,12 @@ function readIndex(path: string): FeatureIndex {
   }
 }
 
+/** Names of what differs between two stores' contents. */
+function differences(a: FeatureKind, b: FeatureKind): string[] {
+  const encoder = (['sha256', 'featureMap', 'preprocessing'] as const).filter((key) => a.encoder[key] !== b.encoder[key]);
+  return [...encoder, ...(['places', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
+}
+
 export class FeatureWriter {
   private readonly file: number;
   readonly index: FeatureIndex;
@@ -50,47 +63,53 @@ export class FeatureWriter {
     index: FeatureIndex,
   ) {
     this.index = index;
-    const path = join(folder, DATA + PARTIAL);
+    const path = join(folder, dataName(index.type) + PARTIAL);
     this.file = onFile(path, () => openSync(path, existsSync(path) ? 'r+' : 'w+'));
-    ftruncateSync(this.file, this.recordBytes * index.files.length); // what came after the last journal entry is not to be trusted
+    ftruncateSync(this.file, recordSize(index) * index.files.length); // what came after the last journal entry is not to be trusted
   }
 
   /** Starts a store, or goes on with one that was interrupted or that more pictures are to join. */
-  static open(folder: string, start: Omit<FeatureIndex, 'version' | 'files' | 'checksums'>): FeatureWriter {
+  static open(folder: string, start: FeatureKind): FeatureWriter {
     onFile(folder, () => mkdirSync(folder, { recursive: true }));
     const journal = join(folder, INDEX + PARTIAL);
     const fresh: FeatureIndex = { version: 1, ...start, files: [], checksums: [] };
     const finished = !existsSync(journal) && existsSync(join(folder, INDEX));
     if (!finished && !existsSync(journal)) return new FeatureWriter(folder, fresh);
     const old = readIndex(finished ? join(folder, INDEX) : journal);
-    const differing = (['sha256', 'featureMap', 'preprocessing'] as const).filter((key) => old.encoder[key] !== start.encoder[key]);
-    if (differing.length > 0 || old.places !== start.places || old.width !== start.width) {
-      throw new GlimpseError(`${folder} holds features of another encoder (${differing.join(', ') || 'size'} differ); choose another folder or delete it`);
-    }
+    const differing = differences(old, start);
+    if (differing.length > 0)
+      throw new GlimpseError(`${folder} holds features of another encoder or kind (${differing.join(', ')} differ); choose another folder or delete it`);
     if (finished) renameSync(join(folder, INDEX), journal);
-    const path = join(folder, DATA + PARTIAL);
-    if (!existsSync(path) && existsSync(join(folder, DATA))) renameSync(join(folder, DATA), path); // killed while finishing
-    if (!existsSync(path) || statSync(path).size < old.files.length * old.places * old.width * 4)
+    const data = join(folder, dataName(old.type));
+    const path = data + PARTIAL;
+    if (!existsSync(path) && existsSync(data)) renameSync(data, path); // killed while finishing
+    if (!existsSync(path) || statSync(path).size < old.files.length * recordSize(old))
       throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
     return new FeatureWriter(folder, old);
   }
 
-  private get recordBytes(): number {
-    return this.index.places * this.index.width * 4;
+  append(files: readonly string[], records: readonly Float32Array[]): void {
+    this.appendBytes(
+      files,
+      records.map((record) => {
+        const stored = this.index.type === 'f16' ? toHalf(record) : record;
+        return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+      }),
+    );
   }
 
-  append(files: readonly string[], records: readonly Float32Array[]): void {
+  /** Records as they are stored. */
+  appendBytes(files: readonly string[], records: readonly Uint8Array[]): void {
     try {
-      records.forEach((record, i) => {
-        const bytes = new Uint8Array(record.buffer, record.byteOffset, record.byteLength);
-        const start = this.recordBytes * this.index.files.length;
+      records.forEach((bytes, i) => {
+        const start = recordSize(this.index) * this.index.files.length;
         for (let at = 0; at < bytes.length; ) at += writeSync(this.file, bytes, at, bytes.length - at, start + at);
         this.index.files.push(files[i]);
         this.index.checksums.push(checksum(bytes));
       });
       if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
     } catch (error) {
-      throw new FileError(join(this.folder, DATA), `cannot be written: ${messageOf(error)}`);
+      throw new FileError(join(this.folder, dataName(this.index.type)), `cannot be written: ${messageOf(error)}`);
     }
   }
 
@@ -105,7 +124,8 @@ export class FeatureWriter {
   finish(): void {
     this.close();
     // The index comes last: until it is there the store is unfinished, and `open` takes a renamed data file back.
-    renameSync(join(this.folder, DATA + PARTIAL), join(this.folder, DATA));
+    const data = join(this.folder, dataName(this.index.type));
+    renameSync(data + PARTIAL, data);
     writeFileAtomic(join(this.folder, INDEX), [JSON.stringify(this.index)]);
     rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
   }
@@ -131,8 +151,8 @@ export class FeatureStore {
     if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL)))
       throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
     const index = readIndex(join(folder, INDEX));
-    const path = join(folder, DATA);
-    const expected = index.files.length * index.places * index.width * 4;
+    const path = join(folder, dataName(index.type));
+    const expected = index.files.length * recordSize(index);
     let handle: FileHandle;
     try {
       handle = await open(path, 'r');
@@ -157,17 +177,26 @@ export class FeatureStore {
     return this.rows.has(file);
   }
 
+  /** A picture's record as it is stored, its checksum verified. */
+  async readBytes(file: string): Promise<Uint8Array> {
+    const row = this.rows.get(file);
+    if (row === undefined) throw new FileError(this.path, `has no features of ${file}`);
+    const bytes = new Uint8Array(recordSize(this.index));
+    await this.handle.read(bytes, 0, bytes.length, row * bytes.length);
+    if (checksum(bytes) !== this.index.checksums[row]) throw new FileError(this.path, `the features of ${file} are damaged (checksum); extract them again`);
+    return bytes;
+  }
+
   /** Features of the pictures, [files, places, width], their checksums verified. */
   async read(files: readonly string[]): Promise<Float32Array> {
     const words = this.index.places * this.index.width;
     const out = new Float32Array(files.length * words);
     await Promise.all(
       files.map(async (file, i) => {
-        const row = this.rows.get(file);
-        if (row === undefined) throw new FileError(this.path, `has no features of ${file}`);
-        const bytes = new Uint8Array(out.buffer, i * words * 4, words * 4);
-        await this.handle.read(bytes, 0, bytes.length, row * words * 4);
-        if (checksum(bytes) !== this.index.checksums[row]) throw new FileError(this.path, `the features of ${file} are damaged (checksum); extract them again`);
+        const bytes = await this.readBytes(file);
+        const record = out.subarray(i * words, (i + 1) * words);
+        if (this.index.type === 'f16') fromHalf(new Uint16Array(bytes.buffer), record);
+        else record.set(new Float32Array(bytes.buffer));
       }),
     );
     return out;
@@ -175,5 +204,37 @@ export class FeatureStore {
 
   async close(): Promise<void> {
     await this.handle.close();
+  }
+}
+
+/** Several stores of the same kind as one, record by record; a picture that several have is taken once, if its records agree. */
+export async function mergeStores(out: string, folders: readonly string[], onMerged: (done: number, total: number) => void): Promise<FeatureIndex> {
+  const stores: FeatureStore[] = [];
+  try {
+    for (const folder of folders) stores.push(await FeatureStore.open(folder));
+    const [first] = stores;
+    stores.forEach(({ index }, i) => {
+      const differing = differences(first.index, index);
+      if (differing.length > 0) throw new GlimpseError(`${folders[i]} and ${folders[0]} are not of one kind: ${differing.join(', ')} differ`);
+    });
+    const total = stores.reduce((sum, { index }) => sum + index.files.length, 0);
+    const { encoder, places, width, type } = first.index;
+    const writer = FeatureWriter.open(out, { encoder, places, width, type });
+    const known = new Map(writer.index.files.map((file, row) => [file, writer.index.checksums[row]]));
+    let done = 0;
+    for (const [i, store] of stores.entries()) {
+      for (const [row, file] of store.index.files.entries()) {
+        const sum = store.index.checksums[row];
+        const own = known.get(file);
+        if (own !== undefined && own !== sum) throw new GlimpseError(`${folders[i]} has other features of ${file} than the stores before it`);
+        if (own === undefined) writer.appendBytes([file], [await store.readBytes(file)]);
+        known.set(file, sum);
+        onMerged(++done, total);
+      }
+    }
+    writer.finish();
+    return writer.index;
+  } finally {
+    for (const store of stores) await store.close();
   }
 }

@@ -1,6 +1,6 @@
 /** Photographs to numbers: decode (EXIF applied, alpha flattened, sRGB), scale, normalize as the encoder was trained. */
 import sharp from 'sharp';
-import { FileError, messageOf } from '../errors.ts';
+import { FileError, messageOf, UsageError } from '../errors.ts';
 
 /** What an encoder expects of its pixels. Never assumed: it is stored with the features and named by the user. */
 export interface Preprocessing {
@@ -21,6 +21,19 @@ export const PREPROCESSINGS: Readonly<Record<string, Preprocessing>> = {
   /** TensorFlow's Inception-style models: −1 … 1. */
   tensorflow: { size: 224, order: 'rgb', divisor: 127.5, mean: [1, 1, 1], deviation: [1, 1, 1] },
 };
+
+/**
+ * The preprocessing of a name, "imagenet", or with another size of the square, "imagenet@448": a network that reduces by 32
+ * makes a grid of 14 × 14 places of it instead of 7 × 7.
+ */
+export function preprocessingOf(name: string): Preprocessing {
+  const [base, size] = name.split('@');
+  const known = Object.hasOwn(PREPROCESSINGS, base) ? PREPROCESSINGS[base] : null;
+  if (!known) throw new UsageError(`there is no preprocessing called "${base}" (${Object.keys(PREPROCESSINGS).join(', ')})`);
+  if (size === undefined) return known;
+  if (!/^\d{2,4}$/.test(size) || Number(size) < 32 || Number(size) > 2048) throw new UsageError(`"${name}": the size of the pictures is 32 to 2048`);
+  return { ...known, size: Number(size) };
+}
 
 const MAX_PIXELS = 100_000_000;
 

@@ -5,7 +5,7 @@ import { join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { loadImage, PREPROCESSINGS, type Preprocessing } from '../data/images.ts';
+import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../data/images.ts';
 import { FileError, GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { cacheFolder } from '../gpu/embedded_driver.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -66,6 +66,9 @@ export interface EncoderIdentity {
   preprocessing: string;
 }
 
+/** ResNets reduce pictures by this. */
+const REDUCTION = 32;
+
 export class ImageEncoder {
   private constructor(
     private readonly model: OnnxModel,
@@ -73,14 +76,14 @@ export class ImageEncoder {
     private readonly preprocessing: Preprocessing,
   ) {}
 
-  /** `preprocessing` may be left out only for files that are known; it is never guessed. */
-  static async open(path: string, preprocessing?: string): Promise<ImageEncoder> {
+  /** `preprocessing` may be left out only for files that are known; it is never guessed. `grid` asks for so many places a side. */
+  static async open(path: string, preprocessing?: string, grid?: number): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
     const hash = await sha256(file);
-    const name = preprocessing ?? KNOWN[hash];
+    const base = preprocessing ?? KNOWN[hash];
+    const name = base && grid ? `${base.split('@')[0]}@${REDUCTION * grid}` : base;
     if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
-    const prepared = PREPROCESSINGS[name];
-    if (!Object.hasOwn(PREPROCESSINGS, name)) throw new UsageError(`there is no preprocessing called "${name}" (${Object.keys(PREPROCESSINGS).join(', ')})`);
+    const prepared = preprocessingOf(name);
     const model = OnnxModel.load(file);
     return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name }, prepared);
   }

@@ -512,10 +512,12 @@ export class OnnxModel {
     using running = scope();
     const values = new Map<string, Value>();
     for (const [name, value] of Object.entries(inputs)) values.set(name, value instanceof Tensor ? plain(value) : value);
+    // As far as a feature map, convolutions take pictures of any size; what comes after the map does not.
+    const anySize = !wanted.some((name) => this.graph.outputs.includes(name));
     for (const { name, shape } of this.graph.inputs) {
       const value = inputs[name];
       if (!value) throw new GlimpseError(`${this.graph.path}: input "${name}" [${shape}] was not given`);
-      const fits = value.shape.length === shape.length && shape.every((extent, i) => extent < 0 || i === 0 || extent === value.shape[i]);
+      const fits = value.shape.length === shape.length && shape.every((extent, i) => extent < 0 || i === 0 || (anySize && i >= 2) || extent === value.shape[i]);
       if (shape.length > 0 && !fits) throw new GlimpseError(`${this.graph.path}: input "${name}" expects [${shape}], got [${value.shape}]`);
     }
     const needed = this.nodesFor(wanted);
