@@ -88,10 +88,10 @@ function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean)
   const forward = batch * (perPicture + shape.steps * perWord);
   return {
     name: kind === 'trainStep' ? 'train-step' : 'greedy',
-    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : ', op by op'}`,
+    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : kind === 'greedy' ? ', a readback per word' : ', op by op'}`,
     work: { kind, ...shape },
     family: null,
-    peers: replayed,
+    peers: replayed && batch > 1,
     flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.places * shape.features * project : forward, // the features need no gradient
     bytes: 4 * (batch * shape.places * shape.features + 9e6 * (kind === 'trainStep' ? 8 : shape.steps)),
   };
@@ -116,6 +116,9 @@ export function catalog(model: string | null): Benchmark[] {
     decoder('trainStep', 16, true),
     decoder('trainStep', 16, false),
     decoder('greedy', 64, true),
+    decoder('greedy', 64, false),
+    decoder('greedy', 1, true),
+    decoder('greedy', 1, false),
   ];
   if (model)
     for (const images of [1, 8])

@@ -1,6 +1,7 @@
 /** This engine, through the same door as its peers. */
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, noGrad } from '../src/autograd/tape.ts';
+import { START } from '../src/data/captions.ts';
 import type { Gpu } from '../src/gpu/device.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
@@ -113,10 +114,23 @@ export function openOurs(gpu: Gpu): Engine {
     };
   }
 
+  /** As the seed system decodes: every word comes back to the host, which sends it in again. */
+  async function wordByWord(model: Captioner, features: Tensor, steps: number): Promise<void> {
+    using _all = scope();
+    const encoded = noGrad(() => model.encode(features));
+    let words = new Uint32Array(features.shape[0]).fill(START);
+    let { start } = encoded;
+    for (let t = 0; t < steps; t++) {
+      const { logProbs, states } = noGrad(() => model.decodeStep({ ...encoded, start }, tensor(words, [1, words.length])));
+      words = (await ops.topK(logProbs, 1, 0).indices.data()) as Uint32Array<ArrayBuffer>;
+      start = states;
+    }
+  }
+
   function greedy(s: DecoderShape): Prepared {
     const { model, features } = decoder(s);
     return {
-      run: async () => void (await model.decoding.greedy(features, s.steps, { suppress: false })),
+      run: async () => void (await (s.replayed ? model.decoding.greedy(features, s.steps, { suppress: false }) : wordByWord(model, features, s.steps))),
       dispose() {
         model.dispose();
         features.dispose();

@@ -21,7 +21,7 @@ export interface DecoderShape {
   places: number;
   features: number;
   vocabulary: number;
-  /** Ours only: replay captured commands, as the trainer does, instead of going through the ops each time. */
+  /** Ours only: replay captured commands instead of going through the ops each time, and decode with one readback, not one per word. */
   replayed: boolean;
 }
 

@@ -218,7 +218,7 @@ describe('from pictures to captions', () => {
 
   test('killed with SIGKILL again and again and resumed, a run equals an unbroken one', async () => {
     const out = join(folder, 'killed');
-    const args = [...trainArgs, '--out', out, '--epochs', '6', '--quiet'];
+    const args = [...trainArgs, '--out', out, '--epochs', '6', '--save-every', '1', '--quiet'];
     const random = new Random(7, 'kills');
     let kills = 0;
     for (let attempt = 0; attempt < 12; attempt++) {
