@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSy
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { readSafetensors } from '../src/data/safetensors.ts';
 import { Random } from '../src/tensor/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, glimpse, program, shownByBrowser, temporaryFolder } from './support.ts';
@@ -373,6 +374,29 @@ describe('from pictures to captions', () => {
     expect(readFileSync(join(out, 'curves.html'), 'utf8')).toMatch(/Reward/);
     const other = await glimpse(...args, '--start', join(run, 'checkpoints', 'epoch-005.safetensors'), '--resume');
     expect(other.stderr).toMatch(/another configuration:\s+start/);
+  });
+
+  test('fine-tuning trains the encoder too; its features are its own, and a resumed run equals an unbroken one', async () => {
+    const out = join(folder, 'tuned');
+    const tune = ['--fine-tune', 'w', '--encoder-rate', '0.001'];
+    const args = [...trainArgs, ...tune, '--epochs', '3', '--quiet'];
+    expect((await glimpse(...args, '--out', out)).code).toBe(0);
+    const checkpoint = (path: string, epoch: number) => readSafetensors(join(path, 'checkpoints', `epoch-00${epoch}.safetensors`)).tensors.get('encoder.w');
+    const [first, third] = [checkpoint(out, 1), checkpoint(out, 3)];
+    expect(first?.shape).toEqual([32, 32, 3, 8]);
+    expect(third?.data).not.toEqual(first?.data);
+    const broken = join(folder, 'tuned2');
+    expect((await glimpse(...args.map((arg) => (arg === '3' ? '1' : arg)), '--out', broken)).code).toBe(0);
+    expect((await glimpse(...args, '--out', broken, '--resume')).code).toBe(0);
+    expect(checkpoint(broken, 3)?.data).toEqual(third?.data); // bit for bit
+    const stale = await glimpse('eval', out, '--data', data, '--features', store);
+    expect(stale).toMatchObject({ code: 1, stderr: expect.stringMatching(/tuned differ.*features --model/) });
+    const own = join(folder, 'tuned-features');
+    expect((await glimpse('features', '--data', data, '--model', out, '--out', own, '--skip-bad', '--quiet')).code).toBe(0);
+    expect((await glimpse('eval', out, '--data', data, '--features', own, '--bootstrap', '0', '--quiet')).code).toBe(0);
+    expect((await glimpse('caption', out, join(images, '15.jpg'), '--quiet')).code).toBe(0);
+    const unknown = await glimpse(...trainArgs, '--fine-tune', 'layer9', '--out', join(folder, 'none'));
+    expect(unknown).toMatchObject({ code: 2, stderr: expect.stringContaining('no convolution in a layer called "layer9"') });
   });
 
   test('gallery: a page that a browser shows, with a map per word', async () => {

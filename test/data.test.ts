@@ -209,7 +209,12 @@ describe('pictures', () => {
 });
 
 describe('feature store', () => {
-  const start = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3, type: 'f32' as const };
+  const start = {
+    encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet', tuned: null },
+    places: 2,
+    width: 3,
+    type: 'f32' as const,
+  };
   const record = (value: number) => new Float32Array(6).fill(value);
 
   test('interrupted at any point it goes on; whole it reads back', async () => {
@@ -285,7 +290,12 @@ describe('half precision', () => {
 });
 
 describe('shards', () => {
-  const kind = { encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet' }, places: 2, width: 3, type: 'f16' as const };
+  const kind = {
+    encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet', tuned: null },
+    places: 2,
+    width: 3,
+    type: 'f16' as const,
+  };
   const shard = (name: string, values: Record<string, number>, change = {}): string => {
     const writer = FeatureWriter.open(join(folder, name), { ...kind, ...change });
     for (const [file, value] of Object.entries(values)) writer.append([file], [new Float32Array(6).fill(value)]);

@@ -6,7 +6,7 @@ import { FileError, UsageError } from '../errors.ts';
 import { Captioner } from '../model/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import type { GeneratedCaption } from '../model/decoding.ts';
-import { ImageEncoder } from '../model/encoder.ts';
+import { openEncoderOf } from '../model/encoder.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { type DecodingOptions, decodingOf } from './decoding.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
@@ -48,7 +48,7 @@ export async function caption(o: CaptionCommand, modelPath: string, given: strin
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   return withGpu(o, async () => {
-    const encoder = await ImageEncoder.openFor(checkpoint.encoder, o.encoder);
+    const encoder = await openEncoderOf(checkpoint, o.encoder);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const { decoding } = model;

@@ -3,13 +3,15 @@ import { join } from 'node:path';
 import { readDataset, type Split } from '../data/captions.ts';
 import { type FeatureType, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
-import { ImageEncoder } from '../model/encoder.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import { ImageEncoder, openEncoderOf } from '../model/encoder.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
 interface FeaturesCommand extends CommonOptions {
   data: string;
-  encoder: string;
+  encoder?: string;
+  model?: string;
   out: string;
   preprocess?: string;
   split?: string[];
@@ -22,6 +24,15 @@ interface FeaturesCommand extends CommonOptions {
 }
 
 type Loaded = { file: string; pixels: Float32Array } | { file: string; error: FileError };
+
+function openEncoder(o: FeaturesCommand): Promise<ImageEncoder> {
+  if (o.model) {
+    if (o.preprocess || o.grid) throw new UsageError('--model brings its own preprocessing and grid');
+    return openEncoderOf(loadCheckpoint(resolveCheckpoint(o.model)), o.encoder);
+  }
+  if (!o.encoder) throw new UsageError('give --encoder, or --model for that of a trained model');
+  return ImageEncoder.open(o.encoder, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
+}
 
 /** "2/5" takes every fifth picture from the second on: the shards of a dataset together hold each picture once. */
 function ofShard(files: readonly string[], shard: string | undefined): readonly string[] {
@@ -56,7 +67,7 @@ export async function features(o: FeaturesCommand): Promise<number> {
   const files = ofShard(all, o.shard);
   if (files.length === 0) throw new GlimpseError(`${o.data} has no picture in ${splits.join(', ')}`);
   return withGpu(o, async () => {
-    const encoder = await ImageEncoder.open(o.encoder, o.preprocess, o.grid === undefined ? undefined : Number(o.grid));
+    const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
     const load = async (file: string): Promise<Loaded> => {
       try {

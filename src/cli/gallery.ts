@@ -15,7 +15,7 @@ import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner.ts';
 import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
 import type { RankedCaption } from '../model/decoding.ts';
-import { ImageEncoder } from '../model/encoder.ts';
+import { openEncoderOf } from '../model/encoder.ts';
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { Random } from '../tensor/random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -61,7 +61,7 @@ async function sources(o: GalleryCommand, checkpoint: Checkpoint, pictures: read
   if (pictures.length > 0) {
     if (o.data || o.features) throw new UsageError('give pictures, or --data with --features');
     const references = o.references ? readReferencesByFile(o.references) : new Map<string, string[]>();
-    const encoder = await ImageEncoder.openFor(checkpoint.encoder, o.encoder);
+    const encoder = await openEncoderOf(checkpoint, o.encoder);
     const list = pictures.map((path) => ({
       path,
       references: references.get(basename(path)) ?? [],
@@ -73,7 +73,7 @@ async function sources(o: GalleryCommand, checkpoint: Checkpoint, pictures: read
   if (!data || !features) throw new UsageError('give pictures, or --data with --features');
   const dataset = readDataset(data);
   const store = await FeatureStore.open(features);
-  store.requireEncoder(checkpoint.encoder.sha256);
+  store.requireEncoder(checkpoint.encoder);
   const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${features}`);
   const list = images.map(({ file, captions }) => ({ path: join(dataset.imageFolder, file), references: captions, features: () => store.read([file]) }));

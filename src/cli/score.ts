@@ -59,7 +59,7 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
   const { beam, maxLength } = decodingOf(o, config);
   const dataset = readDataset(o.data);
   const store = await FeatureStore.open(o.features);
-  store.requireEncoder(checkpoint.encoder.sha256);
+  store.requireEncoder(checkpoint.encoder);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);

@@ -8,6 +8,7 @@ import { type CaptionerOptions, PRESETS, SEED_WIDTHS } from '../model/captioner.
 import { type Checkpoint, loadCheckpoint, newestCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/checkpoint.ts';
 import type { DecoderKind } from '../model/recurrence.ts';
 import { type StepReport, train } from '../model/training.ts';
+import { weightsHash } from '../nn/parameters.ts';
 import { memory } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
@@ -33,6 +34,9 @@ interface TrainCommand extends CommonOptions {
   learnedStart?: boolean;
   decoder: DecoderKind;
   wordVectors?: string;
+  fineTune?: string[];
+  encoderRate: number;
+  encoder?: string;
   batchImages?: number;
   captions?: number;
   accumulate: number;
@@ -77,6 +81,8 @@ function checkOptions(o: TrainCommand): void {
     if (o.labelSmoothing > 0 || o.scheduledSampling > 0 || o.captions !== undefined)
       throw new UsageError('--label-smoothing, --scheduled-sampling and --captions belong to cross-entropy; with scst use --samples and --mix');
   }
+  if (o.fineTune && o.objective === 'scst') throw new UsageError('--fine-tune belongs to cross-entropy: rollouts take stored features');
+  if (o.fineTune && o.encoderRate === 0) throw new UsageError('--encoder-rate must be positive');
   if (o.start && o.wordVectors) throw new UsageError('--start brings its own word vectors: leave out --word-vectors');
 }
 
@@ -102,13 +108,6 @@ const stepNote = ({ lossPerToken, seedLoss, rollout }: StepReport) =>
 const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
   objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
 
-function weightsHash(weights: Checkpoint['weights']): string {
-  const hash = createHash('sha256');
-  for (const [name, { data }] of [...weights].sort(([a], [b]) => (a < b ? -1 : 1)))
-    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  return hash.digest('hex').slice(0, 16);
-}
-
 export async function trainCommand(o: TrainCommand): Promise<number> {
   checkOptions(o);
   const dataset = readDataset(o.data);
@@ -123,8 +122,7 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   if (start) {
     if (start.vocabulary.join('\n') !== dataset.vocabulary.join('\n'))
       throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);
-    if (start.encoder.sha256 !== store.index.encoder.sha256)
-      throw new GlimpseError(`${o.start} was trained on features of another encoder than those in ${o.features}`);
+    store.requireEncoder(start.encoder);
   }
   const epochs = o.epochs ?? defaults.epochs;
   const schedule = o.schedule ?? (o.objective === 'scst' ? 'constant' : 'plateau');
@@ -153,6 +151,8 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
     trainingSet: hashOf(trainable.filter(({ file }) => store.has(file))),
     start: start ? weightsHash(start.weights) : null,
     wordVectors: vectors ? vectors.sha256 : null,
+    encoderLayers: o.fineTune ?? start?.config.encoderLayers ?? [],
+    encoderRate: o.fineTune ? o.encoderRate : 0,
   };
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
@@ -176,7 +176,8 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
         resume: o.resume ?? false,
         keep: o.keep,
         saveEvery: o.saveEvery,
-        ...(start ? { start: start.weights } : {}),
+        ...(start ? { start } : {}),
+        ...(o.encoder ? { encoderPath: o.encoder } : {}),
         ...(vectors ? { wordVectors: vectors.rows } : {}),
         validationImages: o.validation,
         shouldStop: () => stopping,

@@ -12,9 +12,25 @@ import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
 import { fromHalf, toHalf } from './half.ts';
 
+/** Which network made features, and how its pictures were prepared. */
+export const EncoderIdentity = z.object({
+  path: z.string(),
+  sha256: z.string(),
+  featureMap: z.string(),
+  preprocessing: z.string(),
+  /** Hash of weights that were trained on since; null for those of the file. */
+  tuned: z.string().nullable().default(null),
+});
+export type EncoderIdentity = z.infer<typeof EncoderIdentity>;
+
+/** Names of what differs between two encoders, wherever their files lie. */
+export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
+  return (['sha256', 'featureMap', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
+}
+
 const Index = z.object({
   version: z.literal(1),
-  encoder: z.object({ path: z.string(), sha256: z.string(), featureMap: z.string(), preprocessing: z.string() }),
+  encoder: EncoderIdentity,
   places: z.number().int().positive(),
   width: z.number().int().positive(),
   type: z.enum(['f32', 'f16']).default('f32'),
@@ -49,8 +65,7 @@ function readIndex(path: string): FeatureIndex {
 
 /** Names of what differs between two stores' contents. */
 function differences(a: FeatureKind, b: FeatureKind): string[] {
-  const encoder = (['sha256', 'featureMap', 'preprocessing'] as const).filter((key) => a.encoder[key] !== b.encoder[key]);
-  return [...encoder, ...(['places', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
+  return [...encoderDifferences(a.encoder, b.encoder), ...(['places', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
 }
 
 export class FeatureWriter {
@@ -168,9 +183,13 @@ export class FeatureStore {
   }
 
   /** Refuses features of another encoder than a model was trained with. */
-  requireEncoder(sha256: string): void {
-    if (this.index.encoder.sha256 !== sha256)
-      throw new GlimpseError(`the features in ${dirname(this.path)} are of another encoder than the model was trained with`);
+  requireEncoder(encoder: EncoderIdentity): void {
+    const differing = encoderDifferences(this.index.encoder, encoder);
+    if (differing.length === 0) return;
+    const advice = differing.join() === 'tuned' ? '; its encoder was trained on: extract features with `glimpse features --model`' : '';
+    throw new GlimpseError(
+      `the features in ${dirname(this.path)} are of another encoder than the model was trained with (${differing.join(', ')} differ)${advice}`,
+    );
   }
 
   has(file: string): boolean {

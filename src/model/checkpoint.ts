@@ -5,6 +5,7 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { EncoderIdentity } from '../data/feature_store.ts';
 import { readSafetensors, writeSafetensors } from '../data/safetensors.ts';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import type { Optimizer } from '../nn/optimizer.ts';
@@ -72,6 +73,9 @@ export const TrainingConfig = z.object({
   /** The weights and word vectors started from, as hashes. */
   start: z.string().nullable().default(null),
   wordVectors: z.string().nullable().default(null),
+  /** Layers of the encoder that were trained on, and at which rate they are now; 0 leaves them. */
+  encoderLayers: z.array(z.string()).default([]),
+  encoderRate: z.number().nonnegative().default(0),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 
@@ -91,13 +95,13 @@ const Progress = z.object({
 });
 export type Progress = z.infer<typeof Progress>;
 
-const Encoder = z.object({ path: z.string(), sha256: z.string(), featureMap: z.string(), preprocessing: z.string() });
-
 export interface Checkpoint {
   config: TrainingConfig;
   progress: Progress;
   vocabulary: string[];
-  encoder: z.infer<typeof Encoder>;
+  encoder: EncoderIdentity;
+  /** Weights of the encoder that are not its file's. */
+  encoderWeights: Map<string, NamedArray>;
   weights: Map<string, NamedArray>;
   moments: Map<string, NamedArray>;
 }
@@ -105,12 +109,13 @@ export interface Checkpoint {
 export async function saveCheckpoint(
   path: string,
   model: Captioner,
-  optimizer: Optimizer,
-  meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder'>,
+  optimizers: readonly Optimizer[],
+  meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder' | 'encoderWeights'>,
 ): Promise<void> {
   const tensors = new Map<string, NamedArray>();
   for (const [name, value] of await model.parameters.read()) tensors.set(`weight.${name}`, value);
-  for (const [name, value] of await optimizer.read()) tensors.set(name, value);
+  for (const [name, value] of meta.encoderWeights) tensors.set(`encoder.${name}`, value);
+  for (const optimizer of optimizers) for (const [name, value] of await optimizer.read()) tensors.set(name, value);
   const metadata = Object.fromEntries(
     Object.entries({ config: meta.config, progress: meta.progress, vocabulary: meta.vocabulary, encoder: meta.encoder }).map(([key, value]) => [
       key,
@@ -131,17 +136,20 @@ export function loadCheckpoint(path: string): Checkpoint {
     }
   };
   const weights = new Map<string, NamedArray>();
+  const encoderWeights = new Map<string, NamedArray>();
   const moments = new Map<string, NamedArray>();
   for (const [name, { shape, data }] of tensors) {
     if (!(data instanceof Float32Array)) throw new FileError(path, `"${name}" is no float tensor`);
-    if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
+    if (name.startsWith('encoder.')) encoderWeights.set(name.slice('encoder.'.length), { shape, data });
+    else if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
     else moments.set(name, { shape, data });
   }
   return {
     config: read('config', TrainingConfig),
     progress: read('progress', Progress),
     vocabulary: read('vocabulary', z.array(z.string())),
-    encoder: read('encoder', Encoder),
+    encoder: read('encoder', EncoderIdentity),
+    encoderWeights,
     weights,
     moments,
   };

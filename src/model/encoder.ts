@@ -5,10 +5,15 @@ import { join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import * as ops from '../autograd/ops/index.ts';
+import { noGrad } from '../autograd/tape.ts';
+import type { EncoderIdentity } from '../data/feature_store.ts';
 import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../data/images.ts';
 import { FileError, GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { cacheFolder } from '../gpu/embedded_driver.ts';
-import { scope, tensor } from '../tensor/tensor.ts';
+import { type NamedArray, type Parameters, weightsHash } from '../nn/parameters.ts';
+import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import type { Checkpoint } from './checkpoint.ts';
 import { OnnxModel } from './onnx/run.ts';
 
 /** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
@@ -59,15 +64,19 @@ export async function unpackedModel(path: string): Promise<string> {
   return target;
 }
 
-export interface EncoderIdentity {
-  path: string;
-  sha256: string;
-  featureMap: string;
-  preprocessing: string;
-}
-
 /** ResNets reduce pictures by this. */
 const REDUCTION = 32;
+
+export interface EncoderOptions {
+  /** May be left out only for files that are known; it is never guessed. */
+  preprocessing?: string;
+  /** So many places a side, instead of those of the preprocessing's own size. */
+  grid?: number;
+  /** Layers, by the beginnings of their initializers' names, whose convolutions are trained on; with weights, those instead of the file's. */
+  tuned?: { layers: readonly string[]; weights?: ReadonlyMap<string, NamedArray> };
+}
+
+const isIn = (layers: readonly string[], name: string) => layers.some((layer) => name === layer || name.startsWith(`${layer}.`));
 
 export class ImageEncoder {
   private constructor(
@@ -76,24 +85,34 @@ export class ImageEncoder {
     private readonly preprocessing: Preprocessing,
   ) {}
 
-  /** `preprocessing` may be left out only for files that are known; it is never guessed. `grid` asks for so many places a side. */
-  static async open(path: string, preprocessing?: string, grid?: number): Promise<ImageEncoder> {
+  static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
     const hash = await sha256(file);
-    const base = preprocessing ?? KNOWN[hash];
-    const name = base && grid ? `${base.split('@')[0]}@${REDUCTION * grid}` : base;
+    const base = o.preprocessing ?? KNOWN[hash];
+    const name = base && o.grid ? `${base.split('@')[0]}@${REDUCTION * o.grid}` : base;
     if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const prepared = preprocessingOf(name);
-    const model = OnnxModel.load(file);
-    return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name }, prepared);
+    const layers = o.tuned?.layers ?? [];
+    // Batch normalization stays as it is, statistics and all: batches of a few pictures would only disturb it.
+    const model = OnnxModel.load(file, layers.length > 0 ? { trainable: (weight, shape) => shape.length === 4 && isIn(layers, weight) } : {});
+    const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
+    if (unknown !== undefined) {
+      const known = new Set([...model.graph.initializers.keys()].flatMap((weight) => (weight.includes('.') ? [weight.split('.')[0]] : [])));
+      throw new UsageError(`${path} has no convolution in a layer called "${unknown}" (its weights begin with ${[...known].join(', ')})`);
+    }
+    if (o.tuned?.weights) model.parameters.write(o.tuned.weights);
+    const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
+    return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name, tuned }, prepared);
   }
 
-  /** The encoder that a model was trained with, where it was or at another path; another file is refused. */
-  static async openFor(trainedWith: EncoderIdentity, path = trainedWith.path): Promise<ImageEncoder> {
-    const encoder = await ImageEncoder.open(path, trainedWith.preprocessing);
-    if (encoder.identity.sha256 === trainedWith.sha256) return encoder;
-    encoder.dispose();
-    throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+  /** What of it is trained on. */
+  get parameters(): Parameters {
+    return this.model.parameters;
+  }
+
+  /** Side of the square that pictures are brought to. */
+  get size(): number {
+    return this.preprocessing.size;
   }
 
   load(path: string): Promise<Float32Array> {
@@ -102,26 +121,45 @@ export class ImageEncoder {
 
   /** A picture of zeros, to learn the size of the map. */
   blank(): Float32Array {
-    return new Float32Array(3 * this.preprocessing.size ** 2);
+    return new Float32Array(3 * this.size ** 2);
   }
 
-  /** Loaded pictures → their feature maps, each [P · F] with places in row order: all in one array, and picture by picture on the same memory. */
+  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], places in row order; gradients flow to what is trained on. */
+  encode(pixels: Tensor): Tensor {
+    const [map] = this.model.run({ [this.model.graph.inputs[0].name]: pixels }, [this.identity.featureMap], true);
+    const [count, height, wide, width] = map.shape;
+    return ops.reshape(map, [count, height * wide, width]);
+  }
+
+  /** Loaded pictures → their feature maps, each [P · F]: all in one array, and picture by picture on the same memory. */
   async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; places: number; width: number }> {
     using _encoding = scope();
-    const { size } = this.preprocessing;
-    const pixels = new Float32Array(pictures.length * 3 * size * size);
-    pictures.forEach((picture, i) => {
-      pixels.set(picture, i * picture.length);
-    });
-    const input = tensor(pixels, [pictures.length, 3, size, size]);
-    const [map] = this.model.run({ [this.model.graph.inputs[0].name]: input }, [this.identity.featureMap], true);
-    const [, height, wide, width] = map.shape;
+    const map = noGrad(() => this.encode(tensor(packed(pictures), [pictures.length, 3, this.size, this.size])));
+    const [, places, width] = map.shape;
     const values = (await map.data()) as Float32Array;
-    const per = height * wide * width;
-    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), places: height * wide, width };
+    const per = places * width;
+    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), places, width };
   }
 
   dispose(): void {
     this.model.dispose();
   }
+}
+
+/** Arrays of the same length, one after the other. */
+export function packed(arrays: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+  arrays.forEach((array, i) => {
+    all.set(array, i * array.length);
+  });
+  return all;
+}
+
+/** The encoder that a model was trained with, where it was or at another path; another file is refused. */
+export async function openEncoderOf({ encoder: trainedWith, config, encoderWeights }: Checkpoint, path = trainedWith.path): Promise<ImageEncoder> {
+  const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
+  const encoder = await ImageEncoder.open(path, { preprocessing: trainedWith.preprocessing, ...(tuned ? { tuned } : {}) });
+  if (encoder.identity.sha256 === trainedWith.sha256) return encoder;
+  encoder.dispose();
+  throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
 }

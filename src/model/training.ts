@@ -8,11 +8,11 @@ import { noGrad } from '../autograd/tape.ts';
 import { onFile } from '../data/atomic_file.ts';
 import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
 import { EventFile } from '../data/event_file.ts';
-import type { FeatureStore } from '../data/feature_store.ts';
+import { encoderDifferences, type FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
 import { ciderD } from '../metrics/cider.ts';
 import { Optimizer } from '../nn/optimizer.ts';
-import type { NamedArray } from '../nn/parameters.ts';
+import { type NamedArray, weightsHash } from '../nn/parameters.ts';
 import { readTensors, scope, tensor } from '../tensor/tensor.ts';
 import { type Batch, epochBatches } from './batches.ts';
 import { Captioner, embeddingInit } from './captioner.ts';
@@ -27,9 +27,10 @@ import {
   saveCheckpoint,
   type TrainingConfig,
 } from './checkpoint.ts';
+import { ImageEncoder, packed } from './encoder.ts';
 import { rateAt } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
-import { type StepInputs, TrainingStep } from './training_step.ts';
+import { type EncoderStep, type StepInputs, TrainingStep } from './training_step.ts';
 
 /** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
 const SEED_LENGTH = 35;
@@ -74,8 +75,10 @@ export interface TrainerOptions {
   keep: number;
   /** Save within an epoch after so many batches; 0 only at its end. */
   saveEvery: number;
-  /** Weights to start a new run from. */
-  start?: ReadonlyMap<string, NamedArray>;
+  /** What a new run starts from. */
+  start?: Checkpoint;
+  /** Where the encoder is that is trained on, when it has moved. */
+  encoderPath?: string;
   /** Rows of the embedding to start from, by word id. */
   wordVectors?: ReadonlyMap<number, Float32Array>;
   /** Validation pictures to decode and score; 0 skips the validation. */
@@ -109,6 +112,9 @@ class Log {
   }
 }
 
+/** Pictures that the encoder takes at a time when it is not trained on. */
+const ENCODED_TOGETHER = 8;
+
 const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, optimizerSteps: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
 
 /** The checkpoint to go on from, refused when it belongs to another run. */
@@ -118,13 +124,14 @@ function checkpointOf({ dataset, store, config, run, resume }: TrainerOptions): 
   if (!before) return null;
   const differing = differingFields(before.config, config);
   if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
-  if (before.encoder.sha256 !== store.index.encoder.sha256) differing.push('the encoder of the features');
+  const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // a run's own encoder moves on
+  if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
   if (differing.length > 0) throw new GlimpseError(`the checkpoint in ${run} was made with another configuration:\n    ${differing.join('\n    ')}`);
   return before;
 }
 
 function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Captioner {
-  if (start) return Captioner.fromWeights(config.sizes, config.options, start);
+  if (start) return Captioner.fromWeights(config.sizes, config.options, start.weights);
   const model = Captioner.create(config.sizes, config.options, config.seed);
   if (config.preset === 'recommended') setUnigramBias(model, dataset);
   if (wordVectors) {
@@ -134,6 +141,23 @@ function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Ca
     table.write(values);
   }
   return model;
+}
+
+/** The encoder of a run that trains it too, with its optimizer; its weights are the checkpoint's, the start's, or the file's. */
+async function openTuned(
+  { config, store, encoderPath, start }: TrainerOptions,
+  before: Checkpoint | null,
+): Promise<{ encoder: ImageEncoder; step: EncoderStep } | null> {
+  if (config.encoderRate === 0) return null;
+  const weights = (before ?? start)?.encoderWeights;
+  const { path, preprocessing } = store.index.encoder;
+  const tuned = { layers: config.encoderLayers, ...(weights && weights.size > 0 ? { weights } : {}) };
+  const encoder = await ImageEncoder.open(encoderPath ?? path, { preprocessing, tuned });
+  if (encoder.identity.sha256 !== store.index.encoder.sha256)
+    throw new GlimpseError(`${encoder.identity.path} is not the encoder that made the features; give that file with --encoder`);
+  const optimizer = new Optimizer(encoder.parameters, { kind: 'adam', rate: config.encoderRate, maxNorm: config.maxNorm });
+  if (before) optimizer.write(before.moments, before.progress.optimizerSteps);
+  return { encoder, step: { shape: [3, encoder.size, encoder.size], encode: (pictures) => encoder.encode(pictures), optimizer } };
 }
 
 /** Everything that one run holds while it trains. */
@@ -148,14 +172,15 @@ class Run {
 
   constructor(
     readonly o: TrainerOptions,
-    before: Checkpoint | null,
+    private readonly before: Checkpoint | null,
+    readonly tuned: Awaited<ReturnType<typeof openTuned>>,
   ) {
     const { config, dataset, store, run } = o;
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
     this.optimizer = new Optimizer(this.model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
     this.progress = before?.progress ?? { ...FRESH, rate: config.rate };
     if (before) this.optimizer.write(before.moments, this.progress.optimizerSteps);
-    this.step = new TrainingStep(this.model, this.optimizer, config.seed);
+    this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
     this.critic = config.selfCritical
       ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed, dataset.words)
@@ -166,11 +191,47 @@ class Run {
     this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
   }
 
+  /** The rate of the next update, for all that is trained. */
+  set rate(rate: number) {
+    const { config } = this.o;
+    this.optimizer.rate = rate;
+    if (this.tuned) this.tuned.step.optimizer.rate = config.encoderRate * (rate / config.rate);
+  }
+
+  /** What training steps take of pictures: stored features, or the pictures for an encoder that is trained too. */
+  async inputs(files: readonly string[]): Promise<Float32Array> {
+    const { store, dataset } = this.o;
+    if (!this.tuned) return store.read(files);
+    const { encoder } = this.tuned;
+    return packed(await Promise.all(files.map((file) => encoder.load(join(dataset.imageFolder, file)))));
+  }
+
+  /** Features [files, P, F] as the encoder makes them now. */
+  async features(files: readonly string[]): Promise<Float32Array> {
+    const { store, dataset } = this.o;
+    if (!this.tuned) return store.read(files);
+    const { encoder } = this.tuned;
+    const parts: Float32Array[] = [];
+    for (let first = 0; first < files.length; first += ENCODED_TOGETHER) {
+      const part = files.slice(first, first + ENCODED_TOGETHER);
+      parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(join(dataset.imageFolder, file)))))).values);
+    }
+    const all = new Float32Array(files.length * store.index.places * store.index.width);
+    let at = 0;
+    for (const part of parts) {
+      all.set(part, at);
+      at += part.length;
+    }
+    return all;
+  }
+
   async save(path: string): Promise<void> {
-    const { config, dataset, store } = this.o;
+    const { config, dataset, store, start } = this.o;
     this.progress = { ...this.progress, optimizerSteps: this.optimizer.steps, logBytes: this.log.bytes, eventBytes: this.events.bytes };
-    const meta = { config, progress: this.progress, vocabulary: dataset.vocabulary, encoder: store.index.encoder };
-    await saveCheckpoint(path, this.model, this.optimizer, meta);
+    const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
+    const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
+    const meta = { config, progress: this.progress, vocabulary: dataset.vocabulary, encoder, encoderWeights };
+    await saveCheckpoint(path, this.model, [this.optimizer, ...(this.tuned ? [this.tuned.step.optimizer] : [])], meta);
   }
 
   dispose(): void {
@@ -178,6 +239,8 @@ class Run {
     this.events.close();
     this.step.dispose();
     this.optimizer.dispose();
+    this.tuned?.step.optimizer.dispose();
+    this.tuned?.encoder.dispose();
     this.model.dispose();
   }
 }
@@ -186,7 +249,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { config, run } = o;
   onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
   const before = checkpointOf(o);
-  const state = new Run(o, before);
+  const state = new Run(o, before, await openTuned(o, before));
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
   const { progress: p } = state;
@@ -220,7 +283,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
 async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
   const { o, progress, optimizer } = state;
   const { config } = o;
-  const validation = o.validationImages > 0 ? await validate(state.model, o) : null;
+  const validation = o.validationImages > 0 ? await validate(state) : null;
   const epoch = progress.epoch + 1;
   const report: EpochReport = {
     epoch,
@@ -270,9 +333,9 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
-  let next = store.read(batches[state.progress.batch].files);
+  let next = state.inputs(batches[state.progress.batch].files);
   const prefetch = (files: readonly string[]) => {
-    next = store.read(files);
+    next = state.inputs(files);
     next.catch(() => {}); // a fault is thrown where it is awaited, not while the GPU works
   };
   for (let i = state.progress.batch; i < batches.length; i++) {
@@ -287,7 +350,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    optimizer.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epoch - 1 + i / batches.length);
+    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epoch - 1 + i / batches.length);
     step.ownWords = (config.options.scheduledSampling * (epoch - 1 + i / batches.length)) / Math.max(1, config.horizon);
     const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + turn.index);
     const results = step.run(inputs, turn);
@@ -349,7 +412,8 @@ async function stepInputs(
 }
 
 /** Loss per token over all captions, and CIDEr-D of greedy captions against them, on the first validation pictures. */
-async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: number; cider: number } | null> {
+async function validate(state: Run): Promise<{ loss: number; cider: number } | null> {
+  const { o, model } = state;
   const { dataset, store, config } = o;
   const images = dataset.images.filter(({ split, file }) => split === 'val' && store.has(file)).slice(0, o.validationImages);
   if (images.length === 0) return null;
@@ -360,7 +424,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
   for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
     using _batch = scope();
     const rows = batch.targets.length / batch.steps;
-    const features = tensor(await store.read(batch.files), [batch.files.length, store.index.places, store.index.width]);
+    const features = tensor(await state.features(batch.files), [batch.files.length, store.index.places, store.index.width]);
     const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.steps, rows]);
     const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.steps, rows]), tensor(batch.targets, [batch.steps, rows]), weights));
     nats += (await crossEntropy.item()) * batch.tokens;
@@ -370,7 +434,7 @@ async function validate(model: Captioner, o: TrainerOptions): Promise<{ loss: nu
   for (let first = 0; first < images.length; first += 32) {
     using _batch = scope();
     const part = images.slice(first, first + 32);
-    const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
+    const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
     const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
     candidates.push(
       ...captions.map(({ tokens: ids }) =>

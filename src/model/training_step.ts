@@ -9,7 +9,7 @@ import { empty, Scope, scope, type Tensor } from '../tensor/tensor.ts';
 import type { Captioner } from './captioner.ts';
 
 export interface StepInputs {
-  /** [pictures, places, width] */
+  /** [pictures, places, width]; or the pictures themselves, for an encoder that is trained too. */
   features: Float32Array;
   pictures: number;
   /** [steps, rows], time-major. */
@@ -26,6 +26,13 @@ interface Captured {
   targets: Tensor;
   weights: Tensor;
   replay: Replay;
+}
+
+/** An encoder that is trained with the captioner: what it takes of each picture, and its parameters' optimizer. */
+export interface EncoderStep {
+  shape: readonly number[];
+  encode(pictures: Tensor): Tensor;
+  optimizer: Optimizer;
 }
 
 /** Shapes kept; a shape more costs the buffers that its sizes do not share with others. */
@@ -51,7 +58,12 @@ export class TrainingStep {
     private readonly model: Captioner,
     private readonly optimizer: Optimizer,
     private readonly seed: number,
+    private readonly encoder: EncoderStep | null = null,
   ) {}
+
+  private get optimizers(): Optimizer[] {
+    return this.encoder ? [this.optimizer, this.encoder.optimizer] : [this.optimizer];
+  }
 
   /**
    * Adds a batch's gradient and, with the last batch of its turn, updates the model. The results are for reading before the
@@ -61,9 +73,12 @@ export class TrainingStep {
     this.draws = this.optimizer.steps * turn.of + turn.index + 1;
     this.gradient(inputs, turn);
     if (turn.index === turn.of - 1) {
-      this.optimizer.steps++;
+      for (const optimizer of this.optimizers) optimizer.steps++;
       if (this.updating) this.updating.run();
-      else this.updating = this.crossEntropy.gpu.capture(() => this.optimizer.update()).replay;
+      else
+        this.updating = this.crossEntropy.gpu.capture(() => {
+          for (const optimizer of this.optimizers) optimizer.update();
+        }).replay;
     }
     return { crossEntropy: this.crossEntropy, norm: this.optimizer.norm };
   }
@@ -92,7 +107,7 @@ export class TrainingStep {
       return made;
     };
     const made = {
-      features: input(features, [pictures, places, width]),
+      features: input(features, [pictures, ...(this.encoder?.shape ?? [places, width])]),
       ids: input(ids, [steps, rows]),
       targets: input(targets, [steps, rows]),
       weights: input(weights, [steps, rows]),
@@ -100,9 +115,10 @@ export class TrainingStep {
     const { gpu } = made.features;
     const { replay } = gpu.capture(() => {
       using _step = scope();
-      if (first) this.optimizer.zeroGrad();
+      if (first) for (const optimizer of this.optimizers) optimizer.zeroGrad();
+      const values = this.encoder ? this.encoder.encode(made.features) : made.features;
       const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.ownWords };
-      const { loss, crossEntropy } = this.model.loss(made.features, made.ids, made.targets, made.weights, { step, share: 1 / turn.of });
+      const { loss, crossEntropy } = this.model.loss(values, made.ids, made.targets, made.weights, { step, share: 1 / turn.of });
       backward(loss);
       gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
     });

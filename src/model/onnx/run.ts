@@ -26,7 +26,7 @@ export class UnsupportedOnnx extends FileError {}
 
 export interface OnnxOptions {
   /** Initializers to keep as trainable parameters: neither folded nor fused. */
-  trainable?: (name: string) => boolean;
+  trainable?: (name: string, shape: readonly number[]) => boolean;
 }
 
 class Context {
@@ -440,7 +440,7 @@ export class OnnxModel {
               .join(', ')} are)`,
           );
       }
-      const trainable = options.trainable ?? (() => false);
+      const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
       foldForInference(graph, trainable);
       const model = new OnnxModel(graph, trainable);
       model.loadWeights();
