@@ -6,7 +6,7 @@ import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/ta
 import { Captioner, PRESETS } from '../src/model/captioner.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
-import { Random } from '../src/tensor/random.ts';
+import { Random } from '../src/random.ts';
 import { memory, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 

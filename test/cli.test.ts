@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readSafetensors } from '../src/data/safetensors.ts';
-import { Random } from '../src/tensor/random.ts';
+import { Random } from '../src/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, glimpse, program, shownByBrowser, temporaryFolder } from './support.ts';
 

@@ -7,7 +7,7 @@ import { END, START } from '../src/data/captions.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS } from '../src/model/captioner.ts';
 import type { BeamOptions } from '../src/model/decoding.ts';
 import type { DecoderKind } from '../src/model/recurrence.ts';
-import { Random } from '../src/tensor/random.ts';
+import { Random } from '../src/random.ts';
 import { memory, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 

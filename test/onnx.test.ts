@@ -10,7 +10,7 @@ import { unpackedModel } from '../src/model/encoder.ts';
 import { checkModelFolder } from '../src/model/onnx/check.ts';
 import { readOnnx } from '../src/model/onnx/proto.ts';
 import { OnnxModel, UnsupportedOnnx } from '../src/model/onnx/run.ts';
-import { Random } from '../src/tensor/random.ts';
+import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, temporaryFolder, useGpu } from './support.ts';

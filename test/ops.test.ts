@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { checkOp } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
-import { pcg4d, Random, streamOf, uniformFromBits } from '../src/tensor/random.ts';
+import { pcg4d, Random, streamOf, uniformFromBits } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';

@@ -12,7 +12,7 @@ import { rateAt } from '../src/model/schedule.ts';
 import { SelfCritical } from '../src/model/self_critical.ts';
 import { type StepInputs, TrainingStep } from '../src/model/training_step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
-import { Random } from '../src/tensor/random.ts';
+import { Random } from '../src/random.ts';
 import { readTensors } from '../src/tensor/tensor.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 

@@ -4,7 +4,7 @@
  */
 import { messageOf } from '../errors.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
-import { Random } from '../tensor/random.ts';
+import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Op, type OpCase, type Reference, reference } from './op.ts';

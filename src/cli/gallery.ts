@@ -17,7 +17,7 @@ import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/che
 import type { RankedCaption } from '../model/decoding.ts';
 import { openEncoderOf } from '../model/encoder.ts';
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
-import { Random } from '../tensor/random.ts';
+import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
 import { type CommonOptions, progress, result, say } from './output.ts';

@@ -7,7 +7,7 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
-import { Random } from '../tensor/random.ts';
+import { Random } from '../random.ts';
 
 export type Split = 'train' | 'val' | 'test';
 

@@ -16,7 +16,7 @@ import { GlimpseError } from '../errors.ts';
 import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
-import { streamOf } from '../tensor/random.ts';
+import { streamOf } from '../random.ts';
 import { type Tensor, zeros } from '../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
 import { type DecoderKind, type Encoded, type Recurrence, recur, stateCount, wordRows } from './recurrence.ts';

@@ -8,7 +8,7 @@ import { END, PAD, START } from '../data/captions.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Replay } from '../gpu/device.ts';
 import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
-import { streamOf } from '../tensor/random.ts';
+import { streamOf } from '../random.ts';
 import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
 import { type Captioner, shareAll } from './captioner.ts';
 import type { Encoded } from './recurrence.ts';

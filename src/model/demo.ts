@@ -6,7 +6,7 @@ import { backward, noGrad } from '../autograd/tape.ts';
 import { SPECIAL_WORDS, Vocabulary } from '../data/captions.ts';
 import { ConvEncoder, PATCH, PATCH_CHANNELS } from '../nn/conv_encoder.ts';
 import { Optimizer } from '../nn/optimizer.ts';
-import { Random } from '../tensor/random.ts';
+import { Random } from '../random.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { Captioner, PRESETS } from './captioner.ts';
 import type { GeneratedCaption } from './decoding.ts';

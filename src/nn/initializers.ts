@@ -1,5 +1,5 @@
 /** Initial weights, drawn on the host from counter-based numbers: the same seed and name give the same tensor anywhere. */
-import { Random } from '../tensor/random.ts';
+import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 
 export type Initializer = (shape: Shape, seed: number, name: string) => Float32Array;

@@ -3,7 +3,7 @@
  * broadcast; their gradients are built from other ops of the table and summed back to each operand's shape.
  */
 import { binary, binaryBroadcast, type DropoutKey, dropout as dropoutKernel, present, unary, unaryGrad } from '../../kernels/elementwise.ts';
-import { pcg4d, uniformFromBits } from '../../tensor/random.ts';
+import { pcg4d, uniformFromBits } from '../../random.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';

@@ -12,7 +12,7 @@ import {
   softmax as softmaxKernel,
   topK as topKKernel,
 } from '../../kernels/rows.ts';
-import { pcg4d, uniformFromBits } from '../../tensor/random.ts';
+import { pcg4d, uniformFromBits } from '../../random.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';

@@ -2,7 +2,7 @@
 //
 //   y[i] = x[i] / (1 − rate) where uniform(seed, step, stream, i) ≥ rate, else 0
 //
-// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/tensor/random.ts;
+// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/random.ts;
 // its first word serves element i, so any element can be drawn alone.
 struct Params {
   count: u32,
