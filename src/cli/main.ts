@@ -196,7 +196,7 @@ command('bench', 'time kernels and models, beside the roofs of this adapter and,
   .action(action(async () => (await import(BENCH)).bench));
 
 command('plot', 'draw the curves of a training run')
-  .argument('<run>', 'the folder of a run')
+  .argument('<runs...>', 'the folder of a run, or of several that started one from the other')
   .option('--out <file>', 'page (.html) or loss curve alone (.svg); else curves.html in the run')
   .option('--json', 'JSON on stdout')
   .action(action(async () => (await import('./plot.ts')).plot));

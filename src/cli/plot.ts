@@ -61,8 +61,22 @@ function smooth(points: readonly (readonly [number, number])[], window: number):
   });
 }
 
-export async function plot(o: CommonOptions & { out?: string }, run: string): Promise<number> {
-  const log = readLog(join(run, 'log.jsonl'));
+/** The logs of runs that follow one another as one: epochs count on, and what came after the last whole epoch of an earlier one is left out. */
+function joined(runs: readonly string[]): z.infer<typeof Line>[] {
+  let before = 0;
+  return runs.flatMap((run, i) => {
+    const log = readLog(join(run, 'log.jsonl'));
+    const whole = log.reduce((most, line) => (line.kind === 'epoch' ? Math.max(most, line.epoch) : most), 0);
+    const kept = i + 1 < runs.length ? log.filter(({ epoch }) => epoch <= whole) : log;
+    const shifted = kept.map((line) => ({ ...line, epoch: line.epoch + before }));
+    before += whole;
+    return shifted;
+  });
+}
+
+export async function plot(o: CommonOptions & { out?: string }, runs: string[]): Promise<number> {
+  const run = runs[runs.length - 1];
+  const log = joined(runs);
   const steps = log.filter((line) => line.kind === 'step');
   const epochs = log.filter((line) => line.kind === 'epoch');
   if (steps.length === 0) throw new FileError(join(run, 'log.jsonl'), 'holds no training step yet');
@@ -131,7 +145,7 @@ export async function plot(o: CommonOptions & { out?: string }, run: string): Pr
   const out = o.out ?? join(run, 'curves.html');
   const last = steps[steps.length - 1];
   const lead = `${steps.length} batches in ${last.epoch} epochs; ${last.rollout ? `last mean reward ${last.rollout.reward.toFixed(3)}` : `last loss ${last.lossPerToken.toFixed(3)} nats per token`}.`;
-  writeFileAtomic(out, [out.endsWith('.svg') ? charts[0] : chartPage(`Training of ${run}`, lead, charts)]);
+  writeFileAtomic(out, [out.endsWith('.svg') ? charts[0] : chartPage(`Training of ${runs.join(', ')}`, lead, charts)]);
   result(o, { out, steps: steps.length, epochs: epochs.length }, () => `${out}: ${lead}`);
   return 0;
 }
