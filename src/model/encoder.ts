@@ -146,12 +146,14 @@ export class ImageEncoder {
   }
 }
 
-/** Arrays of the same length, one after the other. */
+/** The arrays one after the other. */
 export function packed(arrays: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
-  arrays.forEach((array, i) => {
-    all.set(array, i * array.length);
-  });
+  let at = 0;
+  for (const array of arrays) {
+    all.set(array, at);
+    at += array.length;
+  }
   return all;
 }
 

@@ -216,13 +216,7 @@ class Run {
       const part = files.slice(first, first + ENCODED_TOGETHER);
       parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(join(dataset.imageFolder, file)))))).values);
     }
-    const all = new Float32Array(files.length * store.index.places * store.index.width);
-    let at = 0;
-    for (const part of parts) {
-      all.set(part, at);
-      at += part.length;
-    }
-    return all;
+    return packed(parts);
   }
 
   async save(path: string): Promise<void> {
