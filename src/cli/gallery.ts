@@ -141,7 +141,7 @@ function page(title: string, facts: readonly (readonly [string, string])[], grou
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(title)}</title><style>${PAGE_STYLE}</style></head><body>
 <h1>${escapeHtml(title)}</h1>
-<p>Under each word: where attention looked when the word was written, brightest at the map’s own maximum, and how likely the word was to the model.</p>
+<p>Under each word: where attention looked when the word was written (from dark at the map’s least weight to bright at its largest), and how likely the word was to the model.</p>
 <dl>${list}</dl>
 ${parts}
 </body></html>

@@ -30,13 +30,14 @@ export async function readPixels(path: string, height: number): Promise<Pixels> 
   }
 }
 
-/** alpha [places], a square grid in row order that covers the whole picture, brightest at its own maximum. */
+/** alpha [places], a square grid in row order that covers the whole picture: dark at its least, bright at its largest weight. */
 export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pixels> {
   const side = Math.sqrt(alpha.length);
   if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} places is no square grid`);
   const { width, height } = picture;
-  const peak = alpha.reduce((largest, value) => Math.max(largest, value), 1e-12);
-  const map = Uint8Array.from(alpha, (value) => Math.round((255 * value) / peak));
+  const least = alpha.reduce((smallest, value) => Math.min(smallest, value));
+  const range = Math.max(1e-12, alpha.reduce((largest, value) => Math.max(largest, value)) - least);
+  const map = Uint8Array.from(alpha, (value) => Math.round((255 * (value - least)) / range));
   const smooth = await sharp(map, { raw: { width: side, height: side, channels: 1 } })
     .resize(width, height, { kernel: 'cubic', fit: 'fill' })
     .toColourspace('b-w')
@@ -62,20 +63,29 @@ export async function dataUrl(pixels: Pixels, format: 'jpeg' | 'png', scaledTo?:
 
 const GAP = 6;
 const LABEL = 22;
+/** A label of one long word needs so much. */
+const LEAST_CELL = 128;
 
 /** The pictures side by side in one PNG, each over its label, at most `perRow` in a row. */
 export async function contactSheet(cells: readonly { pixels: Pixels; label: string }[], perRow: number): Promise<Buffer> {
   const { width, height } = cells[0].pixels;
+  const cell = Math.max(width, LEAST_CELL);
   const columns = Math.min(perRow, cells.length);
   const rows = Math.ceil(cells.length / perRow);
-  const size = { width: columns * (width + GAP) + GAP, height: rows * (height + LABEL + GAP) + GAP };
-  const place = (i: number) => ({ left: GAP + (i % perRow) * (width + GAP), top: GAP + Math.floor(i / perRow) * (height + LABEL + GAP) });
+  const size = { width: columns * (cell + GAP) + GAP, height: rows * (height + LABEL + GAP) + GAP };
+  const place = (i: number) => ({ left: GAP + (i % perRow) * (cell + GAP), top: GAP + Math.floor(i / perRow) * (height + LABEL + GAP) });
   const labels = cells.map(({ label }, i) => {
     const { left, top } = place(i);
-    return `<text x="${left + width / 2}" y="${top + height + 16}" text-anchor="middle" font-family="sans-serif" font-size="14" fill="#202124">${escapeHtml(label)}</text>`;
+    return `<text x="${left + cell / 2}" y="${top + height + 16}" text-anchor="middle" font-family="sans-serif" font-size="14" fill="#202124">${escapeHtml(label)}</text>`;
   });
   const text = Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="${size.width}" height="${size.height}">${labels.join('')}</svg>`);
-  const pictures = await Promise.all(cells.map(async ({ pixels }, i) => ({ input: await encoder(pixels).png().toBuffer(), ...place(i) })));
+  const pictures = await Promise.all(
+    cells.map(async ({ pixels }, i) => ({
+      input: await encoder(pixels).png().toBuffer(),
+      top: place(i).top,
+      left: place(i).left + Math.floor((cell - width) / 2),
+    })),
+  );
   return sharp({ create: { ...size, channels: 3, background: '#fff' } })
     .composite([...pictures, { input: text, left: 0, top: 0 }])
     .png()
