@@ -50,10 +50,12 @@ describe('captions', () => {
   test('Flickr files: faults carry file and line', () => {
     const list = write('train.txt', 'a.jpg\nb.jpg\n');
     const tokens = write('tokens.txt', 'a.jpg#0\tA cat .\na.jpg#1\tOne cat\nb.jpg#0\tA dog\nother.jpg#0\tNot listed\n');
-    expect(readFlickr(tokens, { train: list })).toEqual([
+    const unlisted: string[] = [];
+    expect(readFlickr(tokens, { train: list }, (file) => unlisted.push(file))).toEqual([
       { file: 'a.jpg', split: 'train', captions: ['A cat .', 'One cat'] },
       { file: 'b.jpg', split: 'train', captions: ['A dog'] },
     ]);
+    expect(unlisted).toEqual(['other.jpg']);
     expect(() => readFlickr(write('bad.txt', 'a.jpg#0\tfine\nno tab here\n'), { train: list })).toThrow(/bad\.txt: line 2/);
     expect(() => readFlickr(tokens, { train: list, val: list })).toThrow(/"a\.jpg" is also in the train list/);
     expect(() => readFlickr(join(folder, 'absent'), { train: list })).toThrow(FileError);

@@ -28,12 +28,12 @@ interface PrepareCommand extends CommonOptions {
   skipBad?: boolean;
 }
 
-function readCaptions(o: PrepareCommand): CaptionedImage[] {
+function readCaptions(o: PrepareCommand, onUnlisted: (file: string) => void): CaptionedImage[] {
   const given = [o.flickr, o.cocoTrain ?? o.cocoVal, o.karpathy, o.table].filter((path) => path !== undefined);
   if (given.length !== 1) throw new UsageError('give one of --flickr with split lists, --coco-train and --coco-val, --karpathy, --table');
   if (o.flickr) {
     if (!o.trainList) throw new UsageError('--flickr needs --train-list (and usually --val-list)');
-    return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) });
+    return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) }, onUnlisted);
   }
   if (o.trainList || o.valList || o.testList) throw new UsageError('split lists go with --flickr; other files name their own splits');
   if (o.karpathy) return readKarpathy(o.karpathy);
@@ -45,7 +45,8 @@ function readCaptions(o: PrepareCommand): CaptionedImage[] {
 export async function prepare(o: PrepareCommand): Promise<number> {
   if (!(o.fraction > 0 && o.fraction <= 1)) throw new UsageError(`--fraction is a share above 0 and at most 1, got ${o.fraction}`);
   if (o.valShare + o.testShare >= 1) throw new UsageError(`--val-share ${o.valShare} and --test-share ${o.testShare} leave nothing to train on`);
-  const found = readCaptions(o);
+  const unlisted = new Map<string, number>();
+  const found = readCaptions(o, (file) => unlisted.set(file, (unlisted.get(file) ?? 0) + 1));
   const bar = progress(o, 'prepare', found.length, 'pictures');
   const { dataset, report } = await prepareDataset(found, {
     imageFolder: resolve(o.images),
@@ -60,13 +61,14 @@ export async function prepare(o: PrepareCommand): Promise<number> {
   const unknown = (['train', 'val', 'test'] as Split[])
     .filter((name) => report.images[name] > 0)
     .map((name) => `${percent(report.unknownRate[name])} of ${name}`);
-  result(o, { out: o.out, ...report }, () =>
+  const unlistedCaptions = [...unlisted.values()].reduce((sum, count) => sum + count, 0);
+  result(o, { out: o.out, ...report, unlistedCaptions }, () =>
     [
       `${o.out}: ${report.images.train} training, ${report.images.val} validation, ${report.images.test} test pictures, ${report.captions} captions (${per.least} to ${per.most} per picture, ${per.mean.toFixed(1)} on average)`,
       `words by the ${o.words} rule: ${report.vocabulary} in the vocabulary; not in it ${unknown.join(', ')}`,
       `captions of ${lengths.mean.toFixed(1)} words on average, half at most ${lengths.median}, 95 % at most ${lengths.p95}, ${lengths.longest} at most; ${report.cut} cut`,
       `${report.duplicateCaptions} captions repeat another of the same picture, ${report.sharedCaptions} stand with several pictures`,
-      `left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption, ${report.unreadable.length} unreadable`,
+      `left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption, ${report.unreadable.length} unreadable; ${unlistedCaptions} captions of ${unlisted.size} pictures in no list`,
     ].join('\n'),
   );
   return 0;

@@ -16,8 +16,8 @@ function readText(path: string): string {
   }
 }
 
-/** `name.jpg#0<TAB>caption` lines, and for each split a list of file names. */
-export function readFlickr(tokenFile: string, lists: Partial<Record<Split, string>>): CaptionedImage[] {
+/** `name.jpg#0<TAB>caption` lines, and for each split a list of file names. Captions of pictures in no list are only told of. */
+export function readFlickr(tokenFile: string, lists: Partial<Record<Split, string>>, onUnlisted: (file: string) => void = () => {}): CaptionedImage[] {
   const images = new Map<string, CaptionedImage>();
   for (const [split, path] of Object.entries(lists) as [Split, string][]) {
     for (const line of readText(path).split(/\r?\n/)) {
@@ -33,7 +33,9 @@ export function readFlickr(tokenFile: string, lists: Partial<Record<Split, strin
       if (!line.trim()) return;
       const match = /^(.+?)#\d+\t(.*)$/.exec(line);
       if (!match) throw new FileError(tokenFile, `line ${i + 1} is no "name#number<TAB>caption"`);
-      images.get(match[1])?.captions.push(match[2].trim());
+      const image = images.get(match[1]);
+      if (image) image.captions.push(match[2].trim());
+      else onUnlisted(match[1]);
     });
   return [...images.values()];
 }
