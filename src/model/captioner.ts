@@ -19,7 +19,7 @@ import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../random.ts';
 import { type Tensor, zeros } from '../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
-import { type DecoderKind, type Encoded, type Recurrence, recur, stateCount, wordRows } from './recurrence.ts';
+import { type DecoderKind, type Encoded, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of places (P). */
@@ -111,19 +111,6 @@ export interface DropoutStep {
   step: Live;
   /** Share of the words before each step that are the model's own, with scheduled sampling. */
   ownWords?: Live;
-}
-
-/** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
-function share(x: Tensor, captions: number): Tensor {
-  if (captions === 1) return x;
-  const [n, ...rest] = x.shape;
-  const width = rest.reduce((product, extent) => product * extent, 1);
-  return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
-}
-
-/** Everything of a picture for several captions, which follow one another. */
-export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
-  return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
 }
 
 export class Captioner {

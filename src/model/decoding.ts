@@ -10,8 +10,7 @@ import type { Replay } from '../gpu/device.ts';
 import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
 import { streamOf } from '../random.ts';
 import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
-import { type Captioner, shareAll } from './captioner.ts';
-import type { Encoded } from './recurrence.ts';
+import { type Encoded, shareAll } from './recurrence.ts';
 
 export interface GeneratedCaption {
   /** Without startseq and endseq. */
@@ -28,6 +27,14 @@ export interface GeneratedCaption {
 export interface RankedCaption extends GeneratedCaption {
   /** The sum of log-probabilities over the length penalty. */
   score: number;
+}
+
+/** What decoding needs of a model. */
+export interface DecodedModel {
+  /** Features [B, P, F] → what is computed once per picture. */
+  encode(features: Tensor): Encoded;
+  /** The words before [1, B] and the states in `encoded` → log-probabilities [B, V], maps [1, B, P], states. */
+  decodeStep(encoded: Encoded, previous: Tensor): { logProbs: Tensor; alpha: Tensor; states: Tensor[] };
 }
 
 /** What captions may be like, however they are found. */
@@ -94,7 +101,7 @@ export class Decoding {
   private sampleSeed = 0;
   private readonly loops = new Map<string, { input: Tensor; results: Tensor[]; replay: Replay }>();
 
-  constructor(private readonly model: Captioner) {}
+  constructor(private readonly model: DecodedModel) {}
 
   /** The loop that takes one word per picture and step: words, their log-probabilities, and the maps, all time-major. */
   private wordLoop(

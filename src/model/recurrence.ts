@@ -23,6 +23,19 @@ export interface Encoded {
   start: Tensor[];
 }
 
+/** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
+function share(x: Tensor, captions: number): Tensor {
+  if (captions === 1) return x;
+  const [n, ...rest] = x.shape;
+  const width = rest.reduce((product, extent) => product * extent, 1);
+  return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
+}
+
+/** Everything of a picture for several captions, which follow one another. */
+export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
+  return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
+}
+
 export interface Recurrence {
   /** What the words are predicted from, [T, B, H]. */
   output: Tensor;
