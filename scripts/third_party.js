@@ -68,19 +68,20 @@ export function tfjsCases(tf, seed) {
         return [alpha.expandDims(2).mul(values).sum(1), alpha];
       },
     },
-    {
+    ...[0, 0.1].map((smoothing) => ({
       op: 'crossEntropy',
-      attrs: null,
+      attrs: { smoothing },
       shapes: { logits: [7, 20] },
       fixed: { targets: [3, 0, 19, 7, 7, 1, 12], weights: [1, 0.5, 0, 2, 1, 0.25, 0] },
       run: ({ logits }, { targets, weights }) => {
-        const picked = tf
-          .logSoftmax(logits)
-          .mul(tf.oneHot(tf.tensor1d(targets, 'int32'), 20))
-          .sum(1);
-        return [tf.neg(picked.mul(tf.tensor1d(weights))).sum()];
+        const wanted = tf
+          .oneHot(tf.tensor1d(targets, 'int32'), 20)
+          .mul(1 - smoothing)
+          .add(smoothing / 20);
+        const perRow = tf.logSoftmax(logits).mul(wanted).sum(1);
+        return [tf.neg(perRow.mul(tf.tensor1d(weights))).sum()];
       },
-    },
+    })),
   ];
   const cases = recipes.map(({ op, attrs, shapes, fixed, run }, k) => {
     const inputs = Object.fromEntries(Object.entries(shapes).map(([name, shape], i) => [name, { shape, data: numbers(size(shape), seed + 31 * k + i) }]));
