@@ -36,8 +36,6 @@ function picturesIn(given: readonly string[]): string[] {
   });
 }
 
-type Loaded = { image: string; pixels: Float32Array } | { image: string; error: FileError };
-
 export async function caption(o: CaptionCommand, modelPath: string, given: string[]): Promise<number> {
   if (o.sample && o.beam > 1) throw new UsageError('--sample and --beam exclude each other');
   if (o.temperature === 0 || o.topP === 0) throw new UsageError('--temperature and --top-p must be above 0');
@@ -53,15 +51,8 @@ export async function caption(o: CaptionCommand, modelPath: string, given: strin
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const { decoding } = model;
     const bar = progress(o, 'caption', pictures.length, 'pictures');
-    const load = async (image: string): Promise<Loaded> => {
-      try {
-        return { image, pixels: await encoder.load(image) };
-      } catch (error) {
-        if (error instanceof FileError) return { image, error };
-        throw error;
-      }
-    };
-    const loadBatch = (first: number) => Promise.all(pictures.slice(first, first + o.batch).map(load));
+    const loadBatch = (first: number) =>
+      Promise.all(pictures.slice(first, first + o.batch).map(async (image) => ({ image, pixels: await encoder.attempt(image) })));
     const started = performance.now();
     const captions: { image: string; caption: string; tokens: string[]; logProb: number; others: string[] }[] = [];
     let next = loadBatch(0);
@@ -69,10 +60,10 @@ export async function caption(o: CaptionCommand, modelPath: string, given: strin
       const loaded = await next;
       next = loadBatch(first + o.batch);
       const batch: { image: string; pixels: Float32Array }[] = [];
-      for (const each of loaded) {
-        if ('pixels' in each) batch.push(each);
-        else if (o.skipBad) say(o, `left out: ${each.error.message}`);
-        else throw each.error;
+      for (const { image, pixels } of loaded) {
+        if (!(pixels instanceof FileError)) batch.push({ image, pixels });
+        else if (o.skipBad) say(o, `left out: ${pixels.message}`);
+        else throw pixels;
       }
       if (batch.length === 0) continue;
       using _batch = scope();
@@ -89,9 +80,7 @@ export async function caption(o: CaptionCommand, modelPath: string, given: strin
               ...{ suppress: beam.suppress, minLength: o.minLength, noRepeat: o.noRepeat },
             })
           ).map((one) => [one])
-        : beam.width === 1
-          ? (await decoding.best(features, maxLength, beam)).map((one) => [one])
-          : await decoding.beam(features, maxLength, beam);
+        : await decoding.ranked(features, maxLength, beam);
       found.forEach(([{ tokens, logProb }, ...rest], i) => {
         const others = rest.slice(0, o.nBest - 1).map((each) => vocabulary.decode(each.tokens));
         captions.push({ image: batch[i].image, caption: vocabulary.decode(tokens), tokens: tokens.map((id) => vocabulary.words[id]), logProb, others });

@@ -23,8 +23,6 @@ interface FeaturesCommand extends CommonOptions {
   skipBad?: boolean;
 }
 
-type Loaded = { file: string; pixels: Float32Array } | { file: string; error: FileError };
-
 function openEncoder(o: FeaturesCommand): Promise<ImageEncoder> {
   if (o.model) {
     if (o.preprocess || o.grid) throw new UsageError('--model brings its own preprocessing and grid');
@@ -69,15 +67,8 @@ export async function features(o: FeaturesCommand): Promise<number> {
   return withGpu(o, async () => {
     const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
-    const load = async (file: string): Promise<Loaded> => {
-      try {
-        return { file, pixels: await encoder.load(join(dataset.imageFolder, file)) };
-      } catch (error) {
-        if (error instanceof FileError) return { file, error };
-        throw error;
-      }
-    };
-    const loadBatch = (list: readonly string[]) => Promise.all(list.map(load));
+    const loadBatch = (list: readonly string[]) =>
+      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(join(dataset.imageFolder, file)) })));
     const skipped: string[] = [];
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
@@ -92,15 +83,18 @@ export async function features(o: FeaturesCommand): Promise<number> {
     for (let first = 0; first < todo.length; first += o.batch) {
       const loaded = await next;
       next = loadBatch(todo.slice(first + o.batch, first + 2 * o.batch)); // decode while the GPU works
-      const good = loaded.filter((item): item is { file: string; pixels: Float32Array } => 'pixels' in item);
-      for (const item of loaded) {
-        if (!('error' in item)) continue;
+      const good: { file: string; pixels: Float32Array }[] = [];
+      for (const { file, pixels } of loaded) {
+        if (!(pixels instanceof FileError)) {
+          good.push({ file, pixels });
+          continue;
+        }
         if (!o.skipBad) {
           writer.close();
-          throw new GlimpseError(`${item.error.message}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
+          throw new GlimpseError(`${pixels.message}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
         }
-        say(o, `left out: ${item.error.message}`);
-        skipped.push(item.file);
+        say(o, `left out: ${pixels.message}`);
+        skipped.push(file);
       }
       if (good.length > 0) {
         const { records } = await encoder.features(good.map(({ pixels }) => pixels));

@@ -93,43 +93,14 @@ export async function plot(o: CommonOptions & { out?: string }, runs: string[]):
     name: `${name}, mean of ${window} batches`,
     points: smooth(points(f), window),
   });
-  const ofSamples = (f: (rollout: z.infer<typeof Rollout>) => number) => (step: z.infer<typeof Step>) => (step.rollout ? f(step.rollout) : 0);
+  const ofRollout = (name: string, key: keyof z.infer<typeof Rollout>): Series => course(name, ({ rollout }) => rollout?.[key] ?? 0);
   const first = steps.some(({ rollout }) => rollout)
     ? [
-        chart('Reward of drawn captions', 'CIDEr-D', [
-          course(
-            'reward',
-            ofSamples((r) => r.reward),
-          ),
-          course(
-            'baseline',
-            ofSamples((r) => r.baseline),
-          ),
-        ]),
-        chart('Entropy of the choices', 'nats per word', [
-          course(
-            '−log p of drawn words',
-            ofSamples((r) => r.entropy),
-          ),
-        ]),
-        chart('Length of drawn captions', 'words', [
-          course(
-            'length',
-            ofSamples((r) => r.meanLength),
-          ),
-        ]),
-        chart('Drawn captions that end in a function word', 'share', [
-          course(
-            'share',
-            ofSamples((r) => r.endInFunctionWord),
-          ),
-        ]),
-        chart('Distinct words in a batch of drawn captions', 'words', [
-          course(
-            'words',
-            ofSamples((r) => r.distinctWords),
-          ),
-        ]),
+        chart('Reward of drawn captions', 'CIDEr-D', [ofRollout('reward', 'reward'), ofRollout('baseline', 'baseline')]),
+        chart('Entropy of the choices', 'nats per word', [ofRollout('−log p of drawn words', 'entropy')]),
+        chart('Length of drawn captions', 'words', [ofRollout('length', 'meanLength')]),
+        chart('Drawn captions that end in a function word', 'share', [ofRollout('share', 'endInFunctionWord')]),
+        chart('Distinct words in a batch of drawn captions', 'words', [ofRollout('words', 'distinctWords')]),
       ]
     : [chart('Loss', 'nats per token', [course('training', (step) => step.lossPerToken), { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) }])];
   const charts = [

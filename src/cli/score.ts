@@ -72,8 +72,8 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
       const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
-      const found = await model.decoding.best(features, maxLength, beam);
-      found.forEach(({ tokens }, i) => {
+      const found = await model.decoding.ranked(features, maxLength, beam);
+      found.forEach(([{ tokens }], i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));
         list.push({ image_id: part[i].file, caption, references: part[i].captions });
       });

@@ -5,7 +5,7 @@ import { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
 import { type CaptionerOptions, PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
-import { type Checkpoint, loadCheckpoint, newestCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/checkpoint.ts';
+import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/checkpoint.ts';
 import type { DecoderKind } from '../model/recurrence.ts';
 import { type StepReport, train } from '../model/training.ts';
 import { weightsHash } from '../nn/parameters.ts';
@@ -61,11 +61,11 @@ const TRAINING = {
 /** Self-critical training starts from weights that are trained already, and takes small steps. */
 const SELF_CRITICAL = { epochs: 5, rate: 5e-5, maxNorm: 5, images: 10, captions: 5, objective: 'scst', patience: 0 } as const;
 
-const shortHash = (bytes: string | Uint8Array) => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
-
 /** Names the pictures and captions trained on, in their order. */
 function hashOf(images: Dataset['images']): string {
-  return shortHash(images.map(({ file, ids }) => JSON.stringify([file, ids])).join(''));
+  const hash = createHash('sha256');
+  for (const { file, ids } of images) hash.update(JSON.stringify([file, ids]));
+  return hash.digest('hex').slice(0, 16);
 }
 
 function checkOptions(o: TrainCommand): void {
@@ -157,7 +157,7 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
   if (vectors) say(o, `${o.wordVectors}: vectors of ${vectors.width} numbers for ${vectors.rows.size} of ${dataset.vocabulary.length} words`);
-  if (o.resume && newestCheckpoint(o.out) === null) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
+  if (o.resume && !holdsCheckpoint(o.out)) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
   let stopping = false;
   const onInterrupt = () => {
     stopping = true;

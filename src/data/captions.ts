@@ -179,9 +179,11 @@ const SPLITS = ['train', 'val', 'test'] as const;
 
 export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
   const split = sampled(assignSplits(found, o), o.fraction, o.seed);
-  const splitWords = split.map(({ captions }) => captions.map((caption) => wordsOf(caption, o.words)).filter((list) => list.length > 0));
+  const spoken = split.map(({ captions }) =>
+    captions.map((caption) => ({ caption, words: wordsOf(caption, o.words) })).filter(({ words }) => words.length > 0),
+  );
   const withoutPicture = split.filter(({ file }) => !existsSync(join(o.imageFolder, file))).map(({ file }) => file);
-  const withoutCaption = split.filter((_, i) => splitWords[i].length === 0).map(({ file }) => file);
+  const withoutCaption = split.filter((_, i) => spoken[i].length === 0).map(({ file }) => file);
   const missing = new Set(withoutPicture);
   const there = split.filter(({ file }) => !missing.has(file)).map(({ file }) => ({ file, path: join(o.imageFolder, file) }));
   const unreadable = await unreadablePictures(there, o.onChecked);
@@ -196,7 +198,9 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
       );
   }
   const bad = new Set([...withoutPicture, ...withoutCaption, ...unreadable]);
-  const kept = split.map((image, i) => ({ ...image, words: splitWords[i] })).filter(({ file }) => !bad.has(file));
+  const kept = split
+    .map(({ file, split: own }, i) => ({ file, split: own, captions: spoken[i].map(({ caption }) => caption), words: spoken[i].map(({ words }) => words) }))
+    .filter(({ file }) => !bad.has(file));
   const of = (name: Split) => kept.filter((image) => image.split === name);
   if (of('train').length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
   const vocabulary = Vocabulary.build(
@@ -205,8 +209,7 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
     o.minCount,
   );
   const images = kept.map(({ file, split: own, captions, words }) => ({
-    ...{ file, split: own },
-    captions: captions.filter((caption) => wordsOf(caption, o.words).length > 0),
+    ...{ file, split: own, captions },
     ids: words.map((list) => vocabulary.encode(list, o.maxLength)),
   }));
   const perSplit = <T>(value: (name: Split) => T) => Object.fromEntries(SPLITS.map((name) => [name, value(name)])) as Record<Split, T>;

@@ -16,15 +16,19 @@ function parse<T>(path: string, schema: z.ZodType<T>, what: string): T {
   }
 }
 
-/** Reference captions by picture. */
-export function readReferences(path: string): Map<string, string[]> {
+function captionsByImage({ annotations }: z.infer<typeof References>): Map<string, string[]> {
   const byImage = new Map<string, string[]>();
-  for (const { image_id, caption } of parse(path, References, 'COCO file of annotations ({"annotations": [{"image_id", "caption"}]})').annotations) {
+  for (const { image_id, caption } of annotations) {
     const list = byImage.get(String(image_id));
     if (list) list.push(caption);
     else byImage.set(String(image_id), [caption]);
   }
   return byImage;
+}
+
+/** Reference captions by picture. */
+export function readReferences(path: string): Map<string, string[]> {
+  return captionsByImage(parse(path, References, 'COCO file of annotations ({"annotations": [{"image_id", "caption"}]})'));
 }
 
 /** One caption per picture. */
@@ -42,7 +46,7 @@ const Named = References.extend({ images: z.array(z.object({ id: Id, file_name: 
 
 /** Reference captions by file name. */
 export function readReferencesByFile(path: string): Map<string, string[]> {
-  const { images } = parse(path, Named, 'COCO file of annotations with its images ({"images": [{"id", "file_name"}], "annotations": […]})');
-  const byId = readReferences(path);
-  return new Map(images.map(({ id, file_name }) => [basename(file_name), byId.get(String(id)) ?? []]));
+  const named = parse(path, Named, 'COCO file of annotations with its images ({"images": [{"id", "file_name"}], "annotations": […]})');
+  const byId = captionsByImage(named);
+  return new Map(named.images.map(({ id, file_name }) => [basename(file_name), byId.get(String(id)) ?? []]));
 }

@@ -1,5 +1,5 @@
 /** Photographs to numbers: decode (EXIF applied, alpha flattened, sRGB), scale, normalize as the encoder was trained. */
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
 import { FileError, messageOf, UsageError } from '../errors.ts';
 
 /** What an encoder expects of its pixels. Never assumed: it is stored with the features and named by the user. */
@@ -37,20 +37,23 @@ export function preprocessingOf(name: string): Preprocessing {
 
 const MAX_PIXELS = 100_000_000;
 
+/** A picture file opened as it is looked at: turned by EXIF, without transparency, in sRGB. Reading it may still throw. */
+export function openPicture(path: string): Sharp {
+  return sharp(path, { failOn: 'error', limitInputPixels: MAX_PIXELS }).autoOrient().flatten({ background: '#fff' }).toColourspace('srgb').removeAlpha();
+}
+
+/** The error of a picture that cannot be read. */
+export function pictureFault(path: string, error: unknown): FileError {
+  return new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
+}
+
 /** One photograph as float32 [3, size, size]. Throws a FileError that names the file. */
 export async function loadImage(path: string, p: Preprocessing): Promise<Float32Array> {
   let pixels: Buffer;
   try {
-    pixels = await sharp(path, { failOn: 'error', limitInputPixels: MAX_PIXELS })
-      .autoOrient()
-      .flatten({ background: '#fff' })
-      .toColourspace('srgb')
-      .removeAlpha()
-      .resize(p.size, p.size, { fit: 'fill' })
-      .raw()
-      .toBuffer();
+    pixels = await openPicture(path).resize(p.size, p.size, { fit: 'fill' }).raw().toBuffer();
   } catch (error) {
-    throw new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
+    throw pictureFault(path, error);
   }
   const plane = p.size * p.size;
   if (pixels.length !== 3 * plane) throw new FileError(path, `decoded to ${pixels.length} bytes, ${3 * plane} are expected`);

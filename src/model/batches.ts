@@ -26,19 +26,23 @@ export interface BatchShape {
  */
 const BATCHES_SORTED_TOGETHER = 32;
 
-function layOut(files: string[], captionsPerImage: number, rows: readonly (readonly number[])[]): Batch {
-  const steps = rows.reduce((longest, row) => Math.max(longest, row.length), 0) - 1;
+/** Captions from startseq on → the words before and at each step, [steps, rows], padded with 0. */
+export function timeMajor(rows: readonly (readonly number[])[], steps: number): { ids: Uint32Array; targets: Uint32Array } {
   const ids = new Uint32Array(steps * rows.length);
   const targets = new Uint32Array(steps * rows.length);
-  let tokens = 0;
   rows.forEach((row, r) => {
     for (let t = 0; t + 1 < row.length; t++) {
       ids[t * rows.length + r] = row[t];
       targets[t * rows.length + r] = row[t + 1];
-      tokens++;
     }
   });
-  return { files, captionsPerImage, steps, ids, targets, tokens };
+  return { ids, targets };
+}
+
+function layOut(files: string[], captionsPerImage: number, rows: readonly (readonly number[])[]): Batch {
+  const steps = rows.reduce((longest, row) => Math.max(longest, row.length), 0) - 1;
+  const tokens = rows.reduce((sum, row) => sum + row.length - 1, 0);
+  return { files, captionsPerImage, steps, ...timeMajor(rows, steps), tokens };
 }
 
 /**

@@ -170,6 +170,10 @@ export function pausedPath(run: string): string {
   return join(run, 'checkpoints', 'paused.safetensors');
 }
 
+export function holdsCheckpoint(run: string): boolean {
+  return existsSync(pausedPath(run)) || epochsSaved(run).length > 0;
+}
+
 /** The checkpoint from which a run goes on: the newest of whole epochs, or one within the epoch after it. */
 export function newestCheckpoint(run: string): Checkpoint | null {
   const epoch = epochsSaved(run).at(-1) ?? 0;

@@ -293,10 +293,11 @@ export class Decoding {
     );
   }
 
-  /** The best caption of each picture: greedy where that is all a beam of one would do, else the first of the beam's hypotheses. */
-  async best(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[]> {
-    if (o.width === 1) return this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat });
-    return (await this.beam(features, maxLength, o)).map(([first]) => first);
+  /** Captions of each picture, best first: the greedy one where that is all a beam of one would do, else the beam's hypotheses. */
+  async ranked(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[][]> {
+    if (o.width > 1) return this.beam(features, maxLength, o);
+    const greedy = await this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat });
+    return greedy.map((one) => [one]);
   }
 
   private forget(key: string): void {

@@ -119,6 +119,16 @@ export class ImageEncoder {
     return loadImage(path, this.preprocessing);
   }
 
+  /** As `load`, but what is wrong with a picture comes back, so that others loaded with it are not lost. */
+  async attempt(path: string): Promise<Float32Array | FileError> {
+    try {
+      return await this.load(path);
+    } catch (error) {
+      if (error instanceof FileError) return error;
+      throw error;
+    }
+  }
+
   /** A picture of zeros, to learn the size of the map. */
   blank(): Float32Array {
     return new Float32Array(3 * this.size ** 2);

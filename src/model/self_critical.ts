@@ -12,6 +12,7 @@ import { type CaptionedWords, END, START, type Vocabulary, type WordRule, wordsO
 import { CiderD } from '../metrics/cider.ts';
 import { endsInFunctionWord } from '../metrics/function_words.ts';
 import { type Tensor, tensor } from '../tensor/tensor.ts';
+import { timeMajor } from './batches.ts';
 import type { Captioner } from './captioner.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
 import type { GeneratedCaption } from './decoding.ts';
@@ -124,16 +125,14 @@ export class SelfCritical {
     const longest = rows.reduce((most, { words }) => Math.max(most, words.length), 1);
     const steps = Math.ceil(longest / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO;
     const count = rows.length;
-    const ids = new Uint32Array(steps * count);
-    const targets = new Uint32Array(steps * count);
     const weights = new Float32Array(steps * count);
     rows.forEach(({ words, weight }, r) => {
-      words.forEach((word, t) => {
-        ids[t * count + r] = t === 0 ? START : words[t - 1];
-        targets[t * count + r] = word;
-        weights[t * count + r] = weight;
-      });
+      for (let t = 0; t < words.length; t++) weights[t * count + r] = weight;
     });
+    const { ids, targets } = timeMajor(
+      rows.map(({ words }) => [START, ...words]),
+      steps,
+    );
     return { features, pictures: images.length, ids, targets, weights, steps };
   }
 }

@@ -1,7 +1,8 @@
 /** Attention drawn on its picture: the map scaled up smoothly, the picture darkened where the model does not look. */
 import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { openPicture, pictureFault } from '../data/images.ts';
+import { GlimpseError } from '../errors.ts';
 
 /** RGB, row by row. */
 export interface Pixels {
@@ -12,21 +13,14 @@ export interface Pixels {
 
 const GLOW = [255, 210, 80];
 
-/** A picture file scaled to a height, as it is looked at: turned by EXIF, without transparency. */
+/** A picture file scaled to a height. */
 export async function readPixels(path: string, height: number): Promise<Pixels> {
   try {
-    const { data, info } = await sharp(path, { failOn: 'error', limitInputPixels: 100_000_000 })
-      .autoOrient()
-      .flatten({ background: '#fff' })
-      .toColourspace('srgb')
-      .removeAlpha()
-      .resize({ height })
-      .raw()
-      .toBuffer({ resolveWithObject: true });
+    const { data, info } = await openPicture(path).resize({ height }).raw().toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new Error(`it has ${info.channels} channels`);
     return { data, width: info.width, height: info.height };
   } catch (error) {
-    throw new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
+    throw pictureFault(path, error);
   }
 }
 
