@@ -17,10 +17,14 @@ const keep = (values: Float32Array | Uint32Array, shape: number[]): Tensor => Sc
 const kept = (shape: number[]): Tensor => Scope.release(empty(shape));
 
 export function openOurs(gpu: Gpu): Engine {
-  /** `work` may return its result for comparison. */
-  function repeat(work: () => Tensor, inputs: readonly Tensor[], order?: readonly number[]): Prepared {
+  /**
+   * `work` may return its result for comparison. `fresh` inputs are activations, which every run of a model finds newly
+   * written: no copy of them that was kept for reading as texels may serve. Weights stay what they were.
+   */
+  function repeat(work: () => Tensor, inputs: readonly Tensor[], fresh: readonly Tensor[], order?: readonly number[]): Prepared {
     return {
       async run() {
+        for (const { slice } of fresh) slice.buffer.writes++;
         using _run = scope();
         noGrad(work);
         await gpu.idle();
@@ -45,7 +49,7 @@ export function openOurs(gpu: Gpu): Engine {
     const x = arranged(numbers(s.images * s.channels * s.height * s.width, 1), [s.images, s.channels, s.height, s.width], [0, 2, 3, 1]);
     const w = arranged(numbers(s.outChannels * s.channels * s.kernel ** 2, 2), [s.outChannels, s.channels, s.kernel, s.kernel], [2, 3, 1, 0]);
     const options = { stride: s.stride, pad: s.pad, layout: 'nhwc' as const };
-    if (kind === 'conv') return repeat(() => ops.conv2d(x, w, null, options), [x, w], [0, 3, 1, 2]);
+    if (kind === 'conv') return repeat(() => ops.conv2d(x, w, null, options), [x, w], [x], [0, 3, 1, 2]);
     const dy = arranged(numbers(s.images * s.outChannels * outHeight * outWidth, 3), [s.images, s.outChannels, outHeight, outWidth], [0, 2, 3, 1]);
     const geometry: ConvGeometry = {
       ...{ images: s.images, height: s.height, width: s.width, channels: s.channels, outHeight, outWidth, outChannels: s.outChannels, groups: 1 },
@@ -60,14 +64,14 @@ export function openOurs(gpu: Gpu): Engine {
       else conv2dGradWeight(gpu, geometry, x.slice, dy.slice, out.slice, 'bench');
       return out;
     };
-    return repeat(work, [x, w, dy, out], kind === 'convGradInput' ? [0, 3, 1, 2] : [3, 2, 0, 1]);
+    return repeat(work, [x, w, dy, out], [x, dy], kind === 'convGradInput' ? [0, 3, 1, 2] : [3, 2, 0, 1]);
   }
 
   async function resnet(images: number, path: string): Promise<Prepared> {
     const model = OnnxModel.load(await unpackedModel(path));
     const [{ name }] = model.graph.inputs;
     const x = keep(numbers(images * 3 * 224 * 224, 1), [images, 3, 224, 224]);
-    const forward = repeat(() => model.run({ [name]: x })[0], [x]);
+    const forward = repeat(() => model.run({ [name]: x })[0], [x], [x]);
     return {
       run: forward.run,
       dispose() {
@@ -144,7 +148,7 @@ export function openOurs(gpu: Gpu): Engine {
         const { m, n, k, transA, transB } = work;
         const a = keep(numbers(m * k, 1), transA ? [k, m] : [m, k]);
         const b = keep(numbers(k * n, 2), transB ? [n, k] : [k, n]);
-        return repeat(() => ops.matmul(a, b, { transA, transB }), [a, b]);
+        return repeat(() => ops.matmul(a, b, { transA, transB }), [a, b], transA ? [a, b] : [a]); // a weight gradient has no weights
       }
       case 'conv':
       case 'convGradInput':
@@ -152,7 +156,7 @@ export function openOurs(gpu: Gpu): Engine {
         return convolution(work.kind, work);
       case 'softmax': {
         const x = keep(numbers(work.rows * work.columns, 1, 4), [work.rows, work.columns]);
-        return repeat(() => ops.softmax(x), [x]);
+        return repeat(() => ops.softmax(x), [x], [x]);
       }
       case 'crossEntropyGrad': {
         const logits = keep(numbers(work.rows * work.columns, 1, 4), [work.rows, work.columns]);
@@ -163,7 +167,7 @@ export function openOurs(gpu: Gpu): Engine {
           crossEntropy(gpu, { ...slices, unused: rowLoss.slice, rows: work.rows, n: work.columns, label: 'bench' });
           return dlogits;
         };
-        return repeat(launch, [logits, targets, weights, rowLoss, dlogits]);
+        return repeat(launch, [logits, targets, weights, rowLoss, dlogits], [logits]);
       }
       case 'resnet50':
         return resnet(work.images, work.model);

@@ -53,6 +53,34 @@ test('buffers are reused: allocations stop growing', async () => {
   expect(memory().bytesInUse).toBe(bytesInUse);
 });
 
+test('a copy kept for reading as texels gives way when its buffer is written, however that happens', async () => {
+  const { gpu } = device;
+  const version = ['v6_subgroup_texels', 'v1_naive'].find((name) => name === 'v1_naive' || gpu.subgroupWidth > 0) as string;
+  using _s = scope();
+  const a = full([32, 32], 1);
+  const b = tensor(new Float32Array(32 * 32).fill(1), [32, 32]);
+  const first = async () => {
+    using _once = scope();
+    forceVersion('matmul', version);
+    const [value] = await ops.matmul(a, b).data();
+    forceVersion('matmul', null);
+    return value;
+  };
+  for (let i = 0; i < 4; i++) expect(await first()).toBe(32); // from the third time on with a kept copy
+  b.write(new Float32Array(32 * 32).fill(2));
+  expect(await first()).toBe(64);
+  expect(await first()).toBe(64);
+  gpu.clear(b.slice);
+  expect(await first()).toBe(0);
+  gpu.copy(a.slice, b.slice, 32 * 32 * 4);
+  expect(await first()).toBe(32);
+  gpu.dispatch(gpu.kernel({ file: 'axpby' }), [a.slice, b.slice], { count: 32 * 32, alpha: 3, beta: 0 }, [16, 1, 1]);
+  expect(await first()).toBe(96);
+  gpu.pool.trim();
+  expect(memory().texelBytes).toBe(0);
+  expect(await first()).toBe(96);
+});
+
 test('commands are batched: one submit for many ops', async () => {
   using _s = scope();
   const x = full([64], 1);

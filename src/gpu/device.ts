@@ -104,9 +104,12 @@ export class Gpu {
       () => this.flush(),
       (operation) => this.check(operation),
     );
-    this.pool.onDestroy = ({ id }) => this.forgetBindGroups(id);
     this.texels = new TexelPool(device, this.pool);
-    this.pool.trimOthers = () => this.texels.trim(({ id }) => this.forgetBindGroups(id));
+    this.pool.onDestroy = (buffer) => {
+      this.forgetBindGroups(buffer.id);
+      this.texels.forget(buffer);
+    };
+    this.pool.others = { trim: () => this.texels.trim(({ id }) => this.forgetBindGroups(id)), bytes: () => this.texels.bytes };
     this.uniformLayout = device.createBindGroupLayout({
       label: 'params',
       entries: [{ binding: 0, visibility: GPUShaderStage.COMPUTE, buffer: { type: 'uniform', hasDynamicOffset: true } }],
@@ -260,8 +263,9 @@ export class Gpu {
     this.groupsOfBuffer.delete(id);
   }
 
-  private touch(slice: BufferSlice): void {
+  private touch(slice: BufferSlice, writes: boolean): void {
     slice.buffer.batch = this.batch;
+    if (writes) slice.buffer.writes++;
   }
 
   private begin(): GPUCommandEncoder {
@@ -290,7 +294,7 @@ export class Gpu {
     this.capturing?.push(() => this.dispatch(kernel, slices, params, groups, label));
     const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
     const encoder = this.begin();
-    const bound = kernel.readsTexels ? this.copyTexels(encoder, kernel, slices) : slices;
+    const bound = kernel.readsTexels ? this.copyTexels(kernel, slices) : slices;
     const group = this.bindGroup(kernel, bound, label);
     if (this.profiler) this.endPass();
     this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(kernel.name) });
@@ -299,8 +303,11 @@ export class Gpu {
     pass.setBindGroup(0, group);
     if (kernel.shader.params.length) pass.setBindGroup(1, this.ring.group, [offset]);
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
-    for (const slice of slices) this.touch(slice);
-    if (kernel.readsTexels) for (const slice of new Set(bound)) if ('view' in slice) this.texels.release(slice);
+    const copies = new Map(bound.flatMap((each, i) => ('view' in each ? [[each, slices[i]] as const] : [])));
+    for (const [copy, slice] of copies) this.texels.release(copy, slice);
+    slices.forEach((slice, i) => {
+      this.touch(slice, kernel.shader.bindings[i].access === 'read_write');
+    });
     this.dispatches++;
     this.labels.push(label);
     this.trace?.(kernel.name, label);
@@ -314,8 +321,11 @@ export class Gpu {
   }
 
   /** Puts what the kernel reads as texels into textures. */
-  private copyTexels(encoder: GPUCommandEncoder, kernel: Kernel, slices: readonly BufferSlice[]): (BufferSlice | TexelCopy)[] {
-    this.endPass();
+  private copyTexels(kernel: Kernel, slices: readonly BufferSlice[]): (BufferSlice | TexelCopy)[] {
+    const encoder = () => {
+      this.endPass();
+      return this.begin();
+    };
     const copies = new Map<BufferSlice, TexelCopy>();
     return slices.map((slice, i) => {
       if (kernel.shader.bindings[i].access !== 'texels') return slice;
@@ -348,7 +358,7 @@ export class Gpu {
     const encoder = this.begin();
     this.endPass();
     encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, Math.ceil(slice.bytes / 4) * 4);
-    this.touch(slice);
+    this.touch(slice, true);
     this.recorded++;
     this.labels.push(`clear ${slice.buffer.label}`);
     if (this.error) this.fail();
@@ -359,8 +369,8 @@ export class Gpu {
     const encoder = this.begin();
     this.endPass();
     encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes);
-    this.touch(from);
-    this.touch(to);
+    this.touch(from, false);
+    this.touch(to, true);
     this.recorded++;
     this.labels.push(`copy of ${bytes} bytes from ${from.buffer.label} to ${to.buffer.label}`);
     if (this.error) this.fail();
@@ -379,6 +389,7 @@ export class Gpu {
     }
     if (slice.buffer.batch === this.batch) this.flush();
     this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+    slice.buffer.writes++;
     if (this.error) this.check(operation);
   }
 

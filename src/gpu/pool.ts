@@ -22,6 +22,8 @@ export interface PooledBuffer {
   references: number;
   /** The recorder's batch that last used it: an upload to it must wait for that batch. */
   batch: number;
+  /** Counts recorded writes: a copy for reading as texels serves as long as this stays. */
+  writes: number;
   /** Belongs to captures: its contents are theirs to overwrite at every replay. */
   readonly captured: boolean;
 }
@@ -35,6 +37,8 @@ export interface MemoryReport {
   buffersInUse: number;
   buffersFree: number;
   budgetBytes: number;
+  /** Held by copies of storages for reading as texels, part of bytesAllocated. */
+  texelBytes: number;
 }
 
 export function sizeClass(bytes: number): number {
@@ -91,7 +95,7 @@ export class BufferPool {
     this.reserve(capacity, label);
     const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
     this.check(`${label}: allocating ${mib(capacity)}`);
-    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, captured: this.capturing };
+    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, writes: 0, captured: this.capturing };
   }
 
   /** Counts bytes against the budget before they are allocated. */
@@ -142,8 +146,8 @@ export class BufferPool {
   /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
   onDestroy: (buffer: PooledBuffer) => void = () => {};
 
-  /** Destroys what others made within the budget; returns its bytes. */
-  trimOthers: () => number = () => 0;
+  /** What others made within the budget: `trim` destroys it, and tells its bytes. */
+  others = { trim: () => 0, bytes: () => 0 };
 
   /** Destroys all free buffers. Commands that use them are submitted first. */
   trim(): void {
@@ -156,7 +160,7 @@ export class BufferPool {
       }
     }
     this.free.clear();
-    this.allocated -= this.trimOthers();
+    this.allocated -= this.others.trim();
     this.device.queue.submit([]); // Dawn frees destroyed buffers only when a submit advances the queue
   }
 
@@ -174,6 +178,7 @@ export class BufferPool {
       buffersInUse: this.count,
       buffersFree,
       budgetBytes: this.budgetBytes,
+      texelBytes: this.others.bytes(),
     };
   }
 }
