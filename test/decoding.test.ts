@@ -1,12 +1,13 @@
 /** Decoding against a plain float64 decoder that follows the equations word by word. */
 import { describe, expect, test } from 'vitest';
 import { type Reference, reference } from '../src/autograd/op.ts';
-import { additiveAttentionOp, lstmCellOp } from '../src/autograd/ops/recurrent.ts';
+import { layerNormOp } from '../src/autograd/ops/norm.ts';
+import { additiveAttentionOp, gruCellOp, lstmCellOp } from '../src/autograd/ops/recurrent.ts';
 import { backward, gradOf, noGrad } from '../src/autograd/tape.ts';
 import { END, START } from '../src/data/captions.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS } from '../src/model/captioner.ts';
 import type { BeamOptions } from '../src/model/decoding.ts';
-import type { DecoderKind } from '../src/model/recurrence.ts';
+import { recur, stateCount } from '../src/model/recurrence.ts';
 import { Random } from '../src/random.ts';
 import { memory, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
@@ -30,7 +31,7 @@ const rowsOf = (x: Reference, first: number, count: number): Reference => {
   return { shape: [count, ...x.shape.slice(1)], data: x.data.slice(first * width, (first + count) * width) };
 };
 
-/** h and c of each LSTM, in order. */
+/** h and c of each LSTM (h of each GRU), in order; for a transformer the words so far. */
 type State = Reference[];
 
 /** One picture's model in float64: the starting state, and one step from a state and a word. */
@@ -52,17 +53,19 @@ class Plain {
   encode(features: Float32Array): { values: Reference; keys: Reference; state: State } {
     const x = { shape: [sizes.places, sizes.features], data: Float64Array.from(features) };
     const a = product(x, this.p('enc_w'), this.p('enc_b'), true);
+    const values = { shape: [1, sizes.places, sizes.project], data: a.data };
+    if (this.options.decoder === 'transformer') return { values, keys: values, state: [{ shape: [0, sizes.embedding], data: new Float64Array(0) }] };
     const keys = product(a, this.p('w1'), this.p('b1'));
     const mean = reference([1, sizes.project], (i) => {
       let sum = 0;
       for (let p = 0; p < sizes.places; p++) sum += a.data[p * sizes.project + i] / sizes.places;
       return sum;
     });
-    const count = this.options.decoder === 'show-attend-tell' ? 2 : 4;
+    const count = stateCount(this.options);
     const all = this.w.has('start_w') ? product(mean, this.p('start_w'), this.p('start_b')).data.map(Math.tanh) : new Float64Array(count * sizes.hidden);
     const part = (i: number): Reference => ({ shape: [1, sizes.hidden], data: all.slice(i * sizes.hidden, (i + 1) * sizes.hidden) });
     return {
-      values: { shape: [1, sizes.places, sizes.project], data: a.data },
+      values,
       keys: { shape: [1, sizes.places, sizes.attention], data: keys.data },
       state: Array.from({ length: count }, (_, i) => part(i)),
     };
@@ -70,45 +73,120 @@ class Plain {
 
   /** Attention with a state as query, gated where the model is. */
   private attend(values: Reference, keys: Reference, state: Reference): Reference {
-    const [context] = additiveAttentionOp.reference([keys, product(state, this.p('w2'), this.p('b2')), this.p('v'), values], null);
+    const [soft, alpha] = additiveAttentionOp.reference([keys, product(state, this.p('w2'), this.p('b2')), this.p('v'), values], { score: this.options.score });
+    const place = alpha.data.indexOf(Math.max(...alpha.data));
+    const context = this.options.attention === 'hard' ? rowsOf({ shape: [sizes.places, sizes.project], data: values.data }, place, 1) : soft;
     const beta = this.options.gate ? 1 / (1 + Math.exp(-product(state, this.p('gate_w'), this.p('gate_b')).data[0])) : 1;
     return { shape: context.shape, data: context.data.map((value) => beta * value) };
   }
 
-  /** The gates' input of an LSTM from the parts of its input, stacked as the rows of its weight are. */
-  private cell(layer: 1 | 2, input: readonly Reference[], h: Reference, c: Reference): Reference[] {
-    const stacked = { shape: [1, 0], data: Float64Array.from(input.flatMap(({ data }) => [...data])) };
-    stacked.shape = [1, stacked.data.length];
-    const gx = product(stacked, this.p(`lstm${layer}_w`), this.p(`lstm${layer}_b`));
-    return lstmCellOp.reference([gx, product(h, this.p(`lstm${layer}_u`), null), c], null);
+  /** A layer's states after a step, from the parts of its input, stacked as the rows of its weight are, and its states before. */
+  private cell(layer: 1 | 2, input: readonly Reference[], before: State): State {
+    const name = `${this.options.cell}${layer}`;
+    const stacked = reference([1, input.reduce((sum, { data }) => sum + data.length, 0)]);
+    stacked.data.set(input.flatMap(({ data }) => [...data]));
+    const gx = product(stacked, this.p(`${name}_w`), this.p(`${name}_b`));
+    const gh = product(before[0], this.p(`${name}_u`), null);
+    return this.options.cell === 'gru' ? gruCellOp.reference([gx, gh, before[0]], null) : lstmCellOp.reference([gx, gh, before[1]], null);
   }
 
-  private advance({ values, keys }: { values: Reference; keys: Reference }, s: State, word: Reference): { output: Reference; state: State } {
-    if (this.options.decoder === 'show-attend-tell') {
-      const state = this.cell(1, [this.attend(values, keys, s[0]), word], s[0], s[1]);
-      return { output: state[0], state };
+  private advance({ values, keys }: { values: Reference; keys: Reference }, s: State, word: Reference): { output: Reference; context?: Reference; state: State } {
+    const half = s.length / 2;
+    const { decoder, query } = this.options;
+    if (decoder === 'transformer') return this.transform(values, s[0], word);
+    if (decoder === 'show-attend-tell') {
+      const context = this.attend(values, keys, s[0]);
+      const state = this.cell(1, [context, word], s);
+      return { output: state[0], context, state };
     }
-    if (this.options.decoder === 'up-down') {
+    if (decoder === 'up-down') {
       const mean = reference([1, sizes.project], (i) => {
         let sum = 0;
         for (let p = 0; p < sizes.places; p++) sum += values.data[p * sizes.project + i] / sizes.places;
         return sum;
       });
-      const lower = this.cell(1, [s[2], mean, word], s[0], s[1]);
-      const upper = this.cell(2, [this.attend(values, keys, lower[0]), lower[0]], s[2], s[3]);
-      return { output: upper[0], state: [...lower, ...upper] };
+      const lower = this.cell(1, [s[half], mean, word], s.slice(0, half));
+      const context = this.attend(values, keys, lower[0]);
+      const upper = this.cell(2, [context, lower[0]], s.slice(half));
+      return { output: upper[0], context, state: [...lower, ...upper] };
     }
-    const lower = this.cell(1, [this.attend(values, keys, s[2]), word], s[0], s[1]);
-    const upper = this.cell(2, [lower[0]], s[2], s[3]);
-    return { output: upper[0], state: [...lower, ...upper] };
+    const context = this.attend(values, keys, query === 'h1' ? s[0] : s[half]);
+    const lower = this.cell(1, [context, word], s.slice(0, half));
+    const upper = this.cell(2, [lower[0]], s.slice(half));
+    return { output: upper[0], context, state: [...lower, ...upper] };
+  }
+
+  /** All words from the first on, without a cache: what `transform` does with one is to be the same. */
+  private transform(values: Reference, before: Reference, word: Reference): { output: Reference; state: State } {
+    const [count, width] = [before.shape[0] + 1, sizes.hidden];
+    const words: Reference = { shape: [count, sizes.embedding], data: Float64Array.from([...before.data, ...word.data]) };
+    const linear = (x: Reference, name: string, relu = false) => product(x, this.p(`${name}_w`), this.p(`${name}_b`), relu);
+    const norm = (x: Reference, name: string) => layerNormOp.reference([x, this.p(`${name}_g`), this.p(`${name}_b`)], { eps: 1e-5 })[0];
+    const columns = (x: Reference, first: number, n = width) =>
+      reference([x.shape[0], n], (i) => x.data[Math.floor(i / n) * x.shape[1] + first + (i % n)]);
+    const { heads, layers } = this.options;
+    const attention = (q: Reference, k: Reference, v: Reference, causal: boolean): Reference => {
+      const out = reference(q.shape);
+      const each = width / heads;
+      for (let h = 0; h < heads; h++)
+        for (let i = 0; i < q.shape[0]; i++) {
+          const scores = Array.from({ length: causal ? i + 1 : k.shape[0] }, (_, j) => {
+            let sum = 0;
+            for (let d = h * each; d < (h + 1) * each; d++) sum += q.data[i * width + d] * k.data[j * width + d];
+            return Math.exp(sum / Math.sqrt(each));
+          });
+          const total = scores.reduce((sum, score) => sum + score, 0);
+          for (let d = h * each; d < (h + 1) * each; d++)
+            out.data[i * width + d] = scores.reduce((sum, score, j) => sum + (score / total) * v.data[j * width + d], 0);
+        }
+      return out;
+    };
+    const plus = (x: Reference, y: Reference) => reference(x.shape, (i) => x.data[i] + y.data[i]);
+    const embedded = linear(words, 'word');
+    let x = reference(embedded.shape, (i) => {
+      const [place, k] = [Math.floor(i / width), i % width];
+      const angle = place / 10_000 ** ((2 * Math.floor(k / 2)) / width);
+      return embedded.data[i] + (k % 2 === 0 ? Math.sin(angle) : Math.cos(angle));
+    });
+    const memory = linear({ shape: [sizes.places, sizes.project], data: values.data }, 'memory');
+    for (let l = 0; l < layers; l++) {
+      const own = linear(norm(x, `layer${l}.norm1`), `layer${l}.self`);
+      x = plus(x, linear(attention(columns(own, 0), columns(own, width), columns(own, 2 * width), true), `layer${l}.self_out`));
+      const query = linear(norm(x, `layer${l}.norm2`), `layer${l}.query`);
+      const [k, v] = [columns(memory, 2 * l * width), columns(memory, (2 * l + 1) * width)];
+      x = plus(x, linear(attention(query, k, v, false), `layer${l}.cross_out`));
+      x = plus(x, linear(linear(norm(x, `layer${l}.norm3`), `layer${l}.inner`, true), `layer${l}.outer`));
+    }
+    return { output: rowsOf(norm(x, 'final'), count - 1, 1), state: [words] };
   }
 
   step(encoded: { values: Reference; keys: Reference }, s: State, word: number): { logProbs: Float64Array; state: State } {
-    const { output, state } = this.advance(encoded, s, rowsOf(this.p('emb'), word, 1));
-    const logits = product(output, this.p('out_w'), this.p('out_b')).data;
+    const { output, context, state } = this.advance(encoded, s, rowsOf(this.p('emb'), word, 1));
+    return { logProbs: this.logProbs(output, context), state };
+  }
+
+  private logProbs(output: Reference, context: Reference | undefined): Float64Array {
+    const all = this.options.contextToOutput && context ? [...output.data, ...context.data] : [...output.data];
+    const logits = product({ shape: [1, all.length], data: Float64Array.from(all) }, this.p('out_w'), this.p('out_b')).data;
     const largest = Math.max(...logits);
     const total = Math.log(logits.reduce((sum, value) => sum + Math.exp(value - largest), 0)) + largest;
-    return { logProbs: logits.map((value) => value - total), state };
+    return logits.map((value) => value - total);
+  }
+
+  /** What the first word costs on the average of all places that hard attention may draw (Show, Attend and Tell's order). */
+  expectedCost(features: Float32Array, word: number, target: number): number {
+    const { values, keys, state } = this.encode(features);
+    const [, alpha] = additiveAttentionOp.reference([keys, product(state[0], this.p('w2'), this.p('b2')), this.p('v'), values], { score: 'tanh' });
+    return alpha.data.reduce((sum, share, place) => {
+      const context = rowsOf({ shape: [sizes.places, sizes.project], data: values.data }, place, 1);
+      const [h] = this.cell(1, [context, rowsOf(this.p('emb'), word, 1)], state);
+      return sum - share * this.logProbs(h, context)[target];
+    }, 0);
+  }
+
+  /** Moves one number of a parameter. */
+  nudge(name: string, index: number, by: number): void {
+    this.p(name).data[index] += by;
   }
 
   /** Which words may come next, best first, by what each counts for the search. */
@@ -177,8 +255,8 @@ class Plain {
 }
 
 /** Weights large enough for choices to differ, and for captions to end at different lengths. */
-function lively(preset: 'seed' | 'recommended', decoder: DecoderKind = 'seed'): { model: Captioner; features: Float32Array } {
-  const model = Captioner.create(sizes, { ...PRESETS[preset], decoder }, 5);
+function lively(preset: 'seed' | 'recommended', change: Partial<CaptionerOptions> = {}): { model: Captioner; features: Float32Array } {
+  const model = Captioner.create(sizes, { ...PRESETS[preset], ...change }, 5);
   const random = new Random(3, 'weights');
   for (const [name, parameter] of model.parameters.all)
     parameter.write(
@@ -261,10 +339,23 @@ describe.each(['seed', 'recommended'] as const)('%s', (preset) => {
   });
 });
 
-describe.each(['show-attend-tell', 'up-down'] as const)('decoder %s', (decoder) => {
+/** A transformer has neither gate nor starting states. */
+const TRANSFORMER: Partial<CaptionerOptions> = { decoder: 'transformer', layers: 2, heads: 3, gate: false, learnedStart: false };
+
+describe.each<[string, Partial<CaptionerOptions>]>([
+  ['show-attend-tell', { decoder: 'show-attend-tell' }],
+  ['up-down', { decoder: 'up-down' }],
+  ['seed, asked by h1, rectified, context to the output', { query: 'h1', score: 'relu', contextToOutput: true }],
+  ['seed of GRUs', { cell: 'gru' }],
+  ['show-attend-tell of a GRU, context to the output', { decoder: 'show-attend-tell', cell: 'gru', contextToOutput: true }],
+  ['up-down of GRUs, rectified', { decoder: 'up-down', cell: 'gru', score: 'relu' }],
+  ['show-attend-tell with hard attention', { decoder: 'show-attend-tell', attention: 'hard' }],
+  ['seed of GRUs with hard attention, asked by h1', { cell: 'gru', attention: 'hard', query: 'h1' }],
+  ['transformer', TRANSFORMER],
+])('decoder %s', (_name, change) => {
   test.each(['seed', 'recommended'] as const)('of preset %s: greedy and beam equal the float64 decoder', async (preset) => {
     using _s = scope();
-    const { model, features } = lively(preset, decoder);
+    const { model, features } = lively(preset, { ...change, ...(change.decoder === 'transformer' ? TRANSFORMER : {}) });
     const plain = await Plain.of(model);
     const per = sizes.places * sizes.features;
     const x = tensor(features, [BATCH, sizes.places, sizes.features]);
@@ -279,9 +370,10 @@ describe.each(['show-attend-tell', 'up-down'] as const)('decoder %s', (decoder) 
     model.dispose();
   });
 
+  if (change.attention === 'hard') return; // what it looks at jumps: its gradient has a test of its own below
   test('gradients of the whole loss equal finite differences', async () => {
     using _s = scope();
-    const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0, decoder }, 4);
+    const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0, ...change }, 4);
     const random = new Random(6, 'inputs');
     const x = tensor(
       Float32Array.from({ length: 2 * sizes.places * sizes.features }, () => random.normal()),
@@ -305,7 +397,7 @@ describe.each(['show-attend-tell', 'up-down'] as const)('decoder %s', (decoder) 
       const squares = gradient.reduce((sum, g) => sum + g * g, 0);
       const length = Math.sqrt(squares);
       expect(length, name).toBeGreaterThan(0);
-      const h = 0.02;
+      const h = length > 0.5 ? 0.005 : 0.02; // a steep loss is also a curved one
       const at = async (sign: number) => {
         parameter.write(before.map((v, i) => v + (sign * h * gradient[i]) / length));
         return value();
@@ -316,6 +408,60 @@ describe.each(['show-attend-tell', 'up-down'] as const)('decoder %s', (decoder) 
     }
     model.dispose();
   });
+});
+
+test('the seed’s order from single ops equals the fused op', async () => {
+  using _s = scope();
+  for (const change of [{}, { query: 'h1', score: 'relu' }] as Partial<CaptionerOptions>[]) {
+    const { model, features } = lively('recommended', change);
+    const encoded = noGrad(() => model.encode(tensor(features, [BATCH, sizes.places, sizes.features])));
+    const random = new Random(8, 'words');
+    const xe = tensor(
+      Float32Array.from({ length: 4 * BATCH * 4 * sizes.hidden }, () => random.normal()),
+      [4, BATCH, 4 * sizes.hidden],
+    );
+    const [fused, composed] = [false, true].map((apart) => recur(sizes, model.options, (name) => model.parameters.get(name), encoded, xe, null, apart));
+    for (const name of ['output', 'alpha', 'context'] as const) {
+      const [a, b] = [await fused[name].data(), await composed[name].data()];
+      for (const [i, value] of a.entries()) expect(Math.abs(value - b[i])).toBeLessThan(2e-5);
+    }
+    model.dispose();
+  }
+});
+
+test('hard attention learns from its draws what the average over all places would teach', async () => {
+  using _s = scope();
+  const change: Partial<CaptionerOptions> = { decoder: 'show-attend-tell', attention: 'hard', gate: false, attentionPenalty: 0, dropout: 0 };
+  const { model, features } = lively('recommended', change);
+  const plain = await Plain.of(model);
+  const per = sizes.places * sizes.features;
+  const [words, targetIds] = [
+    [4, 7, 9],
+    [5, 11, 3],
+  ];
+  const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+  const [ids, targets, weights] = [tensor(Uint32Array.from(words), [1, BATCH]), tensor(Uint32Array.from(targetIds), [1, BATCH]), tensor(new Float32Array(BATCH).fill(1), [1, BATCH])];
+  const cost = () => words.reduce((sum, word, b) => sum + plain.expectedCost(features.subarray(b * per, (b + 1) * per), word, targetIds[b]), 0);
+  const expected = Array.from({ length: sizes.attention }, (_, i) => {
+    const at = (by: number) => {
+      plain.nudge('v', i, by);
+      const value = cost();
+      plain.nudge('v', i, -by);
+      return value;
+    };
+    return (at(1e-5) - at(-1e-5)) / 2e-5;
+  });
+  const v = model.parameters.get('v');
+  const draws = 600;
+  for (let step = 0; step < draws; step++) {
+    using _draw = scope();
+    backward(model.loss(x, ids, targets, weights, { step: { seed: 1, step } }).loss); // gradients add up
+  }
+  const mean = (await (gradOf(v) as Tensor).data()).map((g) => g / draws);
+  const norm = (list: ArrayLike<number>) => Math.hypot(...Array.from(list));
+  expect(norm(expected)).toBeGreaterThan(0.1);
+  expect(norm(expected.map((value, i) => value - mean[i])) / norm(expected)).toBeLessThan(0.2);
+  model.dispose();
 });
 
 test('sampling: the same words for a seed, others for another, none that top-k or suppression forbid', async () => {

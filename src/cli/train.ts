@@ -6,7 +6,7 @@ import { readWordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
 import { type CaptionerOptions, PRESETS, SEED_WIDTHS } from '../model/captioner.ts';
 import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/checkpoint.ts';
-import type { DecoderKind } from '../model/recurrence.ts';
+import type { CellKind, DecoderKind } from '../model/recurrence.ts';
 import { type StepReport, train } from '../model/training.ts';
 import { weightsHash } from '../nn/parameters.ts';
 import { memory } from '../tensor/tensor.ts';
@@ -32,7 +32,14 @@ interface TrainCommand extends CommonOptions {
   attentionPenalty?: number;
   gate?: boolean;
   learnedStart?: boolean;
-  decoder: DecoderKind;
+  decoder?: DecoderKind;
+  cell?: CellKind;
+  score?: CaptionerOptions['score'];
+  query?: CaptionerOptions['query'];
+  attention?: CaptionerOptions['attention'];
+  contextToOutput?: boolean;
+  layers?: number;
+  heads?: number;
   wordVectors?: string;
   fineTune?: string[];
   encoderRate: number;
@@ -68,7 +75,26 @@ function hashOf(images: Dataset['images']): string {
   return hash.digest('hex').slice(0, 16);
 }
 
+/** Refuses what the decoder has no place for. */
+function checkDecoder(o: TrainCommand): void {
+  const { gate, learnedStart, cell, score, query, attention, contextToOutput, layers, heads, decoder = 'seed' } = o;
+  const refuse = (options: Record<string, unknown>, why: string) => {
+    for (const [name, value] of Object.entries(options)) if (value !== undefined && value !== false) throw new UsageError(`${name} ${why}`);
+  };
+  const built = { '--decoder': o.decoder, '--gate': gate, '--learned-start': learnedStart, '--cell': cell, '--score': score, '--query': query };
+  const more = { '--attention': attention, '--context-to-output': contextToOutput, '--layers': layers, '--heads': heads };
+  if (o.start) return refuse({ ...built, ...more }, 'builds a new model: leave it out, --start brings one that is built');
+  const { '--decoder': _decoder, ...recurrent } = built;
+  if (decoder === 'transformer')
+    refuse({ ...recurrent, '--attention': attention, '--context-to-output': contextToOutput }, 'belongs to recurrent decoders, not to a transformer');
+  else refuse({ '--layers': layers, '--heads': heads }, 'belongs to --decoder transformer');
+  if (decoder !== 'seed') refuse({ '--query': query }, 'belongs to --decoder seed: the other orders say themselves which state asks');
+  if (decoder === 'transformer' && SEED_WIDTHS.hidden % (heads ?? PRESETS.seed.heads) !== 0)
+    throw new UsageError(`--heads must divide the width of ${SEED_WIDTHS.hidden}, got ${heads}`);
+}
+
 function checkOptions(o: TrainCommand): void {
+  checkDecoder(o);
   const below1 = { '--dropout': o.dropout ?? 0, '--label-smoothing': o.labelSmoothing, '--scheduled-sampling': o.scheduledSampling };
   for (const [name, value] of Object.entries(below1)) if (value >= 1) throw new UsageError(`${name} must be below 1, got ${value}`);
   if (o.rate === 0) throw new UsageError('--rate must be positive');
@@ -86,15 +112,16 @@ function checkOptions(o: TrainCommand): void {
   if (o.start && o.wordVectors) throw new UsageError('--start brings its own word vectors: leave out --word-vectors');
 }
 
+/** What a transformer does without, and a rate of dropout that leaves its many small parts alive. */
+const TRANSFORMER = { gate: false, learnedStart: false, attentionPenalty: 0, dropout: 0.1 };
+
 /** The preset with what the command line changes; dropout and penalty have no place in a replay of the model's own samples. */
 function modelOptions(o: TrainCommand, start: Checkpoint | null): CaptionerOptions {
-  const preset = start ? start.config.options : PRESETS[o.preset];
+  const preset = start ? start.config.options : { ...PRESETS[o.preset], ...(o.decoder === 'transformer' ? TRANSFORMER : {}) };
   const selfCritical = o.objective === 'scst' ? { dropout: 0, attentionPenalty: 0, labelSmoothing: 0, scheduledSampling: 0 } : {};
-  const given = {
-    dropout: o.dropout,
-    attentionPenalty: o.attentionPenalty,
-    ...(start ? {} : { gate: o.gate, learnedStart: o.learnedStart, decoder: o.decoder }),
-  };
+  const { dropout, attentionPenalty, gate, learnedStart, decoder, cell, score, query, attention, contextToOutput, layers, heads } = o;
+  const built = { gate, learnedStart, decoder, cell, score, query, attention, contextToOutput, layers, heads };
+  const given = { dropout, attentionPenalty, ...(start ? {} : built) };
   const changes = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const both = o.objective === 'scst' ? {} : { labelSmoothing: o.labelSmoothing, scheduledSampling: o.scheduledSampling };
   return { ...preset, ...selfCritical, ...both, ...changes };

@@ -1,4 +1,4 @@
-/** Launchers of the fused LSTM cell and of fused additive attention, with starts into buffers that hold a sequence. */
+/** Launchers of the fused LSTM and GRU cells and of fused additive attention, with starts into buffers that hold a sequence. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
@@ -51,7 +51,44 @@ export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
   );
 }
 
+export interface GruStep {
+  gx: BufferSlice;
+  gh: BufferSlice;
+  h: BufferSlice;
+  gates: BufferSlice;
+  hNew: BufferSlice;
+  rows: number;
+  hidden: number;
+}
+
+export function gruCell(gpu: Gpu, p: GruStep, label: string): void {
+  const count = p.rows * p.hidden;
+  gpu.dispatch(gpu.kernel({ file: 'gru_cell' }), [p.gx, p.gh, p.h, p.gates, p.hNew], { count, hidden: p.hidden }, grid(count), label);
+}
+
+export interface GruStepGrad {
+  dh: BufferSlice;
+  gates: BufferSlice;
+  gh: BufferSlice;
+  h: BufferSlice;
+  dgx: BufferSlice;
+  dgh: BufferSlice;
+  dhBefore: BufferSlice;
+  rows: number;
+  hidden: number;
+}
+
+export function gruCellGrad(gpu: Gpu, p: GruStepGrad, label: string): void {
+  const count = p.rows * p.hidden;
+  const slices = [p.dh, p.gates, p.gh, p.h, p.dgx, p.dgh, p.dhBefore];
+  gpu.dispatch(gpu.kernel({ file: 'gru_cell_grad' }), slices, { count, hidden: p.hidden }, grid(count), label);
+}
+
+/** What squashes keys + query before v weighs it. */
+export type Score = 'tanh' | 'relu';
+
 export interface AttentionStep {
+  score: Score;
   keys: BufferSlice;
   query: BufferSlice;
   v: BufferSlice;
@@ -86,7 +123,7 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     alpha_start: p.alphaStart ?? 0,
   };
   gpu.dispatch(
-    gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places) } }),
+    gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 } }),
     [p.keys, p.query, p.v, p.values, p.context, p.alpha],
     params,
     [p.batch, 1, 1],
@@ -118,7 +155,7 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
   const vec4 = attentionVersion(gpu, p) === 'v2_vec4';
   const count = (p.batch * p.keysWidth) / (vec4 ? 4 : 1);
   gpu.dispatch(
-    gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad' }),
+    gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad', constants: { RELU: p.score === 'relu' ? 1 : 0 } }),
     [p.keys, p.query, p.v, p.de, p.dkeys, p.dquery, p.dvRows],
     { count, places: p.places, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
     grid(count),

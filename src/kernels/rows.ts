@@ -1,4 +1,4 @@
-/** Launchers of work on rows: softmax, cross-entropy, top-k. */
+/** Launchers of work on rows: softmax, cross-entropy, layer normalization, top-k, sampling. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live } from './elementwise.ts';
@@ -115,4 +115,28 @@ export function mixWords(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: Bu
   const { probability, seed, step, stream, start, end } = a;
   const params = { count: steps * rows, rows, probability, seed, step, stream, start, end };
   gpu.dispatch(gpu.kernel({ file: 'mix_words' }), [ids, own, mixed], params, grid(steps * rows, 64), label);
+}
+
+export function oneHot(gpu: Gpu, ids: BufferSlice, y: BufferSlice, rows: number, n: number, label: string): void {
+  gpu.dispatch(gpu.kernel({ file: 'one_hot' }), [ids, y], { count: rows * n, n }, grid(rows * n, 64), label);
+}
+
+export interface LayerNormProblem {
+  x: BufferSlice;
+  gamma: BufferSlice;
+  mean: BufferSlice;
+  inverse: BufferSlice;
+  rows: number;
+  n: number;
+  label: string;
+}
+
+export function layerNorm(gpu: Gpu, p: LayerNormProblem & { beta: BufferSlice; y: BufferSlice; eps: number }): void {
+  const { rows, n, eps } = p;
+  gpu.dispatch(gpu.kernel({ file: 'layer_norm' }), [p.x, p.gamma, p.beta, p.y, p.mean, p.inverse], { rows, n, eps }, grid(rows, 64), p.label);
+}
+
+export function layerNormGrad(gpu: Gpu, p: LayerNormProblem & { dy: BufferSlice; dx: BufferSlice; scaled: BufferSlice }): void {
+  const { rows, n } = p;
+  gpu.dispatch(gpu.kernel({ file: 'layer_norm_grad' }), [p.dy, p.x, p.gamma, p.mean, p.inverse, p.dx, p.scaled], { rows, n }, grid(rows, 64), p.label);
 }

@@ -1,11 +1,14 @@
 /**
- * The captioner: image features → additive attention → a two-layer LSTM → words.
+ * The captioner: image features → additive attention → a two-layer LSTM (or another decoder) → words.
  *
  *   a = ReLU(X We + be)                 X [B,P,F] → a [B,P,D]
  *   K = a W1 + b1                       [B,P,A]
  *   xe_t = Emb[y_{t−1}] We₁ + b₁        [T,B,4H], We₁ = the lower E rows of the weight of LSTM 1 (context comes first)
  *   h2, α = recur(a, K, xe)             the only part that runs step by step (model/recurrence.ts)
- *   logits = h2 Wo + bo                 [T,B,V]
+ *   logits = h2 Wo + bo                 [T,B,V], or [h2 ; z] Wo + bo
+ *
+ * A transformer (model/transformer.ts) takes the place of K, xe and recur.
+ *
  *
  * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
  */
@@ -19,7 +22,8 @@ import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../random.ts';
 import { type Tensor, zeros } from '../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
-import { type DecoderKind, type Encoded, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, type RecurrentOptions, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of places (P). */
@@ -33,68 +37,91 @@ export interface CaptionerSizes {
   vocabulary: number;
 }
 
-export interface CaptionerOptions {
+/** Layers and heads count for a transformer only, what `RecurrentOptions` says besides the decoder for the others only. */
+export interface CaptionerOptions extends RecurrentOptions, TransformerOptions {
   /** On the embedding, the projected features, and h2 before the output. */
   dropout: number;
-  /** Scalar gate β on the context. */
-  gate: boolean;
-  /** h, c of both LSTMs start at tanh(mean(a) W + b) instead of zero. */
+  /** States of the recurrent layers start at tanh(mean(a) W + b) instead of zero. */
   learnedStart: boolean;
   /** λ of λ · mean (1 − Σ_t α)². */
   attentionPenalty: number;
-  /** Which states attend and in which order: model/recurrence.ts. */
-  decoder: DecoderKind;
+  /** Words are predicted from [h ; z], not from h alone. */
+  contextToOutput: boolean;
   /** ε of the mixture of the target with all words alike, in training. */
   labelSmoothing: number;
   /** Largest share of the model's own words among its inputs, in training. */
   scheduledSampling: number;
 }
 
-const PLAIN = { decoder: 'seed', labelSmoothing: 0, scheduledSampling: 0 } as const;
+/** What no preset changes. */
+const PLAIN: Omit<CaptionerOptions, 'dropout' | 'gate' | 'learnedStart' | 'attentionPenalty'> = {
+  ...{ decoder: 'seed', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
+  ...{ layers: 2, heads: 8, labelSmoothing: 0, scheduledSampling: 0 },
+};
 
 export const PRESETS: Record<'seed' | 'recommended', CaptionerOptions> = {
   seed: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
   recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
 };
 
+/** Weight of the entropy of the maps in the objective of hard attention (Xu and others 2015, section 4.1). */
+const ENTROPY_WEIGHT = 0.002;
+
 /** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
 export const SEED_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
 
 export const embeddingInit = uniform(-0.05, 0.05);
 
-/** Every parameter with its shape and initializer, in order. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
-export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): [string, number[], Initializer][] {
+type Row = [string, number[], Initializer];
+
+/** Attention, recurrent layers, gate and start. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
+function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Row[]; layers: Row[]; extras: Row[] } {
+  const width = GATES[o.cell] * s.hidden;
   const forgetOne: Initializer = (shape) => Float32Array.from({ length: shape[0] }, (_, i) => (Math.floor(i / s.hidden) === 1 ? 1 : 0));
-  type Row = [string, number[], Initializer];
-  const second: Row[] =
-    o.decoder === 'show-attend-tell'
-      ? []
-      : [
-          ['lstm2_w', [(o.decoder === 'up-down' ? s.project : 0) + s.hidden, 4 * s.hidden], glorotUniform],
-          ['lstm2_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
-          ['lstm2_b', [4 * s.hidden], forgetOne],
-        ];
-  const table: Row[] = [
+  const layer = (number: number, rows: number): Row[] => [
+    [`${o.cell}${number}_w`, [rows, width], glorotUniform],
+    [`${o.cell}${number}_u`, [s.hidden, width], orthogonalBlocks],
+    [`${o.cell}${number}_b`, [width], o.cell === 'lstm' ? forgetOne : zerosInit],
+  ];
+  const extras: Row[] = o.gate
+    ? [
+        ['gate_w', [s.hidden, 1], glorotUniform],
+        ['gate_b', [1], constant(1)],
+      ]
+    : [];
+  const states = stateCount(o) * s.hidden;
+  if (o.learnedStart) extras.push(['start_w', [s.project, states], glorotUniform], ['start_b', [states], zerosInit]);
+  return {
+    attention: [
+      ['w1', [s.project, s.attention], glorotUniform],
+      ['b1', [s.attention], zerosInit],
+      ['w2', [s.hidden, s.attention], glorotUniform],
+      ['b2', [s.attention], zerosInit],
+      ['v', [s.attention, 1], glorotUniform],
+      ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
+    ],
+    layers: [
+      ...layer(1, wordRows(s, o) + s.embedding),
+      ...(layerCount(o.decoder) === 2 ? layer(2, (o.decoder === 'up-down' ? s.project : 0) + s.hidden) : []),
+    ],
+    extras,
+  };
+}
+
+/** Every parameter with its shape and initializer, in order. */
+export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
+  const { attention, layers, extras } =
+    o.decoder === 'transformer' ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
+  return [
     ['enc_w', [s.features, s.project], glorotUniform],
     ['enc_b', [s.project], zerosInit],
-    ['w1', [s.project, s.attention], glorotUniform],
-    ['b1', [s.attention], zerosInit],
-    ['w2', [s.hidden, s.attention], glorotUniform],
-    ['b2', [s.attention], zerosInit],
-    ['v', [s.attention, 1], glorotUniform],
-    ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
+    ...attention,
     ['emb', [s.vocabulary, s.embedding], embeddingInit],
-    ['lstm1_w', [wordRows(s, o) + s.embedding, 4 * s.hidden], glorotUniform],
-    ['lstm1_u', [s.hidden, 4 * s.hidden], orthogonalBlocks],
-    ['lstm1_b', [4 * s.hidden], forgetOne],
-    ...second,
-    ['out_w', [s.hidden, s.vocabulary], glorotUniform],
+    ...layers,
+    ['out_w', [s.hidden + (o.contextToOutput ? s.project : 0), s.vocabulary], glorotUniform],
     ['out_b', [s.vocabulary], zerosInit],
+    ...extras,
   ];
-  if (o.gate) table.push(['gate_w', [s.hidden, 1], glorotUniform], ['gate_b', [1], constant(1)]);
-  const states = stateCount(o.decoder) * s.hidden;
-  if (o.learnedStart) table.push(['start_w', [s.project, states], glorotUniform], ['start_b', [states], zerosInit]);
-  return table;
 }
 
 export interface ForwardResult {
@@ -102,13 +129,12 @@ export interface ForwardResult {
   logits: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
+  /** log α of the places that hard attention looked at, [T, B]. */
+  logChoice: Tensor | null;
 }
 
 /** Names the random streams of one training step. */
-export interface DropoutStep {
-  seed: number;
-  /** A function is asked anew at every replay of a capture. */
-  step: Live;
+export interface DropoutStep extends RandomStep {
   /** Share of the words before each step that are the model's own, with scheduled sampling. */
   ownWords?: Live;
 }
@@ -156,9 +182,10 @@ export class Captioner {
     const rows = ops.reshape(features, [batch * places, width]);
     const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: true });
     const a = this.drop(projected, 'projected features', step);
-    const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, places, attention]);
     const values = ops.reshape(a, [batch, places, project]);
-    const count = stateCount(this.options.decoder);
+    if (this.options.decoder === 'transformer') return { values, keys: transformerMemory((name) => this.p(name), a, batch), start: [] };
+    const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, places, attention]);
+    const count = stateCount(this.options);
     if (!this.options.learnedStart) {
       const zero = zeros([batch, hidden]);
       return { values, keys, start: Array.from({ length: count }, () => zero) };
@@ -167,23 +194,28 @@ export class Captioner {
     return { values, keys, start: Array.from({ length: count }, (_, i) => ops.slice(all, [0, i * hidden], [batch, hidden])) };
   }
 
-  /** The share of the words in LSTM 1: ids [T, B] → [T, B, 4H]. */
-  private embed(ids: Tensor, step: DropoutStep | null): Tensor {
-    const { hidden, embedding } = this.sizes;
-    const [steps, batch] = ids.shape;
+  /** What the words are predicted from, and the maps: ids [T, B] follow what the states in `encoded` know. */
+  private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
-    const lower = ops.slice(this.p('lstm1_w'), [wordRows(this.sizes, this.options), 0], [embedding, 4 * hidden]);
-    const product = ops.matmul(ops.reshape(words, [steps * batch, embedding]), lower, { bias: this.p('lstm1_b') });
-    return ops.reshape(product, [steps, batch, 4 * hidden]);
+    const p = (name: string) => this.p(name);
+    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordShare(words), step);
+    return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, logChoice: null };
   }
 
-  private recur(encoded: Encoded, xe: Tensor): Recurrence {
-    return recur(this.sizes, this.options, (name) => this.p(name), encoded, xe);
+  /** The share of the words in layer 1: [T, B, E] → [T, B, gates · H]. */
+  private wordShare(words: Tensor): Tensor {
+    const [steps, batch, embedding] = words.shape;
+    const { cell } = this.options;
+    const width = GATES[cell] * this.sizes.hidden;
+    const lower = ops.slice(this.p(`${cell}1_w`), [wordRows(this.sizes, this.options), 0], [embedding, width]);
+    const product = ops.matmul(ops.reshape(words, [steps * batch, embedding]), lower, { bias: this.p(`${cell}1_b`) });
+    return ops.reshape(product, [steps, batch, width]);
   }
 
-  private project(output: Tensor, step: DropoutStep | null): Tensor {
-    const [steps, batch, hidden] = output.shape;
-    const rows = ops.reshape(this.drop(output, 'output', step), [steps * batch, hidden]);
+  private project({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
+    const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
+    const [steps, batch, width] = all.shape;
+    const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
@@ -191,8 +223,8 @@ export class Captioner {
   forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
-    const { output, alpha } = this.recur(shareAll(this.encode(features, step), captions), this.embed(ids, step));
-    return { logits: this.project(output, step), alpha };
+    const decoded = this.decode(shareAll(this.encode(features, step), captions), ids, step);
+    return { logits: this.project(decoded, step), alpha: decoded.alpha, logChoice: decoded.logChoice };
   }
 
   /**
@@ -209,14 +241,18 @@ export class Captioner {
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
     const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
     const words = step && scheduledSampling > 0 ? this.withOwnWords(features, ids, step) : ids;
-    const { logits, alpha } = this.forward(features, words, step);
-    const { loss, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
-    if (lambda === 0) return { loss, crossEntropy: loss, rowLoss };
+    const { logits, alpha, logChoice } = this.forward(features, words, step);
+    const { loss: crossEntropy, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
     const [steps, batch] = ids.shape;
     const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
-    const coverage = ops.sum(ops.mul(alpha, valid), 0);
-    const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
-    return { loss: ops.add(loss, ops.scale(penalty, lambda * part)), crossEntropy: loss, rowLoss };
+    let loss = crossEntropy;
+    if (lambda > 0) {
+      const coverage = ops.sum(ops.mul(alpha, valid), 0);
+      const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
+      loss = ops.add(loss, ops.scale(penalty, lambda * part));
+    }
+    if (step && logChoice) loss = ops.add(loss, glimpseLoss(logChoice, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
+    return { loss, crossEntropy, rowLoss };
   }
 
   /**
@@ -238,12 +274,30 @@ export class Captioner {
 
   /** One step of decoding: the words before [1, B] and the states → log-probabilities [B, V], maps [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logProbs: Tensor; alpha: Tensor; states: Tensor[] } {
-    const { output, alpha, states } = this.recur(encoded, this.embed(previous, null));
-    return { logProbs: ops.softmax(this.project(output, null), true), alpha, states };
+    const decoded = this.decode(encoded, previous, null);
+    return { logProbs: ops.softmax(this.project(decoded, null), true), alpha: decoded.alpha, states: decoded.states };
   }
 
   dispose(): void {
     this.decoding.dispose();
     this.parameters.dispose();
   }
+}
+
+/**
+ * What hard attention learns where to look from: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
+ * with the mean of the batch's other captions as baseline, plus the entropy of the maps. Its gradient, not its value, has a meaning.
+ *
+ *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(place) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
+ *
+ * logChoice, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
+ */
+function glimpseLoss(logChoice: Tensor, alpha: Tensor, valid: Tensor, weights: Tensor, rowLoss: Tensor): Tensor {
+  const advantage = noGrad(() => {
+    const reward = ops.neg(ops.sum(ops.reshape(rowLoss, valid.shape), 0));
+    return reward.size > 1 ? ops.scale(ops.sub(reward, ops.mean(reward)), reward.size / (reward.size - 1)) : reward;
+  });
+  const choices = ops.sum(ops.mul(ops.sum(ops.mul(logChoice, valid), 0), advantage));
+  const entropy = ops.neg(ops.sum(ops.mul(alpha, ops.log(ops.addScalar(alpha, 1e-20))), 2));
+  return ops.neg(ops.add(choices, ops.scale(ops.sum(ops.mul(entropy, weights)), ENTROPY_WEIGHT)));
 }

@@ -11,7 +11,7 @@ import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import type { Optimizer } from '../nn/optimizer.ts';
 import type { NamedArray } from '../nn/parameters.ts';
 import type { Captioner } from './captioner.ts';
-import { DECODERS } from './recurrence.ts';
+import { CELLS, DECODERS } from './recurrence.ts';
 
 const Sizes = z.object({
   features: z.number(),
@@ -28,6 +28,13 @@ const Options = z.object({
   learnedStart: z.boolean(),
   attentionPenalty: z.number(),
   decoder: z.enum(DECODERS).default('seed'),
+  cell: z.enum(CELLS).default('lstm'),
+  score: z.enum(['tanh', 'relu']).default('tanh'),
+  query: z.enum(['h1', 'h2']).default('h2'),
+  attention: z.enum(['soft', 'hard']).default('soft'),
+  contextToOutput: z.boolean().default(false),
+  layers: z.number().int().positive().default(2),
+  heads: z.number().int().positive().default(8),
   labelSmoothing: z.number().default(0),
   scheduledSampling: z.number().default(0),
 });

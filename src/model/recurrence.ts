@@ -1,25 +1,55 @@
 /**
- * What runs step by step in a captioner: attention and the LSTMs, in one of three orders.
+ * What runs step by step in a captioner: attention and the recurrent layers, in one of three orders.
  *
  *   seed               query h2_{t−1}: z_t = attend(h2_{t−1});  h1_t = LSTM1([z_t ; e_t]);  h2_t = LSTM2(h1_t)
  *   show-attend-tell   one LSTM (Xu and others 2015):  z_t = β_t attend(h_{t−1});  h_t = LSTM([z_t ; e_t])
  *   up-down            Anderson and others 2018:  h1_t = LSTM1([h2_{t−1} ; mean a ; e_t]);  z_t = attend(h1_t);
  *                      h2_t = LSTM2([z_t ; h1_t])
  *
- * e_t is the embedding of the word before. The seed's order is one op with gradients by hand (autograd/ops/attention_lstm.ts);
- * the other two are put together from ops, one step after the other, and the tape finds their gradients.
+ * e_t is the embedding of the word before; GRUs can stand for the LSTMs. The seed's order with soft attention and LSTMs is one op
+ * with gradients by hand (autograd/ops/attention_lstm.ts); everything else is put together from ops, one step after the other,
+ * and the tape finds the gradients.
+ *
+ * Hard attention (Xu and others 2015, section 4.1) looks at one place: drawn from α in training, the likeliest otherwise. What
+ * the draw's probability learns from is the captioner's business; here its logarithm is kept.
  */
 import * as ops from '../autograd/ops/index.ts';
+import { noGrad } from '../autograd/tape.ts';
+import { GlimpseError } from '../errors.ts';
+import type { Live } from '../kernels/elementwise.ts';
+import type { Score } from '../kernels/recurrent.ts';
+import { streamOf } from '../random.ts';
 import type { Tensor } from '../tensor/tensor.ts';
 
-export const DECODERS = ['seed', 'show-attend-tell', 'up-down'] as const;
+export const RECURRENT = ['seed', 'show-attend-tell', 'up-down'] as const;
+export const DECODERS = [...RECURRENT, 'transformer'] as const;
 export type DecoderKind = (typeof DECODERS)[number];
+export const CELLS = ['lstm', 'gru'] as const;
+export type CellKind = (typeof CELLS)[number];
+
+/** How a recurrent decoder is built. */
+export interface RecurrentOptions {
+  decoder: DecoderKind;
+  /** Scalar gate β on the context. */
+  gate: boolean;
+  cell: CellKind;
+  score: Score;
+  /** Whose state before the step asks, in the seed's order. */
+  query: 'h1' | 'h2';
+  attention: 'soft' | 'hard';
+}
+
+/** Names the random numbers of a training step; a function is asked anew at every replay of a capture. */
+export interface RandomStep {
+  seed: number;
+  step: Live;
+}
 
 export interface Encoded {
   /** a [B, P, D] and K [B, P, A]. */
   values: Tensor;
   keys: Tensor;
-  /** h and c of each LSTM, in order, [B, H] each. */
+  /** h and c of each LSTM (h of each GRU), in order, [B, H] each; none for a transformer. */
   start: Tensor[];
 }
 
@@ -41,16 +71,24 @@ export interface Recurrence {
   output: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
+  /** What attention took of the picture, gated where there is a gate, [T, B, D]. */
+  context: Tensor;
   /** As `start`, after the step; only for decoding by single steps, no gradient flows. */
   states: Tensor[];
+  /** log α of the place that hard attention drew, [T, B]; else null. */
+  logChoice: Tensor | null;
 }
 
 type Widths = { project: number; hidden: number };
-type Options = { decoder: DecoderKind; gate: boolean };
 
-/** h and c of each LSTM. */
-export function stateCount(decoder: DecoderKind): number {
-  return decoder === 'show-attend-tell' ? 2 : 4;
+export const layerCount = (decoder: DecoderKind): number => (decoder === 'show-attend-tell' ? 1 : 2);
+/** Gates of a cell, and the states it carries. */
+export const GATES: Record<CellKind, number> = { lstm: 4, gru: 3 };
+const STATES: Record<CellKind, number> = { lstm: 2, gru: 1 };
+
+/** h and c of each LSTM, or h of each GRU. */
+export function stateCount({ decoder, cell }: { decoder: DecoderKind; cell: CellKind }): number {
+  return layerCount(decoder) * STATES[cell];
 }
 
 /** Rows of the weight of LSTM 1 that stand above those of the words. */
@@ -58,72 +96,153 @@ export function wordRows({ project, hidden }: Widths, { decoder }: { decoder: De
   return decoder === 'up-down' ? hidden + project : project;
 }
 
-/** One step of an order: the states before and the word's share of LSTM 1 [B, 4H] → the states after, and the map. */
-type Step = (states: readonly Tensor[], word: Tensor) => { states: Tensor[]; alpha: Tensor };
 type Lookup = (name: string) => Tensor;
 
-const last = (list: readonly Tensor[]) => list[list.length - 2]; // the h of the uppermost LSTM
+/** What attention gives at a step: the context [B, D] after the gate, the map [B, P], and hard attention's log α [B]. */
+interface Glimpse {
+  context: Tensor;
+  alpha: Tensor;
+  logChoice: Tensor | null;
+}
 
-function attendWith(options: Options, p: Lookup, { values, keys }: Encoded): (state: Tensor) => { context: Tensor; alpha: Tensor } {
-  return (state) => {
-    const { context, alpha } = ops.additiveAttention(keys, ops.matmul(state, p('w2'), { bias: p('b2') }), p('v'), values);
-    if (!options.gate) return { context, alpha };
+/** One step of an order: the states before and the word's share of layer 1 [B, gates · H] → the states after, and the glimpse. */
+type Step = (states: readonly Tensor[], word: Tensor, t: number) => { states: Tensor[]; glimpse: Glimpse };
+
+/** The values at one place of each picture: drawn from alpha, or without `draw` where alpha is largest. */
+function placeOf(alpha: Tensor, values: Tensor, t: number, draw: RandomStep | null): { context: Tensor; logChoice: Tensor } {
+  const [batch, places, width] = values.shape;
+  const logAlpha = ops.log(ops.addScalar(alpha, 1e-20));
+  const place = noGrad(() =>
+    draw
+      ? ops.sample(logAlpha, { ...{ skipBelow: 0, topK: 0, topP: 1, temperature: 1 }, seed: draw.seed, step: draw.step, stream: streamOf(`glimpse ${t}`) }).word
+      : ops.topK(alpha, 1).indices.alias([batch]),
+  );
+  const there = ops.oneHot(place, places);
+  const context = ops.reshape(ops.matmul(ops.reshape(there, [batch, 1, places]), values), [batch, width]);
+  return { context, logChoice: ops.sum(ops.mul(there, logAlpha), 1) };
+}
+
+function attendWith(options: RecurrentOptions, p: Lookup, { values, keys }: Encoded, draw: RandomStep | null): (state: Tensor, t: number) => Glimpse {
+  return (state, t) => {
+    const soft = ops.additiveAttention(keys, ops.matmul(state, p('w2'), { bias: p('b2') }), p('v'), values, options.score);
+    const { context, logChoice } = options.attention === 'hard' ? placeOf(soft.alpha, values, t, draw) : { ...soft, logChoice: null };
+    if (!options.gate) return { context, alpha: soft.alpha, logChoice };
     const beta = ops.sigmoid(ops.matmul(state, p('gate_w'), { bias: p('gate_b') }));
-    return { context: ops.mul(context, beta), alpha };
+    return { context: ops.mul(context, beta), alpha: soft.alpha, logChoice };
   };
 }
 
-function showAttendTell({ project, hidden }: Widths, options: Options, p: Lookup, encoded: Encoded): Step {
-  const attend = attendWith(options, p, encoded);
-  const ofContext = ops.slice(p('lstm1_w'), [0, 0], [project, 4 * hidden]);
-  return ([h, c], word) => {
-    const { context, alpha } = attend(h);
-    const next = ops.lstmCell(word, ops.add(ops.matmul(context, ofContext), ops.matmul(h, p('lstm1_u'))), c);
-    return { states: [next.h, next.c], alpha };
+/** A layer's states after a step, from its input's share of the gates and its states before; the first of both is h. */
+function advance(cell: CellKind, input: Tensor, states: readonly Tensor[], u: Tensor): Tensor[] {
+  const product = ops.matmul(states[0], u);
+  if (cell === 'gru') return [ops.gruCell(input, product, states[0])];
+  const { h, c } = ops.lstmCell(input, product, states[1]);
+  return [h, c];
+}
+
+interface Parts {
+  sizes: Widths;
+  options: RecurrentOptions;
+  /** Parameters of layer 1 or 2: `w`, `u`, `b`; rows of `w`. */
+  layer: (number: 1 | 2, name: string) => Tensor;
+  rows: (number: 1 | 2, start: number, count: number) => Tensor;
+  attend: (state: Tensor, t: number) => Glimpse;
+  encoded: Encoded;
+}
+
+function seedOrder({ sizes: { project }, options: { cell, query }, layer, rows, attend }: Parts): Step {
+  const ofContext = rows(1, 0, project);
+  const count = STATES[cell];
+  return (states, word, t) => {
+    const [first, second] = [states.slice(0, count), states.slice(count)];
+    const glimpse = attend(query === 'h1' ? first[0] : second[0], t);
+    const lower = advance(cell, ops.add(word, ops.matmul(glimpse.context, ofContext)), first, layer(1, 'u'));
+    const upper = advance(cell, ops.matmul(lower[0], layer(2, 'w'), { bias: layer(2, 'b') }), second, layer(2, 'u'));
+    return { states: [...lower, ...upper], glimpse };
   };
 }
 
-function upDown({ project, hidden }: Widths, options: Options, p: Lookup, encoded: Encoded): Step {
-  const attend = attendWith(options, p, encoded);
-  const rows = (name: string, start: number, count: number) => ops.slice(p(name), [start, 0], [count, 4 * hidden]);
-  const ofUpper = rows('lstm1_w', 0, hidden);
-  const ofPicture = ops.matmul(ops.mean(encoded.values, 1), rows('lstm1_w', hidden, project)); // the same at every step
-  const ofContext = rows('lstm2_w', 0, project);
-  const ofLower = rows('lstm2_w', project, hidden);
-  return ([h1, c1, h2, c2], word) => {
-    const lower = ops.lstmCell(ops.add(word, ofPicture), ops.add(ops.matmul(h2, ofUpper), ops.matmul(h1, p('lstm1_u'))), c1);
-    const { context, alpha } = attend(lower.h);
-    const input = ops.add(ops.matmul(context, ofContext), ops.matmul(lower.h, ofLower, { bias: p('lstm2_b') }));
-    const upper = ops.lstmCell(input, ops.matmul(h2, p('lstm2_u')), c2);
-    return { states: [lower.h, lower.c, upper.h, upper.c], alpha };
+function showAttendTell({ sizes: { project }, options: { cell }, layer, rows, attend }: Parts): Step {
+  const ofContext = rows(1, 0, project);
+  return (states, word, t) => {
+    const glimpse = attend(states[0], t);
+    return { states: advance(cell, ops.add(word, ops.matmul(glimpse.context, ofContext)), states, layer(1, 'u')), glimpse };
   };
 }
 
-/** xe [T, B, 4H]: the words' share of LSTM 1, its bias included. `p` gives the parameters of captioner.ts by name. */
-export function recur(sizes: Widths, options: Options, p: Lookup, encoded: Encoded, xe: Tensor): Recurrence {
-  const { project, hidden } = sizes;
+function upDown({ sizes: { project, hidden }, options: { cell }, layer, rows, attend, encoded }: Parts): Step {
+  const ofUpper = rows(1, 0, hidden);
+  const ofPicture = ops.matmul(ops.mean(encoded.values, 1), rows(1, hidden, project)); // the same at every step
+  const ofContext = rows(2, 0, project);
+  const ofLower = rows(2, project, hidden);
+  const count = STATES[cell];
+  return (states, word, t) => {
+    const [first, second] = [states.slice(0, count), states.slice(count)];
+    const lower = advance(cell, ops.add(ops.add(word, ofPicture), ops.matmul(second[0], ofUpper)), first, layer(1, 'u'));
+    const glimpse = attend(lower[0], t);
+    const input = ops.add(ops.matmul(glimpse.context, ofContext), ops.matmul(lower[0], ofLower, { bias: layer(2, 'b') }));
+    return { states: [...lower, ...advance(cell, input, second, layer(2, 'u'))], glimpse };
+  };
+}
+
+const ORDERS = { seed: seedOrder, 'show-attend-tell': showAttendTell, 'up-down': upDown };
+
+/** The seed's order as one op. */
+function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup, encoded: Encoded, xe: Tensor): Recurrence {
   const [steps, batch] = xe.shape;
-  if (options.decoder === 'seed') {
-    const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
-    const { h2, alpha, h1, c1, c2 } = ops.attentionLstm({
+  const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
+  const { h2, alpha, context, h1, c1, c2 } = ops.attentionLstm(
+    {
       ...{ values: encoded.values, keys: encoded.keys, xe, w2: p('w2'), b2: p('b2'), v: p('v'), u1: p('lstm1_u') },
       ...{ wz: ops.slice(p('lstm1_w'), [0, 0], [project, 4 * hidden]), lstm2W: p('lstm2_w'), lstm2U: p('lstm2_u'), lstm2B: p('lstm2_b') },
       ...{ h1Start, c1Start, h2Start, c2Start },
       ...(options.gate ? { gateW: p('gate_w'), gateB: p('gate_b') } : {}),
-    });
-    return { output: h2, alpha, states: steps === 1 ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [] };
-  }
-  const step = (options.decoder === 'up-down' ? upDown : showAttendTell)(sizes, options, p, encoded);
+    },
+    { score: options.score, query: options.query },
+  );
+  return { output: h2, alpha, context, states: steps === 1 ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [], logChoice: null };
+}
+
+/**
+ * xe [T, B, gates · H]: the words' share of layer 1, its bias included. `p` gives the parameters of captioner.ts by name; `draw`
+ * names the random numbers of hard attention in training. `composed` takes the ops one by one where one op could do, for tests.
+ */
+export function recur(
+  sizes: Widths,
+  options: RecurrentOptions,
+  p: Lookup,
+  encoded: Encoded,
+  xe: Tensor,
+  draw: RandomStep | null = null,
+  composed = false,
+): Recurrence {
+  const { decoder, cell, attention } = options;
+  if (decoder === 'transformer') throw new GlimpseError('a transformer does not recur');
+  if (decoder === 'seed' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
+  const [steps, batch, width] = xe.shape;
+  const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);
+  const step = ORDERS[decoder]({
+    ...{ sizes, options, layer, encoded },
+    rows: (number, start, count) => ops.slice(layer(number, 'w'), [start, 0], [count, width]),
+    attend: attendWith(options, p, encoded, draw),
+  });
   const outputs: Tensor[] = [];
-  const maps: Tensor[] = [];
+  const glimpses: Glimpse[] = [];
   let states = encoded.start;
   for (let t = 0; t < steps; t++) {
-    const word = ops.reshape(ops.slice(xe, [t, 0, 0], [1, batch, 4 * hidden]), [batch, 4 * hidden]);
-    const next = step(states, word);
+    const word = ops.reshape(ops.slice(xe, [t, 0, 0], [1, batch, width]), [batch, width]);
+    const next = step(states, word, t);
     states = next.states;
-    outputs.push(last(states));
-    maps.push(next.alpha);
+    outputs.push(states[states.length - STATES[cell]]); // the h of the uppermost layer
+    glimpses.push(next.glimpse);
   }
   const stack = (list: Tensor[]) => ops.reshape(ops.concat(list, 0), [steps, ...list[0].shape]);
-  return { output: stack(outputs), alpha: stack(maps), states };
+  const choices = glimpses.flatMap(({ logChoice }) => (logChoice ? [logChoice] : []));
+  return {
+    output: stack(outputs),
+    alpha: stack(glimpses.map(({ alpha }) => alpha)),
+    context: stack(glimpses.map(({ context }) => context)),
+    states,
+    logChoice: choices.length > 0 ? stack(choices) : null,
+  };
 }

@@ -1,10 +1,10 @@
 /**
- * The recurrent heart of the captioner as one op: for every step, attention with the previous state of LSTM 2 as query,
- * the optional gate, LSTM 1 on the context, LSTM 2. All that does not depend on the state is done outside (keys, the
+ * The recurrent heart of the captioner as one op: for every step, attention with the previous state of LSTM 2 (or of LSTM 1)
+ * as query, the optional gate, LSTM 1 on the context, LSTM 2. All that does not depend on the state is done outside (keys, the
  * embedding's share of LSTM 1), and every weight gradient is one product over all steps after the loop.
  *
- *   q_t = h2_{t−1} W2 + b2;   α_t = softmax_i(vᵀ tanh(K_i + q_t));   z_t = Σ α_t,i a_i
- *   β_t = σ(h2_{t−1} · w_g + b_g), z_t ← β_t z_t                      (with `gate`)
+ *   q_t = h2_{t−1} W2 + b2;   α_t = softmax_i(vᵀ tanh(K_i + q_t));   z_t = Σ α_t,i a_i        (or ReLU for tanh, h1 for h2)
+ *   β_t = σ(h2_{t−1} · w_g + b_g), z_t ← β_t z_t                                              (with `gate`; h1 likewise)
  *   [i|f|g|o]₁ = xe_t + z_t Wz + h1_{t−1} U1;   [i|f|g|o]₂ = h1_t W + h2_{t−1} U2 + b
  *
  * Sequences are time-major, and hidden states have one slot more than there are steps: slot 0 is the start.
@@ -12,7 +12,7 @@
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
 import { type MatmulProblem, matmul as matmulKernel } from '../../kernels/matmul.ts';
-import { additiveAttention, additiveAttentionGrad, contextGate, contextGateGrad, lstmCell, lstmCellGrad } from '../../kernels/recurrent.ts';
+import { additiveAttention, additiveAttentionGrad, contextGate, contextGateGrad, lstmCell, lstmCellGrad, type Score } from '../../kernels/recurrent.ts';
 import { reduce } from '../../kernels/reduce.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
@@ -23,6 +23,9 @@ import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 export interface AttentionLstmAttrs {
   /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
   gate: boolean;
+  score: Score;
+  /** Whose state before the step asks. */
+  query: 'h1' | 'h2';
 }
 
 const NAMES = [
@@ -109,11 +112,11 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
     attrs,
   );
   const make = (...shape: number[]) => empty(shape, 'f32', label, gpu);
-  const z = make(steps, batch, d);
+  const [h2Out, alpha, contextOut, h1Out, c1Out, c2Out] = outputs;
   const s: States = {
     q: make(steps, batch, a),
-    z,
-    gated: attrs.gate ? make(steps, batch, d) : z.alias(),
+    z: attrs.gate ? make(steps, batch, d) : contextOut.alias(),
+    gated: contextOut.alias(),
     beta: make(steps, batch),
     gates1: make(steps, batch, 4 * h),
     gates2: make(steps, batch, 4 * h),
@@ -122,7 +125,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
   };
   const cells = { 1: [named.c1Start.alias()], 2: [named.c2Start.alias()] };
   for (let t = 0; t < steps; t++) for (const layer of [1, 2] as const) cells[layer].push(make(batch, h));
-  const [h2Out, alpha, h1Out, c1Out, c2Out] = outputs;
+  const asking = attrs.query === 'h1' ? s.h1 : s.h2;
   const sum1 = make(batch, 4 * h);
   const sum2 = make(batch, 4 * h);
   const sum2h = make(batch, 4 * h);
@@ -131,7 +134,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
   gpu.copy(named.h2Start.slice, s.h2.slice, state * 4);
   const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
   for (let t = 0; t < steps; t++) {
-    product({ a: s.h2.slice, aStart: t * state, b: named.w2.slice, bias: named.b2.slice, c: s.q.slice, cStart: t * batch * a, n: a, k: h });
+    product({ a: asking.slice, aStart: t * state, b: named.w2.slice, bias: named.b2.slice, c: s.q.slice, cStart: t * batch * a, n: a, k: h });
     additiveAttention(
       gpu,
       {
@@ -141,7 +144,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
         values: named.values.slice,
         context: s.z.slice,
         alpha: alpha.slice,
-        ...{ batch, places, keysWidth: a, valuesWidth: d },
+        ...{ batch, places, keysWidth: a, valuesWidth: d, score: attrs.score },
         queryStart: t * batch * a,
         contextStart: t * batch * d,
         alphaStart: t * batch * places,
@@ -149,7 +152,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
       label,
     );
     if (attrs.gate && named.gateW && named.gateB) {
-      const gate = { hidden: s.h2.slice, w: named.gateW.slice, b: named.gateB.slice, context: s.z.slice, gated: s.gated.slice, beta: s.beta.slice };
+      const gate = { hidden: asking.slice, w: named.gateW.slice, b: named.gateB.slice, context: s.z.slice, gated: s.gated.slice, beta: s.beta.slice };
       contextGate(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
     }
     product({ a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
@@ -204,7 +207,10 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
   const dgates2 = make(steps, batch, 4 * h);
   const dq = make(steps, batch, a);
   const dz = make(steps, batch, d);
+  const ofContext = flowed[2]; // a gradient of the context from outside: each step adds to it
+  if (ofContext && !attrs.gate) gpu.copy(grads[2].slice, dz.slice, rows * d * 4);
   const dgated = make(batch, d);
+  const [asking, dasking] = attrs.query === 'h1' ? [s.h1, dh1] : [s.h2, dh2];
   const dpre = make(steps, batch);
   const de = make(steps, batch, places);
   const dkeys = zeros([batch, places, a]);
@@ -242,10 +248,11 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
       label,
     );
     product({ a: dgates1.slice, ...gatesAt, b: s.u1.slice, c: dh1.slice, cStart: t * state, n: h });
-    const intoContext = { a: dgates1.slice, ...gatesAt, addToC: false, b: s.wz.slice, n: d };
+    const intoContext = { a: dgates1.slice, ...gatesAt, addToC: ofContext, b: s.wz.slice, n: d };
     if (attrs.gate) {
+      if (ofContext) gpu.copy(grads[2].slice, dgated.slice, batch * d * 4, t * batch * d * 4);
       product({ ...intoContext, c: dgated.slice });
-      const gate = { dgated: dgated.slice, context: s.z.slice, beta: s.beta.slice, w: s.gateW.slice, dcontext: dz.slice, dhidden: dh2.slice, dpre: dpre.slice };
+      const gate = { dgated: dgated.slice, context: s.z.slice, beta: s.beta.slice, w: s.gateW.slice, dcontext: dz.slice, dhidden: dasking.slice, dpre: dpre.slice };
       contextGateGrad(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
     } else {
       product({ ...intoContext, c: dz.slice, cStart: t * batch * d });
@@ -264,14 +271,14 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         dkeys: dkeys.slice,
         dquery: dq.slice,
         dvRows: dvRows.slice,
-        ...{ batch, places, keysWidth: a, valuesWidth: d },
+        ...{ batch, places, keysWidth: a, valuesWidth: d, score: attrs.score },
         queryStart: t * batch * a,
         contextStart: t * batch * d,
         alphaStart: t * batch * places,
       },
       label,
     );
-    product({ a: dq.slice, aStart: t * batch * a, b: s.w2.slice, transB: true, c: dh2.slice, cStart: t * state, n: h, k: a, addToC: true });
+    product({ a: dq.slice, aStart: t * batch * a, b: s.w2.slice, transB: true, c: dasking.slice, cStart: t * state, n: h, k: a, addToC: true });
   }
 
   // One product per weight, over all steps.
@@ -317,7 +324,7 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
     values: dvalues,
     keys: dkeys,
     xe: dgates1,
-    w2: weight(s.h2, 0, h, dq, a),
+    w2: weight(asking, 0, h, dq, a),
     b2: columnSums(dq, rows, a),
     v: columnSums(dvRows, batch, a),
     wz: weight(s.gated, 0, d, dgates1, 4 * h),
@@ -329,7 +336,7 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
     c1Start: dc1,
     h2Start: firstSlot(dh2),
     c2Start: dc2,
-    ...(attrs.gate ? { gateW: weight(s.h2, 0, h, dpre, 1), gateB: columnSums(dpre, rows, 1) } : {}),
+    ...(attrs.gate ? { gateW: weight(asking, 0, h, dpre, 1), gateB: columnSums(dpre, rows, 1) } : {}),
   };
 }
 
@@ -344,12 +351,12 @@ function referenceProduct(x: Reference, w: Reference, bias?: Reference): Referen
 
 const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) => x.data[i] + y.data[i]);
 
-function cases(gate: boolean): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
+function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
   return [
     { steps: 3, batch: 2, places: 5, d: 7, a: 3, h: 5 },
     { steps: 2, batch: 3, places: 9, d: 8, a: 12, h: 16 },
   ].map(({ steps, batch, places, d, a, h }) => ({
-    name: `${steps} steps, ${batch}×${places}×${d}, A ${a}, H ${h}${gate ? ', gated' : ''}`,
+    name: `${steps} steps, ${batch}×${places}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
     shapes: [
       [batch, places, d],
       [batch, places, a],
@@ -366,26 +373,26 @@ function cases(gate: boolean): { name: string; shapes: Shape[]; attrs: Attention
       [batch, h],
       [batch, h],
       [batch, h],
-      ...(gate ? [[h, 1], [1]] : []),
+      ...(attrs.gate ? [[h, 1], [1]] : []),
     ],
-    attrs: { gate },
+    attrs,
   }));
 }
 
 export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   name: 'attentionLstm',
   inputs: NAMES,
-  outputs: ['h2', 'alpha', 'h1', 'c1', 'c2'],
-  gradientOutputs: 2,
+  outputs: ['h2', 'alpha', 'context', 'h1', 'c1', 'c2'],
+  gradientOutputs: 3,
   shape: (shapes, attrs) => {
-    const { steps, batch, places, h } = sizes(shapes, attrs);
+    const { steps, batch, places, d, h } = sizes(shapes, attrs);
     const state = [steps, batch, h];
-    return [state, [steps, batch, places], state, state, state];
+    return [state, [steps, batch, places], [steps, batch, d], state, state, state];
   },
   forward,
   saves: ['values', 'keys', 'w2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'gateW', 'alpha'],
   backward: (context) => {
-    if (context.flowed.slice(2).some(Boolean)) throw new ShapeError('attentionLstm: gradients flow through h2 and alpha; the other states are for reading');
+    if (context.flowed.slice(3).some(Boolean)) throw new ShapeError('attentionLstm: gradients flow through h2, alpha and context; the other states are for reading');
     let all: Record<string, Tensor> | null = null;
     return context.inputShapes.map((shape, i): Thunk => {
       return () => {
@@ -395,7 +402,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     });
   },
   reference: (inputs, attrs) => {
-    const { steps, batch, places, h } = sizes(
+    const { steps, batch, places, d, h } = sizes(
       inputs.map((x) => x.shape),
       attrs,
     );
@@ -404,15 +411,17 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     const out = [
       [steps, batch, h],
       [steps, batch, places],
+      [steps, batch, d],
       [steps, batch, h],
       [steps, batch, h],
       [steps, batch, h],
     ].map((shape) => reference(shape));
     for (let t = 0; t < steps; t++) {
-      const query = referenceProduct(h2, x.w2, x.b2);
-      const [context, alpha] = additiveAttentionOp.reference([x.keys, query, x.v, x.values], null);
+      const before = attrs.query === 'h1' ? h1 : h2;
+      const query = referenceProduct(before, x.w2, x.b2);
+      const [context, alpha] = additiveAttentionOp.reference([x.keys, query, x.v, x.values], { score: attrs.score });
       if (attrs.gate) {
-        const [before, width] = [h2, context.shape[1]];
+        const width = context.shape[1];
         context.data = context.data.map((value, i) => {
           let sum = x.gateB.data[0];
           for (let j = 0; j < h; j++) sum += before.data[Math.floor(i / width) * h + j] * x.gateW.data[j];
@@ -422,7 +431,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
       const part = { shape: [batch, 4 * h], data: x.xe.data.subarray(t * batch * 4 * h, (t + 1) * batch * 4 * h) };
       [h1, c1] = lstmCellOp.reference([part, plus(referenceProduct(context, x.wz), referenceProduct(h1, x.u1)), c1], null);
       [h2, c2] = lstmCellOp.reference([referenceProduct(h1, x.lstm2W, x.lstm2B), referenceProduct(h2, x.lstm2U), c2], null);
-      [h2, alpha, h1, c1, c2].forEach((value, k) => {
+      [h2, alpha, context, h1, c1, c2].forEach((value, k) => {
         out[k].data.set(value.data, t * value.data.length);
       });
     }
@@ -433,14 +442,22 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     const perStep = 2 * batch * (h * a + places * (2 * a + d) + d * 4 * h + 12 * h * h);
     return { flops: steps * perStep, bytes: 4 * shapes.reduce((sum, shape) => sum + sizeOf(shape), 0) };
   },
-  cases: [...cases(false), ...cases(true)],
+  cases: [
+    ...cases({ gate: false, score: 'tanh', query: 'h2' }),
+    ...cases({ gate: true, score: 'tanh', query: 'h2' }),
+    ...cases({ gate: false, score: 'relu', query: 'h1' }),
+    ...cases({ gate: true, score: 'tanh', query: 'h1' }),
+  ],
   tolerance: { rtol: 2e-5, atol: 1e-5, why: 'errors of exp add up over the steps' },
 };
 
-/** Shapes as in the file's header; h2 and the other states [T, B, H], alpha [T, B, P]. */
-export function attentionLstm(inputs: AttentionLstmInputs): { h2: Tensor; alpha: Tensor; h1: Tensor; c1: Tensor; c2: Tensor } {
+/** Shapes as in the file's header; h2 and the other states [T, B, H], alpha [T, B, P], context (gated) [T, B, D]. */
+export function attentionLstm(
+  inputs: AttentionLstmInputs,
+  { score = 'tanh', query = 'h2' }: Partial<AttentionLstmAttrs> = {},
+): { h2: Tensor; alpha: Tensor; context: Tensor; h1: Tensor; c1: Tensor; c2: Tensor } {
   const gate = inputs.gateW !== undefined;
   const list = NAMES.map((name) => inputs[name]).filter((t): t is Tensor => t !== undefined);
-  const [h2, alpha, h1, c1, c2] = apply(attentionLstmOp, list, { gate });
-  return { h2, alpha, h1, c1, c2 };
+  const [h2, alpha, context, h1, c1, c2] = apply(attentionLstmOp, list, { gate, score, query });
+  return { h2, alpha, context, h1, c1, c2 };
 }

@@ -11,11 +11,11 @@ import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { matmulOp } from './matmul.ts';
-import { batchNormEvalOp, batchNormTrainOp } from './norm.ts';
+import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
-import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
+import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { crossEntropyOp, mixWordsOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { crossEntropyOp, mixWordsOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 export const OPS: readonly Op[] = [
@@ -34,15 +34,18 @@ export const OPS: readonly Op[] = [
   ...Object.values(poolOps),
   batchNormTrainOp,
   batchNormEvalOp,
+  layerNormOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
   mixWordsOp,
   topKOp,
   sampleOp,
+  oneHotOp,
   beamSelectOp,
   limitWordsOp,
   embeddingOp,
   lstmCellOp,
+  gruCellOp,
   additiveAttentionOp,
   attentionLstmOp,
   adamOp,
@@ -92,7 +95,7 @@ export { beamSelect, limitWords } from './beam.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';
-export { batchNormEval, batchNormTrain } from './norm.ts';
-export { additiveAttention, lstmCell } from './recurrent.ts';
-export { crossEntropy, mixWords, sample, softmax, topK } from './rows.ts';
+export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
+export { crossEntropy, mixWords, oneHot, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

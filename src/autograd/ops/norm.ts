@@ -1,6 +1,8 @@
-/** Batch normalization (Ioffe and Szegedy 2015), training and evaluation. */
+/** Batch normalization (Ioffe and Szegedy 2015), training and evaluation, and layer normalization (Ba, Kiros and Hinton 2016). */
 import { ShapeError } from '../../errors.ts';
 import { type BatchNormGeometry, batchNormApply, batchNormGrad, batchNormStatistics } from '../../kernels/batchnorm.ts';
+import { reduce } from '../../kernels/reduce.ts';
+import { layerNormGrad, layerNorm as layerNormKernel } from '../../kernels/rows.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type BackwardContext, type Op, type Reference, reference, streamingCost } from '../op.ts';
@@ -156,4 +158,74 @@ export function batchNormTrain(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-
 
 export function batchNormEval(x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, variance: Tensor, eps = 1e-5, layout: Layout = 'nchw'): Tensor {
   return apply(batchNormEvalOp, [x, gamma, beta, mean, variance], { eps, layout })[0];
+}
+
+export interface LayerNormAttrs {
+  eps: number;
+}
+
+const rowsOf = (x: Shape) => ({ rows: sizeOf(x.slice(0, -1)), n: x[x.length - 1] });
+
+/** y = γ (x − mean) / √(variance + ε) + β over the last axis: layer_norm.wgsl. */
+export const layerNormOp: Op<LayerNormAttrs> = {
+  name: 'layerNorm',
+  inputs: ['x', 'gamma', 'beta'],
+  outputs: ['y'],
+  shape: ([x, gamma, beta]) => {
+    const n = x[x.length - 1];
+    if (x.length === 0 || gamma.join() !== `${n}` || beta.join() !== `${n}`)
+      throw new ShapeError(`layerNorm: x [${x}] takes gamma and beta as long as its last axis, got [${gamma}] and [${beta}]`);
+    return [x];
+  },
+  forward: ({ gpu, inputs: [x, gamma, beta], outputs: [y], attrs, label, save }) => {
+    const { rows, n } = rowsOf(x.shape);
+    const [mean, inverse] = [empty([rows], 'f32', label), empty([rows], 'f32', label)];
+    const slices = { x: x.slice, gamma: gamma.slice, beta: beta.slice, y: y.slice, mean: mean.slice, inverse: inverse.slice };
+    layerNormKernel(gpu, { ...slices, rows, n, eps: attrs.eps, label });
+    save('mean', mean);
+    save('inverse', inverse);
+  },
+  saves: ['x', 'gamma'],
+  backward: ({ gpu, saved: { x, gamma, mean, inverse }, grads: [dy], label }) => {
+    const { rows, n } = rowsOf(x.shape);
+    let results: { dx: Tensor; scaled: Tensor } | null = null;
+    const both = () => {
+      if (!results) {
+        results = { dx: empty(x.shape, 'f32', label), scaled: empty(x.shape, 'f32', label) };
+        const slices = { x: x.slice, gamma: gamma.slice, mean: mean.slice, inverse: inverse.slice, dy: dy.slice };
+        layerNormGrad(gpu, { ...slices, dx: results.dx.slice, scaled: results.scaled.slice, rows, n, label });
+      }
+      return results;
+    };
+    const overRows = (each: Tensor): Tensor => {
+      const out = empty([n], 'f32', label);
+      reduce(gpu, { kind: 'sum', x: each.slice, y: out.slice, outer: 1, n: rows, inner: n, label });
+      return out;
+    };
+    return [() => both().dx, () => overRows(both().scaled), () => overRows(dy)];
+  },
+  reference: ([x, gamma, beta], { eps }) => {
+    const n = x.shape[x.shape.length - 1];
+    const out = reference(x.shape);
+    for (let base = 0; base < x.data.length; base += n) {
+      const row = x.data.subarray(base, base + n);
+      const mean = row.reduce((sum, value) => sum + value, 0) / n;
+      const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / n;
+      row.forEach((value, j) => {
+        out.data[base + j] = (gamma.data[j] * (value - mean)) / Math.sqrt(variance + eps) + beta.data[j];
+      });
+    }
+    return [out];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
+  cases: [
+    { name: 'primes', shapes: [[37, 113], [113], [113]], attrs: { eps: 1e-5 } },
+    { name: 'three axes', shapes: [[3, 5, 44], [44], [44]], attrs: { eps: 1e-3 } },
+    { name: 'outliers', shapes: [[7, 64], [64], [64]], attrs: { eps: 1e-5 }, draw: ['outliers', 'normal', 'normal'] },
+  ],
+  tolerance: { rtol: 1e-5, atol: 1e-5, why: 'inverse square roots of software drivers and sums over a row' },
+};
+
+export function layerNorm(x: Tensor, gamma: Tensor, beta: Tensor, eps = 1e-5): Tensor {
+  return apply(layerNormOp, [x, gamma, beta], { eps })[0];
 }

@@ -1,7 +1,15 @@
-/** The fused LSTM cell and fused additive attention, one step each. The captioner's loop uses the same kernels. */
+/** The fused LSTM and GRU cells and fused additive attention, one step each. The captioner's loop uses the same kernels. */
 import { ShapeError } from '../../errors.ts';
 import { matmul as matmulKernel } from '../../kernels/matmul.ts';
-import { additiveAttentionGrad, additiveAttention as attentionKernel, lstmCellGrad, lstmCell as lstmKernel } from '../../kernels/recurrent.ts';
+import {
+  additiveAttentionGrad,
+  additiveAttention as attentionKernel,
+  gruCellGrad,
+  gruCell as gruKernel,
+  lstmCellGrad,
+  lstmCell as lstmKernel,
+  type Score,
+} from '../../kernels/recurrent.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
@@ -94,6 +102,77 @@ export const lstmCellOp: Op<null> = {
   tolerance: EXP,
 };
 
+/** r, z = σ(gx + gh); n = tanh(gx + r gh); h' = (1 − z) n + z h. gx, gh [B, 3H] (r, z, n), h [B, H] → h': gru_cell.wgsl. */
+export const gruCellOp: Op<null> = {
+  name: 'gruCell',
+  inputs: ['gx', 'gh', 'h'],
+  outputs: ['hNew'],
+  shape: ([gx, gh, h]) => {
+    expectRank('gruCell', 'h', h, 2);
+    for (const g of [gx, gh])
+      if (g.length !== 2 || g[0] !== h[0] || g[1] !== 3 * h[1])
+        throw new ShapeError(`gruCell: gates [${g}] do not fit the state [${h}], expected [${h[0]},${3 * h[1]}]`);
+    return [h];
+  },
+  forward: ({ gpu, inputs: [gx, gh, h], outputs: [hNew], label, save }) => {
+    const gates = empty(gx.shape, 'f32', label);
+    const [rows, hidden] = h.shape;
+    gruKernel(gpu, { gx: gx.slice, gh: gh.slice, h: h.slice, gates: gates.slice, hNew: hNew.slice, rows, hidden }, label);
+    save('gates', gates);
+  },
+  saves: ['gh', 'h'],
+  backward: ({ gpu, saved: { gates, gh, h }, grads: [dh], label }) => {
+    let results: [Tensor, Tensor, Tensor] | null = null;
+    const all = () => {
+      if (!results) {
+        results = [empty(gates.shape, 'f32', label), empty(gates.shape, 'f32', label), empty(h.shape, 'f32', label)];
+        const [dgx, dgh, dhBefore] = results.map((t) => t.slice);
+        const [rows, hidden] = h.shape;
+        gruCellGrad(gpu, { dh: dh.slice, gates: gates.slice, gh: gh.slice, h: h.slice, dgx, dgh, dhBefore, rows, hidden }, label);
+      }
+      return results;
+    };
+    return [() => all()[0], () => all()[1], () => all()[2]];
+  },
+  reference: ([gx, gh, h]) => {
+    const hidden = h.shape[1];
+    return [
+      reference(h.shape, (i) => {
+        const at = (which: number) => Math.floor(i / hidden) * 3 * hidden + which * hidden + (i % hidden);
+        const [r, z] = [0, 1].map((which) => sigmoid(gx.data[at(which)] + gh.data[at(which)]));
+        return (1 - z) * Math.tanh(gx.data[at(2)] + r * gh.data[at(2)]) + z * h.data[i];
+      }),
+    ];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 25),
+  cases: [
+    {
+      name: 'primes',
+      shapes: [
+        [5, 3 * 29],
+        [5, 3 * 29],
+        [5, 29],
+      ],
+      attrs: null,
+    },
+    {
+      name: 'outliers',
+      shapes: [
+        [3, 3 * 8],
+        [3, 3 * 8],
+        [3, 8],
+      ],
+      attrs: null,
+      draw: ['outliers', 'normal', 'normal'],
+    },
+  ],
+  tolerance: EXP,
+};
+
+export interface AttentionAttrs {
+  score: Score;
+}
+
 function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: number; places: number; keysWidth: number; valuesWidth: number } {
   expectRank('additiveAttention', 'keys', keys, 3);
   expectRank('additiveAttention', 'values', values, 3);
@@ -103,8 +182,8 @@ function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: nu
   return { batch, places, keysWidth, valuesWidth: values[2] };
 }
 
-/** e = vᵀ tanh(keys + query); α = softmax(e); context = Σ α values. Bahdanau, Cho and Bengio 2015, equation 6. */
-export const additiveAttentionOp: Op<null> = {
+/** e = vᵀ tanh(keys + query), or vᵀ ReLU(…); α = softmax(e); context = Σ α values. Bahdanau, Cho and Bengio 2015, equation 6. */
+export const additiveAttentionOp: Op<AttentionAttrs> = {
   name: 'additiveAttention',
   inputs: ['keys', 'query', 'v', 'values'],
   outputs: ['context', 'alpha'],
@@ -116,16 +195,16 @@ export const additiveAttentionOp: Op<null> = {
       [batch, places],
     ];
   },
-  forward: ({ gpu, inputs: [keys, query, v, values], outputs: [context, alpha], label }) => {
+  forward: ({ gpu, inputs: [keys, query, v, values], outputs: [context, alpha], attrs, label }) => {
     const sizes = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
     attentionKernel(
       gpu,
-      { keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, context: context.slice, alpha: alpha.slice, ...sizes },
+      { keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, context: context.slice, alpha: alpha.slice, ...sizes, ...attrs },
       label,
     );
   },
   saves: ['keys', 'query', 'v', 'values', 'alpha'],
-  backward: ({ gpu, saved: { keys, query, v, values, alpha }, grads: [dcontext, dalpha], flowed, inputShapes, label }) => {
+  backward: ({ gpu, saved: { keys, query, v, values, alpha }, grads: [dcontext, dalpha], flowed, inputShapes, attrs, label }) => {
     const sizes = attentionSizes(inputShapes);
     const { batch, places, keysWidth, valuesWidth } = sizes;
     let results: { dkeys: Tensor; dquery: Tensor; dvRows: Tensor } | null = null;
@@ -137,6 +216,7 @@ export const additiveAttentionOp: Op<null> = {
           gpu,
           {
             ...sizes,
+            ...attrs,
             keys: keys.slice,
             query: query.slice,
             v: v.slice,
@@ -165,19 +245,20 @@ export const additiveAttentionOp: Op<null> = {
       },
     ];
   },
-  reference: ([keys, query, v, values]) => {
+  reference: ([keys, query, v, values], { score }) => {
+    const squash = score === 'relu' ? (x: number) => Math.max(x, 0) : Math.tanh;
     const { batch, places, keysWidth, valuesWidth } = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
     const alpha = reference([batch, places]);
     for (let b = 0; b < batch; b++) {
       const e = Array.from({ length: places }, (_, i) => {
-        let score = 0;
-        for (let a = 0; a < keysWidth; a++) score += v.data[a] * Math.tanh(keys.data[(b * places + i) * keysWidth + a] + query.data[b * keysWidth + a]);
-        return score;
+        let sum = 0;
+        for (let a = 0; a < keysWidth; a++) sum += v.data[a] * squash(keys.data[(b * places + i) * keysWidth + a] + query.data[b * keysWidth + a]);
+        return sum;
       });
       const largest = Math.max(...e);
-      const sum = e.reduce((total, score) => total + Math.exp(score - largest), 0);
-      e.forEach((score, i) => {
-        alpha.data[b * places + i] = Math.exp(score - largest) / sum;
+      const sum = e.reduce((total, value) => total + Math.exp(value - largest), 0);
+      e.forEach((value, i) => {
+        alpha.data[b * places + i] = Math.exp(value - largest) / sum;
       });
     }
     const context = reference([batch, valuesWidth], (k) => {
@@ -193,10 +274,12 @@ export const additiveAttentionOp: Op<null> = {
     return { flops: batch * places * (4 * keysWidth + 2 * valuesWidth), bytes: streamingCost(shapes, outputs).bytes };
   },
   cases: [
-    { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: null },
-    { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: null },
-    { name: 'more places than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: null },
-    { name: 'one place', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: null },
+    { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: { score: 'tanh' } },
+    { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: { score: 'tanh' } },
+    { name: 'more places than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: { score: 'tanh' } },
+    { name: 'one place', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
+    { name: 'primes, rectified', shapes: [[5, 47, 43], [5, 43], [43], [5, 47, 31]], attrs: { score: 'relu' } },
+    { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },
   ],
   family: 'attention',
   tolerance: EXP,
@@ -207,7 +290,11 @@ export function lstmCell(gx: Tensor, gh: Tensor, c: Tensor): { h: Tensor; c: Ten
   return { h: hNew, c: cNew };
 }
 
-export function additiveAttention(keys: Tensor, query: Tensor, v: Tensor, values: Tensor): { context: Tensor; alpha: Tensor } {
-  const [context, alpha] = apply(additiveAttentionOp, [keys, query, v, values], null);
+export function gruCell(gx: Tensor, gh: Tensor, h: Tensor): Tensor {
+  return apply(gruCellOp, [gx, gh, h], null)[0];
+}
+
+export function additiveAttention(keys: Tensor, query: Tensor, v: Tensor, values: Tensor, score: Score = 'tanh'): { context: Tensor; alpha: Tensor } {
+  const [context, alpha] = apply(additiveAttentionOp, [keys, query, v, values], { score });
   return { context, alpha };
 }

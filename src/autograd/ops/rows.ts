@@ -6,6 +6,7 @@ import {
   crossEntropy as crossEntropyKernel,
   type MixAttrs,
   mixWords as mixWordsKernel,
+  oneHot as oneHotKernel,
   type SampleAttrs,
   sample as sampleKernel,
   softmaxGrad,
@@ -277,6 +278,31 @@ export const sampleOp: Op<SampleAttrs> = {
     { name: 'top 7 and 0.7, warm', shapes: [[13, 31]], attrs: { ...draw, topK: 7, topP: 0.7, temperature: 1.5 } },
   ],
 };
+
+/** 1 where the column is the row's id, else 0. ids u32 [rows] → [rows, n]. */
+export const oneHotOp: Op<{ n: number }> = {
+  name: 'oneHot',
+  inputs: ['ids'],
+  inputTypes: ['u32'],
+  outputs: ['y'],
+  outputTypes: ['f32'],
+  shape: ([ids], { n }) => {
+    expectRank('oneHot', 'ids', ids, 1);
+    return [[ids[0], n]];
+  },
+  forward: ({ gpu, inputs: [ids], outputs: [y], attrs, label }) => oneHotKernel(gpu, ids.slice, y.slice, ids.shape[0], attrs.n, label),
+  backward: 'whole numbers carry no gradient',
+  reference: ([ids], { n }) => [reference([ids.shape[0], n], (i) => (i % n === ids.data[Math.floor(i / n)] ? 1 : 0))],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 1),
+  cases: [
+    { name: 'primes', shapes: [[37]], attrs: { n: 41 }, draw: ['ids:41'] },
+    { name: 'one column', shapes: [[5]], attrs: { n: 1 }, draw: ['ids:1'] },
+  ],
+};
+
+export function oneHot(ids: Tensor, n: number): Tensor {
+  return apply(oneHotOp, [ids], { n })[0];
+}
 
 export function softmax(x: Tensor, log = false): Tensor {
   return apply(log ? softmaxOps.logSoftmax : softmaxOps.softmax, [x], null)[0];

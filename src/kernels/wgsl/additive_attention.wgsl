@@ -1,6 +1,6 @@
 // Additive (Bahdanau) attention, fused: score, softmax and context of one step.
 //
-//   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])
+//   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]           (Bahdanau, Cho and Bengio 2015)
 //
 // keys [B, P, A], query [B, A], v [A], values [B, P, D]; context [B, D], alpha [B, P]. Sequences live in one buffer per
@@ -8,6 +8,7 @@
 // the columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_grad.wgsl.
 const LANES: u32 = 64u;
 
+override RELU: bool = false;
 override PLACES: u32 = 64u; // P, for the size of workgroup memory
 
 struct Params {
@@ -29,6 +30,14 @@ struct Params {
 
 var<workgroup> weight: array<f32, PLACES>;
 
+// tanh, or with RELU the rectifier.
+fn squash(x: f32) -> f32 {
+  if (RELU) {
+    return max(x, 0.0);
+  }
+  return tanh(clamp(x, -10.0, 10.0));
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let b = group.x;
@@ -37,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
     let keys_at = (b * params.places + i) * params.keys_width;
     var score = 0.0;
     for (var a = 0u; a < params.keys_width; a++) {
-      score += v[a] * tanh(clamp(keys[keys_at + a] + query[query_at + a], -10.0, 10.0));
+      score += v[a] * squash(keys[keys_at + a] + query[query_at + a]);
     }
     weight[i] = score;
   }

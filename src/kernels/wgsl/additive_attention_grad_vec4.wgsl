@@ -1,10 +1,12 @@
 // Gradient of additive attention, step 2, version 2: four numbers per load.
 //
-//   with t = tanh(keys[b, i, a] + query[b, a]):
+//   with t = tanh(keys[b, i, a] + query[b, a]), or with RELU max(0, …), whose slope stands for 1 − t²:
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
 // dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
 // A is a multiple of 4. One invocation owns one (b, 4 a's) and walks the places. dvalues is α ⊗ dcontext, one product over all steps.
+override RELU: bool = false;
+
 struct Params {
   count: u32, // B A / 4
   places: u32,
@@ -22,6 +24,21 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dv_rows: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// tanh, or with RELU the rectifier; and its slope where it gives t.
+fn squash(x: vec4f) -> vec4f {
+  if (RELU) {
+    return max(x, vec4f());
+  }
+  return tanh(clamp(x, vec4f(-10.0), vec4f(10.0)));
+}
+
+fn slope(t: vec4f) -> vec4f {
+  if (RELU) {
+    return select(vec4f(), vec4f(1.0), t > vec4f());
+  }
+  return 1.0 - t * t;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let index = id.x + id.y * groups.x * 64u;
@@ -37,9 +54,9 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   var dv = vec4f();
   for (var i = 0u; i < params.places; i++) {
     let at = (b * params.places + i) * a4_count + a;
-    let t = tanh(clamp(keys[at] + own_query, vec4f(-10.0), vec4f(10.0)));
+    let t = squash(keys[at] + own_query);
     let d = de[params.alpha_start + b * params.places + i];
-    let dk = d * own_v * (1.0 - t * t);
+    let dk = d * own_v * slope(t);
     dkeys[at] += dk;
     dq += dk;
     dv += d * t;

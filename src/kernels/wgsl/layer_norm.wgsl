@@ -1,0 +1,44 @@
+// Layer normalization over rows (Ba, Kiros and Hinton 2016).
+//
+//   μ = mean_j x;   s = 1 / √(mean_j (x − μ)² + ε);   y = γ (x − μ) s + β
+//
+// x, y [rows, n]; γ, β [n]; mean, inverse [rows] keep μ and s for the gradient. One invocation owns one row: two passes for
+// the statistics, because E x² − μ² loses its digits. Gradient: layer_norm_grad.wgsl.
+struct Params {
+  rows: u32,
+  n: u32,
+  eps: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> gamma: array<f32>;
+@group(0) @binding(2) var<storage, read> beta: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> inverse: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let row = id.x + id.y * groups.x * 64u;
+  if (row >= params.rows) {
+    return;
+  }
+  let base = row * params.n;
+  var sum = 0.0;
+  for (var j = 0u; j < params.n; j++) {
+    sum += x[base + j];
+  }
+  let middle = sum / f32(params.n);
+  var squares = 0.0;
+  for (var j = 0u; j < params.n; j++) {
+    let distance = x[base + j] - middle;
+    squares += distance * distance;
+  }
+  let s = inverseSqrt(squares / f32(params.n) + params.eps);
+  for (var j = 0u; j < params.n; j++) {
+    y[base + j] = gamma[j] * (x[base + j] - middle) * s + beta[j];
+  }
+  mean[row] = middle;
+  inverse[row] = s;
+}

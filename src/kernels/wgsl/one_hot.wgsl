@@ -1,0 +1,19 @@
+// One-hot rows: y[r, j] = 1 where j = id[r], else 0.
+//
+// id u32 [rows], y [rows, n]. One invocation owns one number of y.
+struct Params {
+  count: u32, // rows n
+  n: u32,
+}
+
+@group(0) @binding(0) var<storage, read> id_of: array<u32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let at = id.x + id.y * groups.x * 64u;
+  if (at < params.count) {
+    y[at] = select(0.0, 1.0, at % params.n == id_of[at / params.n]);
+  }
+}
