@@ -213,6 +213,13 @@ export const conv2dOp: Op<ConvAttrs> = {
       attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' },
     },
     { name: '7×7 stride 2', shapes: [[1, 3, 23, 19], [4, 3, 7, 7], [4]], attrs: { ...PLAIN, stride: [2, 2], pad: [3, 3, 3, 3] } },
+    { name: '7×7 stride 2, whole blocks', shapes: [[2, 3, 22, 18], [8, 3, 7, 7], [8]], attrs: { ...PLAIN, stride: [2, 2], pad: [3, 3, 3, 3] } },
+    {
+      name: '5×4 stride 2, whole blocks, uneven padding, NHWC',
+      shapes: [[1, 10, 6, 5], [5, 4, 5, 12], [12]],
+      attrs: { ...PLAIN, stride: [2, 2], pad: [1, 2, 2, 0], layout: 'nhwc' },
+    },
+    { name: '4×4 stride 4, patches, NHWC', shapes: [[1, 8, 12, 3], [4, 4, 3, 4], [4]], attrs: { ...PLAIN, stride: [4, 4], layout: 'nhwc' } },
     {
       name: 'dilation 2, uneven padding',
       shapes: [
