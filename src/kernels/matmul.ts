@@ -1,4 +1,4 @@
-/** Launcher of the matrix product, in five versions. */
+/** Launcher of the matrix product, in nine versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
@@ -38,6 +38,7 @@ const FILES: Record<string, string> = {
   v6_subgroup_texels: 'matmul_subgroup_texels',
   v7_subgroup_texels_a: 'matmul_subgroup_texels',
   v8_subgroup_rows: 'matmul_subgroup_rows',
+  v9_subgroup_texels_half: 'matmul_subgroup_texels',
 };
 
 /** Widths that version 8 can be compiled for. */
@@ -63,7 +64,7 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
   const last = (p.batch ?? 1) - 1;
   const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
-  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a'] : []), 'v8_subgroup_rows', ...portable];
+  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []), 'v8_subgroup_rows', ...portable];
 }
 
 /** The part of a storage from element `start` on, `count` elements. */
@@ -86,12 +87,14 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   // Texels are copied before the dispatch, so that version is given no more than it reads.
   const texels = version.includes('texels');
+  const bothTexels = texels && version !== 'v7_subgroup_texels_a';
   const [aStride, bStride] = [p.aStride ?? m * k, p.bStride ?? k * n];
   const a = texels ? part(p.a, p.aStart ?? 0, aStride * (batch - 1) + m * k) : p.a;
   const b = texels ? part(p.b, p.bStart ?? 0, bStride * (batch - 1) + k * n) : p.b;
   const width = gpu.subgroupWidth;
-  const rows = Math.min(16, width);
-  const tile = version === 'v8_subgroup_rows' ? [rows, 4 * width] : (TILES[version] ?? [4 * width, 4 * width]);
+  const half = version === 'v9_subgroup_texels_half';
+  const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (half ? 2 : 4) * width;
+  const tile = TILES[version] ?? [rows, 4 * width];
   const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
   const tiles = rowTiles * columnTiles * batch;
   const params = {
@@ -112,8 +115,9 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     ...tileOrder(rowTiles, columnTiles),
     tiles,
   };
-  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0, ...(texels ? { B_TEXELS: version === 'v6_subgroup_texels' ? 1 : 0 } : {}) };
-  const operands = texels ? [a, version === 'v6_subgroup_texels' ? b : a, b] : [a, b];
-  const tune: Record<string, number> | undefined = version === 'v8_subgroup_rows' ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
+  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0, ...(texels ? { B_TEXELS: bothTexels ? 1 : 0 } : {}) };
+  const operands = texels ? [a, bothTexels ? b : a, b] : [a, b];
+  const withRows = texels || version === 'v8_subgroup_rows';
+  const tune: Record<string, number> | undefined = withRows ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
   gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [...operands, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
 }

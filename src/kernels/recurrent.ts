@@ -2,7 +2,7 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
-import { chooseVersion } from './versions.ts';
+import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface LstmStep {
   gx: BufferSlice;
@@ -104,16 +104,32 @@ export interface AttentionStep {
   alphaStart?: number;
 }
 
-function attentionVersion(gpu: Gpu, p: { keysWidth: number; valuesWidth: number; queryStart?: number; contextStart?: number }): string {
+/** Vec4 of the keys' columns that a lane of version 3 may own, and so the widest keys. */
+const MOST_PER_LANE = 32;
+
+type AttentionSizes = Pick<AttentionStep, 'batch' | 'places' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
+
+function attentionVersion(gpu: Gpu, p: AttentionSizes): string {
   const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
-  return chooseVersion(gpu, 'attention', 'any', aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar']);
+  const able = aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar'];
+  const rows = 4 * p.batch * p.places;
+  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && gpu.fitsTexels(rows * p.keysWidth, rows * p.valuesWidth))
+    able.push('v3_subgroup');
+  return chooseVersion(gpu, 'attention', 'any', able);
+}
+
+/** Tuning of version 3's shaders for keys of this width. */
+function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
+  const perLane = Math.ceil(keysWidth / 4 / gpu.subgroupWidth);
+  return { WIDTH: gpu.subgroupWidth, PER_LANE: 2 ** Math.ceil(Math.log2(perLane)) };
 }
 
 /** Workgroup memory for the places, in steps of 64 so that few pipelines serve many sizes. */
 const roundedPlaces = (places: number) => Math.ceil(places / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const file = attentionVersion(gpu, p) === 'v2_vec4' ? 'additive_attention_vec4' : 'additive_attention';
+  const version = attentionVersion(gpu, p);
+  const file = { v1_scalar: 'additive_attention', v2_vec4: 'additive_attention_vec4', v3_subgroup: 'additive_attention_subgroup' }[version] as string;
   const params = {
     places: p.places,
     keys_width: p.keysWidth,
@@ -123,7 +139,11 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     alpha_start: p.alphaStart ?? 0,
   };
   gpu.dispatch(
-    gpu.kernel({ file, constants: { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 } }),
+    gpu.kernel({
+      file,
+      tune: version === 'v3_subgroup' ? lanes(gpu, p.keysWidth) : undefined,
+      constants: { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 },
+    }),
     [p.keys, p.query, p.v, p.values, p.context, p.alpha],
     params,
     [p.batch, 1, 1],
@@ -152,7 +172,7 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
     [p.batch, 1, 1],
     label,
   );
-  const vec4 = attentionVersion(gpu, p) === 'v2_vec4';
+  const vec4 = attentionVersion(gpu, p) !== 'v1_scalar';
   const count = (p.batch * p.keysWidth) / (vec4 ? 4 : 1);
   gpu.dispatch(
     gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad', constants: { RELU: p.score === 'relu' ? 1 : 0 } }),

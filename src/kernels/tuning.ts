@@ -20,7 +20,7 @@ const SHADERS: Record<string, readonly string[]> = {
   softmax: ['softmax', 'softmax_subgroup'],
   cross_entropy: ['cross_entropy', 'cross_entropy_subgroup'],
   top_k: ['top_k'],
-  attention: ['additive_attention', 'additive_attention_vec4'],
+  attention: ['additive_attention', 'additive_attention_vec4', 'additive_attention_subgroup'],
 };
 
 export const TuningFile = z.object({

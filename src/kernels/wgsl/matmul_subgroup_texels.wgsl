@@ -1,15 +1,17 @@
-// Matrix product, versions 6 and 7: as version 3 (matmul_subgroup.wgsl), reading A, and in version 6 also B, as texels.
+// Matrix product, versions 6, 7 and 9: as version 3 (matmul_subgroup.wgsl), reading A, and but for version 7 also B, as texels.
 //
 //   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
 //
 // Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before, row-major, ROW vec4 to a
 // row (src/gpu/texels.ts): lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
 // 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
-// time, version 7 makes 34 against 32 of version 6 and 26 of version 3.
+// time, version 7 makes 34 against 32 of version 6 and 26 of version 3. Version 9 has tiles of half the rows, for products of
+// few rows (a step of a recurrent layer): 16×512×2048 in 1.3 ms against 1.9 of version 6, whose tile is half empty then.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
-const TILE: u32 = 4u * WIDTH;
+const TILE: u32 = 4u * WIDTH; // columns
+const ROWS: u32 = 32u; // @tune 8 16 32
 const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
 
 // Read B as texels too. A copy of a large B costs more than it gains when each of its numbers serves few rows of A.
@@ -66,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let m = params.m;
   let n = params.n;
   let k_count = params.k;
-  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let row0 = tile / params.row_step % params.row_tiles * ROWS;
   let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
@@ -77,7 +79,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let n4 = n / 4u;
   let k4 = k_count / 4u;
 
-  var acc: array<vec4f, TILE>;
+  var acc: array<vec4f, ROWS>;
   for (var k = 0u; k < k_count; k += 4u) {
     var a0: vec4f; // k, component = row
     var a1: vec4f; // k + 1
@@ -122,14 +124,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       b2 = b_at(min(at + 2u * n4, last));
       b3 = b_at(min(at + 3u * n4, last));
     }
-    for (var r = 0u; r < TILE; r++) { // @unroll
+    for (var r = 0u; r < ROWS; r++) { // @unroll
       acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
     }
   }
 
   // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
-  var block: array<vec4f, TILE>;
-  for (var r = 0u; r < TILE; r++) { // @unroll
+  var block: array<vec4f, ROWS>;
+  for (var r = 0u; r < ROWS; r++) { // @unroll
     block[r] = acc[r];
   }
   if (column >= n) {
@@ -139,7 +141,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (params.has_bias != 0u) {
     start = bias[column4];
   }
-  for (var r = 0u; r < min(TILE, m - row0); r++) {
+  for (var r = 0u; r < min(ROWS, m - row0); r++) {
     let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
     var value = block[r] + start;
     if (params.relu != 0u) {

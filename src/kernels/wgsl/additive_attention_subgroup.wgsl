@@ -1,0 +1,92 @@
+// Additive attention, version 3: one subgroup per picture, keys and values read as texels.
+//
+//   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
+//   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]
+//
+// Shapes as in additive_attention.wgsl; A and D multiples of 4, A at most 4 WIDTH PER_LANE. The lanes share the columns a, so
+// that v and query are loaded once per picture and not once per place; keys and values, which stay the same through all
+// steps of a sequence, are copied into textures once (src/gpu/texels.ts). tanh x = 1 − 2 / (1 + exp 2x) takes one exponential
+// where the built-in takes two. 64 × 49 places, A 512, D 256: 1.9 ms against 5.5 of version 2 on lavapipe.
+enable subgroups;
+
+const WIDTH: u32 = 8u; // @tune 4 8
+const PER_LANE: u32 = 4u; // @tune 1 2 4 8 16 32
+const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
+
+override RELU: bool = false;
+override PLACES: u32 = 64u; // P, for the size of workgroup memory
+
+struct Params {
+  places: u32,
+  keys_width: u32,
+  values_width: u32,
+  query_start: u32,
+  context_start: u32,
+  alpha_start: u32,
+}
+
+@group(0) @binding(0) var keys: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(1) var<storage, read> query: array<vec4f>;
+@group(0) @binding(2) var<storage, read> v: array<vec4f>;
+@group(0) @binding(3) var values: texture_storage_2d<rgba32float, read>;
+@group(0) @binding(4) var<storage, read_write> context: array<vec4f>;
+@group(0) @binding(5) var<storage, read_write> alpha: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> weight: array<f32, PLACES>;
+
+// tanh, or with RELU the rectifier.
+fn squash(x: vec4f) -> vec4f {
+  if (RELU) {
+    return max(x, vec4f());
+  }
+  return 1.0 - 2.0 / (1.0 + exp(2.0 * x));
+}
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let b = group.x;
+  let a4_count = params.keys_width / 4u;
+  let d4_count = params.values_width / 4u;
+  var own_query: array<vec4f, PER_LANE>;
+  var own_v: array<vec4f, PER_LANE>;
+  for (var k = 0u; k < PER_LANE; k++) { // @unroll
+    let a = min(k * WIDTH + lane, a4_count - 1u);
+    own_query[k] = query[params.query_start / 4u + b * a4_count + a];
+    own_v[k] = select(vec4f(), v[a], vec4<bool>(k * WIDTH + lane < a4_count)); // columns beyond the last count nothing
+  }
+  var largest = -3.4028234e38;
+  for (var i = 0u; i < params.places; i++) {
+    let keys_at = (b * params.places + i) * a4_count;
+    var scores = vec4f();
+    for (var k = 0u; k < PER_LANE; k++) { // @unroll
+      let at = keys_at + min(k * WIDTH + lane, a4_count - 1u);
+      scores += own_v[k] * squash(textureLoad(keys, vec2u(at % ROW, at / ROW)) + own_query[k]);
+    }
+    let score = subgroupAdd((scores.x + scores.y) + (scores.z + scores.w));
+    largest = max(largest, score);
+    if (lane == 0u) {
+      weight[i] = score;
+    }
+  }
+  workgroupBarrier();
+  var part = 0.0;
+  for (var i = lane; i < params.places; i += WIDTH) {
+    let share = exp(weight[i] - largest);
+    weight[i] = share;
+    part += share;
+  }
+  let sum = subgroupAdd(part);
+  workgroupBarrier();
+  for (var i = lane; i < params.places; i += WIDTH) {
+    alpha[params.alpha_start + b * params.places + i] = weight[i] / sum;
+  }
+  for (var d = lane; d < d4_count; d += WIDTH) {
+    var total = vec4f();
+    for (var i = 0u; i < params.places; i++) {
+      let at = (b * params.places + i) * d4_count + d;
+      total += weight[i] * textureLoad(values, vec2u(at % ROW, at / ROW));
+    }
+    context[params.context_start / 4u + b * d4_count + d] = total / sum;
+  }
+}
