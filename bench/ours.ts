@@ -125,8 +125,8 @@ export function openOurs(gpu: Gpu): Engine {
     let words = new Uint32Array(features.shape[0]).fill(START);
     let { start } = encoded;
     for (let t = 0; t < steps; t++) {
-      const { logProbs, states } = noGrad(() => model.decodeStep({ ...encoded, start }, tensor(words, [1, words.length])));
-      words = (await ops.topK(logProbs, 1, 0).indices.data()) as Uint32Array<ArrayBuffer>;
+      const { logits, states } = noGrad(() => model.decodeStep({ ...encoded, start }, tensor(words, [1, words.length])));
+      words = (await ops.likeliest(logits).word.data()) as Uint32Array<ArrayBuffer>;
       start = states;
     }
   }

@@ -78,6 +78,18 @@ export function topK(
   gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
 }
 
+/** The likeliest word of each row of logits [rows, n] from id `skipBelow` on, and its log-probability. */
+export function likeliest(gpu: Gpu, x: BufferSlice, word: BufferSlice, logProb: BufferSlice, rows: number, n: number, skipBelow: number, label: string): void {
+  const version = chooseVersion(gpu, 'likeliest', rowClass(n), rowVersions(gpu, n, true));
+  const params = { rows, n, skip_below: skipBelow };
+  if (version === 'v2_subgroup') {
+    gpu.dispatch(gpu.kernel({ file: 'likeliest_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), [x, word, logProb], params, grid(rows, 1), label);
+    return;
+  }
+  const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
+  gpu.dispatch(gpu.kernel({ file: 'likeliest', constants }), [x, word, logProb], params, grid(rows, constants.ROWS), label);
+}
+
 export interface SampleAttrs {
   /** Ids below this are never taken. */
   skipBelow: number;

@@ -20,7 +20,7 @@ import type { Live } from '../kernels/elementwise.ts';
 import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
 import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../random.ts';
-import { type Tensor, zeros } from '../tensor/tensor.ts';
+import { Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
 import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, type RecurrentOptions, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
 import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
@@ -165,6 +165,11 @@ export class Captioner {
     return new Captioner(sizes, options, parameters);
   }
 
+  /** Words decoded since the weights of `wordTable` last changed, and those weights' count of writes. */
+  private decoded = { words: 0, writes: -1 };
+  /** The share of every word in layer 1, [V, gates · H]; `current` while it is that of the weights as they are. */
+  private wordTable: { rows: Tensor; current: boolean } | null = null;
+
   private p(name: string): Tensor {
     return this.parameters.get(name);
   }
@@ -272,14 +277,42 @@ export class Captioner {
     });
   }
 
-  /** One step of decoding: the words before [1, B] and the states → log-probabilities [B, V], maps [1, B, P], states. */
-  decodeStep(encoded: Encoded, previous: Tensor): { logProbs: Tensor; alpha: Tensor; states: Tensor[] } {
-    const decoded = this.decode(encoded, previous, null);
-    return { logProbs: ops.softmax(this.project(decoded, null), true), alpha: decoded.alpha, states: decoded.states };
+  /**
+   * To be called before so many words are decoded. The share of a word in layer 1 depends on nothing but the word: once more words
+   * were decoded than there are in the vocabulary, a table of all of them has cost less than one product per step. Returns a
+   * name for the way that decoding takes, for captures to tell them apart.
+   */
+  prepareDecoding(words: number): string {
+    const { decoder, cell } = this.options;
+    if (decoder === 'transformer') return '';
+    const writes = ['emb', `${cell}1_w`, `${cell}1_b`].reduce((sum, name) => sum + this.p(name).slice.buffer.writes, 0);
+    if (writes !== this.decoded.writes) {
+      this.decoded = { words: 0, writes };
+      if (this.wordTable) this.wordTable.current = false;
+    }
+    this.decoded.words += words;
+    if (this.wordTable?.current) return 'word table';
+    if (this.decoded.words <= this.sizes.vocabulary) return '';
+    using _table = scope();
+    const { vocabulary, embedding } = this.sizes;
+    const rows = noGrad(() => this.wordShare(ops.reshape(this.p('emb'), [1, vocabulary, embedding])));
+    this.wordTable ??= { rows: Scope.release(zeros(rows.shape.slice(1), 'f32', 'word table')), current: false };
+    rows.gpu.copy(rows.slice, this.wordTable.rows.slice, 4 * rows.size);
+    this.wordTable.current = true;
+    return 'word table';
+  }
+
+  /** One step of decoding: the words before [1, B] and the states → logits [B, V], maps [1, B, P], states. */
+  decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] } {
+    const decoded = this.wordTable?.current
+      ? recur(this.sizes, this.options, (name) => this.p(name), encoded, ops.embedding(this.wordTable.rows, previous))
+      : this.decode(encoded, previous, null);
+    return { logits: this.project(decoded, null), alpha: decoded.alpha, states: decoded.states };
   }
 
   dispose(): void {
     this.decoding.dispose();
+    this.wordTable?.rows.dispose();
     this.parameters.dispose();
   }
 }

@@ -33,8 +33,10 @@ export interface RankedCaption extends GeneratedCaption {
 export interface DecodedModel {
   /** Features [B, P, F] → what is computed once per picture. */
   encode(features: Tensor): Encoded;
-  /** The words before [1, B] and the states in `encoded` → log-probabilities [B, V], maps [1, B, P], states. */
-  decodeStep(encoded: Encoded, previous: Tensor): { logProbs: Tensor; alpha: Tensor; states: Tensor[] };
+  /** Before so many words are decoded; the name of the way that `decodeStep` takes now. */
+  prepareDecoding(words: number): string;
+  /** The words before [1, B] and the states in `encoded` → logits [B, V], maps [1, B, P], states. */
+  decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
 }
 
 /** What captions may be like, however they are found. */
@@ -109,7 +111,7 @@ export class Decoding {
     maxLength: number,
     perPicture: number,
     limits: WordLimits,
-    choose: (logProbs: Tensor, t: number) => { word: Tensor; logProb: Tensor },
+    choose: (logits: Tensor, t: number, limit: Limit | null) => { word: Tensor; logProb: Tensor },
   ): Tensor[] {
     using decoding = scope();
     const [pictures, places] = features.shape;
@@ -129,8 +131,9 @@ export class Decoding {
     let { start } = encoded;
     for (let t = 0; t < maxLength; t++) {
       using inner = scope();
-      const { logProbs, alpha, states } = this.model.decodeStep({ ...encoded, start }, previous);
-      const { word, logProb } = choose(limited(logProbs, words, parents, t, limits), t);
+      const { logits, alpha, states } = this.model.decodeStep({ ...encoded, start }, previous);
+      const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
+      const { word, logProb } = choose(logits, t, limit);
       gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
@@ -141,8 +144,8 @@ export class Decoding {
   }
 
   /** Results of a decoding loop: captured at the first batch of its shape, replayed for later ones. */
-  private replayed(features: Tensor, key: string, loop: (features: Tensor) => Tensor[]): Tensor[] {
-    const whole = `${features.shape} ${key}`;
+  private replayed(features: Tensor, key: string, words: number, loop: (features: Tensor) => Tensor[]): Tensor[] {
+    const whole = `${features.shape} ${key} ${this.model.prepareDecoding(words * features.shape[0])}`;
     const known = this.loops.get(whole);
     if (known) {
       features.gpu.copy(features.slice, known.input.slice, features.size * 4);
@@ -159,11 +162,13 @@ export class Decoding {
 
   /** The likeliest word at each step. features [B, P, F]. */
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const likeliest = (logProbs: Tensor) => {
-      const { values, indices } = ops.topK(logProbs, 1, limits.suppress ? END : PAD);
+    const skipBelow = limits.suppress ? END : PAD;
+    const likeliest = (logits: Tensor, _t: number, limit: Limit | null) => {
+      if (!limit) return ops.likeliest(logits, skipBelow);
+      const { values, indices } = ops.topK(limit(ops.softmax(logits, true)), 1, skipBelow);
       return { word: indices, logProb: values };
     };
-    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, (input) => this.wordLoop(input, maxLength, 1, limits, likeliest));
+    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, maxLength, (input) => this.wordLoop(input, maxLength, 1, limits, likeliest));
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
@@ -171,14 +176,16 @@ export class Decoding {
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
     const { temperature, topK, topP, suppress, perPicture = 1, seed, ...rest } = o;
     this.sampleSeed = seed; // read at every replay
-    const draw = (logProbs: Tensor, t: number) =>
-      ops.sample(logProbs, {
+    const draw = (logits: Tensor, t: number, limit: Limit | null) => {
+      const logProbs = ops.softmax(logits, true);
+      return ops.sample(limit ? limit(logProbs) : logProbs, {
         ...{ skipBelow: suppress ? END : PAD, topK, topP, temperature, seed: t },
         step: () => this.sampleSeed,
         stream: streamOf('sampled words'),
       });
+    };
     const key = `sample ${maxLength} ${JSON.stringify({ temperature, topK, topP, suppress, perPicture, ...rest })}`;
-    const results = this.replayed(features, key, (input) => this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, draw));
+    const results = this.replayed(features, key, maxLength * perPicture, (input) => this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, draw));
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
@@ -246,8 +253,8 @@ export class Decoding {
   ): void {
     const rows = group.previous.size;
     const { gpu } = group.previous;
-    const { logProbs, alpha, states } = this.model.decodeStep({ ...encoded, start: group.start }, group.previous);
-    const allowed = limited(logProbs, group.words, group.parents, t, { noRepeat: o.noRepeat, suppress: o.suppress }, others);
+    const { logits, alpha, states } = this.model.decodeStep({ ...encoded, start: group.start }, group.previous);
+    const allowed = limited(ops.softmax(logits, true), group.words, group.parents, t, { noRepeat: o.noRepeat, suppress: o.suppress }, others);
     const continuations = width + 1;
     const best = ops.topK(allowed, continuations, o.suppress ? END : PAD);
     const shape = [rows / width, width, continuations];
@@ -277,7 +284,7 @@ export class Decoding {
     if (minLength > maxLength) throw new GlimpseError(`at least ${minLength} and at most ${maxLength} words cannot both be`);
     const [batch, places] = features.shape;
     const width = o.width / groups;
-    const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, (input) => this.beamLoop(input, maxLength, o));
+    const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, maxLength * o.width, (input) => this.beamLoop(input, maxLength, o));
     const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
     const per = arrays.length / groups;
     const found = Array.from({ length: groups }, (_, g): FoundGroup => {
@@ -313,22 +320,28 @@ export class Decoding {
   }
 }
 
+/** Pushes what is forbidden below everything. */
+type Limit = (logProbs: Tensor) => Tensor;
+
+const isRepeating = (t: number, { noRepeat = 0 }: WordLimits) => noRepeat > 0 && t >= noRepeat;
+const isTooEarly = (t: number, { minLength = 0 }: WordLimits) => t + 1 < minLength;
+/** Whether anything but the special words is forbidden at step t. */
+const isLimited = (t: number, limits: WordLimits) => isRepeating(t, limits) || isTooEarly(t, limits);
+
 /** Log-probabilities with what the limits forbid pushed below everything, and less for what earlier groups took. */
 function limited(
   logProbs: Tensor,
   words: Tensor,
   parents: Tensor,
   t: number,
-  { minLength = 0, noRepeat = 0 }: WordLimits,
+  limits: WordLimits,
   others: { taken: Tensor; groups: number; diversity: number } | null = null,
 ): Tensor {
   const penalized = others && others.groups > 0 && others.diversity > 0;
-  const repeats = noRepeat > 0 && t >= noRepeat;
-  const tooEarly = t + 1 < minLength;
-  if (!penalized && !repeats && !tooEarly) return logProbs;
+  if (!penalized && !isLimited(t, limits)) return logProbs;
   const width = others?.taken.shape[2] ?? 1;
   const taken = others?.taken ?? zeros([1, logProbs.shape[0], 1], 'u32');
-  const attrs = { step: t, noRepeat: repeats ? noRepeat : 0, end: END, blockEnd: tooEarly, groups: penalized ? others.groups : 0, width };
+  const attrs = { step: t, noRepeat: isRepeating(t, limits) ? (limits.noRepeat ?? 0) : 0, end: END, blockEnd: isTooEarly(t, limits), groups: penalized ? others.groups : 0, width };
   return ops.limitWords(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
 }
 

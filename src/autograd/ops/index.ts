@@ -15,7 +15,7 @@ import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { crossEntropyOp, mixWordsOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { crossEntropyOp, likeliestOp, mixWordsOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 export const OPS: readonly Op[] = [
@@ -38,6 +38,7 @@ export const OPS: readonly Op[] = [
   ...Object.values(softmaxOps),
   crossEntropyOp,
   mixWordsOp,
+  likeliestOp,
   topKOp,
   sampleOp,
   oneHotOp,
@@ -97,5 +98,5 @@ export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
-export { crossEntropy, mixWords, oneHot, sample, softmax, topK } from './rows.ts';
+export { crossEntropy, likeliest, mixWords, oneHot, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

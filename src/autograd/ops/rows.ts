@@ -5,6 +5,7 @@ import { reduce } from '../../kernels/reduce.ts';
 import {
   crossEntropy as crossEntropyKernel,
   type MixAttrs,
+  likeliest as likeliestKernel,
   mixWords as mixWordsKernel,
   oneHot as oneHotKernel,
   type SampleAttrs,
@@ -182,6 +183,41 @@ export const topKOp: Op<TopKAttrs> = {
   family: 'top_k',
 };
 
+/** argmax over the words from id `skipBelow` on, and its log-probability among all: likeliest.wgsl. logits [rows, n] → [rows], [rows]. */
+export const likeliestOp: Op<{ skipBelow: number }> = {
+  name: 'likeliest',
+  inputs: ['logits'],
+  outputs: ['word', 'logProb'],
+  outputTypes: ['u32', 'f32'],
+  shape: ([logits], { skipBelow }) => {
+    expectRank('likeliest', 'logits', logits, 2);
+    if (skipBelow >= logits[1]) throw new ShapeError(`likeliest: ids from ${skipBelow} on, of the ${logits[1]} columns of [${logits}]`);
+    return [[logits[0]], [logits[0]]];
+  },
+  forward: ({ gpu, inputs: [logits], outputs: [word, logProb], attrs, label }) =>
+    likeliestKernel(gpu, logits.slice, word.slice, logProb.slice, logits.shape[0], logits.shape[1], attrs.skipBelow, label),
+  backward: 'a choice is flat everywhere',
+  reference: ([logits], { skipBelow }) => {
+    const [{ data }] = softmaxOps.logSoftmax.reference([logits], null);
+    const [count, n] = logits.shape;
+    const word = reference([count], (r) => {
+      let best = skipBelow;
+      for (let j = skipBelow; j < n; j++) if (logits.data[r * n + j] > logits.data[r * n + best]) best = j;
+      return best;
+    });
+    return [word, reference([count], (r) => data[r * n + word.data[r]])];
+  },
+  cost: ([logits]) => ({ flops: 5 * sizeOf(logits), bytes: 4 * sizeOf(logits) }),
+  cases: [
+    { name: 'primes', shapes: [[37, 113]], attrs: { skipBelow: 0 } },
+    { name: 'multiple of 4, outliers', shapes: [[11, 44]], attrs: { skipBelow: 3 }, draw: ['outliers'] },
+    { name: 'ties', shapes: [[13, 64]], attrs: { skipBelow: 5 }, draw: ['ids:3'] },
+    { name: 'long rows', shapes: [[3, 1228]], attrs: { skipBelow: 4 } },
+  ],
+  family: 'likeliest',
+  tolerance: EXP,
+};
+
 const mix: MixAttrs = { probability: 0.4, seed: 3, step: 2, stream: 6, start: 2, end: 3 };
 
 /** Words before each step, some replaced by the model's own: mix_words.wgsl. ids, own u32 [T, B] → [T, B]. */
@@ -312,6 +348,11 @@ export function softmax(x: Tensor, log = false): Tensor {
 export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor, smoothing = 0): { loss: Tensor; rowLoss: Tensor } {
   const [loss, rowLoss] = apply(crossEntropyOp, [logits, targets, weights], { smoothing });
   return { loss, rowLoss };
+}
+
+export function likeliest(logits: Tensor, skipBelow = 0): { word: Tensor; logProb: Tensor } {
+  const [word, logProb] = apply(likeliestOp, [logits], { skipBelow });
+  return { word, logProb };
 }
 
 export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; indices: Tensor } {

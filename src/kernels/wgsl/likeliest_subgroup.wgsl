@@ -1,0 +1,62 @@
+// The likeliest word of each row of logits and its log-probability, version 2: one subgroup per row.
+//
+//   word[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, word] − log Σ_j exp x[r, j]       (ties: the lower j)
+//
+// As likeliest.wgsl with x as vec4, n a multiple of 4; the sum in one pass as in softmax_subgroup.wgsl.
+enable subgroups;
+
+const WIDTH: u32 = 8u; // @tune 4 8
+const CHUNK: u32 = 2u;
+
+struct Params {
+  rows: u32,
+  n: u32,
+  skip_below: u32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> word: array<u32>;
+@group(0) @binding(2) var<storage, read_write> log_prob: array<f32>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+@compute @workgroup_size(WIDTH)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let row = group.x + group.y * groups.x;
+  if (row >= params.rows) {
+    return;
+  }
+  let n4 = params.n / 4u;
+  let base = row * n4;
+  var most = vec4f(-3.4028234e38); // so far, for each lane and component, over all words
+  var sums = vec4f(); // of exp(x − most)
+  var best = vec4f(-3.4028234e38); // likewise, over the words that may be taken
+  var best_at = vec4u(0xffffffffu);
+  for (var j = lane; j < n4; j += CHUNK * WIDTH) {
+    var part: array<vec4f, CHUNK>;
+    var next = most;
+    for (var k = 0u; k < CHUNK; k++) { // @unroll
+      let at = j + k * WIDTH;
+      let words = 4u * at + vec4u(0u, 1u, 2u, 3u);
+      part[k] = select(vec4f(-3.4028234e38), x[base + min(at, n4 - 1u)], words < vec4u(params.n));
+      next = max(next, part[k]);
+      let better = (part[k] > best) & (words >= vec4u(params.skip_below)); // later words are higher: a tie leaves the lower one
+      best = select(best, part[k], better);
+      best_at = select(best_at, words, better);
+    }
+    sums *= exp(most - next);
+    for (var k = 0u; k < CHUNK; k++) { // @unroll
+      sums += exp(part[k] - next);
+    }
+    most = next;
+  }
+  let largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
+  sums *= exp(most - largest);
+  let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
+  let chosen = subgroupMax(max(max(best.x, best.y), max(best.z, best.w)));
+  let places = select(vec4u(0xffffffffu), best_at, best == vec4f(chosen));
+  let first = subgroupMin(min(min(places.x, places.y), min(places.z, places.w)));
+  if (lane == 0u) {
+    word[row] = min(first, params.n - 1u);
+    log_prob[row] = chosen - largest - log(sum);
+  }
+}
