@@ -188,7 +188,7 @@ async function measure(
     gpuMedianMs: await gpuTime(gpu, prepared),
     ...rates(timing.medianMs),
     intensity: b.flops / b.bytes,
-    peakBytes: memory().peakBytes,
+    peakBytes: memory().peakBytes + memory().texelBytes,
     peers: [],
   };
   return {

@@ -45,7 +45,7 @@ export function markdown(report: Report, command: string): string {
     .map((row) => {
       const peer = row.peers.find(({ name }) => name === 'tfjs-webgpu');
       const mib = (bytes: number | null | undefined) => (bytes == null ? '–' : `${(bytes / 2 ** 20).toFixed(0)} MiB`);
-      return `- ${row.shape}: buffers ${mib(row.peakBytes)} at their peak; JavaScript ${ms(row.hostMs)} ms of ${ms(row.medianMs)} ms; the process of tfjs-webgpu ${mib(peer?.peakBytes)}`;
+      return `- ${row.shape}: buffers, and copies of them for reading as texels, ${mib(row.peakBytes)} at their peak; JavaScript ${ms(row.hostMs)} ms of ${ms(row.medianMs)} ms; the process of tfjs-webgpu ${mib(peer?.peakBytes)}`;
     });
   return [
     `Adapter: ${report.adapter}${report.software ? ' (**a software adapter**: nothing here is a GPU’s speed)' : ''}; driver: ${report.driver}. ${new Date().toISOString().slice(0, 10)}, ${process.version}.`,

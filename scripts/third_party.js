@@ -1,5 +1,5 @@
-// What third parties compute, for tests to compare with. tfjs (CPU) gives the gradients of batch normalization, the LSTM cell,
-// additive attention and cross-entropy, and Adam's steps; each is written here with tfjs' own elementary ops.
+// What third parties compute, for tests to compare with. tfjs (CPU) gives the gradients of batch and layer normalization, the LSTM
+// and GRU cells, additive attention and cross-entropy, and Adam's steps; each is written here with tfjs' own elementary ops.
 //
 //   node scripts/third_party.js        writes test/goldens/tfjs.json (needs `npm run oracles` first)
 import { existsSync, writeFileSync } from 'node:fs';
@@ -56,18 +56,44 @@ export function tfjsCases(tf, seed) {
       },
     },
     {
-      op: 'additiveAttention',
+      op: 'gruCell',
       attrs: null,
+      shapes: { gx: [5, 21], gh: [5, 21], h: [5, 7] },
+      run: ({ gx, gh, h }) => {
+        const [xr, xz, xn] = tf.split(gx, 3, 1);
+        const [hr, hz, hn] = tf.split(gh, 3, 1);
+        const z = sigmoid(xz.add(hz));
+        const n = tf.tanh(xn.add(sigmoid(xr.add(hr)).mul(hn)));
+        return [tf.scalar(1).sub(z).mul(n).add(z.mul(h))];
+      },
+    },
+    {
+      op: 'layerNorm',
+      attrs: { eps: 1e-5 },
+      shapes: { x: [6, 11], gamma: [11], beta: [11] },
+      run: ({ x, gamma, beta }) => {
+        const { mean, variance } = tf.moments(x, 1, true);
+        return [
+          x
+            .sub(mean)
+            .div(tf.sqrt(variance.add(1e-5)))
+            .mul(gamma)
+            .add(beta),
+        ];
+      },
+    },
+    ...['tanh', 'relu'].map((score) => ({
+      op: 'additiveAttention',
+      attrs: { score },
       shapes: { keys: [3, 9, 12], query: [3, 12], v: [12], values: [3, 9, 8] },
       run: ({ keys, query, v, values }) => {
-        const scores = tf
-          .tanh(keys.add(query.expandDims(1)))
+        const scores = tf[score](keys.add(query.expandDims(1)))
           .mul(v)
           .sum(2);
         const alpha = tf.softmax(scores);
         return [alpha.expandDims(2).mul(values).sum(1), alpha];
       },
-    },
+    })),
     ...[0, 0.1].map((smoothing) => ({
       op: 'crossEntropy',
       attrs: { smoothing },

@@ -90,7 +90,11 @@ class Plain {
     return this.options.cell === 'gru' ? gruCellOp.reference([gx, gh, before[0]], null) : lstmCellOp.reference([gx, gh, before[1]], null);
   }
 
-  private advance({ values, keys }: { values: Reference; keys: Reference }, s: State, word: Reference): { output: Reference; context?: Reference; state: State } {
+  private advance(
+    { values, keys }: { values: Reference; keys: Reference },
+    s: State,
+    word: Reference,
+  ): { output: Reference; context?: Reference; state: State } {
     const half = s.length / 2;
     const { decoder, query } = this.options;
     if (decoder === 'transformer') return this.transform(values, s[0], word);
@@ -122,8 +126,7 @@ class Plain {
     const words: Reference = { shape: [count, sizes.embedding], data: Float64Array.from([...before.data, ...word.data]) };
     const linear = (x: Reference, name: string, relu = false) => product(x, this.p(`${name}_w`), this.p(`${name}_b`), relu);
     const norm = (x: Reference, name: string) => layerNormOp.reference([x, this.p(`${name}_g`), this.p(`${name}_b`)], { eps: 1e-5 })[0];
-    const columns = (x: Reference, first: number, n = width) =>
-      reference([x.shape[0], n], (i) => x.data[Math.floor(i / n) * x.shape[1] + first + (i % n)]);
+    const columns = (x: Reference, first: number, n = width) => reference([x.shape[0], n], (i) => x.data[Math.floor(i / n) * x.shape[1] + first + (i % n)]);
     const { heads, layers } = this.options;
     const attention = (q: Reference, k: Reference, v: Reference, causal: boolean): Reference => {
       const out = reference(q.shape);
@@ -440,7 +443,11 @@ test('hard attention learns from its draws what the average over all places woul
     [5, 11, 3],
   ];
   const x = tensor(features, [BATCH, sizes.places, sizes.features]);
-  const [ids, targets, weights] = [tensor(Uint32Array.from(words), [1, BATCH]), tensor(Uint32Array.from(targetIds), [1, BATCH]), tensor(new Float32Array(BATCH).fill(1), [1, BATCH])];
+  const [ids, targets, weights] = [
+    tensor(Uint32Array.from(words), [1, BATCH]),
+    tensor(Uint32Array.from(targetIds), [1, BATCH]),
+    tensor(new Float32Array(BATCH).fill(1), [1, BATCH]),
+  ];
   const cost = () => words.reduce((sum, word, b) => sum + plain.expectedCost(features.subarray(b * per, (b + 1) * per), word, targetIds[b]), 0);
   const expected = Array.from({ length: sizes.attention }, (_, i) => {
     const at = (by: number) => {
@@ -527,7 +534,8 @@ test('the table of the words’ shares, made after many words, follows the weigh
   using _s = scope();
   const { model, features } = lively('recommended');
   const x = tensor(features, [BATCH, sizes.places, sizes.features]);
-  const decode = async () => (await model.decoding.greedy(x, LENGTH, { suppress: true })).map(({ tokens, logProb }) => ({ tokens, logProb: Math.fround(logProb).toFixed(4) }));
+  const decode = async () =>
+    (await model.decoding.greedy(x, LENGTH, { suppress: true })).map(({ tokens, logProb }) => ({ tokens, logProb: Math.fround(logProb).toFixed(4) }));
   const first = await decode(); // 21 words, of a vocabulary of 17: with the table from here on
   expect(model.prepareDecoding(1)).toBe('word table');
   expect(await decode()).toEqual(first);

@@ -1,4 +1,4 @@
-/** tfjs decides: batch normalization, LSTM cell, attention, cross-entropy and Adam, from committed numbers and live. */
+/** tfjs decides: batch and layer normalization, LSTM and GRU cells, attention, cross-entropy and Adam, from committed numbers and live. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { oracle, tfjsCases } from '../scripts/third_party.js';

@@ -83,7 +83,10 @@ function checkDecoder(o: TrainCommand): void {
   };
   const built = { '--decoder': o.decoder, '--gate': gate, '--learned-start': learnedStart, '--cell': cell, '--score': score, '--query': query };
   const more = { '--attention': attention, '--context-to-output': contextToOutput, '--layers': layers, '--heads': heads };
-  if (o.start) return refuse({ ...built, ...more }, 'builds a new model: leave it out, --start brings one that is built');
+  if (o.start) {
+    refuse({ ...built, ...more }, 'builds a new model: leave it out, --start brings one that is built');
+    return;
+  }
   const { '--decoder': _decoder, ...recurrent } = built;
   if (decoder === 'transformer')
     refuse({ ...recurrent, '--attention': attention, '--context-to-output': contextToOutput }, 'belongs to recurrent decoders, not to a transformer');
@@ -213,7 +216,7 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
             bar ??= progress(o, 'train', epochs * s.batches, 'batches');
             bar.update(
               (s.epoch - 1) * s.batches + s.batch,
-              `epoch ${s.epoch}, ${stepNote(s)}, ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round(memory().peakBytes / 2 ** 20)} MiB`,
+              `epoch ${s.epoch}, ${stepNote(s)}, ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round((memory().peakBytes + memory().texelBytes) / 2 ** 20)} MiB`,
             );
           },
           onEpoch: (e) =>

@@ -64,7 +64,13 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
   const last = (p.batch ?? 1) - 1;
   const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
-  return ['v3_subgroup', 'v4_subgroup_pairs', ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []), 'v8_subgroup_rows', ...portable];
+  return [
+    'v3_subgroup',
+    'v4_subgroup_pairs',
+    ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []),
+    'v8_subgroup_rows',
+    ...portable,
+  ];
 }
 
 /** The part of a storage from element `start` on, `count` elements. */

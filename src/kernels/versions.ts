@@ -19,7 +19,17 @@ export class VersionNotApplicable extends GpuError {
 
 /** Every family with its versions, in the order they were written. */
 export const FAMILIES: Record<string, readonly string[]> = {
-  matmul: ['v1_naive', 'v2_register', 'v3_subgroup', 'v4_subgroup_pairs', 'v5_workgroup', 'v6_subgroup_texels', 'v7_subgroup_texels_a', 'v8_subgroup_rows', 'v9_subgroup_texels_half'],
+  matmul: [
+    'v1_naive',
+    'v2_register',
+    'v3_subgroup',
+    'v4_subgroup_pairs',
+    'v5_workgroup',
+    'v6_subgroup_texels',
+    'v7_subgroup_texels_a',
+    'v8_subgroup_rows',
+    'v9_subgroup_texels_half',
+  ],
   conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],

@@ -22,7 +22,18 @@ import { type NamedArray, Parameters } from '../nn/parameters.ts';
 import { streamOf } from '../random.ts';
 import { Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
-import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, type RecurrentOptions, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import {
+  type Encoded,
+  GATES,
+  layerCount,
+  type RandomStep,
+  type Recurrence,
+  type RecurrentOptions,
+  recur,
+  shareAll,
+  stateCount,
+  wordRows,
+} from './recurrence.ts';
 import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
 
 export interface CaptionerSizes {
@@ -100,18 +111,14 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
       ['v', [s.attention, 1], glorotUniform],
       ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
     ],
-    layers: [
-      ...layer(1, wordRows(s, o) + s.embedding),
-      ...(layerCount(o.decoder) === 2 ? layer(2, (o.decoder === 'up-down' ? s.project : 0) + s.hidden) : []),
-    ],
+    layers: [...layer(1, wordRows(s, o) + s.embedding), ...(layerCount(o.decoder) === 2 ? layer(2, (o.decoder === 'up-down' ? s.project : 0) + s.hidden) : [])],
     extras,
   };
 }
 
 /** Every parameter with its shape and initializer, in order. */
 export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
-  const { attention, layers, extras } =
-    o.decoder === 'transformer' ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
+  const { attention, layers, extras } = o.decoder === 'transformer' ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
   return [
     ['enc_w', [s.features, s.project], glorotUniform],
     ['enc_b', [s.project], zerosInit],

@@ -168,7 +168,9 @@ export class Decoding {
       const { values, indices } = ops.topK(limit(ops.softmax(logits, true)), 1, skipBelow);
       return { word: indices, logProb: values };
     };
-    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, maxLength, (input) => this.wordLoop(input, maxLength, 1, limits, likeliest));
+    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, maxLength, (input) =>
+      this.wordLoop(input, maxLength, 1, limits, likeliest),
+    );
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
@@ -341,7 +343,14 @@ function limited(
   if (!penalized && !isLimited(t, limits)) return logProbs;
   const width = others?.taken.shape[2] ?? 1;
   const taken = others?.taken ?? zeros([1, logProbs.shape[0], 1], 'u32');
-  const attrs = { step: t, noRepeat: isRepeating(t, limits) ? (limits.noRepeat ?? 0) : 0, end: END, blockEnd: isTooEarly(t, limits), groups: penalized ? others.groups : 0, width };
+  const attrs = {
+    step: t,
+    noRepeat: isRepeating(t, limits) ? (limits.noRepeat ?? 0) : 0,
+    end: END,
+    blockEnd: isTooEarly(t, limits),
+    groups: penalized ? others.groups : 0,
+    width,
+  };
   return ops.limitWords(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
 }
 

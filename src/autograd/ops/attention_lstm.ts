@@ -252,7 +252,15 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
     if (attrs.gate) {
       if (ofContext) gpu.copy(grads[2].slice, dgated.slice, batch * d * 4, t * batch * d * 4);
       product({ ...intoContext, c: dgated.slice });
-      const gate = { dgated: dgated.slice, context: s.z.slice, beta: s.beta.slice, w: s.gateW.slice, dcontext: dz.slice, dhidden: dasking.slice, dpre: dpre.slice };
+      const gate = {
+        dgated: dgated.slice,
+        context: s.z.slice,
+        beta: s.beta.slice,
+        w: s.gateW.slice,
+        dcontext: dz.slice,
+        dhidden: dasking.slice,
+        dpre: dpre.slice,
+      };
       contextGateGrad(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
     } else {
       product({ ...intoContext, c: dz.slice, cStart: t * batch * d });
@@ -392,7 +400,8 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   forward,
   saves: ['values', 'keys', 'w2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'gateW', 'alpha'],
   backward: (context) => {
-    if (context.flowed.slice(3).some(Boolean)) throw new ShapeError('attentionLstm: gradients flow through h2, alpha and context; the other states are for reading');
+    if (context.flowed.slice(3).some(Boolean))
+      throw new ShapeError('attentionLstm: gradients flow through h2, alpha and context; the other states are for reading');
     let all: Record<string, Tensor> | null = null;
     return context.inputShapes.map((shape, i): Thunk => {
       return () => {

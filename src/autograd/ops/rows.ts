@@ -4,8 +4,8 @@ import { present } from '../../kernels/elementwise.ts';
 import { reduce } from '../../kernels/reduce.ts';
 import {
   crossEntropy as crossEntropyKernel,
-  type MixAttrs,
   likeliest as likeliestKernel,
+  type MixAttrs,
   mixWords as mixWordsKernel,
   oneHot as oneHotKernel,
   type SampleAttrs,
