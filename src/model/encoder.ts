@@ -1,6 +1,6 @@
 /** The image encoder: an ONNX network up to its last feature map, with the preprocessing it was trained with. */
-import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { createHash, webcrypto } from 'node:crypto';
+import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -21,9 +21,13 @@ const KNOWN: Record<string, string> = {
   f3f18da07b67cfa62d64d866322370937fb9e28f8460b9763ec45159f16e7268: 'imagenet',
 };
 
+/** Files up to this size are hashed in one piece, on a thread of their own. */
+const HASHED_WHOLE = 1 << 30;
+
 async function sha256(path: string): Promise<string> {
   const hash = createHash('sha256');
   try {
+    if (statSync(path).size <= HASHED_WHOLE) return Buffer.from(await webcrypto.subtle.digest('SHA-256', readFileSync(path))).toString('hex');
     await pipeline(createReadStream(path), hash);
   } catch (error) {
     throw new FileError(path, messageOf(error));
@@ -87,8 +91,9 @@ export class ImageEncoder {
 
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
-    const hash = await sha256(file);
-    const base = o.preprocessing ?? KNOWN[hash];
+    const hashing = sha256(file); // goes on beside the import below
+    hashing.catch(() => {}); // a fault is thrown where it is awaited
+    const base = o.preprocessing ?? KNOWN[await hashing];
     const name = base && o.grid ? `${base.split('@')[0]}@${REDUCTION * o.grid}` : base;
     if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const prepared = preprocessingOf(name);
@@ -102,7 +107,7 @@ export class ImageEncoder {
     }
     if (o.tuned?.weights) model.parameters.write(o.tuned.weights);
     const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
-    return new ImageEncoder(model, { path: resolve(path), sha256: hash, featureMap: model.featureMapName, preprocessing: name, tuned }, prepared);
+    return new ImageEncoder(model, { path: resolve(path), sha256: await hashing, featureMap: model.featureMapName, preprocessing: name, tuned }, prepared);
   }
 
   /** What of it is trained on. */

@@ -61,7 +61,12 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
       load: () => {
         const scale = factors();
         const per = weight.shape.slice(1).reduce((product, extent) => product * extent, 1);
-        return { kind: 'float', shape: weight.shape, data: floats(weight).map((value, i) => value * scale[Math.floor(i / per)]) };
+        const data = floats(weight).slice();
+        for (const [channel, factor] of scale.entries()) {
+          const end = (channel + 1) * per;
+          for (let i = channel * per; i < end; i++) data[i] *= factor; // 25 million of these in a ResNet-50: no call, no division
+        }
+        return { kind: 'float', shape: weight.shape, data };
       },
     });
     graph.initializers.set(biasName, {

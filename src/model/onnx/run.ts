@@ -593,13 +593,19 @@ export class OnnxModel {
   }
 }
 
+/** Output and input channels that `toHwio` turns at a time. */
+const BLOCK = 32;
+
 function toHwio(data: Float32Array, [o, i, h, w]: readonly number[]): Float32Array {
   const out = new Float32Array(data.length);
-  let at = 0;
-  for (let y = 0; y < h; y++) {
-    for (let x = 0; x < w; x++) {
-      for (let c = 0; c < i; c++) for (let k = 0; k < o; k++) out[at++] = data[((k * i + c) * h + y) * w + x];
-    }
-  }
+  const taps = h * w;
+  // Block by block, so that the rows of one side stay in the cache while the columns of the other are walked.
+  for (let k0 = 0; k0 < o; k0 += BLOCK)
+    for (let c0 = 0; c0 < i; c0 += BLOCK)
+      for (let k = k0; k < Math.min(o, k0 + BLOCK); k++)
+        for (let c = c0; c < Math.min(i, c0 + BLOCK); c++) {
+          const from = (k * i + c) * taps;
+          for (let tap = 0; tap < taps; tap++) out[(tap * i + c) * o + k] = data[from + tap];
+        }
   return out;
 }
