@@ -356,6 +356,9 @@ describe('from pictures to captions', () => {
     expect(last(halves).equals(last(out))).toBe(true);
     const said = await glimpse('caption', out, join(images, '15.jpg'), '--beam', '2', '--json');
     expect(said).toMatchObject({ code: 0 });
+    if (!own.includes('hard')) return;
+    const critical = await glimpse('train', '--objective', 'scst', '--start', out, '--data', data, '--features', store, '--out', join(folder, 'refused'));
+    expect(critical).toMatchObject({ code: 2, stderr: expect.stringMatching(/soft attention/) });
   });
 
   test.each([
@@ -364,6 +367,7 @@ describe('from pictures to captions', () => {
     [['--decoder', 'up-down', '--query', 'h1'], /--query belongs to --decoder seed/],
     [['--decoder', 'transformer', '--heads', '7'], /--heads must divide the width of 512, got 7/],
     [['--start', 'run', '--cell', 'gru'], /--cell builds a new model/],
+    [['--start', 'run', '--no-gate'], /--no-gate builds a new model/],
   ])('a decoder that cannot be built as %j is refused', async (own, message) => {
     expect(await glimpse(...trainArgs, ...own, '--out', join(folder, 'refused'))).toMatchObject({ code: 2, stderr: expect.stringMatching(message) });
   });

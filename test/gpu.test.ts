@@ -81,6 +81,29 @@ test('a copy kept for reading as texels gives way when its buffer is written, ho
   expect(await first()).toBe(96);
 });
 
+test('making room in the midst of a dispatch loses neither its copies nor its parameters', async () => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const [a, b] = [full([52, 36], 1), full([36, 20], 2)];
+  const { reserve } = gpu.pool;
+  let trims = 0;
+  gpu.pool.trim();
+  gpu.pool.reserve = (bytes, label) => {
+    if (label.startsWith('copy of') && trims++ < 4) gpu.pool.trim(); // as when the budget is short
+    reserve.call(gpu.pool, bytes, label);
+  };
+  forceVersion('matmul', 'v6_subgroup_texels');
+  try {
+    const product = await ops.matmul(a, b).data();
+    expect(new Set(product)).toEqual(new Set([72]));
+    expect(trims).toBeGreaterThan(1);
+  } finally {
+    forceVersion('matmul', null);
+    gpu.pool.reserve = reserve;
+  }
+});
+
 test('commands are batched: one submit for many ops', async () => {
   using _s = scope();
   const x = full([64], 1);

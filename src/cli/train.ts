@@ -84,7 +84,9 @@ function checkDecoder(o: TrainCommand): void {
   const built = { '--decoder': o.decoder, '--gate': gate, '--learned-start': learnedStart, '--cell': cell, '--score': score, '--query': query };
   const more = { '--attention': attention, '--context-to-output': contextToOutput, '--layers': layers, '--heads': heads };
   if (o.start) {
-    refuse({ ...built, ...more }, 'builds a new model: leave it out, --start brings one that is built');
+    for (const [name, value] of Object.entries({ ...built, ...more }))
+      if (value !== undefined)
+        throw new UsageError(`${value === false ? name.replace('--', '--no-') : name} builds a new model: leave it out, --start brings one that is built`);
     return;
   }
   const { '--decoder': _decoder, ...recurrent } = built;
@@ -149,6 +151,10 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
   const widths = { ...SEED_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
   const sizes = { features: store.index.width, places: store.index.places, ...widths, vocabulary: dataset.vocabulary.length };
+  if (o.objective === 'scst' && start?.config.options.attention === 'hard')
+    throw new UsageError(
+      '--objective scst rewards captions of one way to decode, and hard attention draws another at each replay: start from a model of soft attention',
+    );
   if (start) {
     if (start.vocabulary.join('\n') !== dataset.vocabulary.join('\n'))
       throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);

@@ -105,9 +105,10 @@ export class Gpu {
       (operation) => this.check(operation),
     );
     this.texels = new TexelPool(device, this.pool);
+    this.pool.onRelease = (buffer) => this.texels.forget(buffer);
     this.pool.onDestroy = (buffer) => {
       this.forgetBindGroups(buffer.id);
-      this.texels.forget(buffer);
+      this.texels.forget(buffer); // a replay may have copied it since its release
     };
     this.pool.others = { trim: () => this.texels.trim(({ id }) => this.forgetBindGroups(id)), bytes: () => this.texels.bytes };
     this.uniformLayout = device.createBindGroupLayout({
@@ -292,9 +293,10 @@ export class Gpu {
     }
     if (groups[0] * groups[1] * groups[2] === 0) return;
     this.capturing?.push(() => this.dispatch(kernel, slices, params, groups, label));
+    // In this order: room for a copy may have to be made, and for parameters too, by submitting what is recorded.
+    const bound = kernel.readsTexels ? this.copyTexels(kernel, slices) : slices;
     const offset = kernel.shader.params.length ? this.writeParams(kernel, params) : 0;
     const encoder = this.begin();
-    const bound = kernel.readsTexels ? this.copyTexels(kernel, slices) : slices;
     const group = this.bindGroup(kernel, bound, label);
     if (this.profiler) this.endPass();
     this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(kernel.name) });
@@ -303,11 +305,11 @@ export class Gpu {
     pass.setBindGroup(0, group);
     if (kernel.shader.params.length) pass.setBindGroup(1, this.ring.group, [offset]);
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
-    const copies = new Map(bound.flatMap((each, i) => ('view' in each ? [[each, slices[i]] as const] : [])));
-    for (const [copy, slice] of copies) this.texels.release(copy, slice);
-    slices.forEach((slice, i) => {
-      this.touch(slice, kernel.shader.bindings[i].access === 'read_write');
-    });
+    for (let i = 0; i < slices.length; i++) {
+      const each = bound[i];
+      if ('view' in each) this.texels.release(each, slices[i]);
+      this.touch(slices[i], kernel.shader.bindings[i].access === 'read_write');
+    }
     this.dispatches++;
     this.labels.push(label);
     this.trace?.(kernel.name, label);
@@ -327,12 +329,17 @@ export class Gpu {
       return this.begin();
     };
     const copies = new Map<BufferSlice, TexelCopy>();
-    return slices.map((slice, i) => {
-      if (kernel.shader.bindings[i].access !== 'texels') return slice;
-      const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
-      copies.set(slice, copy);
-      return copy;
-    });
+    try {
+      return slices.map((slice, i) => {
+        if (kernel.shader.bindings[i].access !== 'texels') return slice;
+        const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
+        copies.set(slice, copy);
+        return copy;
+      });
+    } catch (error) {
+      for (const [slice, copy] of copies) this.texels.release(copy, slice);
+      throw error;
+    }
   }
 
   /** Throws the error that recording the last command met. */
@@ -344,6 +351,7 @@ export class Gpu {
 
   /** An encoder that Dawn found invalid stays invalid: what it holds is lost, and later work starts on a new one. */
   private abandonBatch(): void {
+    this.texels.distrust();
     this.encoder = null;
     this.pass = null;
     this.ringUsed = 0;
@@ -444,6 +452,7 @@ export class Gpu {
     this.submits++;
     this.device.queue.submit([commands]);
     resolved?.();
+    if (this.error) this.texels.distrust();
     if (this.error) this.check(`submitting ${labels.length} commands, the last: ${labels.slice(-4).join('; ')}`);
   }
 

@@ -121,6 +121,7 @@ export class BufferPool {
     if (--buffer.references > 0) return;
     this.inUse -= buffer.capacity;
     this.count--;
+    this.onRelease(buffer);
     const free = buffer.captured && this.captures > 0 ? this.capturedFree : this.free;
     const list = free.get(buffer.capacity);
     if (list) list.push(buffer);
@@ -142,6 +143,9 @@ export class BufferPool {
     for (const [capacity, list] of this.capturedFree) this.free.set(capacity, [...(this.free.get(capacity) ?? []), ...list]);
     this.capturedFree.clear();
   }
+
+  /** Called with each buffer that nobody holds any more. */
+  onRelease: (buffer: PooledBuffer) => void = () => {};
 
   /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
   onDestroy: (buffer: PooledBuffer) => void = () => {};

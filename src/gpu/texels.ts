@@ -97,9 +97,14 @@ export class TexelPool {
     this.toFree(known.copy);
   }
 
-  /** The copies of a buffer that is about to be destroyed. */
+  /** Commands were lost, those that made kept copies perhaps among them: all are made anew. */
+  distrust(): void {
+    for (const known of this.kept.values()) known.writes = -1;
+  }
+
+  /** Lets go of the copies of a buffer that holds nothing any more. */
   forget({ id }: PooledBuffer): void {
-    this.copied.delete(id);
+    if (!this.copied.delete(id)) return; // never copied, so nothing is kept
     for (const [key, { buffer }] of this.kept) if (buffer.id === id) this.drop(key);
   }
 
@@ -144,10 +149,9 @@ export class TexelPool {
     else this.free.set(copy.rows, [copy]);
   }
 
-  /** Takes back what `copy` gave, unless it is kept. */
+  /** Takes back what `copy` gave, unless it is kept; once more for a second operand that is the same storage changes nothing. */
   release(copy: TexelCopy, slice: BufferSlice): void {
-    this.lent.delete(copy);
-    if (this.kept.get(keyOf(slice))?.copy !== copy) this.toFree(copy);
+    if (this.lent.delete(copy) && this.kept.get(keyOf(slice))?.copy !== copy) this.toFree(copy);
   }
 
   /** Destroys all textures that are not lent; returns the bytes they held. */

@@ -1,7 +1,7 @@
 /**
  * Launchers of convolution and its gradients, channels last: x [N, H, W, C], w [KH, KW, C/G, O], y [N, OH, OW, O].
  * Version 2 unfolds pictures into rows and leaves the work to the matrix product, a few pictures at a time so that the
- * rows stay below a fixed size; version 3 multiplies without storing the rows.
+ * rows stay below a fixed size; versions from 3 on multiply without storing the rows, and fold a stride over few channels away.
  */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';

@@ -1,4 +1,4 @@
-/** Launchers of work on rows: softmax, cross-entropy, layer normalization, top-k, sampling. */
+/** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest word, top-k, sampling. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live } from './elementwise.ts';

@@ -9,7 +9,6 @@
  *
  * A transformer (model/transformer.ts) takes the place of K, xe and recur.
  *
- *
  * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
  */
 import * as ops from '../autograd/ops/index.ts';
@@ -118,6 +117,7 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
 
 /** Every parameter with its shape and initializer, in order. */
 export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
+  if (o.decoder === 'transformer' && o.contextToOutput) throw new GlimpseError('a transformer has no single context to give to the output');
   const { attention, layers, extras } = o.decoder === 'transformer' ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
   return [
     ['enc_w', [s.features, s.project], glorotUniform],
@@ -173,7 +173,7 @@ export class Captioner {
   }
 
   /** Words decoded since the weights of `wordTable` last changed, and those weights' count of writes. */
-  private decoded = { words: 0, writes: -1 };
+  private decoded = { words: 0, writes: '' };
   /** The share of every word in layer 1, [V, gates · H]; `current` while it is that of the weights as they are. */
   private wordTable: { rows: Tensor; current: boolean } | null = null;
 
@@ -292,7 +292,10 @@ export class Captioner {
   prepareDecoding(words: number): string {
     const { decoder, cell } = this.options;
     if (decoder === 'transformer') return '';
-    const writes = ['emb', `${cell}1_w`, `${cell}1_b`].reduce((sum, name) => sum + this.p(name).slice.buffer.writes, 0);
+    const writes = ['emb', `${cell}1_w`, `${cell}1_b`]
+      .map((name) => this.p(name).slice.buffer)
+      .map(({ id, writes: count }) => `${id}:${count}`)
+      .join();
     if (writes !== this.decoded.writes) {
       this.decoded = { words: 0, writes };
       if (this.wordTable) this.wordTable.current = false;
@@ -309,7 +312,7 @@ export class Captioner {
     return 'word table';
   }
 
-  /** One step of decoding: the words before [1, B] and the states → logits [B, V], maps [1, B, P], states. */
+  /** One step of decoding, after `prepareDecoding`: the words before [1, B] and the states → logits [B, V], maps [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] } {
     const decoded = this.wordTable?.current
       ? recur(this.sizes, this.options, (name) => this.p(name), encoded, ops.embedding(this.wordTable.rows, previous))

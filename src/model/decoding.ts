@@ -75,7 +75,7 @@ export interface BeamOptions extends WordLimits {
 const MAX_BEAM = 10;
 
 /** Shapes of batches whose decoding loop stays captured. */
-const MAX_LOOPS = 3;
+const MAX_LOOPS = 6;
 
 /** The tensors of one group of hypotheses as its search goes on. */
 interface Group {

@@ -23,7 +23,8 @@ function made(shape: Shape, value: (i: number) => number = (i) => ((i * 7919) % 
   );
 }
 
-function problem(family: string, key: string, shape: string, shapes: readonly Shape[], run: (...inputs: Tensor[]) => unknown): TuningProblem {
+/** The first `fresh` inputs are activations, newly written each time; the others are weights, of which copies may be kept. */
+function problem(family: string, key: string, shape: string, shapes: readonly Shape[], run: (...inputs: Tensor[]) => unknown, fresh = 1): TuningProblem {
   return {
     family,
     key,
@@ -32,7 +33,7 @@ function problem(family: string, key: string, shape: string, shapes: readonly Sh
       const inputs = shapes.map((each) => made(each));
       return {
         run: () => {
-          for (const { slice } of inputs.slice(0, 1)) slice.buffer.writes++; // an activation, newly written each time; then come weights
+          for (const { slice } of inputs.slice(0, fresh)) slice.buffer.writes++;
           run(...inputs);
         },
         dispose: () => {
@@ -45,9 +46,9 @@ function problem(family: string, key: string, shape: string, shapes: readonly Sh
 
 function matmul(layout: 'NN' | 'NT' | 'TN', key: string, m: number, k: number, n: number): TuningProblem {
   const [transA, transB] = [layout[0] === 'T', layout[1] === 'T'];
-  return problem('matmul', `${layout} ${key}`, `${m}×${k}×${n}`, [transA ? [k, m] : [m, k], transB ? [n, k] : [k, n]], (a, b) =>
-    ops.matmul(a, b, { transA, transB }),
-  );
+  const shapes = [transA ? [k, m] : [m, k], transB ? [n, k] : [k, n]];
+  // A weight gradient (TN) is the product of two activations.
+  return problem('matmul', `${layout} ${key}`, `${m}×${k}×${n}`, shapes, (a, b) => ops.matmul(a, b, { transA, transB }), transA ? 2 : 1);
 }
 
 function conv(key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {

@@ -6,7 +6,7 @@
 // row (src/gpu/texels.ts): lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
 // 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
 // time, version 7 makes 34 against 32 of version 6 and 26 of version 3. Version 9 has tiles of half the rows, for products of
-// few rows (a step of a recurrent layer): 16×512×2048 in 1.3 ms against 1.9 of version 6, whose tile is half empty then.
+// few rows (a step of a recurrent layer): 16×512×2048 in 1.9 ms against 2.9 of version 6, whose tile is half empty then.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
