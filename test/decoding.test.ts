@@ -8,6 +8,7 @@ import { END, START } from '../src/data/captions.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS } from '../src/model/captioner.ts';
 import type { BeamOptions } from '../src/model/decoding.ts';
 import { recur, stateCount } from '../src/model/recurrence.ts';
+import { Optimizer } from '../src/nn/optimizer.ts';
 import { Random } from '../src/random.ts';
 import { memory, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
@@ -411,6 +412,37 @@ describe.each<[string, Partial<CaptionerOptions>]>([
     }
     model.dispose();
   });
+});
+
+test.each<[string, Partial<CaptionerOptions>]>([
+  ['a transformer', TRANSFORMER],
+  ['hard attention', { decoder: 'show-attend-tell', attention: 'hard' }],
+  ['GRUs', { cell: 'gru', contextToOutput: true }],
+])('%s learns a few captions by heart', async (_name, change) => {
+  using _s = scope();
+  const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0, attentionPenalty: 0, ...change }, 4);
+  const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 0.005, maxNorm: 5 });
+  const random = new Random(7, 'captions');
+  const x = tensor(
+    Float32Array.from({ length: BATCH * sizes.places * sizes.features }, () => random.normal()),
+    [BATCH, sizes.places, sizes.features],
+  );
+  const captions = Uint32Array.from({ length: 6 * BATCH }, () => random.integer(sizes.vocabulary));
+  const [ids, targets] = [captions.subarray(0, 5 * BATCH), captions.subarray(BATCH)].map((words) => tensor(words, [5, BATCH]));
+  const weights = tensor(new Float32Array(5 * BATCH).fill(1 / (5 * BATCH)), [5, BATCH]);
+  const losses: number[] = [];
+  for (let step = 1; step <= 80; step++) {
+    using _step = scope();
+    optimizer.zeroGrad();
+    const { loss, crossEntropy } = model.loss(x, ids, targets, weights, { step: { seed: 1, step } });
+    backward(loss);
+    optimizer.step();
+    losses.push(await crossEntropy.item());
+  }
+  expect(losses[0]).toBeGreaterThan(2);
+  expect(losses[79]).toBeLessThan(0.3 * losses[0]);
+  optimizer.dispose();
+  model.dispose();
 });
 
 test('the seed’s order from single ops equals the fused op', async () => {
