@@ -104,6 +104,45 @@ test('making room in the midst of a dispatch loses neither its copies nor its pa
   }
 });
 
+/** Rows of a matrix that a row of the texture holds; 0 where the texels follow one another whatever the rows. */
+test.each([
+  [40, 64, 32, 'NN', 1],
+  [40, 32, 32, 'NN', 2],
+  [40, 36, 36, 'NN', 16],
+  [8200, 64, 8, 'NN', 2],
+  [12, 8, 2052, 'NN', 0],
+  [12, 2052, 8, 'NT', 0],
+  [2052, 8, 12, 'TN', 0],
+] as const)('%d×%d×%d %s is read as texels whatever their layout', async (m, k, n, order, together) => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const [transA, transB] = [order[0] === 'T', order[1] === 'T'];
+  const values = (rows: number, columns: number, from: number) =>
+    tensor(
+      new Float32Array(rows * columns).map((_, i) => ((i * 37 + from) % 101) / 50 - 1),
+      [rows, columns],
+    );
+  const a = transA ? values(k, m, 3) : values(m, k, 3);
+  const b = transB ? values(n, k, 5) : values(k, n, 5);
+  const layouts = [a, b].map(({ shape: [rows, columns] }) => gpu.texelLayout(rows, columns)?.together);
+  expect(layouts).toContain(together);
+  const product = async (version: string) => {
+    forceVersion('matmul', version);
+    const result = await ops.matmul(a, b, { transA, transB }).data();
+    forceVersion('matmul', null);
+    return result;
+  };
+  const expected = await product('v1_naive');
+  for (const version of ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half']) {
+    const result = await product(version);
+    expect(
+      result.findIndex((value, i) => !(Math.abs(value - expected[i]) < 1e-3)),
+      version,
+    ).toBe(-1);
+  }
+});
+
 test('commands are batched: one submit for many ops', async () => {
   using _s = scope();
   const x = full([64], 1);

@@ -10,7 +10,7 @@ import { throttlePolling } from './polling.ts';
 import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
 import type { Profiler } from './profiler.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
-import { type TexelCopy, TexelPool } from './texels.ts';
+import { type TexelCopy, type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
 
 /** A number, several, or one that is asked for anew at every replay (a step's number, a learning rate). */
 export type ParamValue = number | readonly number[] | (() => number);
@@ -283,7 +283,13 @@ export class Gpu {
    * Records one dispatch. `slices` in the order of the shader's bindings; `groups` are workgroups in x, y, z.
    * `label` names the operation and shapes in every error.
    */
-  dispatch(kernel: Kernel, slices: readonly BufferSlice[], params: ParamValues, groups: readonly [number, number, number], label = kernel.name): void {
+  dispatch(
+    kernel: Kernel,
+    slices: readonly (BufferSlice | TexelSlice)[],
+    params: ParamValues,
+    groups: readonly [number, number, number],
+    label = kernel.name,
+  ): void {
     if (slices.length !== kernel.shader.bindings.length) {
       throw new GpuError('internal', label, `${kernel.name} binds ${kernel.shader.bindings.length} buffers, got ${slices.length}`);
     }
@@ -307,7 +313,7 @@ export class Gpu {
     pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
     for (let i = 0; i < slices.length; i++) {
       const each = bound[i];
-      if ('view' in each) this.texels.release(each, slices[i]);
+      if ('view' in each) this.texels.release(each, slices[i] as TexelSlice);
       this.touch(slices[i], kernel.shader.bindings[i].access === 'read_write');
     }
     this.dispatches++;
@@ -317,21 +323,23 @@ export class Gpu {
     if (++this.recorded >= BATCH || this.profiler?.full) this.flush();
   }
 
-  /** Whether storages of so many bytes can be read as texels here. */
-  fitsTexels(...bytes: number[]): boolean {
-    return bytes.every((size) => TexelPool.fits(this.device, size));
+  /** How a matrix of `rows` stored rows of `columns` numbers (a multiple of 4) is read as texels here; null if it can't be. */
+  texelLayout(rows: number, columns: number): TexelLayout | null {
+    return texelLayout(this.device, rows, columns / 4);
   }
 
   /** Puts what the kernel reads as texels into textures. */
-  private copyTexels(kernel: Kernel, slices: readonly BufferSlice[]): (BufferSlice | TexelCopy)[] {
+  private copyTexels(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[]): (BufferSlice | TexelCopy)[] {
     const encoder = () => {
       this.endPass();
       return this.begin();
     };
-    const copies = new Map<BufferSlice, TexelCopy>();
+    const copies = new Map<TexelSlice, TexelCopy>();
     try {
       return slices.map((slice, i) => {
         if (kernel.shader.bindings[i].access !== 'texels') return slice;
+        if (!('layout' in slice))
+          throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, of which no layout was given`);
         const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
         copies.set(slice, copy);
         return copy;

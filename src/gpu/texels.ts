@@ -1,30 +1,81 @@
 /**
  * Copies of storage in textures, for kernels that read them faster so: lavapipe loads a texel for all lanes of a subgroup
- * at once, but a buffer's elements one lane after the other. Vec4 i of the storage is texel (i mod ROW, i / ROW).
+ * at once, but a buffer's elements one lane after the other.
  *
  * A copy lives for one dispatch, and its texture is used again by the next, since the driver keeps their order. But what is
  * copied a second time unchanged (weights, step after step) is kept: such a copy serves until its buffer is written.
  */
 import type { BufferPool, BufferSlice, PooledBuffer } from './pool.ts';
 
-/** Texels in a row; shaders hold the same number. */
-export const TEXEL_ROW = 4096;
 const TEXEL_BYTES = 16;
+/** What a texture's rows begin at multiples of on lavapipe, a cache line. */
+const LINE_TEXELS = 4;
+/** `copyBufferToTexture` wants rows of so many texels, or of a multiple. */
+const COPY_TEXELS = 16;
+const LINEAR_ROW = 4096;
 /** Kept copies beyond this give way, the one used longest ago first. */
 const MAX_KEPT_BYTES = 256 << 20;
+
+/**
+ * How a matrix of `rows` stored rows, each of `row` texels (of four numbers), lies in a texture. Either `together` whole rows
+ * share each row of the texture, as few as its limits and those of copies allow; or, with `together` 0, the texels follow one
+ * another whatever the rows. Widths are an odd number of cache lines: kernels read many rows at once, and rows that a power
+ * of two separates would push one another out of the cache.
+ */
+export interface TexelLayout {
+  rows: number;
+  row: number;
+  together: number;
+  width: number;
+  height: number;
+}
+
+/** What a kernel reads as texels. */
+export interface TexelSlice extends BufferSlice {
+  layout: TexelLayout;
+}
+
+/** Null if no texture is large enough. */
+export function texelLayout({ limits }: GPUDevice, rows: number, row: number): TexelLayout | null {
+  const most = limits.maxTextureDimension2D;
+  let together = 1;
+  while ((together * row) % COPY_TEXELS !== 0 || rows > most * together) together *= 2;
+  const lines = Math.ceil((together * row) / LINE_TEXELS);
+  const width = LINE_TEXELS * (lines % 2 === 0 ? lines + 1 : lines);
+  if (width <= most) return { rows, row, together, width, height: Math.ceil(rows / together) };
+  const height = Math.ceil((rows * row) / LINEAR_ROW);
+  return height <= most ? { rows, row, together: 0, width: LINEAR_ROW, height } : null;
+}
+
+/**
+ * What shaders find texels by: vec4 `i` of stored row `r` is texel (x & x_mask, (r >> row_shift) + (x >> x_shift)) with
+ * x = (r & row_mask) · row + i.
+ */
+export function texelParams(operand: string, { row, together }: TexelLayout): Record<string, number> {
+  const [rowMask, rowShift, xMask, xShift] =
+    together > 0 ? [together - 1, Math.log2(together), 0xffffffff, 31] : [0xffffffff, 31, LINEAR_ROW - 1, Math.log2(LINEAR_ROW)];
+  return {
+    [`${operand}_row`]: row,
+    [`${operand}_row_mask`]: rowMask,
+    [`${operand}_row_shift`]: rowShift,
+    [`${operand}_x_mask`]: xMask,
+    [`${operand}_x_shift`]: xShift,
+  };
+}
 
 export interface TexelCopy {
   texture: GPUTexture;
   view: GPUTextureView;
   id: number;
-  rows: number;
 }
 
-const bytesOf = ({ rows }: TexelCopy) => rows * TEXEL_ROW * TEXEL_BYTES;
-const keyOf = ({ buffer, offset, bytes }: BufferSlice) => `${buffer.id},${offset},${bytes}`;
+const bytesOf = ({ texture }: TexelCopy) => texture.width * texture.height * TEXEL_BYTES;
+const sizeKey = (width: number, height: number) => `${width}×${height}`;
+const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},${offset},${bytes},${layout.width},${layout.row}`;
 
 export class TexelPool {
-  private readonly free = new Map<number, TexelCopy[]>();
+  /** By width and height. */
+  private readonly free = new Map<string, TexelCopy[]>();
   /** By slice, the one used longest ago first; `writes` is the buffer's count when it was copied. */
   private readonly kept = new Map<string, { copy: TexelCopy; writes: number; buffer: PooledBuffer }>();
   /** Each buffer's slices that were copied since it was last written. */
@@ -40,17 +91,12 @@ export class TexelPool {
     private readonly pool: BufferPool,
   ) {}
 
-  /** Whether the storage fits one texture, in whole texels. */
-  static fits(device: GPUDevice, bytes: number): boolean {
-    return bytes <= device.limits.maxTextureDimension2D * TEXEL_ROW * TEXEL_BYTES;
-  }
-
   get bytes(): number {
     return this.keptBytes + this.freeBytes;
   }
 
   /** A texture with what the slice holds; records a copy unless one is kept. Call `release` once the dispatch that reads it is recorded. */
-  copy(encoder: () => GPUCommandEncoder, slice: BufferSlice): TexelCopy {
+  copy(encoder: () => GPUCommandEncoder, slice: TexelSlice): TexelCopy {
     const key = keyOf(slice);
     const { buffer } = slice;
     const known = this.kept.get(key);
@@ -108,49 +154,45 @@ export class TexelPool {
     for (const [key, { buffer }] of this.kept) if (buffer.id === id) this.drop(key);
   }
 
-  private take(slice: BufferSlice): TexelCopy {
-    const needed = Math.ceil(slice.bytes / TEXEL_BYTES / TEXEL_ROW);
-    const rows = needed <= 4 ? needed : Math.min(2 ** Math.ceil(Math.log2(needed)), this.device.limits.maxTextureDimension2D);
-    const free = this.free.get(rows)?.pop();
-    if (!free) return this.create(rows, slice.buffer.label);
+  private take({ layout, buffer }: TexelSlice): TexelCopy {
+    const height = layout.height <= 4 ? layout.height : Math.min(2 ** Math.ceil(Math.log2(layout.height)), this.device.limits.maxTextureDimension2D);
+    const free = this.free.get(sizeKey(layout.width, height))?.pop();
+    if (!free) return this.create(layout.width, height, buffer.label);
     this.freeBytes -= bytesOf(free);
     return free;
   }
 
-  private record(encoder: GPUCommandEncoder, slice: BufferSlice, copy: TexelCopy): void {
-    const texels = Math.ceil(slice.bytes / TEXEL_BYTES);
-    const whole = Math.floor(texels / TEXEL_ROW);
-    const bytesPerRow = TEXEL_ROW * TEXEL_BYTES;
-    const buffer = slice.buffer.gpuBuffer;
-    if (whole > 0) encoder.copyBufferToTexture({ buffer, offset: slice.offset, bytesPerRow }, copy, [TEXEL_ROW, whole]);
-    const rest = texels - whole * TEXEL_ROW;
-    if (rest > 0)
-      encoder.copyBufferToTexture({ buffer, offset: slice.offset + whole * bytesPerRow, bytesPerRow }, { texture: copy.texture, origin: [0, whole] }, [
-        rest,
-        1,
-      ]);
+  private record(encoder: GPUCommandEncoder, slice: TexelSlice, { texture }: TexelCopy): void {
+    const { layout, offset } = slice;
+    const texels = layout.rows * layout.row;
+    const row = layout.together * layout.row || LINEAR_ROW;
+    const [whole, rest] = [Math.floor(texels / row), texels % row];
+    const source = { buffer: slice.buffer.gpuBuffer, offset, bytesPerRow: row * TEXEL_BYTES };
+    if (whole > 0) encoder.copyBufferToTexture(source, { texture }, [row, whole]);
+    if (rest > 0) encoder.copyBufferToTexture({ ...source, offset: offset + whole * source.bytesPerRow }, { texture, origin: [0, whole] }, [rest, 1]);
   }
 
-  private create(rows: number, label: string): TexelCopy {
-    this.pool.reserve(rows * TEXEL_ROW * TEXEL_BYTES, `copy of ${label} for reading as texels`);
+  private create(width: number, height: number, label: string): TexelCopy {
+    this.pool.reserve(width * height * TEXEL_BYTES, `copy of ${label} for reading as texels`);
     const texture = this.device.createTexture({
       label: `texels of ${label}`,
-      size: [TEXEL_ROW, rows],
+      size: [width, height],
       format: 'rgba32float',
       usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
     });
-    return { texture, view: texture.createView(), id: -this.nextId++, rows };
+    return { texture, view: texture.createView(), id: -this.nextId++ };
   }
 
   private toFree(copy: TexelCopy): void {
     this.freeBytes += bytesOf(copy);
-    const list = this.free.get(copy.rows);
+    const size = sizeKey(copy.texture.width, copy.texture.height);
+    const list = this.free.get(size);
     if (list) list.push(copy);
-    else this.free.set(copy.rows, [copy]);
+    else this.free.set(size, [copy]);
   }
 
   /** Takes back what `copy` gave, unless it is kept; once more for a second operand that is the same storage changes nothing. */
-  release(copy: TexelCopy, slice: BufferSlice): void {
+  release(copy: TexelCopy, slice: TexelSlice): void {
     if (this.lent.delete(copy) && this.kept.get(keyOf(slice))?.copy !== copy) this.toFree(copy);
   }
 

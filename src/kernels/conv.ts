@@ -5,6 +5,7 @@
  */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
 import { sizeRange } from './tuning.ts';
@@ -103,12 +104,37 @@ function convClass(g: ConvGeometry): string {
   return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
 }
 
+/** Whether blocks of stride × stride pixels can stand for pixels: whole blocks, and channels that go by fours only together. */
+function foldsStride({ height, width, channels, stride: [sy, sx], dilation }: ConvGeometry): boolean {
+  return sy > 1 && sy === sx && height % sy === 0 && width % sx === 0 && (sy * sx * channels) % 4 === 0 && dilation[0] * dilation[1] === 1;
+}
+
+/** The same convolution with pixels for blocks of stride × stride pixels; padding grows to whole blocks, by `before` zeros. */
+function folded(g: ConvGeometry): { geometry: ConvGeometry; before: number[] } {
+  const s = g.stride[0];
+  const pad = g.pad.map((each) => Math.ceil(each / s)) as [number, number];
+  const before = g.pad.map((each, i) => pad[i] * s - each);
+  const kernel = g.kernel.map((each, i) => Math.ceil((each + before[i]) / s)) as [number, number];
+  return { geometry: { ...g, height: g.height / s, width: g.width / s, channels: s * s * g.channels, kernel, stride: [1, 1], pad }, before };
+}
+
+/** What versions with channels by fours work on. */
+function byFours(g: ConvGeometry): ConvGeometry {
+  if (g.channels % 4 === 0) return g;
+  return foldsStride(g) ? folded(g).geometry : { ...g, channels: roundUp4(g.channels) };
+}
+
+/** How pictures and weights are read as texels: pixels by channels, and channels of each tap by output channels. */
+function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
+  return [gpu.texelLayout(g.images * g.height * g.width, g.channels), gpu.texelLayout(columnsOf(g), g.outChannels)];
+}
+
 /** Versions that can serve the problem; where no table says otherwise the first is taken. */
 export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
   if (g.groups !== 1) return ['v1_direct'];
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
   if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
-  const fits = gpu.fitsTexels(4 * g.images * g.height * g.width * roundUp4(g.channels), 4 * columnsOf(g) * g.outChannels);
+  const fits = texelLayouts(gpu, byFours(g)).every((layout) => layout !== null);
   return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x'] : []), ...versions];
 }
 
@@ -131,11 +157,6 @@ function withPaddedChannels(gpu: Gpu, p: ConvForward, version: string): void {
   gpu.pool.release(w.buffer);
 }
 
-/** Whether blocks of stride × stride pixels can stand for pixels: whole blocks, and channels that go by fours only together. */
-function foldsStride({ height, width, channels, stride: [sy, sx], dilation }: ConvGeometry): boolean {
-  return sy > 1 && sy === sx && height % sy === 0 && width % sx === 0 && (sy * sx * channels) % 4 === 0 && dilation[0] * dilation[1] === 1;
-}
-
 /**
  * A convolution of stride S as one of stride 1 on blocks of S × S pixels. Padding grows to whole blocks by zeros before the
  * kernel: tap k of the kernel is row (k + e) mod S of block (k + e) / S. The 49 taps of 3 channels of ResNet-50's first layer,
@@ -144,12 +165,9 @@ function foldsStride({ height, width, channels, stride: [sy, sx], dilation }: Co
 function withFoldedStride(gpu: Gpu, p: ConvForward, version: string): void {
   const { geometry: g, label } = p;
   const s = g.stride[0];
-  const channels = s * s * g.channels;
-  const pad = g.pad.map((each) => Math.ceil(each / s)) as [number, number];
-  const before = g.pad.map((each, i) => pad[i] * s - each);
-  const kernel = g.kernel.map((each, i) => Math.ceil((each + before[i]) / s)) as [number, number];
+  const { geometry, before } = folded(g);
+  const { height, width, channels, kernel } = geometry;
   const buffer = (numbers: number): BufferSlice => ({ buffer: gpu.pool.acquire(4 * numbers, `${label} (blocks)`), offset: 0, bytes: 4 * numbers });
-  const [height, width] = [g.height / s, g.width / s];
   const rows = g.images * height;
   const x = buffer(rows * width * channels);
   gpu.dispatch(gpu.kernel({ file: 'space_to_depth' }), [p.x, x], { rows, width, run: s * g.channels, size: s }, grid(rows, 1), label);
@@ -164,7 +182,7 @@ function withFoldedStride(gpu: Gpu, p: ConvForward, version: string): void {
       gpu.copy(p.w, w, together * tap, (ky * g.kernel[1] + kx) * tap, ((block * s + (row % s)) * s + (column % s)) * tap);
       kx += together;
     }
-  launchConv(gpu, { ...p, geometry: { ...g, height, width, channels, kernel, stride: [1, 1], pad }, x, w }, version);
+  launchConv(gpu, { ...p, geometry, x, w }, version);
   gpu.pool.release(x.buffer);
   gpu.pool.release(w.buffer);
 }
@@ -208,7 +226,10 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
     else {
       const both = version === 'v4_subgroup_texels';
       const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune, constants: { W_TEXELS: both ? 1 : 0 } });
-      gpu.dispatch(kernel, [x, both ? w : x, ...slices.slice(1)], tiled, grid(tiles, 1), label);
+      const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
+      const xTexels = { ...x, layout: xLayout };
+      const found = { ...texelParams('x', xLayout), ...texelParams('w', both ? wLayout : { ...wLayout, together: 0 }) };
+      gpu.dispatch(kernel, [xTexels, both ? { ...w, layout: wLayout } : xTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
     }
     return;
   }

@@ -1,6 +1,7 @@
 /** Launcher of the matrix product, in nine versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
 import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
@@ -62,20 +63,32 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
   if (!SUBGROUP_WIDTHS.includes(gpu.subgroupWidth) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
   if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
-  const last = (p.batch ?? 1) - 1;
-  const fits = gpu.fitsTexels(4 * ((p.aStride ?? p.m * p.k) * last + p.m * p.k), 4 * ((p.bStride ?? p.k * p.n) * last + p.k * p.n));
   return [
     'v3_subgroup',
     'v4_subgroup_pairs',
-    ...(fits ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []),
+    ...(storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []),
     'v8_subgroup_rows',
     ...portable,
   ];
 }
 
-/** The part of a storage from element `start` on, `count` elements. */
-function part(slice: BufferSlice, start: number, count: number): BufferSlice {
-  return { buffer: slice.buffer, offset: slice.offset + 4 * start, bytes: 4 * count };
+/** An operand's matrices as they are stored, one below the other: the length of a row, and the rows from one matrix to the next. */
+function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrixRows: number; rows: number } {
+  const { m, n, k, batch = 1 } = p;
+  const [outer, inner, stride] =
+    operand === 'a' ? [p.transA ? k : m, p.transA ? m : k, p.aStride ?? m * k] : [p.transB ? n : k, p.transB ? k : n, p.bStride ?? k * n];
+  return { columns: inner, matrixRows: stride / inner, rows: (stride / inner) * (batch - 1) + outer };
+}
+
+/** How an operand is read as texels; null if it can't be. */
+function storedLayout(gpu: Gpu, p: MatmulProblem, operand: 'a' | 'b'): TexelLayout | null {
+  const { columns, rows } = stored(p, operand);
+  return Number.isInteger(rows) ? gpu.texelLayout(rows, columns) : null;
+}
+
+/** The part of a storage from element `start` on, as texels. */
+function texelsOf({ buffer, offset }: BufferSlice, start: number, layout: TexelLayout): TexelSlice {
+  return { buffer, offset: offset + 4 * start, bytes: 16 * layout.rows * layout.row, layout };
 }
 
 /** The order in which tiles are made: along the shorter side first. */
@@ -91,12 +104,6 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const version = k === 0 ? 'v1_naive' : chooseVersion(gpu, 'matmul', matmulClass(p), matmulVersions(gpu, p));
   const bySubgroup = version.includes('subgroup');
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
-  // Texels are copied before the dispatch, so that version is given no more than it reads.
-  const texels = version.includes('texels');
-  const bothTexels = texels && version !== 'v7_subgroup_texels_a';
-  const [aStride, bStride] = [p.aStride ?? m * k, p.bStride ?? k * n];
-  const a = texels ? part(p.a, p.aStart ?? 0, aStride * (batch - 1) + m * k) : p.a;
-  const b = texels ? part(p.b, p.bStart ?? 0, bStride * (batch - 1) + k * n) : p.b;
   const width = gpu.subgroupWidth;
   const half = version === 'v9_subgroup_texels_half';
   const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (half ? 2 : 4) * width;
@@ -107,11 +114,8 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     m,
     n,
     k,
-    a_start: texels ? 0 : (p.aStart ?? 0) / per,
-    b_start: texels ? 0 : (p.bStart ?? 0) / per,
+    b_start: (p.bStart ?? 0) / per,
     c_start: (p.cStart ?? 0) / per,
-    a_stride: aStride / per,
-    b_stride: bStride / per,
     c_stride: (m * n) / per,
     has_bias: p.bias ? 1 : 0,
     relu: p.relu ? 1 : 0,
@@ -121,9 +125,28 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     ...tileOrder(rowTiles, columnTiles),
     tiles,
   };
-  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0, ...(texels ? { B_TEXELS: bothTexels ? 1 : 0 } : {}) };
-  const operands = texels ? [a, bothTexels ? b : a, b] : [a, b];
-  const withRows = texels || version === 'v8_subgroup_rows';
-  const tune: Record<string, number> | undefined = withRows ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
-  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [...operands, p.bias ?? p.b, p.c], params, grid(tiles, 1), p.label);
+  const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
+  if (version.includes('texels')) {
+    const [a, b] = [storedLayout(gpu, p, 'a') as TexelLayout, storedLayout(gpu, p, 'b') as TexelLayout];
+    const both = version !== 'v7_subgroup_texels_a';
+    const aTexels = texelsOf(p.a, p.aStart ?? 0, a);
+    const kernel = gpu.kernel({ file: FILES[version], tune: { WIDTH: width, ROWS: rows }, constants: { ...constants, B_TEXELS: both ? 1 : 0 } });
+    const found = {
+      ...texelParams('a', a),
+      ...texelParams('b', both ? b : { ...b, together: 0 }),
+      a_rows: stored(p, 'a').matrixRows,
+      b_rows: stored(p, 'b').matrixRows,
+    };
+    gpu.dispatch(
+      kernel,
+      [aTexels, both ? texelsOf(p.b, p.bStart ?? 0, b) : aTexels, p.b, p.bias ?? p.b, p.c],
+      { ...params, ...found },
+      grid(tiles, 1),
+      p.label,
+    );
+    return;
+  }
+  const tune: Record<string, number> | undefined = version === 'v8_subgroup_rows' ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
+  const starts = { a_start: (p.aStart ?? 0) / per, a_stride: (p.aStride ?? m * k) / per, b_stride: (p.bStride ?? k * n) / per };
+  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
 }

@@ -1,6 +1,7 @@
 /** Launchers of the fused LSTM and GRU cells and of fused additive attention, with starts into buffers that hold a sequence. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
@@ -109,11 +110,15 @@ const MOST_PER_LANE = 32;
 
 type AttentionSizes = Pick<AttentionStep, 'batch' | 'places' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
 
+/** How keys and values are read as texels: a stored row is a place. */
+function placeLayouts(gpu: Gpu, { batch, places, keysWidth, valuesWidth }: AttentionSizes): (TexelLayout | null)[] {
+  return [gpu.texelLayout(batch * places, keysWidth), gpu.texelLayout(batch * places, valuesWidth)];
+}
+
 function attentionVersion(gpu: Gpu, p: AttentionSizes): string {
   const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
   const able = aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar'];
-  const rows = 4 * p.batch * p.places;
-  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && gpu.fitsTexels(rows * p.keysWidth, rows * p.valuesWidth))
+  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && placeLayouts(gpu, p).every((layout) => layout !== null))
     able.push('v3_subgroup');
   return chooseVersion(gpu, 'attention', 'any', able);
 }
@@ -138,17 +143,16 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     context_start: p.contextStart ?? 0,
     alpha_start: p.alphaStart ?? 0,
   };
-  gpu.dispatch(
-    gpu.kernel({
-      file,
-      tune: version === 'v3_subgroup' ? lanes(gpu, p.keysWidth) : undefined,
-      constants: { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 },
-    }),
-    [p.keys, p.query, p.v, p.values, p.context, p.alpha],
-    params,
-    [p.batch, 1, 1],
-    label,
-  );
+  const constants = { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 };
+  const groups = [p.batch, 1, 1] as const;
+  if (version === 'v3_subgroup') {
+    const [keys, values] = placeLayouts(gpu, p) as [TexelLayout, TexelLayout];
+    const slices = [{ ...p.keys, layout: keys }, p.query, p.v, { ...p.values, layout: values }, p.context, p.alpha];
+    const found = { ...texelParams('keys', keys), ...texelParams('values', values) };
+    gpu.dispatch(gpu.kernel({ file, tune: lanes(gpu, p.keysWidth), constants }), slices, { ...params, ...found }, groups, label);
+    return;
+  }
+  gpu.dispatch(gpu.kernel({ file, constants }), [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, groups, label);
 }
 
 export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {

@@ -12,7 +12,6 @@ enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
 const PER_LANE: u32 = 4u; // @tune 1 2 4 8 16 32
-const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
 
 override RELU: bool = false;
 override PLACES: u32 = 64u; // P, for the size of workgroup memory
@@ -24,6 +23,16 @@ struct Params {
   query_start: u32,
   context_start: u32,
   alpha_start: u32,
+  keys_row: u32, // vec4 of a place
+  keys_row_mask: u32,
+  keys_row_shift: u32,
+  keys_x_mask: u32,
+  keys_x_shift: u32,
+  values_row: u32, // vec4 of a place
+  values_row_mask: u32,
+  values_row_shift: u32,
+  values_x_mask: u32,
+  values_x_shift: u32,
 }
 
 @group(0) @binding(0) var keys: texture_storage_2d<rgba32float, read>;
@@ -35,6 +44,17 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 var<workgroup> weight: array<f32, PLACES>;
+
+// Vec4 `column` of a place, counted through the pictures (src/gpu/texels.ts has the two layouts).
+fn key_at(place: u32, column: u32) -> vec4f {
+  let x = (place & params.keys_row_mask) * params.keys_row + column;
+  return textureLoad(keys, vec2u(x & params.keys_x_mask, (place >> params.keys_row_shift) + (x >> params.keys_x_shift)));
+}
+
+fn value_at(place: u32, column: u32) -> vec4f {
+  let x = (place & params.values_row_mask) * params.values_row + column;
+  return textureLoad(values, vec2u(x & params.values_x_mask, (place >> params.values_row_shift) + (x >> params.values_x_shift)));
+}
 
 // tanh, or with RELU the rectifier.
 fn squash(x: vec4f) -> vec4f {
@@ -58,11 +78,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
   var largest = -3.4028234e38;
   for (var i = 0u; i < params.places; i++) {
-    let keys_at = (b * params.places + i) * a4_count;
     var scores = vec4f();
     for (var k = 0u; k < PER_LANE; k++) { // @unroll
-      let at = keys_at + min(k * WIDTH + lane, a4_count - 1u);
-      scores += own_v[k] * squash(textureLoad(keys, vec2u(at % ROW, at / ROW)) + own_query[k]);
+      let key = key_at(b * params.places + i, min(k * WIDTH + lane, a4_count - 1u));
+      scores += own_v[k] * squash(key + own_query[k]);
     }
     let score = subgroupAdd((scores.x + scores.y) + (scores.z + scores.w));
     largest = max(largest, score);
@@ -85,8 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   for (var d = lane; d < d4_count; d += WIDTH) {
     var total = vec4f();
     for (var i = 0u; i < params.places; i++) {
-      let at = (b * params.places + i) * d4_count + d;
-      total += weight[i] * textureLoad(values, vec2u(at % ROW, at / ROW));
+      total += weight[i] * value_at(b * params.places + i, d);
     }
     context[params.context_start / 4u + b * d4_count + d] = total / sum;
   }

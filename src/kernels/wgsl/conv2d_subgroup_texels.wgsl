@@ -9,7 +9,6 @@ enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
 const TILE: u32 = 4u * WIDTH;
-const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
 
 // Read the weights as texels too; on small maps their copy costs more than it gains.
 override W_TEXELS: bool = true;
@@ -39,6 +38,16 @@ struct Params {
   row_tiles: u32,
   column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
   row_step: u32,
+  x_row: u32, // vec4 of a pixel
+  x_row_mask: u32,
+  x_row_shift: u32,
+  x_x_mask: u32,
+  x_x_shift: u32,
+  w_row: u32, // vec4 of a channel of a tap
+  w_row_mask: u32,
+  w_row_shift: u32,
+  w_x_mask: u32,
+  w_x_shift: u32,
   tiles: u32, // workgroups are counted through two dimensions
 }
 
@@ -50,16 +59,19 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-// Vec4 i of a storage: textures are rows of ROW texels.
-fn x_at(i: u32) -> vec4f {
-  return textureLoad(x, vec2u(i % ROW, i / ROW));
+// Vec4 `column` of a pixel that begins at `origin` (src/gpu/texels.ts has the two layouts).
+fn x_at(origin_x: u32, origin_y: u32, column: u32) -> vec4f {
+  let x_texel = origin_x + column;
+  return textureLoad(x, vec2u(x_texel & params.x_x_mask, origin_y + (x_texel >> params.x_x_shift)));
 }
 
-fn w_at(i: u32) -> vec4f {
+// Vec4 `column` of weights of input channel r, counted through the taps.
+fn w_at(r: u32, column: u32) -> vec4f {
+  let w_texel = (r & params.w_row_mask) * params.w_row + column;
   if (W_TEXELS) {
-    return textureLoad(w_texels, vec2u(i % ROW, i / ROW));
+    return textureLoad(w_texels, vec2u(w_texel & params.w_x_mask, (r >> params.w_row_shift) + (w_texel >> params.w_x_shift)));
   }
-  return w[i];
+  return w[w_texel];
 }
 
 @compute @workgroup_size(WIDTH)
@@ -80,27 +92,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let image = rows / (params.out_width * params.out_height) * (params.height * params.width);
 
   var acc: array<vec4f, TILE>;
-  var weight_at = column4;
+  var channel = 0u;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     let iy = oy * params.stride_y + ky * params.dilation_y - params.pad_y; // wraps when negative
     for (var kx = 0u; kx < params.kernel_width; kx++) {
       let ix = ox * params.stride_x + kx * params.dilation_x - params.pad_x;
       let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width));
-      let pixel_at = select(vec4u(0u), (image + iy * params.width + ix) * c4_count, inside);
+      let pixel = select(vec4u(0u), image + iy * params.width + ix, inside);
+      let pixel_x = (pixel & vec4u(params.x_row_mask)) * c4_count;
+      let pixel_y = pixel >> vec4u(params.x_row_shift);
       for (var c4 = 0u; c4 < c4_count; c4++) {
-        let t0 = select(vec4f(), x_at(pixel_at.x + c4), vec4<bool>(inside.x));
-        let t1 = select(vec4f(), x_at(pixel_at.y + c4), vec4<bool>(inside.y));
-        let t2 = select(vec4f(), x_at(pixel_at.z + c4), vec4<bool>(inside.z));
-        let t3 = select(vec4f(), x_at(pixel_at.w + c4), vec4<bool>(inside.w));
+        let t0 = select(vec4f(), x_at(pixel_x.x, pixel_y.x, c4), vec4<bool>(inside.x));
+        let t1 = select(vec4f(), x_at(pixel_x.y, pixel_y.y, c4), vec4<bool>(inside.y));
+        let t2 = select(vec4f(), x_at(pixel_x.z, pixel_y.z, c4), vec4<bool>(inside.z));
+        let t3 = select(vec4f(), x_at(pixel_x.w, pixel_y.w, c4), vec4<bool>(inside.w));
         let a0 = vec4f(t0.x, t1.x, t2.x, t3.x); // channel 4 c4, component = pixel
         let a1 = vec4f(t0.y, t1.y, t2.y, t3.y);
         let a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
         let a3 = vec4f(t0.w, t1.w, t2.w, t3.w);
-        let b0 = w_at(weight_at);
-        let b1 = w_at(weight_at + out4);
-        let b2 = w_at(weight_at + 2u * out4);
-        let b3 = w_at(weight_at + 3u * out4);
-        weight_at += 4u * out4;
+        let b0 = w_at(channel, column4);
+        let b1 = w_at(channel + 1u, column4);
+        let b2 = w_at(channel + 2u, column4);
+        let b3 = w_at(channel + 3u, column4);
+        channel += 4u;
         for (var r = 0u; r < TILE; r++) { // @unroll
           acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
         }

@@ -2,17 +2,18 @@
 //
 //   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
 //
-// Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before, row-major, ROW vec4 to a
-// row (src/gpu/texels.ts): lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
+// Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before (src/gpu/texels.ts), rows
+// of the matrix as rows of the texture: lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
 // 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
 // time, version 7 makes 34 against 32 of version 6 and 26 of version 3. Version 9 has tiles of half the rows, for products of
 // few rows (a step of a recurrent layer): 16×512×2048 in 1.9 ms against 2.9 of version 6, whose tile is half empty then.
+// A tile reads 32 rows of A side by side, and rows a power of two apart push one another out of the cache: textures whose
+// rows lie an odd number of cache lines apart made 47 GF/s of 39 at 64×2048×2048.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
 const TILE: u32 = 4u * WIDTH; // columns
 const ROWS: u32 = 32u; // @tune 8 16 32
-const ROW: u32 = 4096u; // texels in a row of every texture (src/gpu/texels.ts)
 
 // Read B as texels too. A copy of a large B costs more than it gains when each of its numbers serves few rows of A.
 override B_TEXELS: bool = true;
@@ -23,12 +24,11 @@ struct Params {
   m: u32,
   n: u32,
   k: u32,
-  a_start: u32, // first vec4 of the first matrix
-  b_start: u32,
+  a_rows: u32, // stored rows between matrices of the batch; 0 shares one
+  b_rows: u32,
+  c_stride: u32, // between matrices of the batch, in vec4
+  b_start: u32, // first vec4 of the first matrix, where B is no texture
   c_start: u32,
-  a_stride: u32, // between matrices of the batch, in vec4; 0 shares one
-  b_stride: u32,
-  c_stride: u32,
   has_bias: u32,
   relu: u32,
   add_to_c: u32, // C += instead of C =
@@ -36,6 +36,16 @@ struct Params {
   row_tiles: u32,
   column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
   row_step: u32,
+  a_row: u32, // vec4 in a stored row of A
+  a_row_mask: u32,
+  a_row_shift: u32,
+  a_x_mask: u32,
+  a_x_shift: u32,
+  b_row: u32, // vec4 in a stored row of B
+  b_row_mask: u32,
+  b_row_shift: u32,
+  b_x_mask: u32,
+  b_x_shift: u32,
   tiles: u32, // of all matrices; workgroups are counted through two dimensions
 }
 
@@ -46,16 +56,27 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-// Vec4 i of a matrix: textures are rows of ROW texels.
-fn a_at(i: u32) -> vec4f {
-  return textureLoad(a, vec2u(i % ROW, i / ROW));
+// Where stored row r of A begins, and vec4 `column` of that row. Both layouts of src/gpu/texels.ts are served by masks and
+// shifts: rows of the matrix in rows of the texture, or all texels one after another.
+fn a_origin(r: u32) -> vec2u {
+  return vec2u((r & params.a_row_mask) * params.a_row, r >> params.a_row_shift);
 }
 
-fn b_at(i: u32) -> vec4f {
+fn a_at(origin: vec2u, column: u32) -> vec4f {
+  let x = origin.x + column;
+  return textureLoad(a, vec2u(x & params.a_x_mask, origin.y + (x >> params.a_x_shift)));
+}
+
+fn b_origin(r: u32) -> vec2u {
+  return vec2u((r & params.b_row_mask) * params.b_row, r >> params.b_row_shift);
+}
+
+fn b_at(origin: vec2u, column: u32) -> vec4f {
+  let x = origin.x + column;
   if (B_TEXELS) {
-    return textureLoad(b_texels, vec2u(i % ROW, i / ROW));
+    return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
   }
-  return b[i];
+  return b[params.b_start + x];
 }
 
 @compute @workgroup_size(WIDTH)
@@ -73,30 +94,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
-  let a_base = params.a_start + z * params.a_stride;
-  let b_base = params.b_start + z * params.b_stride;
-  let m4 = m / 4u;
   let n4 = n / 4u;
-  let k4 = k_count / 4u;
+  let a_first = z * params.a_rows;
+  let b_first = z * params.b_rows;
+  // The rows that this lane reads at every step, of an operand that is not transposed that way.
+  let a_row0 = a_origin(a_first + rows.x);
+  let a_row1 = a_origin(a_first + rows.y);
+  let a_row2 = a_origin(a_first + rows.z);
+  let a_row3 = a_origin(a_first + rows.w);
+  let b_row0 = b_origin(b_first + 4u * column4);
+  let b_row1 = b_origin(b_first + 4u * column4 + 1u);
+  let b_row2 = b_origin(b_first + 4u * column4 + 2u);
+  let b_row3 = b_origin(b_first + 4u * column4 + 3u);
 
   var acc: array<vec4f, ROWS>;
   for (var k = 0u; k < k_count; k += 4u) {
+    let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(k_count - 1u));
     var a0: vec4f; // k, component = row
     var a1: vec4f; // k + 1
     var a2: vec4f;
     var a3: vec4f;
     if (TRANS_A) {
-      let at = a_base + k * m4 + row4;
-      let last = a_base + (k_count - 1u) * m4 + row4;
-      a0 = a_at(at);
-      a1 = select(vec4f(), a_at(min(at + m4, last)), vec4<bool>(k + 1u < k_count)); // beyond the last k there is nothing to add
-      a2 = select(vec4f(), a_at(min(at + 2u * m4, last)), vec4<bool>(k + 2u < k_count));
-      a3 = select(vec4f(), a_at(min(at + 3u * m4, last)), vec4<bool>(k + 3u < k_count));
+      a0 = a_at(a_origin(a_first + ks.x), row4);
+      a1 = select(vec4f(), a_at(a_origin(a_first + ks.y), row4), vec4<bool>(k + 1u < k_count)); // beyond the last k there is nothing to add
+      a2 = select(vec4f(), a_at(a_origin(a_first + ks.z), row4), vec4<bool>(k + 2u < k_count));
+      a3 = select(vec4f(), a_at(a_origin(a_first + ks.w), row4), vec4<bool>(k + 3u < k_count));
     } else {
-      let t0 = a_at(a_base + rows.x * k4 + k / 4u);
-      let t1 = a_at(a_base + rows.y * k4 + k / 4u);
-      let t2 = a_at(a_base + rows.z * k4 + k / 4u);
-      let t3 = a_at(a_base + rows.w * k4 + k / 4u);
+      let t0 = a_at(a_row0, k / 4u);
+      let t1 = a_at(a_row1, k / 4u);
+      let t2 = a_at(a_row2, k / 4u);
+      let t3 = a_at(a_row3, k / 4u);
       a0 = vec4f(t0.x, t1.x, t2.x, t3.x);
       a1 = vec4f(t0.y, t1.y, t2.y, t3.y);
       a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
@@ -107,22 +134,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var b2: vec4f;
     var b3: vec4f;
     if (TRANS_B) {
-      let at = b_base + 4u * column4 * k4 + k / 4u;
-      let t0 = b_at(at);
-      let t1 = b_at(at + k4);
-      let t2 = b_at(at + 2u * k4);
-      let t3 = b_at(at + 3u * k4);
+      let t0 = b_at(b_row0, k / 4u);
+      let t1 = b_at(b_row1, k / 4u);
+      let t2 = b_at(b_row2, k / 4u);
+      let t3 = b_at(b_row3, k / 4u);
       b0 = vec4f(t0.x, t1.x, t2.x, t3.x);
       b1 = vec4f(t0.y, t1.y, t2.y, t3.y);
       b2 = vec4f(t0.z, t1.z, t2.z, t3.z);
       b3 = vec4f(t0.w, t1.w, t2.w, t3.w);
     } else {
-      let at = b_base + k * n4 + column4;
-      let last = b_base + (k_count - 1u) * n4 + column4;
-      b0 = b_at(at);
-      b1 = b_at(min(at + n4, last));
-      b2 = b_at(min(at + 2u * n4, last));
-      b3 = b_at(min(at + 3u * n4, last));
+      b0 = b_at(b_origin(b_first + ks.x), column4);
+      b1 = b_at(b_origin(b_first + ks.y), column4);
+      b2 = b_at(b_origin(b_first + ks.z), column4);
+      b3 = b_at(b_origin(b_first + ks.w), column4);
     }
     for (var r = 0u; r < ROWS; r++) { // @unroll
       acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
