@@ -54,6 +54,8 @@ export class Gpu {
   trace: ((kernel: string, label: string) => void) | null = null;
 
   private readonly texels: TexelPool;
+  /** By source and name: storages made of others, and the source's count of writes when they were. */
+  private readonly prepared = new Map<string, { from: BufferSlice; to: BufferSlice; writes: number }>();
   private readonly kernels = new Map<string, Kernel>();
   private readonly bindLayouts = new Map<string, GPUBindGroupLayout>();
   private readonly bindGroups = new Map<string, GPUBindGroup>();
@@ -105,7 +107,10 @@ export class Gpu {
       (operation) => this.check(operation),
     );
     this.texels = new TexelPool(device, this.pool);
-    this.pool.onRelease = (buffer) => this.texels.forget(buffer);
+    this.pool.onRelease = (buffer) => {
+      this.texels.forget(buffer);
+      this.forgetPrepared(buffer.id);
+    };
     this.pool.onDestroy = (buffer) => {
       this.forgetBindGroups(buffer.id);
       this.texels.forget(buffer); // a replay may have copied it since its release
@@ -350,6 +355,43 @@ export class Gpu {
     }
   }
 
+  /**
+   * What `make` makes of a storage (weights in another order): done once, and again only after the storage was written, also
+   * when a capture is replayed. It lives as long as the storage.
+   */
+  prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
+    const key = `${from.buffer.id},${from.offset},${name}`;
+    let known = this.prepared.get(key);
+    if (!known) {
+      known = { from, to: { buffer: this.pool.acquire(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes }, writes: -1 };
+      this.prepared.set(key, known);
+    }
+    const each = known;
+    const refresh = () => {
+      if (each.writes === from.buffer.writes) return;
+      const { capturing } = this;
+      this.capturing = null; // a replay calls this function, which knows whether there is anything to do
+      try {
+        make(each.to);
+      } finally {
+        this.capturing = capturing;
+      }
+      each.writes = from.buffer.writes;
+    };
+    this.capturing?.push(refresh);
+    refresh();
+    return known.to;
+  }
+
+  private forgetPrepared(id: number): void {
+    if (this.prepared.size === 0) return;
+    for (const [key, { from, to }] of this.prepared) {
+      if (from.buffer.id !== id) continue;
+      this.prepared.delete(key);
+      this.pool.release(to.buffer);
+    }
+  }
+
   /** Throws the error that recording the last command met. */
   private fail(): void {
     const operation = this.labels[this.labels.length - 1];
@@ -357,9 +399,15 @@ export class Gpu {
     this.check(operation);
   }
 
+  /** Commands were lost, those that made copies perhaps among them: all are made anew. */
+  private distrustCopies(): void {
+    this.texels.distrust();
+    for (const known of this.prepared.values()) known.writes = -1;
+  }
+
   /** An encoder that Dawn found invalid stays invalid: what it holds is lost, and later work starts on a new one. */
   private abandonBatch(): void {
-    this.texels.distrust();
+    this.distrustCopies();
     this.encoder = null;
     this.pass = null;
     this.ringUsed = 0;
@@ -460,7 +508,7 @@ export class Gpu {
     this.submits++;
     this.device.queue.submit([commands]);
     resolved?.();
-    if (this.error) this.texels.distrust();
+    if (this.error) this.distrustCopies();
     if (this.error) this.check(`submitting ${labels.length} commands, the last: ${labels.slice(-4).join('; ')}`);
   }
 
