@@ -1,15 +1,30 @@
 /** The command line as its users meet it: contracts of the JSON, exit codes, and the whole way from pictures to captions. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { isBuilt } from '../bin/built.js';
 import { readSafetensors } from '../src/data/safetensors.ts';
 import { Random } from '../src/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, glimpse, program, shownByBrowser, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
+
+test('what was built runs only while no source is newer', () => {
+  const root = join(folder, 'built');
+  const source = join(root, 'src', 'kernels', 'add.wgsl');
+  mkdirSync(join(root, 'src', 'kernels'), { recursive: true });
+  mkdirSync(join(root, 'dist'));
+  writeFileSync(source, '');
+  expect(isBuilt(root)).toBe(false);
+  writeFileSync(join(root, 'dist', 'built'), '');
+  expect(isBuilt(root)).toBe(true);
+  const later = new Date(Date.now() + 5000);
+  utimesSync(source, later, later);
+  expect(isBuilt(root)).toBe(false);
+});
 
 describe('contracts', () => {
   test('doctor', async () => {

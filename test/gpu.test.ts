@@ -8,7 +8,7 @@ import { openGpu } from '../src/gpu/device.ts';
 import { sizeClass } from '../src/gpu/pool.ts';
 import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
-import { empty, full, memory, scope, tensor } from '../src/tensor/tensor.ts';
+import { empty, full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 const device = useGpu();
@@ -154,6 +154,36 @@ test('commands are batched: one submit for many ops', async () => {
   expect(await ops.max(y).item()).toBe(21);
   expect(device.gpu.submits).toBe(submits + 1);
   expect(device.gpu.dispatches).toBeGreaterThanOrEqual(dispatches + 21);
+});
+
+test('prepared weights are made anew when the weights were written, in a replay too, and go with them', async () => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const x = full([1, 6, 6, 3], 1); // three channels: weights are put in another order for versions that want them by fours
+  const { buffersInUse } = memory();
+  const w = tensor(new Float32Array(2 * 2 * 3 * 4).fill(1), [2, 2, 3, 4]);
+  const convolve = () => {
+    forceVersion('conv2d', 'v4_subgroup_texels');
+    const y = Scope.release(ops.conv2d(x, w, null, { stride: 2, layout: 'nhwc' }));
+    forceVersion('conv2d', null);
+    return y;
+  };
+  const { result, replay } = gpu.capture(convolve);
+  const values = async () => new Set(await result.data());
+  expect(await values()).toEqual(new Set([12]));
+  const { dispatches } = gpu;
+  replay.run();
+  const unchanged = gpu.dispatches - dispatches;
+  w.write(new Float32Array(2 * 2 * 3 * 4).fill(2));
+  replay.run();
+  expect(await values()).toEqual(new Set([24]));
+  expect(unchanged).toBeLessThanOrEqual(2);
+  const again = convolve();
+  expect(new Set(await again.data())).toEqual(new Set([24]));
+  for (const each of [again, result, w]) each.dispose();
+  replay.dispose();
+  expect(memory().buffersInUse).toBe(buffersInUse);
 });
 
 test('more dispatches than the uniform ring holds are all right', async () => {

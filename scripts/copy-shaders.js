@@ -1,7 +1,0 @@
-// The compiler emits only JavaScript; shaders and tuning tables are files that dist reads at run time, so they follow it.
-import { cpSync } from 'node:fs';
-
-for (const folder of ['wgsl', 'tuned'])
-  cpSync(new URL(`../src/kernels/${folder}`, import.meta.url), new URL(`../dist/kernels/${folder}`, import.meta.url), {
-    recursive: true,
-  });
