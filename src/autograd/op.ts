@@ -86,8 +86,8 @@ export interface Op<A = any> {
   forward(context: ForwardContext<A>): void;
   /** Moves words of any type: every input and output has the type of the first input. */
   anyType?: boolean;
-  /** The output shares the input's storage. */
-  view?: boolean;
+  /** The element of the input's storage from which on the output shares it, or null when it needs its own; then `forward` runs. */
+  view?(shapes: readonly Shape[], attrs: A): number | null;
   /** Names of inputs and outputs that the gradient reads. */
   saves?: readonly string[];
   /** A thunk per input (null: none flows there), or the reason why there is no gradient. */

@@ -138,25 +138,28 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
   const outputShapes = op.shape(inputShapes, attrs);
   const label = `${op.name} ${inputShapes.map((s) => `[${s}]`).join(' ')}`;
   const { gpu } = inputs[0];
-  const outputs = op.view
-    ? [inputs[0].alias(outputShapes[0], op.name)]
-    : outputShapes.map((shape, i) => empty(shape, op.anyType ? inputs[0].dtype : (op.outputTypes?.[i] ?? 'f32'), op.name, gpu));
+  const shared = op.view?.(inputShapes, attrs) ?? null;
+  const outputs =
+    shared !== null
+      ? [inputs[0].part(shared, outputShapes[0], op.name)]
+      : outputShapes.map((shape, i) => empty(shape, op.anyType ? inputs[0].dtype : (op.outputTypes?.[i] ?? 'f32'), op.name, gpu));
   const sources = inputs.map(sourceOf);
   const tracked = !paused.getStore() && sources.some((source) => source !== null);
   const training = tracked && typeof op.backward === 'function';
   const saved: Record<string, Tensor> = {};
-  op.forward({
-    gpu,
-    inputs,
-    outputs,
-    attrs,
-    label,
-    training,
-    save: (name, tensor) => {
-      if (training) saved[name] = Scope.release(tensor);
-      else tensor.dispose();
-    },
-  });
+  if (shared === null)
+    op.forward({
+      gpu,
+      inputs,
+      outputs,
+      attrs,
+      label,
+      training,
+      save: (name, tensor) => {
+        if (training) saved[name] = Scope.release(tensor);
+        else tensor.dispose();
+      },
+    });
   if (tracked) {
     if (training) {
       for (const name of op.saves ?? []) {

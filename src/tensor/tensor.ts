@@ -54,9 +54,15 @@ export class Tensor {
   /** Another tensor on the same storage; each is disposed on its own. */
   alias(shape: Shape = this.shape, label = this.label): Tensor {
     if (sizeOf(shape) !== this.size) throw new ShapeError(`reshape: [${this.shape}] has ${this.size} elements, [${shape}] would have ${sizeOf(shape)}`);
-    checkShape(shape, 'reshape');
-    this.gpu.pool.retain(this.slice.buffer);
-    return new Tensor(this.gpu, [...shape], this.dtype, this.storage, label);
+    return this.part(0, shape, label);
+  }
+
+  /** Another tensor on the part of the storage from element `start` on, where `startsPart(start)`. */
+  part(start: number, shape: Shape, label = this.label): Tensor {
+    checkShape(shape, label);
+    const { buffer, offset } = this.slice;
+    this.gpu.pool.retain(buffer);
+    return new Tensor(this.gpu, [...shape], this.dtype, { buffer, offset: offset + 4 * start, bytes: Math.max(4, 4 * sizeOf(shape)) }, label);
   }
 
   /** Moves this tensor to another storage of at least the same size (optimizers gather parameters into one buffer). */
@@ -105,6 +111,9 @@ export async function readTensors(tensors: readonly Tensor[]): Promise<TypedArra
   const buffers = await tensors[0].gpu.read(tensors.map((t) => ({ ...t.slice, bytes: t.size * 4 })));
   return buffers.map((buffer, i) => new ARRAYS[tensors[i].dtype](buffer));
 }
+
+/** Whether kernels can be given a storage from this element on: WebGPU binds at multiples of 256 bytes. */
+export const startsPart = (element: number): boolean => element % 64 === 0;
 
 /** A tensor with undefined contents, for a launcher to fill. */
 export function empty(shape: Shape, dtype: DType = 'f32', label = 'tensor', gpu: Gpu = currentGpu()): Tensor {

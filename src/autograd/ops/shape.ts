@@ -1,8 +1,8 @@
-/** Ops that move elements: reshape (free), transpose, slice, concat, broadcast. All but the first are strided copies. */
+/** Ops that move elements: reshape and slices of whole rows (both free), transpose, other slices, concat, broadcast (strided copies). */
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
 import { broadcastShapes, broadcastStrides, normalizeAxis, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
-import { type Tensor, zeros } from '../../tensor/tensor.ts';
+import { startsPart, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
@@ -13,7 +13,7 @@ export const reshapeOp: Op<{ shape: Shape }> = {
   name: 'reshape',
   inputs: ['x'],
   outputs: ['y'],
-  view: true,
+  view: () => 0,
   shape: ([x], { shape }) => {
     if (sizeOf(x) !== sizeOf(shape)) throw new ShapeError(`reshape: [${x}] has ${sizeOf(x)} elements, [${shape}] would have ${sizeOf(shape)}`);
     return [shape];
@@ -77,6 +77,13 @@ export const sliceOp: Op<SliceAttrs> = {
   anyType: true,
   inputs: ['x'],
   outputs: ['y'],
+  // Whole rows of the outermost axis that is cut lie together: rows of a weight are no copy, step after step.
+  view: ([x], { start, size }) => {
+    const cut = size.findIndex((extent) => extent !== 1);
+    const together = size.every((extent, axis) => axis <= cut || extent === x[axis] || cut < 0);
+    const first = offset(x, start);
+    return together && sizeOf(size) > 0 && startsPart(first) ? first : null;
+  },
   shape: ([x], { start, size }) => {
     const inside = start.length === x.length && size.length === x.length && start.every((s, axis) => s >= 0 && size[axis] >= 0 && s + size[axis] <= x[axis]);
     if (!inside) throw new ShapeError(`slice: start [${start}] and size [${size}] do not fit in [${x}]`);
