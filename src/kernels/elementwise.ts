@@ -12,6 +12,12 @@ export function grid(count: number, size = 64): [number, number, number] {
   return [Math.ceil(groups / rows), rows, 1];
 }
 
+/** Workgroups of 64 columns for `rows` rows: x counts columns, y and z rows. */
+export function rowGrid(rows: number, columns: number): [number, number, number] {
+  const [y, z] = grid(rows, 1);
+  return [Math.ceil(columns / 64), y, z];
+}
+
 /** y = f(x) for a WGSL expression `f` over `x: vec4f` and `alpha: f32`. */
 export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count: number, alpha: number, label: string): void {
   const count4 = Math.ceil(count / 4);

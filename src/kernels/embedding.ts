@@ -1,7 +1,7 @@
 /** Launchers of the embedding and its gradient. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { grid } from './elementwise.ts';
+import { grid, rowGrid } from './elementwise.ts';
 
 export function embedding(
   gpu: Gpu,
@@ -13,7 +13,7 @@ export function embedding(
   vocabulary: number,
   label: string,
 ): void {
-  gpu.dispatch(gpu.kernel({ file: 'embedding' }), [table, ids, y], { count: rows * width, width, vocabulary }, grid(rows * width), label);
+  gpu.dispatch(gpu.kernel({ file: 'embedding' }), [table, ids, y], { rows, width, vocabulary }, rowGrid(rows, width), label);
 }
 
 /** dtable is cleared, then each id's rows are summed in their order. */

@@ -2,14 +2,16 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
-import { grid } from './elementwise.ts';
+import { grid, rowGrid } from './elementwise.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface LstmStep {
   gx: BufferSlice;
   gh: BufferSlice;
   c: BufferSlice;
+  /** Written only if `keepGates`: a gradient needs them. */
   gates: BufferSlice;
+  keepGates: boolean;
   cNew: BufferSlice;
   hNew: BufferSlice;
   rows: number;
@@ -22,9 +24,10 @@ export interface LstmStep {
 }
 
 export function lstmCell(gpu: Gpu, p: LstmStep, label: string): void {
-  const count = p.rows * p.hidden;
+  const { rows, hidden } = p;
   const starts = { gx_start: p.gxStart ?? 0, gh_start: p.ghStart ?? 0, h_start: p.hStart ?? 0, gates_start: p.gatesStart ?? 0 };
-  gpu.dispatch(gpu.kernel({ file: 'lstm_cell' }), [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { count, hidden: p.hidden, ...starts }, grid(count), label);
+  const kernel = gpu.kernel({ file: 'lstm_cell', constants: { KEEP_GATES: p.keepGates ? 1 : 0 } });
+  gpu.dispatch(kernel, [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { rows, hidden, ...starts }, rowGrid(rows, hidden), label);
 }
 
 export interface LstmStepGrad {
@@ -41,13 +44,13 @@ export interface LstmStepGrad {
 }
 
 export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
-  const count = p.rows * p.hidden;
+  const { rows, hidden } = p;
   const starts = { dh_start: p.dhStart ?? 0, gates_start: p.gatesStart ?? 0 };
   gpu.dispatch(
     gpu.kernel({ file: 'lstm_cell_grad' }),
     [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates],
-    { count, hidden: p.hidden, ...starts },
-    grid(count),
+    { rows, hidden, ...starts },
+    rowGrid(rows, hidden),
     label,
   );
 }

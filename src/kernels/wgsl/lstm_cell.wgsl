@@ -4,10 +4,13 @@
 //   i, f, o = σ;  g = tanh;   c' = f c + i g;   h' = o tanh(c')          (Hochreiter and Schmidhuber 1997; Gers 2000)
 //
 // gx, gh [B, 4H]; c [B, H]; gates [B, 4H] keeps the activated gates for the gradient; c_new, h_new [B, H]. Sequences live
-// in one buffer per quantity, so each binding has a start. One invocation owns one unit of one row.
+// in one buffer per quantity, so each binding has a start. One invocation owns one unit of one row, a workgroup 64 units: no
+// index is divided, which drivers on a CPU do number by number.
 // Gradient: lstm_cell_grad.wgsl.
+override KEEP_GATES: bool = true; // only a gradient needs them
+
 struct Params {
-  count: u32, // B H
+  rows: u32, // B
   hidden: u32,
   gx_start: u32,
   gh_start: u32,
@@ -33,12 +36,13 @@ fn safe_tanh(x: f32) -> f32 {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let index = id.x + id.y * groups.x * 64u;
-  let at = index;
-  if (at >= params.count) {
+  let row = id.y + id.z * groups.y;
+  let unit = id.x;
+  if (row >= params.rows || unit >= params.hidden) {
     return;
   }
-  let first = at / params.hidden * 4u * params.hidden + at % params.hidden;
+  let at = row * params.hidden + unit;
+  let first = row * 4u * params.hidden + unit;
   let x_at = params.gx_start + first;
   let h_at = params.gh_start + first;
   let g_at = params.gates_start + first;
@@ -48,10 +52,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let g = safe_tanh(gx[x_at + 2u * h] + gh[h_at + 2u * h]);
   let o = sigmoid(gx[x_at + 3u * h] + gh[h_at + 3u * h]);
   let cell = f * c[at] + i * g;
-  gates[g_at] = i;
-  gates[g_at + h] = f;
-  gates[g_at + 2u * h] = g;
-  gates[g_at + 3u * h] = o;
+  if (KEEP_GATES) {
+    gates[g_at] = i;
+    gates[g_at + h] = f;
+    gates[g_at + 2u * h] = g;
+    gates[g_at + 3u * h] = o;
+  }
   c_new[at] = cell;
   h_new[params.h_start + at] = o * safe_tanh(cell);
 }

@@ -7,7 +7,7 @@
 // dh [B, H] at dh_start; dc_carry [B, H] comes from the next step (dc') and leaves for the one before (dc), in place.
 // gates, dgates [B, 4H]; c (before), c_new (after) [B, H]. dgates is the gradient of gx and of gh alike.
 struct Params {
-  count: u32,
+  rows: u32, // B
   hidden: u32,
   dh_start: u32,
   gates_start: u32, // of gates and dgates
@@ -23,13 +23,14 @@ struct Params {
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
-  let index = id.x + id.y * groups.x * 64u;
-  let at = index;
-  if (at >= params.count) {
+  let row = id.y + id.z * groups.y;
+  let unit = id.x;
+  let h = params.hidden;
+  if (row >= params.rows || unit >= h) {
     return;
   }
-  let h = params.hidden;
-  let g_at = params.gates_start + at / h * 4u * h + at % h;
+  let at = row * h + unit;
+  let g_at = params.gates_start + row * 4u * h + unit;
   let i = gates[g_at];
   let f = gates[g_at + h];
   let g = gates[g_at + 2u * h];
