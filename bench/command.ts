@@ -118,7 +118,14 @@ class Peers {
     }));
   }
 
-  async time(b: Benchmark, o: BenchOptions, expected: readonly number[] | null, note: (name: string) => void): Promise<PeerRow[]> {
+  /** `between` is called after each peer, for our own turn. */
+  async time(
+    b: Benchmark,
+    o: BenchOptions,
+    expected: readonly number[] | null,
+    note: (name: string) => void,
+    between: () => Promise<void>,
+  ): Promise<PeerRow[]> {
     const rows: PeerRow[] = [];
     for (const { throttled, stock } of this.processes) {
       note(throttled.name);
@@ -135,6 +142,7 @@ class Peers {
         peakBytes: 'peakBytes' in answer ? answer.peakBytes : null,
         ...('error' in answer ? { note: answer.error.split('\n')[0].slice(0, 200) } : {}),
       });
+      await between();
     }
     return rows;
   }
@@ -167,14 +175,14 @@ async function measure(
   o: BenchOptions,
   roofs: Roofs,
   expected: readonly number[] | null,
-): Promise<{ row: Row; again: () => Promise<void> }> {
+): Promise<{ row: Row; again: () => Promise<void>; finish: () => void }> {
   const prepared = await engine.prepare(b.work);
   if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
   if (prepared.sample && expected) checkSample('glimpse', `${b.name} ${b.shape}`, await prepared.sample(), expected);
   gpu.pool.trim();
   gpu.pool.resetPeak();
   const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
-  const timing = await timeWork(prepared, sampling);
+  const { timing, sample } = await timeWork(prepared, sampling);
   const rates = (medianMs: number) => {
     const gflops = b.flops / medianMs / 1e6;
     return { gflops, gigabytesPerSecond: b.bytes / medianMs / 1e6, roofShare: gflops / roofOf(roofs, b) };
@@ -193,14 +201,14 @@ async function measure(
   };
   return {
     row,
-    /** Once more after the peers, so that a slow phase of the machine shows in both; then it is freed. */
+    /** Once more after each peer, so that a slow phase of the machine shows in both. */
     async again() {
-      if (row.peers.length > 0) {
-        const second = await timeWork(prepared, sampling);
-        const middle = (timing.medianMs + second.medianMs) / 2;
-        Object.assign(row, rates(middle), { medianMs: middle, minMs: Math.min(timing.minMs, second.minMs), samples: timing.samples + second.samples });
-        for (const peer of row.peers) peer.ratio = peer.medianMs === null ? null : peer.medianMs / middle;
-      }
+      sample.push(...(await timeWork(prepared, sampling)).sample);
+    },
+    finish() {
+      const all = summary(sample, timing.coldMs);
+      Object.assign(row, all, rates(all.medianMs));
+      for (const peer of row.peers) peer.ratio = peer.medianMs === null ? null : peer.medianMs / all.medianMs;
       prepared.dispose();
       gpu.pool.trim();
     },
@@ -312,9 +320,9 @@ export async function bench(o: BenchOptions, names: string[]): Promise<number> {
         for (const version of versions) {
           if (version && b.family) forceVersion(b.family, version);
           try {
-            const { row, again } = await measure(gpu, engine, b, o, roofs, expected);
-            if (peers && b.peers) row.peers = await peers.time(b, o, expected, (name) => bar.update(i, `${b.name} ${b.shape}, ${name}`));
-            await again();
+            const { row, again, finish } = await measure(gpu, engine, b, o, roofs, expected);
+            if (peers && b.peers) row.peers = await peers.time(b, o, expected, (name) => bar.update(i, `${b.name} ${b.shape}, ${name}`), again);
+            finish();
             rows.push(row);
           } catch (error) {
             if (!(error instanceof VersionNotApplicable)) throw error;

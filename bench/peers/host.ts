@@ -40,7 +40,7 @@ process.on('message', async ({ work, minSamples, maxSeconds }: PeerRequest) => {
     const prepared = await engine.prepare(work);
     if (!prepared) return process.send?.({ unable: true });
     const sample = (await prepared.sample?.()) ?? null;
-    const timing = await timeWork(prepared, { minSamples, maxSeconds });
+    const { timing } = await timeWork(prepared, { minSamples, maxSeconds });
     prepared.dispose();
     return process.send?.({ timing, sample, peakBytes: process.resourceUsage().maxRSS * 1024 });
   } catch (error) {
