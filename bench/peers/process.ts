@@ -75,7 +75,7 @@ export class PeerProcess {
 
   private async start(): Promise<ChildProcess> {
     const child = fork(new URL('./host.ts', import.meta.url), [this.name, this.adapter, this.stock ? 'stock' : 'throttled'], {
-      execArgv: ['--import', 'tsx'],
+      execArgv: ['--import', import.meta.resolve('tsx')], // not from where the command was given
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
     if (!process.listeners('exit').includes(endAll)) endAllWithUs();
