@@ -175,42 +175,40 @@ async function measure(
   o: BenchOptions,
   roofs: Roofs,
   expected: readonly number[] | null,
-): Promise<{ row: Row; again: () => Promise<void>; finish: () => void }> {
+): Promise<{ again: () => Promise<void>; finish: (peers: PeerRow[]) => Row }> {
   const prepared = await engine.prepare(b.work);
   if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
   if (prepared.sample && expected) checkSample('glimpse', `${b.name} ${b.shape}`, await prepared.sample(), expected);
   gpu.pool.trim();
   gpu.pool.resetPeak();
   const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
-  const { timing, sample } = await timeWork(prepared, sampling);
-  const rates = (medianMs: number) => {
-    const gflops = b.flops / medianMs / 1e6;
-    return { gflops, gigabytesPerSecond: b.bytes / medianMs / 1e6, roofShare: gflops / roofOf(roofs, b) };
-  };
-  const row: Row = {
+  const { sample, coldMs } = await timeWork(prepared, sampling);
+  const once = {
     name: b.name,
     shape: b.shape,
     version: b.family ? (chosenVersion(b.family) ?? 'only') : 'model',
-    ...timing,
     hostMs: await hostTime(prepared),
     gpuMedianMs: await gpuTime(gpu, prepared),
-    ...rates(timing.medianMs),
     intensity: b.flops / b.bytes,
     peakBytes: memory().peakBytes + memory().texelBytes,
-    peers: [],
   };
   return {
-    row,
     /** Once more after each peer, so that a slow phase of the machine shows in both. */
     async again() {
       sample.push(...(await timeWork(prepared, sampling)).sample);
     },
-    finish() {
-      const all = summary(sample, timing.coldMs);
-      Object.assign(row, all, rates(all.medianMs));
-      for (const peer of row.peers) peer.ratio = peer.medianMs === null ? null : peer.medianMs / all.medianMs;
+    finish(peers) {
       prepared.dispose();
       gpu.pool.trim();
+      const timing = summary(sample, coldMs);
+      const gflops = b.flops / timing.medianMs / 1e6;
+      const rates = { gflops, gigabytesPerSecond: b.bytes / timing.medianMs / 1e6, roofShare: gflops / roofOf(roofs, b) };
+      return {
+        ...once,
+        ...timing,
+        ...rates,
+        peers: peers.map((peer) => ({ ...peer, ratio: peer.medianMs === null ? null : peer.medianMs / timing.medianMs })),
+      };
     },
   };
 }
@@ -320,10 +318,9 @@ export async function bench(o: BenchOptions, names: string[]): Promise<number> {
         for (const version of versions) {
           if (version && b.family) forceVersion(b.family, version);
           try {
-            const { row, again, finish } = await measure(gpu, engine, b, o, roofs, expected);
-            if (peers && b.peers) row.peers = await peers.time(b, o, expected, (name) => bar.update(i, `${b.name} ${b.shape}, ${name}`), again);
-            finish();
-            rows.push(row);
+            const { again, finish } = await measure(gpu, engine, b, o, roofs, expected);
+            const note = (name: string) => bar.update(i, `${b.name} ${b.shape}, ${name}`);
+            rows.push(finish(peers && b.peers ? await peers.time(b, o, expected, note, again) : []));
           } catch (error) {
             if (!(error instanceof VersionNotApplicable)) throw error;
           } finally {

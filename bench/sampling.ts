@@ -45,8 +45,8 @@ export interface SamplingOptions {
 /** Bigger than the caches of the machines this runs on; written before each sample, for us and for peers. */
 const FLUSH = new Float64Array(1 << 23);
 
-/** Runs twice to warm up (the first of them is the cold time), then samples; `sample` is in the order of time. */
-export async function timeWork(prepared: Prepared, { minSamples, maxSeconds }: SamplingOptions): Promise<{ timing: Timing; sample: number[] }> {
+/** Runs twice to warm up (the first of them is the cold time), then samples; `sample` is in the order of time, for `summary`. */
+export async function timeWork(prepared: Prepared, { minSamples, maxSeconds }: SamplingOptions): Promise<{ sample: number[]; coldMs: number }> {
   const cold = performance.now();
   await prepared.run();
   const coldMs = performance.now() - cold;
@@ -77,5 +77,5 @@ export async function timeWork(prepared: Prepared, { minSamples, maxSeconds }: S
     });
     bench.run({ async: true });
   });
-  return { timing: summary(sample, coldMs), sample };
+  return { sample, coldMs };
 }

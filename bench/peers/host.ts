@@ -4,7 +4,7 @@
  */
 import { findAdapter, isSoftware } from '../../src/gpu/driver.ts';
 import { throttlePolling } from '../../src/gpu/polling.ts';
-import { timeWork } from '../sampling.ts';
+import { summary, timeWork } from '../sampling.ts';
 import type { Engine, Work } from '../work.ts';
 import { openJax } from './jax.ts';
 import { openOnnxruntime } from './onnxruntime.ts';
@@ -40,9 +40,9 @@ process.on('message', async ({ work, minSamples, maxSeconds }: PeerRequest) => {
     const prepared = await engine.prepare(work);
     if (!prepared) return process.send?.({ unable: true });
     const sample = (await prepared.sample?.()) ?? null;
-    const { timing } = await timeWork(prepared, { minSamples, maxSeconds });
+    const { sample: times, coldMs } = await timeWork(prepared, { minSamples, maxSeconds });
     prepared.dispose();
-    return process.send?.({ timing, sample, peakBytes: process.resourceUsage().maxRSS * 1024 });
+    return process.send?.({ timing: summary(times, coldMs), sample, peakBytes: process.resourceUsage().maxRSS * 1024 });
   } catch (error) {
     return process.send?.({ error: String((error as Error)?.stack ?? error) });
   }

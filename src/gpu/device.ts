@@ -361,22 +361,18 @@ export class Gpu {
    */
   prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
     const key = `${from.buffer.id},${from.offset},${name}`;
-    let known = this.prepared.get(key);
-    if (!known) {
-      known = { from, to: { buffer: this.pool.acquire(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes }, writes: -1 };
-      this.prepared.set(key, known);
-    }
-    const each = known;
+    const known = this.prepared.get(key) ?? { from, to: { buffer: this.pool.acquire(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes }, writes: -1 };
+    this.prepared.set(key, known);
     const refresh = () => {
-      if (each.writes === from.buffer.writes) return;
+      if (known.writes === from.buffer.writes) return;
       const { capturing } = this;
       this.capturing = null; // a replay calls this function, which knows whether there is anything to do
       try {
-        make(each.to);
+        make(known.to);
       } finally {
         this.capturing = capturing;
       }
-      each.writes = from.buffer.writes;
+      known.writes = from.buffer.writes;
     };
     this.capturing?.push(refresh);
     refresh();
@@ -384,7 +380,6 @@ export class Gpu {
   }
 
   private forgetPrepared(id: number): void {
-    if (this.prepared.size === 0) return;
     for (const [key, { from, to }] of this.prepared) {
       if (from.buffer.id !== id) continue;
       this.prepared.delete(key);
@@ -508,8 +503,10 @@ export class Gpu {
     this.submits++;
     this.device.queue.submit([commands]);
     resolved?.();
-    if (this.error) this.distrustCopies();
-    if (this.error) this.check(`submitting ${labels.length} commands, the last: ${labels.slice(-4).join('; ')}`);
+    if (this.error) {
+      this.distrustCopies();
+      this.check(`submitting ${labels.length} commands, the last: ${labels.slice(-4).join('; ')}`);
+    }
   }
 
   /** Waits until all submitted work is done. */

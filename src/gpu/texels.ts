@@ -19,8 +19,8 @@ const MAX_KEPT_BYTES = 256 << 20;
 /**
  * How a matrix of `rows` stored rows, each of `row` texels (of four numbers), lies in a texture. Either `together` whole rows
  * share each row of the texture, as few as its limits and those of copies allow; or, with `together` 0, the texels follow one
- * another whatever the rows. Widths are an odd number of cache lines: kernels read many rows at once, and rows that a power
- * of two separates would push one another out of the cache.
+ * another whatever the rows. Whole rows take an odd number of cache lines: kernels read many rows at once, and rows that a
+ * power of two separates would push one another out of the cache.
  */
 export interface TexelLayout {
   rows: number;
@@ -35,13 +35,16 @@ export interface TexelSlice extends BufferSlice {
   layout: TexelLayout;
 }
 
+/** The same matrix left in its storage, where it lies as with `together` 0. */
+export const inStorage = (layout: TexelLayout): TexelLayout => ({ ...layout, together: 0 });
+
 /** Null if no texture is large enough. */
 export function texelLayout({ limits }: GPUDevice, rows: number, row: number): TexelLayout | null {
   const most = limits.maxTextureDimension2D;
   let together = 1;
   while ((together * row) % COPY_TEXELS !== 0 || rows > most * together) together *= 2;
   const lines = Math.ceil((together * row) / LINE_TEXELS);
-  const width = LINE_TEXELS * (lines % 2 === 0 ? lines + 1 : lines);
+  const width = LINE_TEXELS * (lines | 1);
   if (width <= most) return { rows, row, together, width, height: Math.ceil(rows / together) };
   const height = Math.ceil((rows * row) / LINEAR_ROW);
   return height <= most ? { rows, row, together: 0, width: LINEAR_ROW, height } : null;

@@ -5,7 +5,7 @@
  */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { type TexelLayout, texelParams } from '../gpu/texels.ts';
+import { inStorage, type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
 import { sizeRange } from './tuning.ts';
@@ -230,7 +230,7 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
       const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune, constants: { W_TEXELS: both ? 1 : 0 } });
       const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
       const xTexels = { ...x, layout: xLayout };
-      const found = { ...texelParams('x', xLayout), ...texelParams('w', both ? wLayout : { ...wLayout, together: 0 }) };
+      const found = { ...texelParams('x', xLayout), ...texelParams('w', both ? wLayout : inStorage(wLayout)) };
       gpu.dispatch(kernel, [xTexels, both ? { ...w, layout: wLayout } : xTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
     }
     return;

@@ -1,7 +1,7 @@
 /** Launcher of the matrix product, in nine versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
+import { inStorage, type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
 import { sizeRange } from './tuning.ts';
 import { chooseVersion, hasFixedSubgroup } from './versions.ts';
@@ -133,7 +133,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     const kernel = gpu.kernel({ file: FILES[version], tune: { WIDTH: width, ROWS: rows }, constants: { ...constants, B_TEXELS: both ? 1 : 0 } });
     const found = {
       ...texelParams('a', a),
-      ...texelParams('b', both ? b : { ...b, together: 0 }),
+      ...texelParams('b', both ? b : inStorage(b)),
       a_rows: stored(p, 'a').matrixRows,
       b_rows: stored(p, 'b').matrixRows,
     };

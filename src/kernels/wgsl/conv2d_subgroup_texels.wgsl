@@ -99,7 +99,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let ix = ox * params.stride_x + kx * params.dilation_x - params.pad_x;
       let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width));
       let pixel = select(vec4u(0u), image + iy * params.width + ix, inside);
-      let pixel_x = (pixel & vec4u(params.x_row_mask)) * c4_count;
+      let pixel_x = (pixel & vec4u(params.x_row_mask)) * params.x_row;
       let pixel_y = pixel >> vec4u(params.x_row_shift);
       for (var c4 = 0u; c4 < c4_count; c4++) {
         let t0 = select(vec4f(), x_at(pixel_x.x, pixel_y.x, c4), vec4<bool>(inside.x));
