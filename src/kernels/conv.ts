@@ -9,7 +9,7 @@ import { inStorage, type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
 import { sizeRange } from './tuning.ts';
-import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+import { chooseVersion, FAMILIES, hasFixedSubgroup } from './versions.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -135,7 +135,7 @@ export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean):
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
   if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
   const fits = texelLayouts(gpu, byFours(g)).every((layout) => layout !== null);
-  return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x'] : []), ...versions];
+  return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide'] : []), ...versions];
 }
 
 /** Copies [outer, channels, inner] to where zeros make the channels go by fours. */
@@ -219,15 +219,16 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
   }
   if (version.includes('subgroup')) {
     const tile = 4 * gpu.subgroupWidth;
-    const columnTiles = Math.ceil(g.outChannels / tile);
+    const PARTS = version === 'v6_subgroup_texels_wide' ? 2 : 1;
+    const columnTiles = Math.ceil(g.outChannels / (tile * PARTS));
     const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
     const tiles = columnTiles * rowTiles;
     const tiled = { ...params, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
     const tune = { WIDTH: gpu.subgroupWidth };
     if (version === 'v3_subgroup') gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
     else {
-      const both = version === 'v4_subgroup_texels';
-      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune, constants: { W_TEXELS: both ? 1 : 0 } });
+      const both = version !== 'v5_subgroup_texels_x';
+      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS }, constants: { W_TEXELS: both ? 1 : 0 } });
       const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
       const xTexels = { ...x, layout: xLayout };
       const found = { ...texelParams('x', xLayout), ...texelParams('w', both ? wLayout : inStorage(wLayout)) };
@@ -244,7 +245,7 @@ function gradVersion(gpu: Gpu, g: ConvGeometry): string {
     gpu,
     'conv2d',
     'gradients',
-    g.groups === 1 ? ['v2_im2col', 'v1_direct', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x'] : ['v1_direct'],
+    g.groups === 1 ? ['v2_im2col', ...FAMILIES.conv2d] : ['v1_direct'],
   );
   return version.includes('subgroup') ? 'v2_im2col' : version; // the gradients have no such versions of their own
 }

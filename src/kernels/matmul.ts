@@ -1,4 +1,4 @@
-/** Launcher of the matrix product, in nine versions. */
+/** Launcher of the matrix product, in ten versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { inStorage, type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
@@ -40,6 +40,15 @@ const FILES: Record<string, string> = {
   v7_subgroup_texels_a: 'matmul_subgroup_texels',
   v8_subgroup_rows: 'matmul_subgroup_rows',
   v9_subgroup_texels_half: 'matmul_subgroup_texels',
+  v10_subgroup_texels_wide: 'matmul_subgroup_texels',
+};
+
+/** Rows of a tile of matmul_subgroup_texels.wgsl, in subgroup widths, and how many blocks of columns lie side by side in it. */
+const TEXEL_TILES: Record<string, { rows: number; parts: number }> = {
+  v6_subgroup_texels: { rows: 4, parts: 1 },
+  v7_subgroup_texels_a: { rows: 4, parts: 1 },
+  v9_subgroup_texels_half: { rows: 2, parts: 2 },
+  v10_subgroup_texels_wide: { rows: 4, parts: 2 },
 };
 
 /** Widths that version 8 can be compiled for. */
@@ -66,7 +75,7 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   return [
     'v3_subgroup',
     'v4_subgroup_pairs',
-    ...(storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half'] : []),
+    ...(storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? Object.keys(TEXEL_TILES) : []),
     'v8_subgroup_rows',
     ...portable,
   ];
@@ -105,9 +114,9 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const bySubgroup = version.includes('subgroup');
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   const width = gpu.subgroupWidth;
-  const half = version === 'v9_subgroup_texels_half';
-  const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (half ? 2 : 4) * width;
-  const tile = TILES[version] ?? [rows, 4 * width];
+  const texels = TEXEL_TILES[version];
+  const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (texels?.rows ?? 4) * width;
+  const tile = TILES[version] ?? [rows, 4 * width * (texels?.parts ?? 1)];
   const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
   const tiles = rowTiles * columnTiles * batch;
   const params = {
@@ -126,11 +135,11 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     tiles,
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
-  if (version.includes('texels')) {
+  if (texels) {
     const [a, b] = [storedLayout(gpu, p, 'a') as TexelLayout, storedLayout(gpu, p, 'b') as TexelLayout];
     const both = version !== 'v7_subgroup_texels_a';
     const aTexels = texelsOf(p.a, p.aStart ?? 0, a);
-    const kernel = gpu.kernel({ file: FILES[version], tune: { WIDTH: width, ROWS: rows }, constants: { ...constants, B_TEXELS: both ? 1 : 0 } });
+    const kernel = gpu.kernel({ file: FILES[version], tune: { WIDTH: width, ROWS: rows, PARTS: texels.parts }, constants: { ...constants, B_TEXELS: both ? 1 : 0 } });
     const found = {
       ...texelParams('a', a),
       ...texelParams('b', both ? b : inStorage(b)),

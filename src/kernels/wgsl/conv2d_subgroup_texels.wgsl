@@ -8,7 +8,9 @@
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
-const TILE: u32 = 4u * WIDTH;
+const PIXELS: u32 = 4u * WIDTH;
+const PARTS: u32 = 1u; // @tune 1 2
+const COLUMNS: u32 = 4u * WIDTH * PARTS;
 
 // Read the weights as texels too; on small maps their copy costs more than it gains.
 override W_TEXELS: bool = true;
@@ -81,9 +83,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let pixels = params.count / params.out_channels;
-  let row0 = tile / params.row_step % params.row_tiles * TILE;
-  let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
-  let column4 = min(column, params.out_channels - 4u) / 4u;
+  let row0 = tile / params.row_step % params.row_tiles * PIXELS;
+  let column = tile / params.column_step % params.column_tiles * COLUMNS + 4u * lane;
+  var columns4: array<u32, PARTS>;
+  for (var p = 0u; p < PARTS; p++) { // @unroll
+    columns4[p] = min(column + 4u * WIDTH * p, params.out_channels - 4u) / 4u;
+  }
   let out4 = params.out_channels / 4u;
   let c4_count = params.channels / 4u;
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(pixels - 1u));
@@ -91,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let oy = rows / params.out_width % vec4u(params.out_height);
   let image = rows / (params.out_width * params.out_height) * (params.height * params.width);
 
-  var acc: array<vec4f, TILE>;
+  var acc: array<vec4f, PIXELS * PARTS>;
   var channel = 0u;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
     let iy = oy * params.stride_y + ky * params.dilation_y - params.pad_y; // wraps when negative
@@ -110,39 +115,50 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         let a1 = vec4f(t0.y, t1.y, t2.y, t3.y);
         let a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
         let a3 = vec4f(t0.w, t1.w, t2.w, t3.w);
-        let b0 = w_at(channel, column4);
-        let b1 = w_at(channel + 1u, column4);
-        let b2 = w_at(channel + 2u, column4);
-        let b3 = w_at(channel + 3u, column4);
+        var b: array<vec4f, 4u * PARTS>; // four channels of each part, component = output channel
+        for (var p = 0u; p < PARTS; p++) { // @unroll
+          for (var i = 0u; i < 4u; i++) { // @unroll
+            b[4u * p + i] = w_at(channel + i, columns4[p]);
+          }
+        }
         channel += 4u;
-        for (var r = 0u; r < TILE; r++) { // @unroll
-          acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
+        for (var r = 0u; r < PIXELS; r++) { // @unroll
+          let s0 = subgroupShuffle(a0[r % 4u], r / 4u);
+          let s1 = subgroupShuffle(a1[r % 4u], r / 4u);
+          let s2 = subgroupShuffle(a2[r % 4u], r / 4u);
+          let s3 = subgroupShuffle(a3[r % 4u], r / 4u);
+          for (var p = 0u; p < PARTS; p++) { // @unroll
+            acc[r * PARTS + p] = acc[r * PARTS + p] + s0 * b[4u * p] + s1 * b[4u * p + 1u] + s2 * b[4u * p + 2u] + s3 * b[4u * p + 3u];
+          }
         }
       }
     }
   }
 
   // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
-  var block: array<vec4f, TILE>;
-  for (var r = 0u; r < TILE; r++) { // @unroll
+  var block: array<vec4f, PIXELS * PARTS>;
+  for (var r = 0u; r < PIXELS * PARTS; r++) { // @unroll
     block[r] = acc[r];
   }
-  if (column >= params.out_channels) {
-    return;
-  }
-  var start = vec4f();
-  if (params.has_bias != 0u) {
-    start = bias[column4];
-  }
-  for (var r = 0u; r < min(TILE, pixels - row0); r++) {
-    let at = (row0 + r) * out4 + column4;
-    var value = block[r] + start;
-    if (params.has_residual != 0u) {
-      value += residual[at];
+  for (var p = 0u; p < PARTS; p++) {
+    let column4 = column / 4u + WIDTH * p;
+    if (column4 >= out4) {
+      return;
     }
-    if (params.relu != 0u) {
-      value = max(value, vec4f());
+    var start = vec4f();
+    if (params.has_bias != 0u) {
+      start = bias[column4];
     }
-    y[at] = value;
+    for (var r = 0u; r < min(PIXELS, pixels - row0); r++) {
+      let at = (row0 + r) * out4 + column4;
+      var value = block[r * PARTS + p] + start;
+      if (params.has_residual != 0u) {
+        value += residual[at];
+      }
+      if (params.relu != 0u) {
+        value = max(value, vec4f());
+      }
+      y[at] = value;
+    }
   }
 }

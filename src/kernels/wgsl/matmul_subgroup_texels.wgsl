@@ -12,7 +12,8 @@
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
-const TILE: u32 = 4u * WIDTH; // columns
+const PARTS: u32 = 1u; // @tune 1 2
+const TILE: u32 = 4u * WIDTH * PARTS; // columns
 const ROWS: u32 = 32u; // @tune 8 16 32
 
 // Read B as texels too. A copy of a large B costs more than it gains when each of its numbers serves few rows of A.
@@ -91,7 +92,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let k_count = params.k;
   let row0 = tile / params.row_step % params.row_tiles * ROWS;
   let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
-  let column4 = min(column, n - 4u) / 4u; // lanes beyond the edge repeat the last columns and store nothing
+  // Lanes beyond the edge repeat the last columns and store nothing.
+  var columns4: array<u32, PARTS>;
+  for (var p = 0u; p < PARTS; p++) { // @unroll
+    columns4[p] = min(column + 4u * WIDTH * p, n - 4u) / 4u;
+  }
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
   let n4 = n / 4u;
@@ -102,12 +107,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let a_row1 = a_origin(a_first + rows.y);
   let a_row2 = a_origin(a_first + rows.z);
   let a_row3 = a_origin(a_first + rows.w);
-  let b_row0 = b_origin(b_first + 4u * column4);
-  let b_row1 = b_origin(b_first + 4u * column4 + 1u);
-  let b_row2 = b_origin(b_first + 4u * column4 + 2u);
-  let b_row3 = b_origin(b_first + 4u * column4 + 3u);
+  var b_rows: array<vec2u, 4u * PARTS>;
+  for (var p = 0u; p < PARTS; p++) { // @unroll
+    for (var i = 0u; i < 4u; i++) { // @unroll
+      b_rows[4u * p + i] = b_origin(b_first + 4u * columns4[p] + i);
+    }
+  }
 
-  var acc: array<vec4f, ROWS>;
+  var acc: array<vec4f, ROWS * PARTS>;
   for (var k = 0u; k < k_count; k += 4u) {
     let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(k_count - 1u));
     var a0: vec4f; // k, component = row
@@ -129,51 +136,58 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       a2 = vec4f(t0.z, t1.z, t2.z, t3.z);
       a3 = vec4f(t0.w, t1.w, t2.w, t3.w);
     }
-    var b0: vec4f; // k, component = column
-    var b1: vec4f;
-    var b2: vec4f;
-    var b3: vec4f;
-    if (TRANS_B) {
-      let t0 = b_at(b_row0, k / 4u);
-      let t1 = b_at(b_row1, k / 4u);
-      let t2 = b_at(b_row2, k / 4u);
-      let t3 = b_at(b_row3, k / 4u);
-      b0 = vec4f(t0.x, t1.x, t2.x, t3.x);
-      b1 = vec4f(t0.y, t1.y, t2.y, t3.y);
-      b2 = vec4f(t0.z, t1.z, t2.z, t3.z);
-      b3 = vec4f(t0.w, t1.w, t2.w, t3.w);
-    } else {
-      b0 = b_at(b_origin(b_first + ks.x), column4);
-      b1 = b_at(b_origin(b_first + ks.y), column4);
-      b2 = b_at(b_origin(b_first + ks.z), column4);
-      b3 = b_at(b_origin(b_first + ks.w), column4);
+    var b: array<vec4f, 4u * PARTS>; // four k of each part, component = column
+    for (var p = 0u; p < PARTS; p++) { // @unroll
+      if (TRANS_B) {
+        let t0 = b_at(b_rows[4u * p], k / 4u);
+        let t1 = b_at(b_rows[4u * p + 1u], k / 4u);
+        let t2 = b_at(b_rows[4u * p + 2u], k / 4u);
+        let t3 = b_at(b_rows[4u * p + 3u], k / 4u);
+        b[4u * p] = vec4f(t0.x, t1.x, t2.x, t3.x);
+        b[4u * p + 1u] = vec4f(t0.y, t1.y, t2.y, t3.y);
+        b[4u * p + 2u] = vec4f(t0.z, t1.z, t2.z, t3.z);
+        b[4u * p + 3u] = vec4f(t0.w, t1.w, t2.w, t3.w);
+      } else {
+        for (var i = 0u; i < 4u; i++) { // @unroll
+          b[4u * p + i] = b_at(b_origin(b_first + ks[i]), columns4[p]);
+        }
+      }
     }
     for (var r = 0u; r < ROWS; r++) { // @unroll
-      acc[r] = acc[r] + subgroupShuffle(a0[r % 4u], r / 4u) * b0 + subgroupShuffle(a1[r % 4u], r / 4u) * b1 + subgroupShuffle(a2[r % 4u], r / 4u) * b2 + subgroupShuffle(a3[r % 4u], r / 4u) * b3;
+      let s0 = subgroupShuffle(a0[r % 4u], r / 4u);
+      let s1 = subgroupShuffle(a1[r % 4u], r / 4u);
+      let s2 = subgroupShuffle(a2[r % 4u], r / 4u);
+      let s3 = subgroupShuffle(a3[r % 4u], r / 4u);
+      for (var p = 0u; p < PARTS; p++) { // @unroll
+        acc[r * PARTS + p] = acc[r * PARTS + p] + s0 * b[4u * p] + s1 * b[4u * p + 1u] + s2 * b[4u * p + 2u] + s3 * b[4u * p + 3u];
+      }
     }
   }
 
   // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
-  var block: array<vec4f, ROWS>;
-  for (var r = 0u; r < ROWS; r++) { // @unroll
+  var block: array<vec4f, ROWS * PARTS>;
+  for (var r = 0u; r < ROWS * PARTS; r++) { // @unroll
     block[r] = acc[r];
   }
-  if (column >= n) {
-    return;
-  }
-  var start = vec4f();
-  if (params.has_bias != 0u) {
-    start = bias[column4];
-  }
-  for (var r = 0u; r < min(ROWS, m - row0); r++) {
-    let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
-    var value = block[r] + start;
-    if (params.relu != 0u) {
-      value = max(value, vec4f());
+  for (var p = 0u; p < PARTS; p++) {
+    let column4 = column / 4u + WIDTH * p;
+    if (column4 >= n4) {
+      return;
     }
-    if (params.add_to_c != 0u) {
-      value += c[at];
+    var start = vec4f();
+    if (params.has_bias != 0u) {
+      start = bias[column4];
     }
-    c[at] = value;
+    for (var r = 0u; r < min(ROWS, m - row0); r++) {
+      let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
+      var value = block[r * PARTS + p] + start;
+      if (params.relu != 0u) {
+        value = max(value, vec4f());
+      }
+      if (params.add_to_c != 0u) {
+        value += c[at];
+      }
+      c[at] = value;
+    }
   }
 }
