@@ -134,7 +134,8 @@ test.each([
     return result;
   };
   const expected = await product('v1_naive');
-  for (const version of ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half', 'v10_subgroup_texels_wide']) {
+  const panels = order === 'NN' ? ['v11_subgroup_panels', 'v12_subgroup_panels_half'] : [];
+  for (const version of ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half', 'v10_subgroup_texels_wide', ...panels]) {
     const result = await product(version);
     expect(
       result.findIndex((value, i) => !(Math.abs(value - expected[i]) < 1e-3)),

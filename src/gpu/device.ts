@@ -56,6 +56,7 @@ export class Gpu {
   private readonly texels: TexelPool;
   /** By source and name: storages made of others, and the source's count of writes when they were. */
   private readonly prepared = new Map<string, { from: BufferSlice; to: BufferSlice; writes: number }>();
+  private readonly writesWhenAsked = new WeakMap<BufferSlice['buffer'], Record<string, number>>();
   private readonly kernels = new Map<string, Kernel>();
   private readonly bindLayouts = new Map<string, GPUBindGroupLayout>();
   private readonly bindGroups = new Map<string, GPUBindGroup>();
@@ -377,6 +378,15 @@ export class Gpu {
     this.capturing?.push(refresh);
     refresh();
     return known.to;
+  }
+
+  /** Whether a storage holds what it held when the kernels of this family last asked: such are worth preparing. */
+  isSteady({ buffer }: BufferSlice, family: string): boolean {
+    const asked = this.writesWhenAsked.get(buffer) ?? {};
+    this.writesWhenAsked.set(buffer, asked);
+    const before = asked[family];
+    asked[family] = buffer.writes;
+    return before === buffer.writes;
   }
 
   private forgetPrepared(id: number): void {

@@ -8,8 +8,9 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { inStorage, type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
+import { columnPanels, panelLayout } from './panels.ts';
 import { sizeRange } from './tuning.ts';
-import { chooseVersion, FAMILIES, hasFixedSubgroup } from './versions.ts';
+import { chooseVersion, FAMILIES, hasFixedSubgroup, isForced } from './versions.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -130,12 +131,14 @@ function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
 }
 
 /** Versions that can serve the problem; where no table says otherwise the first is taken. */
-export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean): string[] {
+export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean, steady: boolean): string[] {
   if (g.groups !== 1) return ['v1_direct'];
   const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
   if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
-  const fits = texelLayouts(gpu, byFours(g)).every((layout) => layout !== null);
-  return ['v3_subgroup', ...(fits ? ['v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide'] : []), ...versions];
+  const f = byFours(g);
+  if (!texelLayouts(gpu, f).every((layout) => layout !== null)) return ['v3_subgroup', ...versions];
+  const panels = (steady || isForced('conv2d', 'v7_subgroup_panels')) && panelLayout(gpu, columnsOf(f), f.outChannels) !== null;
+  return ['v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide', ...(panels ? ['v7_subgroup_panels'] : []), ...versions];
 }
 
 /** Copies [outer, channels, inner] to where zeros make the channels go by fours. */
@@ -190,7 +193,7 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: string): void {
 }
 
 export function conv2d(gpu: Gpu, p: ConvForward): void {
-  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p.geometry, !!p.residual)));
+  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p.geometry, !!p.residual, gpu.isSteady(p.w, 'conv2d'))));
 }
 
 function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
@@ -219,7 +222,8 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
   }
   if (version.includes('subgroup')) {
     const tile = 4 * gpu.subgroupWidth;
-    const PARTS = version === 'v6_subgroup_texels_wide' ? 2 : 1;
+    const panels = version === 'v7_subgroup_panels';
+    const PARTS = panels || version === 'v6_subgroup_texels_wide' ? 2 : 1;
     const columnTiles = Math.ceil(g.outChannels / (tile * PARTS));
     const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
     const tiles = columnTiles * rowTiles;
@@ -227,12 +231,18 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
     const tune = { WIDTH: gpu.subgroupWidth };
     if (version === 'v3_subgroup') gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
     else {
-      const both = version !== 'v5_subgroup_texels_x';
-      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS }, constants: { W_TEXELS: both ? 1 : 0 } });
       const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
+      const rows = columnsOf(g);
+      const fromStorage = version === 'v5_subgroup_texels_x';
       const xTexels = { ...x, layout: xLayout };
-      const found = { ...texelParams('x', xLayout), ...texelParams('w', both ? wLayout : inStorage(wLayout)) };
-      gpu.dispatch(kernel, [xTexels, both ? { ...w, layout: wLayout } : xTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
+      const wTexels = panels ? columnPanels(gpu, w, 0, rows, g.outChannels, panelLayout(gpu, rows, g.outChannels) as TexelLayout) : { ...w, layout: wLayout };
+      const found = {
+        ...texelParams('x', xLayout),
+        ...texelParams('w', fromStorage ? inStorage(wLayout) : wTexels.layout),
+        w_panel: panels ? rows : 0,
+      };
+      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS }, constants: { W_TEXELS: fromStorage ? 0 : 1 } });
+      gpu.dispatch(kernel, [xTexels, fromStorage ? xTexels : wTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
     }
     return;
   }
@@ -241,12 +251,7 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
 
 /** The gradients go through the matrix product unless groups forbid it, or the plain version is forced. */
 function gradVersion(gpu: Gpu, g: ConvGeometry): string {
-  const version = chooseVersion(
-    gpu,
-    'conv2d',
-    'gradients',
-    g.groups === 1 ? ['v2_im2col', ...FAMILIES.conv2d] : ['v1_direct'],
-  );
+  const version = chooseVersion(gpu, 'conv2d', 'gradients', g.groups === 1 ? ['v2_im2col', ...FAMILIES.conv2d] : ['v1_direct']);
   return version.includes('subgroup') ? 'v2_im2col' : version; // the gradients have no such versions of their own
 }
 

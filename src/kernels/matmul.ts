@@ -1,10 +1,11 @@
-/** Launcher of the matrix product, in ten versions. */
+/** Launcher of the matrix product, in twelve versions. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { inStorage, type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
+import { columnPanels, panelLayout } from './panels.ts';
 import { sizeRange } from './tuning.ts';
-import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+import { chooseVersion, hasFixedSubgroup, isForced } from './versions.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -41,14 +42,21 @@ const FILES: Record<string, string> = {
   v8_subgroup_rows: 'matmul_subgroup_rows',
   v9_subgroup_texels_half: 'matmul_subgroup_texels',
   v10_subgroup_texels_wide: 'matmul_subgroup_texels',
+  v11_subgroup_panels: 'matmul_subgroup_texels',
+  v12_subgroup_panels_half: 'matmul_subgroup_texels',
 };
 
-/** Rows of a tile of matmul_subgroup_texels.wgsl, in subgroup widths, and how many blocks of columns lie side by side in it. */
-const TEXEL_TILES: Record<string, { rows: number; parts: number }> = {
-  v6_subgroup_texels: { rows: 4, parts: 1 },
-  v7_subgroup_texels_a: { rows: 4, parts: 1 },
-  v9_subgroup_texels_half: { rows: 2, parts: 2 },
-  v10_subgroup_texels_wide: { rows: 4, parts: 2 },
+/**
+ * Versions in matmul_subgroup_texels.wgsl: rows of a tile, in subgroup widths; blocks of columns side by side in it; and whether
+ * B is read from its storage, as texels, or as texels of its panels.
+ */
+const TEXEL_VERSIONS: Record<string, { rows: number; parts: number; b: 'storage' | 'texels' | 'panels' }> = {
+  v6_subgroup_texels: { rows: 4, parts: 1, b: 'texels' },
+  v7_subgroup_texels_a: { rows: 4, parts: 1, b: 'storage' },
+  v9_subgroup_texels_half: { rows: 2, parts: 2, b: 'texels' },
+  v10_subgroup_texels_wide: { rows: 4, parts: 2, b: 'texels' },
+  v11_subgroup_panels: { rows: 4, parts: 2, b: 'panels' },
+  v12_subgroup_panels_half: { rows: 2, parts: 2, b: 'panels' },
 };
 
 /** Widths that version 8 can be compiled for. */
@@ -72,13 +80,14 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
   const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
   if (!SUBGROUP_WIDTHS.includes(gpu.subgroupWidth) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
   if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
-  return [
-    'v3_subgroup',
-    'v4_subgroup_pairs',
-    ...(storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? Object.keys(TEXEL_TILES) : []),
-    'v8_subgroup_rows',
-    ...portable,
-  ];
+  return ['v3_subgroup', 'v4_subgroup_pairs', ...texelVersions(gpu, p), 'v8_subgroup_rows', ...portable];
+}
+
+function texelVersions(gpu: Gpu, p: MatmulProblem): string[] {
+  if (!storedLayout(gpu, p, 'a') || !storedLayout(gpu, p, 'b')) return [];
+  const steady = gpu.isSteady(p.b, 'matmul');
+  const hasPanels = !p.transA && !p.transB && (p.batch ?? 1) === 1 && panelLayout(gpu, p.k, p.n) !== null;
+  return Object.keys(TEXEL_VERSIONS).filter((name) => TEXEL_VERSIONS[name].b !== 'panels' || (hasPanels && (steady || isForced('matmul', name))));
 }
 
 /** An operand's matrices as they are stored, one below the other: the length of a row, and the rows from one matrix to the next. */
@@ -114,7 +123,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const bySubgroup = version.includes('subgroup');
   const per = bySubgroup ? 4 : 1; // those shaders count in vec4
   const width = gpu.subgroupWidth;
-  const texels = TEXEL_TILES[version];
+  const texels = TEXEL_VERSIONS[version];
   const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (texels?.rows ?? 4) * width;
   const tile = TILES[version] ?? [rows, 4 * width * (texels?.parts ?? 1)];
   const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
@@ -136,23 +145,23 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
   if (texels) {
-    const [a, b] = [storedLayout(gpu, p, 'a') as TexelLayout, storedLayout(gpu, p, 'b') as TexelLayout];
-    const both = version !== 'v7_subgroup_texels_a';
-    const aTexels = texelsOf(p.a, p.aStart ?? 0, a);
-    const kernel = gpu.kernel({ file: FILES[version], tune: { WIDTH: width, ROWS: rows, PARTS: texels.parts }, constants: { ...constants, B_TEXELS: both ? 1 : 0 } });
+    const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
+    const start = p.bStart ?? 0;
+    const b =
+      texels.b === 'panels'
+        ? columnPanels(gpu, p.b, start, k, n, panelLayout(gpu, k, n) as TexelLayout)
+        : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
+    const fromStorage = texels.b === 'storage';
     const found = {
-      ...texelParams('a', a),
-      ...texelParams('b', both ? b : inStorage(b)),
+      ...texelParams('a', a.layout),
+      ...texelParams('b', fromStorage ? inStorage(b.layout) : b.layout),
       a_rows: stored(p, 'a').matrixRows,
       b_rows: stored(p, 'b').matrixRows,
+      b_panel: texels.b === 'panels' ? k : 0,
     };
-    gpu.dispatch(
-      kernel,
-      [aTexels, both ? texelsOf(p.b, p.bStart ?? 0, b) : aTexels, p.b, p.bias ?? p.b, p.c],
-      { ...params, ...found },
-      grid(tiles, 1),
-      p.label,
-    );
+    const tune = { WIDTH: width, ROWS: rows, PARTS: texels.parts };
+    const kernel = gpu.kernel({ file: FILES[version], tune, constants: { ...constants, B_TEXELS: fromStorage ? 0 : 1 } });
+    gpu.dispatch(kernel, [a, fromStorage ? a : b, p.b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
     return;
   }
   const tune: Record<string, number> | undefined = version === 'v8_subgroup_rows' ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;

@@ -14,8 +14,17 @@ import { shaderSource } from '../gpu/shader.ts';
 
 /** The shaders that a family's versions are made of. */
 const SHADERS: Record<string, readonly string[]> = {
-  matmul: ['matmul_naive', 'matmul_register', 'matmul_subgroup', 'matmul_subgroup_pairs', 'matmul_workgroup', 'matmul_subgroup_texels', 'matmul_subgroup_rows'],
-  conv2d: ['conv2d_direct', 'im2col', 'im2col_vec4', 'space_to_depth', 'conv2d_subgroup', 'conv2d_subgroup_texels'],
+  matmul: [
+    'matmul_naive',
+    'matmul_register',
+    'matmul_subgroup',
+    'matmul_subgroup_pairs',
+    'matmul_workgroup',
+    'matmul_subgroup_texels',
+    'column_panels',
+    'matmul_subgroup_rows',
+  ],
+  conv2d: ['conv2d_direct', 'im2col', 'im2col_vec4', 'space_to_depth', 'conv2d_subgroup', 'conv2d_subgroup_texels', 'column_panels'],
   reduce: ['reduce', 'reduce_workgroup'],
   softmax: ['softmax', 'softmax_subgroup'],
   cross_entropy: ['cross_entropy', 'cross_entropy_subgroup'],

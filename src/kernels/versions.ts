@@ -30,8 +30,10 @@ export const FAMILIES: Record<string, readonly string[]> = {
     'v8_subgroup_rows',
     'v9_subgroup_texels_half',
     'v10_subgroup_texels_wide',
+    'v11_subgroup_panels',
+    'v12_subgroup_panels_half',
   ],
-  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide'],
+  conv2d: ['v1_direct', 'v2_im2col', 'v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide', 'v7_subgroup_panels'],
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
   cross_entropy: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
@@ -46,6 +48,9 @@ export function forceVersion(family: string, version: string | null): void {
   else if (FAMILIES[family].includes(version)) forced.set(family, version);
   else throw new GpuError('internal', family, `has no version ${version} (${FAMILIES[family].join(', ')})`);
 }
+
+/** Whether tests, the self-test or the benchmark want this version. */
+export const isForced = (family: string, version: string): boolean => forced.get(family) === version;
 
 /**
  * The forced version if there is one, else the fastest of `able` for this class of problems by the adapter's table, else the

@@ -17,7 +17,9 @@ export interface TuneHooks {
   onProblem(problem: TuningProblem, done: number, total: number): void;
 }
 
-const ROUNDS = 7;
+const ROUNDS = 15;
+/** No more rounds than this for a problem that has taken so long. */
+const ENOUGH = { rounds: 7, ms: 4000 };
 /** A version this much slower than the best after the first round is not timed further. */
 const HOPELESS = 4;
 
@@ -57,7 +59,9 @@ async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly
   }
   const best = Math.min(...[...times.values()].map(([first]) => first));
   const hopeful = [...times.keys()].filter((version) => (times.get(version) as number[])[0] <= HOPELESS * best + 1);
-  for (let round = 1; round < ROUNDS; round++) for (const version of hopeful) times.get(version)?.push(await once(version));
+  const start = performance.now();
+  for (let round = 1; round < ROUNDS && (round < ENOUGH.rounds || performance.now() - start < ENOUGH.ms); round++)
+    for (const version of hopeful) times.get(version)?.push(await once(version));
   dispose();
   const median = (list: number[]) => [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)];
   return Object.fromEntries([...times].map(([version, list]) => [version, Number(median(list).toFixed(4))]));

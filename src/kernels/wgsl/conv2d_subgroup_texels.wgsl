@@ -1,10 +1,12 @@
-// Convolution, versions 4 and 5: as version 3 (conv2d_subgroup.wgsl), reading pictures, and in version 4 also weights, as texels.
+// Convolution, versions 4 to 7: as version 3 (conv2d_subgroup.wgsl), reading pictures, and but for version 5 also weights, as texels.
 //
 //   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
 //
 // Shapes and parameters as in version 3; the recorder copies x and w into textures just before (src/gpu/texels.ts), as
 // matmul_subgroup_texels.wgsl has it. 36 GF/s against 29 of version 3 for 3×3 64→64 @56 on lavapipe; for 3×3 512→512 @7, whose
-// weights are 9 MB, version 5 makes 29, version 4 only 20.
+// weights are 9 MB, version 5 makes 29, version 4 only 20. Version 6 has two blocks of output channels in a tile, so that pixels
+// are loaded and shuffled half as often (3.2 ms of 3.6 at 3×3 64→64 @56); version 7 reads weights from panels besides, as
+// matmul_subgroup_texels.wgsl has it (4.4 ms of 5.8 at 3×3 512→512 @7).
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -45,6 +47,7 @@ struct Params {
   x_row_shift: u32,
   x_x_mask: u32,
   x_x_shift: u32,
+  w_panel: u32, // rows of w from one panel of it (column_panels.wgsl) to the next; 0 where it lies as it is
   w_row: u32, // vec4 of a channel of a tap
   w_row_mask: u32,
   w_row_shift: u32,
@@ -85,9 +88,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pixels = params.count / params.out_channels;
   let row0 = tile / params.row_step % params.row_tiles * PIXELS;
   let column = tile / params.column_step % params.column_tiles * COLUMNS + 4u * lane;
+  // Of each part, the first row of weights and the column. Lanes beyond the edge repeat the last columns and store nothing.
+  var w_rows: array<u32, PARTS>;
   var columns4: array<u32, PARTS>;
   for (var p = 0u; p < PARTS; p++) { // @unroll
     columns4[p] = min(column + 4u * WIDTH * p, params.out_channels - 4u) / 4u;
+    if (params.w_panel != 0u) {
+      w_rows[p] = columns4[p] / WIDTH * params.w_panel;
+      columns4[p] = columns4[p] % WIDTH;
+    }
   }
   let out4 = params.out_channels / 4u;
   let c4_count = params.channels / 4u;
@@ -118,7 +127,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         var b: array<vec4f, 4u * PARTS>; // four channels of each part, component = output channel
         for (var p = 0u; p < PARTS; p++) { // @unroll
           for (var i = 0u; i < 4u; i++) { // @unroll
-            b[4u * p + i] = w_at(channel + i, columns4[p]);
+            b[4u * p + i] = w_at(w_rows[p] + channel + i, columns4[p]);
           }
         }
         channel += 4u;

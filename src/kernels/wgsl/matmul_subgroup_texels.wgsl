@@ -1,14 +1,20 @@
-// Matrix product, versions 6, 7 and 9: as version 3 (matmul_subgroup.wgsl), reading A, and but for version 7 also B, as texels.
+// Matrix product, versions 6, 7 and 9 to 12: as version 3 (matmul_subgroup.wgsl), reading A, and but for version 7 also B, as texels.
 //
 //   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
 //
 // Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before (src/gpu/texels.ts), rows
 // of the matrix as rows of the texture: lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
 // 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
-// time, version 7 makes 34 against 32 of version 6 and 26 of version 3. Version 9 has tiles of half the rows, for products of
-// few rows (a step of a recurrent layer): 16×512×2048 in 1.9 ms against 2.9 of version 6, whose tile is half empty then.
-// A tile reads 32 rows of A side by side, and rows a power of two apart push one another out of the cache: textures whose
-// rows lie an odd number of cache lines apart made 47 GF/s of 39 at 64×2048×2048.
+// time, version 7 makes 34 against 32 of version 6 and 26 of version 3. A tile reads 32 rows of A side by side, and rows a
+// power of two apart push one another out of the cache: textures whose rows lie an odd number of cache lines apart made
+// 47 GF/s of 39 at 64×2048×2048.
+//
+// Version 10 has PARTS = 2 blocks of columns in a tile: what a lane loads of A, and shuffles, serves twice as many
+// multiplications. 1.13 times version 6 at 320×512×5000, 1.2 to 1.4 at 64 rows, 1.2 at 16; nothing where B is transposed.
+// Version 9 is that with tiles of half the rows, for products of few rows (a step of a recurrent layer).
+// Versions 11 and 12 are 10 and 9 with B in panels (column_panels.wgsl), for weights that are used again and again: what a
+// tile reads of B then lies together, and the processor fetches it ahead. 1.2 times version 10 at 64×512×5000 (4.5 ms), 1.06
+// at 320 rows, and 1.3 at 16 rows over version 9.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -27,6 +33,7 @@ struct Params {
   k: u32,
   a_rows: u32, // stored rows between matrices of the batch; 0 shares one
   b_rows: u32,
+  b_panel: u32, // stored rows from one panel of B (column_panels.wgsl) to the next; 0 where B lies as it is
   c_stride: u32, // between matrices of the batch, in vec4
   b_start: u32, // first vec4 of the first matrix, where B is no texture
   c_start: u32,
@@ -92,16 +99,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let k_count = params.k;
   let row0 = tile / params.row_step % params.row_tiles * ROWS;
   let column = tile / params.column_step % params.column_tiles * TILE + 4u * lane;
-  // Lanes beyond the edge repeat the last columns and store nothing.
+  // Of each part, the first stored row and the column. Lanes beyond the edge repeat the last columns and store nothing.
+  var firsts: array<u32, PARTS>;
   var columns4: array<u32, PARTS>;
   for (var p = 0u; p < PARTS; p++) { // @unroll
+    firsts[p] = z * params.b_rows;
     columns4[p] = min(column + 4u * WIDTH * p, n - 4u) / 4u;
+    if (params.b_panel != 0u) {
+      firsts[p] = columns4[p] / WIDTH * params.b_panel;
+      columns4[p] = columns4[p] % WIDTH;
+    }
   }
   let rows = min(vec4u(row0 + 4u * lane) + vec4u(0u, 1u, 2u, 3u), vec4u(m - 1u));
   let row4 = min(row0 + 4u * lane, m - 1u) / 4u;
   let n4 = n / 4u;
   let a_first = z * params.a_rows;
-  let b_first = z * params.b_rows;
   // The rows that this lane reads at every step, of an operand that is not transposed that way.
   let a_row0 = a_origin(a_first + rows.x);
   let a_row1 = a_origin(a_first + rows.y);
@@ -110,7 +122,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var b_rows: array<vec2u, 4u * PARTS>;
   for (var p = 0u; p < PARTS; p++) { // @unroll
     for (var i = 0u; i < 4u; i++) { // @unroll
-      b_rows[4u * p + i] = b_origin(b_first + 4u * columns4[p] + i);
+      b_rows[4u * p + i] = b_origin(firsts[p] + 4u * columns4[p] + i);
     }
   }
 
@@ -149,7 +161,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         b[4u * p + 3u] = vec4f(t0.w, t1.w, t2.w, t3.w);
       } else {
         for (var i = 0u; i < 4u; i++) { // @unroll
-          b[4u * p + i] = b_at(b_origin(b_first + ks[i]), columns4[p]);
+          b[4u * p + i] = b_at(b_origin(firsts[p] + ks[i]), columns4[p]);
         }
       }
     }
