@@ -81,7 +81,7 @@ describe('glimpse bench', () => {
     for (const row of report.rows) {
       expect(row).toMatchObject({ name: 'matmul', shape: '64×512×5000 NN', peers: [] });
       for (const key of ['medianMs', 'p95Ms', 'gflops', 'roofShare']) expect(row[key], key).toBeGreaterThan(0);
-      expect(row.version).toMatch(/^v\d_/);
+      expect(row.version).toMatch(/^v\d+_/);
     }
     const svg = readFileSync(chart, 'utf8');
     expect(svg).toMatch(/^<svg .*GFLOP\/s, .* GB\/s, measured.*<\/svg>$/s);
