@@ -7,6 +7,7 @@ import { GpuError } from '../src/errors.ts';
 import { openGpu } from '../src/gpu/device.ts';
 import { sizeClass } from '../src/gpu/pool.ts';
 import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
+import { matmulVersions } from '../src/kernels/matmul.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
 import { empty, full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
 import { temporaryFolder, useGpu } from './support.ts';
@@ -185,6 +186,35 @@ test('prepared weights are made anew when the weights were written, in a replay 
   for (const each of [again, result, w]) each.dispose();
   replay.dispose();
   expect(memory().buffersInUse).toBe(buffersInUse);
+});
+
+test('weights lie in panels once they are used again unchanged; a replay puts them so anew only after they were written', async () => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const [m, k, n] = [40, 8, 36];
+  const a = full([m, k], 1);
+  const w = tensor(new Float32Array(k * n).fill(1), [k, n]);
+  const mayUsePanels = () => matmulVersions(gpu, { a: a.slice, b: w.slice, c: a.slice, m, n, k, label: 'test' }).includes('v11_subgroup_panels');
+  expect([mayUsePanels(), mayUsePanels()]).toEqual([false, true]);
+  w.write(new Float32Array(k * n).fill(2));
+  expect([mayUsePanels(), mayUsePanels()]).toEqual([false, true]);
+
+  const recorded: string[] = [];
+  gpu.trace = (kernel) => recorded.push(kernel);
+  forceVersion('matmul', 'v11_subgroup_panels');
+  const { result, replay } = gpu.capture(() => Scope.release(ops.matmul(a, w)));
+  forceVersion('matmul', null);
+  replay.run();
+  expect(recorded).toEqual(['column_panels', 'matmul_subgroup_texels', 'matmul_subgroup_texels']);
+  expect(new Set(await result.data())).toEqual(new Set([16]));
+  w.write(new Float32Array(k * n).fill(3));
+  replay.run();
+  gpu.trace = null;
+  expect(recorded.slice(3)).toEqual(['column_panels', 'matmul_subgroup_texels']);
+  expect(new Set(await result.data())).toEqual(new Set([24]));
+  replay.dispose();
+  result.dispose();
 });
 
 test('more dispatches than the uniform ring holds are all right', async () => {
