@@ -56,6 +56,7 @@ export class Gpu {
   private readonly texels: TexelPool;
   /** By source and name: storages made of others, and the source's count of writes when they were. */
   private readonly prepared = new Map<string, { from: BufferSlice; to: BufferSlice; writes: number }>();
+  /** By buffer and family of kernels: its count of writes when `isSteady` was last asked. */
   private readonly writesWhenAsked = new WeakMap<BufferSlice['buffer'], Record<string, number>>();
   private readonly kernels = new Map<string, Kernel>();
   private readonly bindLayouts = new Map<string, GPUBindGroupLayout>();

@@ -8,9 +8,9 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { inStorage, type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
 import { matmul, tileOrder } from './matmul.ts';
-import { columnPanels, panelLayout } from './panels.ts';
+import { columnPanels, panelsServe, type WeightsRead } from './panels.ts';
 import { sizeRange } from './tuning.ts';
-import { chooseVersion, FAMILIES, hasFixedSubgroup, isForced } from './versions.ts';
+import { chooseVersion, FAMILIES, hasFixedSubgroup } from './versions.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -130,15 +130,24 @@ function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
   return [gpu.texelLayout(g.images * g.height * g.width, g.channels), gpu.texelLayout(columnsOf(g), g.outChannels)];
 }
 
+/** Versions in conv2d_subgroup_texels.wgsl: blocks of output channels side by side in a tile, and how weights are read. */
+const TEXEL_VERSIONS: Record<string, { parts: number; w: WeightsRead }> = {
+  v4_subgroup_texels: { parts: 1, w: 'texels' },
+  v5_subgroup_texels_x: { parts: 1, w: 'storage' },
+  v6_subgroup_texels_wide: { parts: 2, w: 'texels' },
+  v7_subgroup_panels: { parts: 2, w: 'panels' },
+};
+
 /** Versions that can serve the problem; where no table says otherwise the first is taken. */
-export function conv2dVersions(gpu: Gpu, g: ConvGeometry, hasResidual: boolean, steady: boolean): string[] {
+function conv2dVersions(gpu: Gpu, { geometry: g, w, residual }: ConvForward): string[] {
   if (g.groups !== 1) return ['v1_direct'];
-  const versions = hasResidual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
+  const versions = residual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
   if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
   const f = byFours(g);
   if (!texelLayouts(gpu, f).every((layout) => layout !== null)) return ['v3_subgroup', ...versions];
-  const panels = (steady || isForced('conv2d', 'v7_subgroup_panels')) && panelLayout(gpu, columnsOf(f), f.outChannels) !== null;
-  return ['v3_subgroup', 'v4_subgroup_texels', 'v5_subgroup_texels_x', 'v6_subgroup_texels_wide', ...(panels ? ['v7_subgroup_panels'] : []), ...versions];
+  const panels = panelsServe(gpu, 'conv2d', w, columnsOf(f), f.outChannels);
+  const texels = Object.keys(TEXEL_VERSIONS).filter((name) => panels || TEXEL_VERSIONS[name].w !== 'panels');
+  return ['v3_subgroup', ...texels, ...versions];
 }
 
 /** Copies [outer, channels, inner] to where zeros make the channels go by fours. */
@@ -193,7 +202,7 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: string): void {
 }
 
 export function conv2d(gpu: Gpu, p: ConvForward): void {
-  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p.geometry, !!p.residual, gpu.isSteady(p.w, 'conv2d'))));
+  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p)));
 }
 
 function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
@@ -222,26 +231,25 @@ function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
   }
   if (version.includes('subgroup')) {
     const tile = 4 * gpu.subgroupWidth;
-    const panels = version === 'v7_subgroup_panels';
-    const PARTS = panels || version === 'v6_subgroup_texels_wide' ? 2 : 1;
-    const columnTiles = Math.ceil(g.outChannels / (tile * PARTS));
+    const texels = TEXEL_VERSIONS[version];
+    const columnTiles = Math.ceil(g.outChannels / (tile * (texels?.parts ?? 1)));
     const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
     const tiles = columnTiles * rowTiles;
     const tiled = { ...params, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
     const tune = { WIDTH: gpu.subgroupWidth };
-    if (version === 'v3_subgroup') gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
+    if (!texels) gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
     else {
       const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
       const rows = columnsOf(g);
-      const fromStorage = version === 'v5_subgroup_texels_x';
+      const fromStorage = texels.w === 'storage';
       const xTexels = { ...x, layout: xLayout };
-      const wTexels = panels ? columnPanels(gpu, w, 0, rows, g.outChannels, panelLayout(gpu, rows, g.outChannels) as TexelLayout) : { ...w, layout: wLayout };
+      const wTexels = texels.w === 'panels' ? columnPanels(gpu, w, 0, rows, g.outChannels) : { ...w, layout: wLayout };
       const found = {
         ...texelParams('x', xLayout),
         ...texelParams('w', fromStorage ? inStorage(wLayout) : wTexels.layout),
-        w_panel: panels ? rows : 0,
+        w_panel: texels.w === 'panels' ? rows : 0,
       };
-      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS }, constants: { W_TEXELS: fromStorage ? 0 : 1 } });
+      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS: texels.parts }, constants: { W_TEXELS: fromStorage ? 0 : 1 } });
       gpu.dispatch(kernel, [xTexels, fromStorage ? xTexels : wTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
     }
     return;

@@ -3,9 +3,9 @@ import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { inStorage, type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
-import { columnPanels, panelLayout } from './panels.ts';
+import { columnPanels, panelsServe, type WeightsRead } from './panels.ts';
 import { sizeRange } from './tuning.ts';
-import { chooseVersion, hasFixedSubgroup, isForced } from './versions.ts';
+import { chooseVersion, hasFixedSubgroup } from './versions.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -37,20 +37,14 @@ const FILES: Record<string, string> = {
   v3_subgroup: 'matmul_subgroup',
   v4_subgroup_pairs: 'matmul_subgroup_pairs',
   v5_workgroup: 'matmul_workgroup',
-  v6_subgroup_texels: 'matmul_subgroup_texels',
-  v7_subgroup_texels_a: 'matmul_subgroup_texels',
   v8_subgroup_rows: 'matmul_subgroup_rows',
-  v9_subgroup_texels_half: 'matmul_subgroup_texels',
-  v10_subgroup_texels_wide: 'matmul_subgroup_texels',
-  v11_subgroup_panels: 'matmul_subgroup_texels',
-  v12_subgroup_panels_half: 'matmul_subgroup_texels',
 };
 
 /**
- * Versions in matmul_subgroup_texels.wgsl: rows of a tile, in subgroup widths; blocks of columns side by side in it; and whether
- * B is read from its storage, as texels, or as texels of its panels.
+ * Versions in matmul_subgroup_texels.wgsl: rows of a tile, in subgroup widths; blocks of columns side by side in it; and how B
+ * is read.
  */
-const TEXEL_VERSIONS: Record<string, { rows: number; parts: number; b: 'storage' | 'texels' | 'panels' }> = {
+const TEXEL_VERSIONS: Record<string, { rows: number; parts: number; b: WeightsRead }> = {
   v6_subgroup_texels: { rows: 4, parts: 1, b: 'texels' },
   v7_subgroup_texels_a: { rows: 4, parts: 1, b: 'storage' },
   v9_subgroup_texels_half: { rows: 2, parts: 2, b: 'texels' },
@@ -85,9 +79,8 @@ export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
 
 function texelVersions(gpu: Gpu, p: MatmulProblem): string[] {
   if (!storedLayout(gpu, p, 'a') || !storedLayout(gpu, p, 'b')) return [];
-  const steady = gpu.isSteady(p.b, 'matmul');
-  const hasPanels = !p.transA && !p.transB && (p.batch ?? 1) === 1 && panelLayout(gpu, p.k, p.n) !== null;
-  return Object.keys(TEXEL_VERSIONS).filter((name) => TEXEL_VERSIONS[name].b !== 'panels' || (hasPanels && (steady || isForced('matmul', name))));
+  const panels = panelsServe(gpu, 'matmul', p.b, p.k, p.n) && !p.transA && !p.transB && (p.batch ?? 1) === 1;
+  return Object.keys(TEXEL_VERSIONS).filter((name) => panels || TEXEL_VERSIONS[name].b !== 'panels');
 }
 
 /** An operand's matrices as they are stored, one below the other: the length of a row, and the rows from one matrix to the next. */
@@ -147,10 +140,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (texels) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
-    const b =
-      texels.b === 'panels'
-        ? columnPanels(gpu, p.b, start, k, n, panelLayout(gpu, k, n) as TexelLayout)
-        : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
+    const b = texels.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
     const fromStorage = texels.b === 'storage';
     const found = {
       ...texelParams('a', a.layout),
@@ -160,7 +150,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
       b_panel: texels.b === 'panels' ? k : 0,
     };
     const tune = { WIDTH: width, ROWS: rows, PARTS: texels.parts };
-    const kernel = gpu.kernel({ file: FILES[version], tune, constants: { ...constants, B_TEXELS: fromStorage ? 0 : 1 } });
+    const kernel = gpu.kernel({ file: 'matmul_subgroup_texels', tune, constants: { ...constants, B_TEXELS: fromStorage ? 0 : 1 } });
     gpu.dispatch(kernel, [a, fromStorage ? a : b, p.b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
     return;
   }

@@ -2,18 +2,28 @@
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { TexelLayout, TexelSlice } from '../gpu/texels.ts';
+import { forcedVersion } from './versions.ts';
+
+/** What a kernel that reads texels reads of its weights: their storage, a copy as texels, or one of their panels. */
+export type WeightsRead = 'storage' | 'texels' | 'panels';
 
 /** Columns of a panel: four for each lane of a subgroup. */
 const columnsOfPanel = (gpu: Gpu): number => 4 * gpu.subgroupWidth;
 
 /** How the panels of weights [rows, columns] are read as texels: those of one panel after those of another; null if they can't be. */
-export function panelLayout(gpu: Gpu, rows: number, columns: number): TexelLayout | null {
+function panelLayout(gpu: Gpu, rows: number, columns: number): TexelLayout | null {
   const width = columnsOfPanel(gpu);
   return gpu.texelLayout(Math.ceil(columns / width) * rows, width);
 }
 
-/** The panels of weights [rows, columns] that begin at element `start`: made once, and anew after the weights were written. */
-export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number, layout: TexelLayout): TexelSlice {
+/** Whether kernels of this family may read panels of weights [rows, columns]: only what is used again is worth them. */
+export function panelsServe(gpu: Gpu, family: string, weights: BufferSlice, rows: number, columns: number): boolean {
+  const worthIt = gpu.isSteady(weights, family) || forcedVersion(family)?.includes('panels') === true;
+  return worthIt && panelLayout(gpu, rows, columns) !== null;
+}
+
+/** The panels of weights [rows, columns], which `panelsServe`, that begin at element `start`: made once, and anew after the weights were written. */
+export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number): TexelSlice {
   const width = columnsOfPanel(gpu);
   const panels = Math.ceil(columns / width);
   const bytes = 4 * panels * rows * width;
@@ -22,5 +32,5 @@ export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows
     const groups: [number, number, number] = [Math.ceil((rows * gpu.subgroupWidth) / 64), panels, 1];
     gpu.dispatch(kernel, [weights, to], { rows, columns: columns / 4, start: start / 4 }, groups, `panels of ${weights.buffer.label}`);
   });
-  return { ...made, layout };
+  return { ...made, layout: panelLayout(gpu, rows, columns) as TexelLayout };
 }

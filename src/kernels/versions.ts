@@ -49,8 +49,8 @@ export function forceVersion(family: string, version: string | null): void {
   else throw new GpuError('internal', family, `has no version ${version} (${FAMILIES[family].join(', ')})`);
 }
 
-/** Whether tests, the self-test or the benchmark want this version. */
-export const isForced = (family: string, version: string): boolean => forced.get(family) === version;
+/** The version that tests, the self-test or the benchmark want. */
+export const forcedVersion = (family: string): string | undefined => forced.get(family);
 
 /**
  * The forced version if there is one, else the fastest of `able` for this class of problems by the adapter's table, else the
