@@ -1,14 +1,14 @@
 /** This engine, through the same door as its peers. */
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, noGrad } from '../src/autograd/tape.ts';
-import { START } from '../src/data/captions.ts';
+import { START } from '../src/data/words.ts';
 import type { Gpu } from '../src/gpu/device.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
-import { Captioner, PRESETS, SEED_WIDTHS } from '../src/model/captioner.ts';
-import { unpackedModel } from '../src/model/encoder.ts';
+import { Captioner, PRESETS, SEED_WIDTHS } from '../src/model/captioner/captioner.ts';
+import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
-import { TrainingStep } from '../src/model/training_step.ts';
+import { TrainingStep } from '../src/model/training/step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { empty, full, Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type ConvShape, type DecoderShape, type Engine, numbers, outSize, type Prepared, SAMPLE, type Work, words } from './work.ts';

@@ -4,7 +4,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadImage, PREPROCESSINGS } from '../src/data/images.ts';
-import { unpackedModel } from '../src/model/encoder.ts';
+import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { oracle } from './third_party.js';
 
 export const FEATURE_MAP = 'layer4.2.out';

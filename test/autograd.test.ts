@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { gradcheck } from '../src/autograd/gradcheck.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
-import { Captioner, PRESETS } from '../src/model/captioner.ts';
+import { Captioner, PRESETS } from '../src/model/captioner/captioner.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
 import { Random } from '../src/random.ts';

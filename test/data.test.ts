@@ -6,14 +6,15 @@ import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../src/data/caption_sources.ts';
-import { assignSplits, prepareDataset, readDataset, Vocabulary, wordsOf } from '../src/data/captions.ts';
+import { assignSplits, prepareDataset, readDataset } from '../src/data/captions.ts';
 import { FeatureStore, FeatureWriter, mergeStores } from '../src/data/feature_store.ts';
 import { fromHalf, toHalf } from '../src/data/half.ts';
 import { loadImage, PREPROCESSINGS, preprocessingOf } from '../src/data/images.ts';
 import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
+import { Vocabulary, wordsOf } from '../src/data/words.ts';
 import { FileError } from '../src/errors.ts';
 import { ciderD } from '../src/metrics/cider.ts';
-import { epochBatches } from '../src/model/batches.ts';
+import { epochBatches } from '../src/model/training/batches.ts';
 import { dataFolder, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();

@@ -6,7 +6,7 @@ import { askOnnxruntime, FEATURE_MAP, photographs, sample } from '../scripts/res
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad } from '../src/autograd/tape.ts';
 import { FileError } from '../src/errors.ts';
-import { unpackedModel } from '../src/model/encoder.ts';
+import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { checkModelFolder } from '../src/model/onnx/check.ts';
 import { readOnnx } from '../src/model/onnx/proto.ts';
 import { OnnxModel, UnsupportedOnnx } from '../src/model/onnx/run.ts';

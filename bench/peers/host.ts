@@ -2,8 +2,8 @@
  * A peer in a process of its own, on the same adapter as ours, told over the pipe what to time. With `stock` it runs as it
  * comes; else with the polling treatment that our engine gives itself.
  */
-import { findAdapter, isSoftware } from '../../src/gpu/driver.ts';
-import { throttlePolling } from '../../src/gpu/polling.ts';
+import { findAdapter, isSoftware } from '../../src/platform/node/driver.ts';
+import { throttlePolling } from '../../src/platform/node/polling.ts';
 import { summary, timeWork } from '../sampling.ts';
 import type { Engine, Work } from '../work.ts';
 import { openJax } from './jax.ts';

@@ -1,12 +1,12 @@
 /** `glimpse caption`: pictures → captions. While the GPU works on a batch, the pictures of the next are read and decoded. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { Vocabulary } from '../data/captions.ts';
+import { Vocabulary } from '../data/words.ts';
 import { FileError, UsageError } from '../errors.ts';
-import { Captioner } from '../model/captioner.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
-import type { GeneratedCaption } from '../model/decoding.ts';
-import { openEncoderOf } from '../model/encoder.ts';
+import { Captioner } from '../model/captioner/captioner.ts';
+import type { GeneratedCaption } from '../model/captioner/decoding.ts';
+import { openEncoderOf } from '../model/encoder/encoder.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { type DecodingOptions, decodingOf } from './decoding.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';

@@ -2,8 +2,8 @@
 import { type Command, Option } from 'commander';
 import { UsageError } from '../errors.ts';
 import { LENGTH_PENALTIES, type LengthPenalty, WU_ALPHA } from '../kernels/beam.ts';
-import type { TrainingConfig } from '../model/checkpoint.ts';
-import type { BeamOptions } from '../model/decoding.ts';
+import type { BeamOptions } from '../model/captioner/decoding.ts';
+import type { TrainingConfig } from '../model/training/checkpoint.ts';
 import { positiveNumber, wholeNumber } from './output.ts';
 
 export interface DecodingOptions {

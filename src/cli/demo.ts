@@ -1,7 +1,7 @@
 /** `glimpse demo`: trains on made scenes before the user's eyes and writes a page of captioned, never-seen scenes. */
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { runDemo } from '../model/demo.ts';
+import { runDemo } from '../model/demo/demo.ts';
 import { demoPage } from './demo_page.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';

@@ -1,7 +1,7 @@
 /** The demo's page: pictures, captions, and for each word the map that attention drew, in one self-contained file. */
 import escapeHtml from 'escape-html';
-import type { DemoReport, DescribedScene } from '../model/demo.ts';
-import { SCENE_SIZE } from '../model/scenes.ts';
+import type { DemoReport, DescribedScene } from '../model/demo/demo.ts';
+import { SCENE_SIZE } from '../model/demo/scenes.ts';
 import { dataUrl, heatMap, type Pixels } from '../plot/heat_map.ts';
 import { figure, PAGE_STYLE } from './page.ts';
 

@@ -2,9 +2,9 @@
 
 import * as ops from '../autograd/ops/index.ts';
 import { GpuError } from '../errors.ts';
-import { adviceFor } from '../gpu/advice.ts';
 import { type Gpu, openGpu } from '../gpu/device.ts';
 import { tuningOf } from '../kernels/tuning.ts';
+import { adviceFor } from '../platform/node/advice.ts';
 import { full, scope } from '../tensor/tensor.ts';
 import { type CommonOptions, result } from './output.ts';
 

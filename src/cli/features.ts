@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { readDataset, type Split } from '../data/captions.ts';
 import { type FeatureType, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
-import { ImageEncoder, openEncoderOf } from '../model/encoder.ts';
+import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 

@@ -2,7 +2,8 @@
 import { resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
-import { type CaptionedImage, prepareDataset, type Split, type WordRule } from '../data/captions.ts';
+import { type CaptionedImage, prepareDataset, type Split } from '../data/captions.ts';
+import type { WordRule } from '../data/words.ts';
 import { UsageError } from '../errors.ts';
 import { type CommonOptions, progress, result } from './output.ts';
 

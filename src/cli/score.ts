@@ -1,13 +1,14 @@
 /** `glimpse score` and `glimpse eval`: captions against references. */
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readDataset, type Split, Vocabulary } from '../data/captions.ts';
+import { readDataset, type Split } from '../data/captions.ts';
 import { readReferences, readResults } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
+import { Vocabulary } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
-import { Captioner } from '../model/captioner.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/checkpoint.ts';
+import { Captioner } from '../model/captioner/captioner.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';

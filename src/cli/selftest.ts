@@ -2,7 +2,7 @@
 import { type CaseResult, checkOp } from '../autograd/check.ts';
 import { OPS } from '../autograd/ops/index.ts';
 import { UsageError } from '../errors.ts';
-import { checkGolden } from '../model/golden.ts';
+import { checkGolden } from '../model/captioner/golden.ts';
 import { type CommonOptions, duration, progress, result } from './output.ts';
 import { withGpu } from './session.ts';
 

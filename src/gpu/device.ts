@@ -5,8 +5,8 @@
  */
 import { freemem } from 'node:os';
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
-import { type FoundAdapter, findAdapter, isSoftware } from './driver.ts';
-import { throttlePolling } from './polling.ts';
+import { type FoundAdapter, findAdapter, isSoftware } from '../platform/node/driver.ts';
+import { throttlePolling } from '../platform/node/polling.ts';
 import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
 import type { Profiler } from './profiler.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';

@@ -9,8 +9,8 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { FileError, messageOf } from '../errors.ts';
 import type { Gpu } from '../gpu/device.ts';
-import { cacheFolder } from '../gpu/embedded_driver.ts';
 import { shaderSource } from '../gpu/shader.ts';
+import { cacheFolder } from '../platform/node/embedded_driver.ts';
 
 /** The shaders that a family's versions are made of. */
 const SHADERS: Record<string, readonly string[]> = {

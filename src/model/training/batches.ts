@@ -1,6 +1,6 @@
 /** Orders a dataset into batches, the same for a seed and epoch anywhere, and lays their words out time-major. */
-import type { Dataset, Split } from '../data/captions.ts';
-import { Random } from '../random.ts';
+import type { Dataset, Split } from '../../data/captions.ts';
+import { Random } from '../../random.ts';
 
 export interface Batch {
   /** One entry per picture. */

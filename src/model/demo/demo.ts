@@ -2,14 +2,14 @@
  * The demo's work: a convolutional encoder and the attention decoder learn together to describe scenes, then describe
  * scenes they never saw. Small widths, so that a software driver does it in minutes; the same ops as the real captioner.
  */
-import { backward, noGrad } from '../autograd/tape.ts';
-import { SPECIAL_WORDS, Vocabulary } from '../data/captions.ts';
-import { ConvEncoder, PATCH, PATCH_CHANNELS } from '../nn/conv_encoder.ts';
-import { Optimizer } from '../nn/optimizer.ts';
-import { Random } from '../random.ts';
-import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { Captioner, PRESETS } from './captioner.ts';
-import type { GeneratedCaption } from './decoding.ts';
+import { backward, noGrad } from '../../autograd/tape.ts';
+import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
+import { Optimizer } from '../../nn/optimizer.ts';
+import { Random } from '../../random.ts';
+import { readTensors, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
+import { Captioner, PRESETS } from '../captioner/captioner.ts';
+import type { GeneratedCaption } from '../captioner/decoding.ts';
+import { ConvEncoder, PATCH, PATCH_CHANNELS } from './conv_encoder.ts';
 import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, weightOnObject } from './scenes.ts';
 
 const BATCH = 32;

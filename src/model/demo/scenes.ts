@@ -6,7 +6,7 @@
  *   a small red circle above a large blue square
  *   a large green triangle left of a small yellow circle
  */
-import { Random } from '../random.ts';
+import { Random } from '../../random.ts';
 
 export const SCENE_SIZE = 64;
 /** Places of the encoder's map along one side: each covers 8 × 8 pixels. */

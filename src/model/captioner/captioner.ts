@@ -11,15 +11,15 @@
  *
  * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
  */
-import * as ops from '../autograd/ops/index.ts';
-import { noGrad } from '../autograd/tape.ts';
-import { END, START } from '../data/captions.ts';
-import { GlimpseError } from '../errors.ts';
-import type { Live } from '../kernels/elementwise.ts';
-import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../nn/initializers.ts';
-import { type NamedArray, Parameters } from '../nn/parameters.ts';
-import { streamOf } from '../random.ts';
-import { Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { noGrad } from '../../autograd/tape.ts';
+import { END, START } from '../../data/words.ts';
+import { GlimpseError } from '../../errors.ts';
+import type { Live } from '../../kernels/elementwise.ts';
+import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, zerosInit } from '../../nn/initializers.ts';
+import { type NamedArray, Parameters } from '../../nn/parameters.ts';
+import { streamOf } from '../../random.ts';
+import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { Decoding } from './decoding.ts';
 import {
   type Encoded,

@@ -5,16 +5,16 @@ import { join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import * as ops from '../autograd/ops/index.ts';
-import { noGrad } from '../autograd/tape.ts';
-import type { EncoderIdentity } from '../data/feature_store.ts';
-import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../data/images.ts';
-import { FileError, GlimpseError, messageOf, UsageError } from '../errors.ts';
-import { cacheFolder } from '../gpu/embedded_driver.ts';
-import { type NamedArray, type Parameters, weightsHash } from '../nn/parameters.ts';
-import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import type { Checkpoint } from './checkpoint.ts';
-import { OnnxModel } from './onnx/run.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { noGrad } from '../../autograd/tape.ts';
+import type { EncoderIdentity } from '../../data/feature_store.ts';
+import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../../data/images.ts';
+import { FileError, GlimpseError, messageOf, UsageError } from '../../errors.ts';
+import { type NamedArray, type Parameters, weightsHash } from '../../nn/parameters.ts';
+import { cacheFolder } from '../../platform/node/embedded_driver.ts';
+import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
+import { OnnxModel } from '../onnx/run.ts';
+import type { Checkpoint } from '../training/checkpoint.ts';
 
 /** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
 const KNOWN: Record<string, string> = {

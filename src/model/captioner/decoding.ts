@@ -2,14 +2,14 @@
  * From features to captions: greedy, drawn at random, beam search and diverse beam search. Words, states and maps stay on the
  * GPU, with one readback at the end; the loop of a batch's shape is captured once and replayed.
  */
-import * as ops from '../autograd/ops/index.ts';
-import { noGrad } from '../autograd/tape.ts';
-import { END, PAD, START } from '../data/captions.ts';
-import { GlimpseError } from '../errors.ts';
-import type { Replay } from '../gpu/device.ts';
-import { type LengthPenalty, lengthPenalty } from '../kernels/beam.ts';
-import { streamOf } from '../random.ts';
-import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../tensor/tensor.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { noGrad } from '../../autograd/tape.ts';
+import { END, PAD, START } from '../../data/words.ts';
+import { GlimpseError } from '../../errors.ts';
+import type { Replay } from '../../gpu/device.ts';
+import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
+import { streamOf } from '../../random.ts';
+import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
 import { type Encoded, shareAll } from './recurrence.ts';
 
 export interface GeneratedCaption {

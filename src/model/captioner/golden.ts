@@ -3,12 +3,12 @@
  * weights after 1 and 5 Adam steps. Norm-wise relative error per tensor, absolute where the true value vanishes.
  */
 import { z } from 'zod';
-import type { CaseResult } from '../autograd/check.ts';
-import { backward, gradOf } from '../autograd/tape.ts';
-import { readSafetensors, type StoredTensor } from '../data/safetensors.ts';
-import { FileError } from '../errors.ts';
-import { Optimizer } from '../nn/optimizer.ts';
-import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import type { CaseResult } from '../../autograd/check.ts';
+import { backward, gradOf } from '../../autograd/tape.ts';
+import { readSafetensors, type StoredTensor } from '../../data/safetensors.ts';
+import { FileError } from '../../errors.ts';
+import { Optimizer } from '../../nn/optimizer.ts';
+import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import { Captioner, type CaptionerSizes, PRESETS, parameterTable } from './captioner.ts';
 
 const RELATIVE = 2e-4;

@@ -2,11 +2,11 @@
  * One step of training as something to be repeated: the first batch of a shape goes through ops and tape and is captured on
  * the way; later batches of that shape only replay the commands on new inputs. An update may add up several batches.
  */
-import { backward } from '../autograd/tape.ts';
-import type { Replay } from '../gpu/device.ts';
-import type { Optimizer } from '../nn/optimizer.ts';
-import { empty, Scope, scope, type Tensor } from '../tensor/tensor.ts';
-import type { Captioner } from './captioner.ts';
+import { backward } from '../../autograd/tape.ts';
+import type { Replay } from '../../gpu/device.ts';
+import type { Optimizer } from '../../nn/optimizer.ts';
+import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
+import type { Captioner } from '../captioner/captioner.ts';
 
 export interface StepInputs {
   /** [pictures, places, width]; or the pictures themselves, for an encoder that is trained too. */

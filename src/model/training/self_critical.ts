@@ -8,15 +8,16 @@
  * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Drawing leaves no tape: the samples come back
  * once, and their loss is the weighted cross-entropy of a teacher-forced replay. Document frequencies are the training split's.
  */
-import { type CaptionedWords, END, START, type Vocabulary, type WordRule, wordsOf } from '../data/captions.ts';
-import { CiderD } from '../metrics/cider.ts';
-import { endsInFunctionWord } from '../metrics/function_words.ts';
-import { type Tensor, tensor } from '../tensor/tensor.ts';
+import type { CaptionedWords } from '../../data/captions.ts';
+import { END, START, type Vocabulary, type WordRule, wordsOf } from '../../data/words.ts';
+import { CiderD } from '../../metrics/cider.ts';
+import { endsInFunctionWord } from '../../metrics/function_words.ts';
+import { type Tensor, tensor } from '../../tensor/tensor.ts';
+import type { Captioner } from '../captioner/captioner.ts';
+import type { GeneratedCaption } from '../captioner/decoding.ts';
 import { timeMajor } from './batches.ts';
-import type { Captioner } from './captioner.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
-import type { GeneratedCaption } from './decoding.ts';
-import type { StepInputs } from './training_step.ts';
+import type { StepInputs } from './step.ts';
 
 const END_WORD = 'endseq';
 

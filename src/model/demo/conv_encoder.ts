@@ -3,10 +3,10 @@
  * and ReLU. x [N, 16, 16, 52] (64 × 64 pixels as patches, and their places) → features [N, 64, C]. The patches make the first stage a plain
  * product of 52 inputs: three channels are no good width for any kernel.
  */
-import * as ops from '../autograd/ops/index.ts';
-import { Scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { constant, heNormal, zerosInit } from './initializers.ts';
-import type { Parameters } from './parameters.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { constant, heNormal, zerosInit } from '../../nn/initializers.ts';
+import type { Parameters } from '../../nn/parameters.ts';
+import { Scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 
 const MOMENTUM = 0.9;
 

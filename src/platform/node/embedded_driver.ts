@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import { GpuError } from '../errors.ts';
+import { GpuError } from '../../errors.ts';
 
 const SHA256: Record<string, string> = {
   'libvk_swiftshader.so': '5b9e8591c7c2d1c9',

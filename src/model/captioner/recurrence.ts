@@ -13,13 +13,13 @@
  * Hard attention (Xu and others 2015, section 4.1) looks at one place: drawn from α in training, the likeliest otherwise. What
  * the draw's probability learns from is the captioner's business; here its logarithm is kept.
  */
-import * as ops from '../autograd/ops/index.ts';
-import { noGrad } from '../autograd/tape.ts';
-import { GlimpseError } from '../errors.ts';
-import type { Live } from '../kernels/elementwise.ts';
-import type { Score } from '../kernels/recurrent.ts';
-import { streamOf } from '../random.ts';
-import type { Tensor } from '../tensor/tensor.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { noGrad } from '../../autograd/tape.ts';
+import { GlimpseError } from '../../errors.ts';
+import type { Live } from '../../kernels/elementwise.ts';
+import type { Score } from '../../kernels/recurrent.ts';
+import { streamOf } from '../../random.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 
 export const RECURRENT = ['seed', 'show-attend-tell', 'up-down'] as const;
 export const DECODERS = [...RECURRENT, 'transformer'] as const;

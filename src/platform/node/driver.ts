@@ -4,7 +4,7 @@
  */
 import { tmpdir } from 'node:os';
 import { create, globals } from 'webgpu';
-import { GpuError, messageOf, UsageError } from '../errors.ts';
+import { GpuError, messageOf, UsageError } from '../../errors.ts';
 import { embeddedDriver } from './embedded_driver.ts';
 
 Object.assign(globalThis, globals);

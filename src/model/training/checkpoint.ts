@@ -5,13 +5,13 @@
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { EncoderIdentity } from '../data/feature_store.ts';
-import { readSafetensors, writeSafetensors } from '../data/safetensors.ts';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
-import type { Optimizer } from '../nn/optimizer.ts';
-import type { NamedArray } from '../nn/parameters.ts';
-import type { Captioner } from './captioner.ts';
-import { CELLS, DECODERS } from './recurrence.ts';
+import { EncoderIdentity } from '../../data/feature_store.ts';
+import { readSafetensors, writeSafetensors } from '../../data/safetensors.ts';
+import { FileError, GlimpseError, messageOf } from '../../errors.ts';
+import type { Optimizer } from '../../nn/optimizer.ts';
+import type { NamedArray } from '../../nn/parameters.ts';
+import type { Captioner } from '../captioner/captioner.ts';
+import { CELLS, DECODERS } from '../captioner/recurrence.ts';
 
 const Sizes = z.object({
   features: z.number(),

@@ -9,10 +9,10 @@
  * One function serves training, where all words of a caption go through at once behind a causal mask, and decoding, where one
  * word goes through and the keys and values of those before are its states.
  */
-import * as ops from '../autograd/ops/index.ts';
-import { GlimpseError } from '../errors.ts';
-import { constant, glorotUniform, type Initializer, zerosInit } from '../nn/initializers.ts';
-import { type Tensor, tensor } from '../tensor/tensor.ts';
+import * as ops from '../../autograd/ops/index.ts';
+import { GlimpseError } from '../../errors.ts';
+import { constant, glorotUniform, type Initializer, zerosInit } from '../../nn/initializers.ts';
+import { type Tensor, tensor } from '../../tensor/tensor.ts';
 import type { Encoded } from './recurrence.ts';
 
 export interface TransformerOptions {

@@ -4,18 +4,20 @@
  */
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { noGrad } from '../autograd/tape.ts';
-import { onFile } from '../data/atomic_file.ts';
-import { type Dataset, SPECIAL_WORDS, Vocabulary, wordsOf } from '../data/captions.ts';
-import { EventFile } from '../data/event_file.ts';
-import { encoderDifferences, type FeatureStore } from '../data/feature_store.ts';
-import { GlimpseError } from '../errors.ts';
-import { ciderD } from '../metrics/cider.ts';
-import { Optimizer } from '../nn/optimizer.ts';
-import { type NamedArray, weightsHash } from '../nn/parameters.ts';
-import { readTensors, scope, tensor } from '../tensor/tensor.ts';
+import { noGrad } from '../../autograd/tape.ts';
+import { onFile } from '../../data/atomic_file.ts';
+import type { Dataset } from '../../data/captions.ts';
+import { EventFile } from '../../data/event_file.ts';
+import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
+import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
+import { GlimpseError } from '../../errors.ts';
+import { ciderD } from '../../metrics/cider.ts';
+import { Optimizer } from '../../nn/optimizer.ts';
+import { type NamedArray, weightsHash } from '../../nn/parameters.ts';
+import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
+import { Captioner, embeddingInit } from '../captioner/captioner.ts';
+import { ImageEncoder, packed } from '../encoder/encoder.ts';
 import { type Batch, epochBatches } from './batches.ts';
-import { Captioner, embeddingInit } from './captioner.ts';
 import {
   type Checkpoint,
   checkpointPath,
@@ -27,10 +29,9 @@ import {
   saveCheckpoint,
   type TrainingConfig,
 } from './checkpoint.ts';
-import { ImageEncoder, packed } from './encoder.ts';
 import { rateAt } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
-import { type EncoderStep, type StepInputs, TrainingStep } from './training_step.ts';
+import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
 
 /** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
 const SEED_LENGTH = 35;
