@@ -80,20 +80,20 @@ function rows(kind: 'softmax' | 'crossEntropyGrad', count: number, columns: numb
 const RESNET_FLOPS = 8.18e9;
 
 function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean): Benchmark {
-  const shape = { batch, steps: 20, places: 49, features: 2048, vocabulary: 5000, replayed };
+  const shape = { batch, steps: 20, regions: 49, features: 2048, vocabulary: 5000, replayed };
   const [project, attention, hidden, embedding] = [256, 512, 512, 256];
-  const perPicture = 2 * shape.places * (shape.features * project + project * attention);
-  const attend = 2 * shape.places * (2 * attention + project);
+  const perPicture = 2 * shape.regions * (shape.features * project + project * attention);
+  const attend = 2 * shape.regions * (2 * attention + project);
   const perWord = 2 * (hidden * attention + 4 * hidden * (project + embedding + 3 * hidden) + hidden * shape.vocabulary) + attend;
   const forward = batch * (perPicture + shape.steps * perWord);
   return {
     name: kind === 'trainStep' ? 'train-step' : 'greedy',
-    shape: `${batch}×${shape.steps} words, ${shape.places}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : kind === 'greedy' ? ', a readback per word' : ', op by op'}`,
+    shape: `${batch}×${shape.steps} words, ${shape.regions}×${shape.features}, V ${shape.vocabulary}${replayed ? '' : kind === 'greedy' ? ', a readback per word' : ', op by op'}`,
     work: { kind, ...shape },
     family: null,
     peers: replayed && batch > 1,
-    flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.places * shape.features * project : forward, // the features need no gradient
-    bytes: 4 * (batch * shape.places * shape.features + 9e6 * (kind === 'trainStep' ? 8 : shape.steps)),
+    flops: kind === 'trainStep' ? 3 * forward - 2 * batch * shape.regions * shape.features * project : forward, // the features need no gradient
+    bytes: 4 * (batch * shape.regions * shape.features + 9e6 * (kind === 'trainStep' ? 8 : shape.steps)),
   };
 }
 

@@ -5,7 +5,7 @@ import { START } from '../src/data/words.ts';
 import type { Gpu } from '../src/gpu/device.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
-import { Captioner, PRESETS, SEED_WIDTHS } from '../src/model/captioner/captioner.ts';
+import { Captioner, DEFAULT_WIDTHS, PRESETS } from '../src/model/captioner/captioner.ts';
 import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { TrainingStep } from '../src/model/training/step.ts';
@@ -82,9 +82,9 @@ export function openOurs(gpu: Gpu): Engine {
   }
 
   function decoder(s: DecoderShape): { model: Captioner; features: Tensor } {
-    const sizes = { ...SEED_WIDTHS, features: s.features, places: s.places, vocabulary: s.vocabulary };
-    const features = keep(numbers(s.batch * s.places * s.features, 1), [s.batch, s.places, s.features]);
-    return { model: Captioner.create(sizes, PRESETS.seed, 1), features };
+    const sizes = { ...DEFAULT_WIDTHS, features: s.features, regions: s.regions, vocabulary: s.vocabulary };
+    const features = keep(numbers(s.batch * s.regions * s.features, 1), [s.batch, s.regions, s.features]);
+    return { model: Captioner.create(sizes, PRESETS.basic, 1), features };
   }
 
   function trainStep(s: DecoderShape): Prepared {
@@ -94,7 +94,7 @@ export function openOurs(gpu: Gpu): Engine {
     const rows = [s.steps, s.batch];
     const [idValues, targetValues] = [words(s.steps * s.batch, 5, s.vocabulary), words(s.steps * s.batch, 6, s.vocabulary)];
     const ones = new Float32Array(s.steps * s.batch).fill(1 / (s.steps * s.batch));
-    const values = numbers(s.batch * s.places * s.features, 1);
+    const values = numbers(s.batch * s.regions * s.features, 1);
     const [ids, targets, weights] = [keep(idValues, rows), keep(targetValues, rows), keep(ones, rows)];
     return {
       async run() {
@@ -118,7 +118,7 @@ export function openOurs(gpu: Gpu): Engine {
     };
   }
 
-  /** As the seed system decodes: every word comes back to the host, which sends it in again. */
+  /** As a plain loop decodes: every word comes back to the host, which sends it in again. */
   async function wordByWord(model: Captioner, features: Tensor, steps: number): Promise<void> {
     using _all = scope();
     const encoded = noGrad(() => model.encode(features));
@@ -126,7 +126,7 @@ export function openOurs(gpu: Gpu): Engine {
     let { start } = encoded;
     for (let t = 0; t < steps; t++) {
       const { logits, states } = noGrad(() => model.decodeStep({ ...encoded, start }, tensor(words, [1, words.length])));
-      words = (await ops.likeliest(logits).word.data()) as Uint32Array<ArrayBuffer>;
+      words = (await ops.argmaxToken(logits).token.data()) as Uint32Array<ArrayBuffer>;
       start = states;
     }
   }

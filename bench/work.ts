@@ -18,7 +18,7 @@ export interface DecoderShape {
   batch: number;
   /** Words per caption. */
   steps: number;
-  places: number;
+  regions: number;
   features: number;
   vocabulary: number;
   /** Ours only: replay captured commands instead of going through the ops each time, and decode with one readback, not one per word. */

@@ -8,7 +8,7 @@ export { apply, backward, gradOf, noGrad, variable, zeroGrad } from './autograd/
 export { GlimpseError, GpuError } from './errors.ts';
 export { type Gpu, openGpu } from './gpu/device.ts';
 export { formatProfile, Profiler } from './gpu/profiler.ts';
-export { Captioner, PRESETS, SEED_WIDTHS } from './model/captioner/captioner.ts';
+export { Captioner, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
 export { ImageEncoder } from './model/encoder/encoder.ts';
 export { OnnxModel } from './model/onnx/run.ts';
 export { Optimizer } from './nn/optimizer.ts';

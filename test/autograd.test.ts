@@ -149,7 +149,7 @@ test('accumulated gradients of odd sizes leave the padding between parameters al
 
 test('200 training steps: flat memory, no tensor leaks', async () => {
   const before = memory();
-  const sizes = { features: 12, places: 9, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 20 };
+  const sizes = { features: 12, regions: 9, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 20 };
   const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0.3 }, 1);
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 1e-3, maxNorm: 5 });
   const features = tensor(new Float32Array(2 * 9 * 12).fill(0.3), [2, 9, 12]);

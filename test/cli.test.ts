@@ -166,7 +166,7 @@ describe('from pictures to captions', () => {
     const finished = await glimpse(...args, '--preprocess', 'imagenet', '--skip-bad', '--json');
     expect(finished.code).toBe(0);
     expect(finished.stderr).toMatch(/going on: 8 pictures are already done/);
-    expect(JSON.parse(finished.stdout)).toMatchObject({ pictures: 17, places: 49, width: 8, skipped: ['9.jpg'] });
+    expect(JSON.parse(finished.stdout)).toMatchObject({ pictures: 17, regions: 49, width: 8, skipped: ['9.jpg'] });
   });
 
   test('shards of a finer grid in half precision, merged', async () => {
@@ -177,7 +177,7 @@ describe('from pictures to captions', () => {
       expect(await glimpse(...args, '--shard', '3/2', '--out', out)).toMatchObject({ code: 2, stderr: expect.stringContaining('--shard') });
     }
     const merged = await glimpse('merge', join(folder, 'merged'), ...shards.map(({ out }) => out), '--json');
-    expect(JSON.parse(merged.stdout)).toMatchObject({ pictures: 17, places: 196, width: 8, type: 'f16' });
+    expect(JSON.parse(merged.stdout)).toMatchObject({ pictures: 17, regions: 196, width: 8, type: 'f16' });
     const small = ['--data', data, '--features', join(folder, 'merged'), '--batch-images', '5', '--captions', '2', '--epochs', '1'];
     expect((await glimpse('train', ...small, '--out', join(folder, 'fine'), '--quiet')).code).toBe(0);
     const [caption] = JSON.parse((await glimpse('caption', join(folder, 'fine'), join(images, '15.jpg'), '--json')).stdout);
@@ -281,24 +281,24 @@ describe('from pictures to captions', () => {
     }
   });
 
-  test('the seed preset trains too and prints the seed’s loss', async () => {
+  test('the basic preset trains too and prints the loss per slot', async () => {
     const outcome = await glimpse(
       'train',
       '--preset',
-      'seed',
+      'basic',
       '--data',
       data,
       '--features',
       store,
       '--out',
-      join(folder, 'seed'),
+      join(folder, 'basic'),
       '--epochs',
       '1',
       '--validation',
       '0',
     );
     expect(outcome.code).toBe(0);
-    expect(outcome.stderr).toMatch(/seed's \d/);
+    expect(outcome.stderr).toMatch(/per slot \d/);
   });
 
   test('an interrupt saves within the epoch, and what goes on from there equals an unbroken run', async () => {
@@ -377,7 +377,7 @@ describe('from pictures to captions', () => {
   test.each([
     [['--decoder', 'transformer', '--cell', 'gru'], /--cell belongs to recurrent decoders/],
     [['--layers', '3'], /--layers belongs to --decoder transformer/],
-    [['--decoder', 'up-down', '--query', 'h1'], /--query belongs to --decoder seed/],
+    [['--decoder', 'up-down', '--query', 'h1'], /--query belongs to --decoder stacked/],
     [['--decoder', 'transformer', '--heads', '7'], /--heads must divide the width of 512, got 7/],
     [['--start', 'run', '--cell', 'gru'], /--cell builds a new model/],
     [['--start', 'run', '--no-gate'], /--no-gate builds a new model/],

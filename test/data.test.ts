@@ -26,8 +26,8 @@ const write = (name: string, text: string): string => {
 
 describe('captions', () => {
   test('the seed’s words', () => {
-    expect(wordsOf("A man's dog, 2 cats -- RUN!", 'seed')).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
-    expect(wordsOf(' … ', 'seed')).toEqual([]);
+    expect(wordsOf("A man's dog, 2 cats -- RUN!", 'ascii')).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
+    expect(wordsOf(' … ', 'ascii')).toEqual([]);
     expect(wordsOf("A man's dog, 2 cats -- RUN!", 'ptb')).toEqual(['a', 'man', "'s", 'dog', '2', 'cats', 'run']);
     expect(wordsOf('Größe: 2 Ку\u0301бика — 猫, cafe\u0301!', 'unicode')).toEqual(['größe', '2', 'ку\u0301бика', '猫', 'café']);
   });
@@ -137,7 +137,7 @@ describe('captions', () => {
       { file: 'c.jpg', split: 'val' as const, captions: ['a cat', 'a yak'] },
     ];
     const shares = { fraction: 1, valShare: 0, testShare: 0, seed: 1 };
-    const options = { imageFolder: images, words: 'seed' as const, vocabularySize: 100, minCount: 1, maxLength: 35, ...shares, skipBad: false };
+    const options = { imageFolder: images, words: 'ascii' as const, vocabularySize: 100, minCount: 1, maxLength: 35, ...shares, skipBad: false };
     await expect(prepareDataset(found, options)).rejects.toThrow(/1 pictures have captions but no picture .*gone\.jpg[\s\S]*--skip-bad/);
     await expect(prepareDataset(found.slice(2, 3), options)).rejects.toThrow(/1 pictures cannot be read as pictures: broken\.jpg/);
     const { dataset, report } = await prepareDataset(found, { ...options, skipBad: true });
@@ -165,7 +165,7 @@ describe('captions', () => {
         [2, 4 + i, 5, 3],
       ],
     }));
-    const dataset = { imageFolder: '', words: 'seed' as const, vocabulary: [], maxLength: 9, images };
+    const dataset = { imageFolder: '', words: 'ascii' as const, vocabulary: [], maxLength: 9, images };
     const at = (epoch: number, captionsPerImage: number) => epochBatches(dataset, 'train', { images: 4, captionsPerImage }, () => true, 1, epoch);
     expect(at(1, 1)).toEqual(at(1, 1));
     expect(at(1, 1)).not.toEqual(at(2, 1));
@@ -214,7 +214,7 @@ describe('pictures', () => {
 describe('feature store', () => {
   const start = {
     encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet', tuned: null },
-    places: 2,
+    regions: 2,
     width: 3,
     type: 'f32' as const,
   };
@@ -295,7 +295,7 @@ describe('half precision', () => {
 describe('shards', () => {
   const kind = {
     encoder: { path: '/m.onnx', sha256: 'abc', featureMap: 'y', preprocessing: 'imagenet', tuned: null },
-    places: 2,
+    regions: 2,
     width: 3,
     type: 'f16' as const,
   };

@@ -14,7 +14,7 @@ import { memory, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 const device = useGpu();
-const sizes: CaptionerSizes = { features: 12, places: 5, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 17 };
+const sizes: CaptionerSizes = { features: 12, regions: 5, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 17 };
 const BATCH = 3;
 const LENGTH = 7;
 
@@ -52,14 +52,14 @@ class Plain {
   }
 
   encode(features: Float32Array): { values: Reference; keys: Reference; state: State } {
-    const x = { shape: [sizes.places, sizes.features], data: Float64Array.from(features) };
+    const x = { shape: [sizes.regions, sizes.features], data: Float64Array.from(features) };
     const a = product(x, this.p('enc_w'), this.p('enc_b'), true);
-    const values = { shape: [1, sizes.places, sizes.project], data: a.data };
+    const values = { shape: [1, sizes.regions, sizes.project], data: a.data };
     if (this.options.decoder === 'transformer') return { values, keys: values, state: [{ shape: [0, sizes.embedding], data: new Float64Array(0) }] };
     const keys = product(a, this.p('w1'), this.p('b1'));
     const mean = reference([1, sizes.project], (i) => {
       let sum = 0;
-      for (let p = 0; p < sizes.places; p++) sum += a.data[p * sizes.project + i] / sizes.places;
+      for (let p = 0; p < sizes.regions; p++) sum += a.data[p * sizes.project + i] / sizes.regions;
       return sum;
     });
     const count = stateCount(this.options);
@@ -67,7 +67,7 @@ class Plain {
     const part = (i: number): Reference => ({ shape: [1, sizes.hidden], data: all.slice(i * sizes.hidden, (i + 1) * sizes.hidden) });
     return {
       values,
-      keys: { shape: [1, sizes.places, sizes.attention], data: keys.data },
+      keys: { shape: [1, sizes.regions, sizes.attention], data: keys.data },
       state: Array.from({ length: count }, (_, i) => part(i)),
     };
   }
@@ -76,7 +76,7 @@ class Plain {
   private attend(values: Reference, keys: Reference, state: Reference): Reference {
     const [soft, alpha] = additiveAttentionOp.reference([keys, product(state, this.p('w2'), this.p('b2')), this.p('v'), values], { score: this.options.score });
     const place = alpha.data.indexOf(Math.max(...alpha.data));
-    const context = this.options.attention === 'hard' ? rowsOf({ shape: [sizes.places, sizes.project], data: values.data }, place, 1) : soft;
+    const context = this.options.attention === 'hard' ? rowsOf({ shape: [sizes.regions, sizes.project], data: values.data }, place, 1) : soft;
     const beta = this.options.gate ? 1 / (1 + Math.exp(-product(state, this.p('gate_w'), this.p('gate_b')).data[0])) : 1;
     return { shape: context.shape, data: context.data.map((value) => beta * value) };
   }
@@ -107,7 +107,7 @@ class Plain {
     if (decoder === 'up-down') {
       const mean = reference([1, sizes.project], (i) => {
         let sum = 0;
-        for (let p = 0; p < sizes.places; p++) sum += values.data[p * sizes.project + i] / sizes.places;
+        for (let p = 0; p < sizes.regions; p++) sum += values.data[p * sizes.project + i] / sizes.regions;
         return sum;
       });
       const lower = this.cell(1, [s[half], mean, word], s.slice(0, half));
@@ -152,7 +152,7 @@ class Plain {
       const angle = place / 10_000 ** ((2 * Math.floor(k / 2)) / width);
       return embedded.data[i] + (k % 2 === 0 ? Math.sin(angle) : Math.cos(angle));
     });
-    const memory = linear({ shape: [sizes.places, sizes.project], data: values.data }, 'memory');
+    const memory = linear({ shape: [sizes.regions, sizes.project], data: values.data }, 'memory');
     for (let l = 0; l < layers; l++) {
       const own = linear(norm(x, `layer${l}.norm1`), `layer${l}.self`);
       x = plus(x, linear(attention(columns(own, 0), columns(own, width), columns(own, 2 * width), true), `layer${l}.self_out`));
@@ -177,12 +177,12 @@ class Plain {
     return logits.map((value) => value - total);
   }
 
-  /** What the first word costs on the average of all places that hard attention may draw (Show, Attend and Tell's order). */
+  /** What the first word costs on the average of all regions that hard attention may draw (Show, Attend and Tell's order). */
   expectedCost(features: Float32Array, word: number, target: number): number {
     const { values, keys, state } = this.encode(features);
     const [, alpha] = additiveAttentionOp.reference([keys, product(state[0], this.p('w2'), this.p('b2')), this.p('v'), values], { score: 'tanh' });
     return alpha.data.reduce((sum, share, place) => {
-      const context = rowsOf({ shape: [sizes.places, sizes.project], data: values.data }, place, 1);
+      const context = rowsOf({ shape: [sizes.regions, sizes.project], data: values.data }, place, 1);
       const [h] = this.cell(1, [context, rowsOf(this.p('emb'), word, 1)], state);
       return sum - share * this.logProbs(h, context)[target];
     }, 0);
@@ -259,7 +259,7 @@ class Plain {
 }
 
 /** Weights large enough for choices to differ, and for captions to end at different lengths. */
-function lively(preset: 'seed' | 'recommended', change: Partial<CaptionerOptions> = {}): { model: Captioner; features: Float32Array } {
+function lively(preset: 'basic' | 'recommended', change: Partial<CaptionerOptions> = {}): { model: Captioner; features: Float32Array } {
   const model = Captioner.create(sizes, { ...PRESETS[preset], ...change }, 5);
   const random = new Random(3, 'weights');
   for (const [name, parameter] of model.parameters.all)
@@ -269,12 +269,12 @@ function lively(preset: 'seed' | 'recommended', change: Partial<CaptionerOptions
         (_, i) => random.uniform(-1, 1) * (name.startsWith('out') ? 2 : 0.9) + (name === 'out_b' && i === END ? 1 : 0),
       ),
     );
-  return { model, features: Float32Array.from({ length: BATCH * sizes.places * sizes.features }, () => random.normal()) };
+  return { model, features: Float32Array.from({ length: BATCH * sizes.regions * sizes.features }, () => random.normal()) };
 }
 
 const options: BeamOptions = { width: 3, penalty: 'average', alpha: 0.65, minLength: 0, suppress: true };
 
-describe.each(['seed', 'recommended'] as const)('%s', (preset) => {
+describe.each(['basic', 'recommended'] as const)('%s', (preset) => {
   test.each<[string, Partial<BeamOptions>]>([
     ['as it is', {}],
     ['without a penalty', { penalty: 'none' }],
@@ -290,8 +290,8 @@ describe.each(['seed', 'recommended'] as const)('%s', (preset) => {
     const { model, features } = lively(preset);
     const plain = await Plain.of(model);
     const o = { ...options, ...change };
-    const per = sizes.places * sizes.features;
-    const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+    const per = sizes.regions * sizes.features;
+    const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
     const found = await model.decoding.beam(x, LENGTH, o, true);
     found.forEach((hypotheses, b) => {
       const expected = plain.search(features.subarray(b * per, (b + 1) * per), o);
@@ -318,8 +318,8 @@ describe.each(['seed', 'recommended'] as const)('%s', (preset) => {
     const { model, features } = lively(preset);
     const plain = await Plain.of(model);
     const o = { ...options, ...change };
-    const per = sizes.places * sizes.features;
-    const found = await model.decoding.greedy(tensor(features, [BATCH, sizes.places, sizes.features]), LENGTH, { ...change, suppress: true });
+    const per = sizes.regions * sizes.features;
+    const found = await model.decoding.greedy(tensor(features, [BATCH, sizes.regions, sizes.features]), LENGTH, { ...change, suppress: true });
     found.forEach(({ tokens }, b) => {
       expect(tokens).toEqual(plain.greedy(features.subarray(b * per, (b + 1) * per), o));
     });
@@ -329,7 +329,7 @@ describe.each(['seed', 'recommended'] as const)('%s', (preset) => {
   test('one hypothesis is greedy decoding, and a replay gives what the first run gave', async () => {
     using _s = scope();
     const { model, features } = lively(preset);
-    const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+    const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
     const greedy = await model.decoding.greedy(x, LENGTH, { suppress: true }, true);
     const beam = await model.decoding.beam(x, LENGTH, { ...options, width: 1, penalty: 'none' });
     expect(beam.map(([best]) => best.tokens)).toEqual(greedy.map(({ tokens }) => tokens));
@@ -357,12 +357,12 @@ describe.each<[string, Partial<CaptionerOptions>]>([
   ['seed of GRUs with hard attention, asked by h1', { cell: 'gru', attention: 'hard', query: 'h1' }],
   ['transformer', TRANSFORMER],
 ])('decoder %s', (_name, change) => {
-  test.each(['seed', 'recommended'] as const)('of preset %s: greedy and beam equal the float64 decoder', async (preset) => {
+  test.each(['basic', 'recommended'] as const)('of preset %s: greedy and beam equal the float64 decoder', async (preset) => {
     using _s = scope();
     const { model, features } = lively(preset, { ...change, ...(change.decoder === 'transformer' ? TRANSFORMER : {}) });
     const plain = await Plain.of(model);
-    const per = sizes.places * sizes.features;
-    const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+    const per = sizes.regions * sizes.features;
+    const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
     const greedy = await model.decoding.greedy(x, LENGTH, { suppress: true }, true);
     const beams = await model.decoding.beam(x, LENGTH, options);
     for (let b = 0; b < BATCH; b++) {
@@ -380,8 +380,8 @@ describe.each<[string, Partial<CaptionerOptions>]>([
     const model = Captioner.create(sizes, { ...PRESETS.recommended, dropout: 0, ...change }, 4);
     const random = new Random(6, 'inputs');
     const x = tensor(
-      Float32Array.from({ length: 2 * sizes.places * sizes.features }, () => random.normal()),
-      [2, sizes.places, sizes.features],
+      Float32Array.from({ length: 2 * sizes.regions * sizes.features }, () => random.normal()),
+      [2, sizes.regions, sizes.features],
     );
     const [steps, rows] = [4, 4];
     const words = () =>
@@ -424,8 +424,8 @@ test.each<[string, Partial<CaptionerOptions>]>([
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 0.005, maxNorm: 5 });
   const random = new Random(7, 'captions');
   const x = tensor(
-    Float32Array.from({ length: BATCH * sizes.places * sizes.features }, () => random.normal()),
-    [BATCH, sizes.places, sizes.features],
+    Float32Array.from({ length: BATCH * sizes.regions * sizes.features }, () => random.normal()),
+    [BATCH, sizes.regions, sizes.features],
   );
   const captions = Uint32Array.from({ length: 6 * BATCH }, () => random.integer(sizes.vocabulary));
   const [ids, targets] = [captions.subarray(0, 5 * BATCH), captions.subarray(BATCH)].map((words) => tensor(words, [5, BATCH]));
@@ -449,7 +449,7 @@ test('the seed’s order from single ops equals the fused op', async () => {
   using _s = scope();
   for (const change of [{}, { query: 'h1', score: 'relu' }] as Partial<CaptionerOptions>[]) {
     const { model, features } = lively('recommended', change);
-    const encoded = noGrad(() => model.encode(tensor(features, [BATCH, sizes.places, sizes.features])));
+    const encoded = noGrad(() => model.encode(tensor(features, [BATCH, sizes.regions, sizes.features])));
     const random = new Random(8, 'words');
     const xe = tensor(
       Float32Array.from({ length: 4 * BATCH * 4 * sizes.hidden }, () => random.normal()),
@@ -464,17 +464,17 @@ test('the seed’s order from single ops equals the fused op', async () => {
   }
 });
 
-test('hard attention learns from its draws what the average over all places would teach', async () => {
+test('hard attention learns from its draws what the average over all regions would teach', async () => {
   using _s = scope();
   const change: Partial<CaptionerOptions> = { decoder: 'show-attend-tell', attention: 'hard', gate: false, attentionPenalty: 0, dropout: 0 };
   const { model, features } = lively('recommended', change);
   const plain = await Plain.of(model);
-  const per = sizes.places * sizes.features;
+  const per = sizes.regions * sizes.features;
   const [words, targetIds] = [
     [4, 7, 9],
     [5, 11, 3],
   ];
-  const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+  const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
   const [ids, targets, weights] = [
     tensor(Uint32Array.from(words), [1, BATCH]),
     tensor(Uint32Array.from(targetIds), [1, BATCH]),
@@ -506,7 +506,7 @@ test('hard attention learns from its draws what the average over all places woul
 test('sampling: the same words for a seed, others for another, none that top-k or suppression forbid', async () => {
   using _s = scope();
   const { model, features } = lively('recommended');
-  const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+  const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
   const o = { temperature: 1, topK: 0, topP: 1, seed: 1, suppress: true };
   const first = await model.decoding.sample(x, LENGTH, o);
   expect(await model.decoding.sample(x, LENGTH, { ...o, seed: 2 })).not.toEqual(first);
@@ -516,7 +516,7 @@ test('sampling: the same words for a seed, others for another, none that top-k o
   expect((await model.decoding.sample(x, LENGTH, { ...o, topP: 1e-6 })).map(({ tokens }) => tokens)).toEqual(greedy.map(({ tokens }) => tokens));
   // The first word's frequencies are those of the model.
   const plain = await Plain.of(model);
-  const encoded = plain.encode(features.subarray(0, sizes.places * sizes.features));
+  const encoded = plain.encode(features.subarray(0, sizes.regions * sizes.features));
   const { logProbs } = plain.step(encoded, encoded.state, START);
   const allowed = Array.from(logProbs.keys()).filter((id) => id >= END);
   const total = allowed.reduce((sum, id) => sum + Math.exp(logProbs[id]), 0);
@@ -534,13 +534,15 @@ test('sampling: the same words for a seed, others for another, none that top-k o
 
 test('when nothing has ended there are captions all the same', async () => {
   using _s = scope();
-  const { model, features } = lively('seed');
+  const { model, features } = lively('basic');
   const bias = await model.parameters.get('out_b').data();
   bias[END] = -1000;
   model.parameters.get('out_b').write(bias);
-  const found = await model.decoding.beam(tensor(features, [BATCH, sizes.places, sizes.features]), LENGTH, options);
+  const found = await model.decoding.beam(tensor(features, [BATCH, sizes.regions, sizes.features]), LENGTH, options);
   for (const hypotheses of found) for (const { tokens, ended } of hypotheses) expect([tokens.length, ended]).toEqual([LENGTH, false]);
-  await expect(model.decoding.beam(tensor(features, [BATCH, sizes.places, sizes.features]), LENGTH, { ...options, width: 11 })).rejects.toThrow(/1 to 10 wide/);
+  await expect(model.decoding.beam(tensor(features, [BATCH, sizes.regions, sizes.features]), LENGTH, { ...options, width: 11 })).rejects.toThrow(
+    /1 to 10 wide/,
+  );
   model.dispose();
 });
 
@@ -550,7 +552,7 @@ test('decoding many shapes keeps memory flat once the loops are let go', async (
     using _s = scope();
     const { model, features } = lively('recommended');
     for (let batch = 1; batch <= BATCH; batch++) {
-      const x = tensor(features.slice(0, batch * sizes.places * sizes.features), [batch, sizes.places, sizes.features]);
+      const x = tensor(features.slice(0, batch * sizes.regions * sizes.features), [batch, sizes.regions, sizes.features]);
       for (const length of [3, 5]) {
         await model.decoding.greedy(x, length, { suppress: true });
         await model.decoding.beam(x, length, options);
@@ -565,7 +567,7 @@ test('decoding many shapes keeps memory flat once the loops are let go', async (
 test('the table of the words’ shares, made after many words, follows the weights', async () => {
   using _s = scope();
   const { model, features } = lively('recommended');
-  const x = tensor(features, [BATCH, sizes.places, sizes.features]);
+  const x = tensor(features, [BATCH, sizes.regions, sizes.features]);
   const decode = async () =>
     (await model.decoding.greedy(x, LENGTH, { suppress: true })).map(({ tokens, logProb }) => ({ tokens, logProb: Math.fround(logProb).toFixed(4) }));
   const first = await decode(); // 21 words, of a vocabulary of 17: with the table from here on
@@ -576,7 +578,7 @@ test('the table of the words’ shares, made after many words, follows the weigh
   embedding.write(before.map((value) => -value));
   expect(model.prepareDecoding(1)).toBe(''); // the table is of other weights
   const plain = await Plain.of(model);
-  const per = sizes.places * sizes.features;
+  const per = sizes.regions * sizes.features;
   for (let round = 0; round < 3; round++) {
     const found = await model.decoding.greedy(x, LENGTH, { suppress: true });
     for (const [b, { tokens }] of found.entries()) expect(tokens).toEqual(plain.greedy(features.subarray(b * per, (b + 1) * per), options));

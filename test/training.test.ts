@@ -18,7 +18,7 @@ import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
 const folder = temporaryFolder();
-const sizes: CaptionerSizes = { features: 12, places: 4, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 11 };
+const sizes: CaptionerSizes = { features: 12, regions: 4, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 11 };
 
 describe('the rate', () => {
   const config = { rate: 0.01, warmup: 0, horizon: 10, schedule: 'cosine' } as TrainingConfig;
@@ -56,7 +56,7 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
   const steps = 5;
   const word = () => 1 + Math.floor(random.uniform(0, sizes.vocabulary - 1));
   return {
-    features: Float32Array.from({ length: pictures * sizes.places * sizes.features }, () => random.normal()),
+    features: Float32Array.from({ length: pictures * sizes.regions * sizes.features }, () => random.normal()),
     pictures,
     ids: Uint32Array.from({ length: steps * rows }, word),
     targets: Uint32Array.from({ length: steps * rows }, word),
@@ -65,7 +65,7 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
   };
 }
 
-async function weightsAfter(updates: (step: TrainingStep) => void, options = PRESETS.seed): Promise<Map<string, Float32Array>> {
+async function weightsAfter(updates: (step: TrainingStep) => void, options = PRESETS.basic): Promise<Map<string, Float32Array>> {
   const model = Captioner.create(sizes, options, 3);
   const optimizer = new Optimizer(model.parameters, { kind: 'sgd', rate: 0.1, maxNorm: 0 });
   const step = new TrainingStep(model, optimizer, 1);
@@ -99,7 +99,7 @@ function joined(a: StepInputs, b: StepInputs): StepInputs {
   };
 }
 
-test.each([PRESETS.seed, { ...PRESETS.recommended, dropout: 0 }])('two batches added up make the update of both at once', async (options) => {
+test.each([PRESETS.basic, { ...PRESETS.recommended, dropout: 0 }])('two batches added up make the update of both at once', async (options) => {
   const [a, b] = [batch(3, 1, 1), batch(3, 1, 2)];
   const half = (inputs: StepInputs) => ({ ...inputs, weights: inputs.weights.map((weight) => weight / 2) });
   const together = await weightsAfter((step) => {
@@ -136,13 +136,13 @@ test('the loss that is reported is that of its batch, whatever was captured in b
 });
 
 test('scheduled sampling at probability 0 changes nothing, above it does', async () => {
-  const run = (share: number, options = PRESETS.seed) =>
+  const run = (share: number, options = PRESETS.basic) =>
     weightsAfter((step) => {
       step.ownWords = share;
       for (let i = 0; i < 3; i++) step.run(batch(3, 1, 7));
     }, options);
   const plain = await run(0);
-  const mixing = { ...PRESETS.seed, scheduledSampling: 0.5 };
+  const mixing = { ...PRESETS.basic, scheduledSampling: 0.5 };
   expect(await run(0, mixing)).toEqual(plain);
   expect(await run(0.5, mixing)).not.toEqual(plain);
 });
@@ -185,9 +185,9 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
     captions: [caption, `${caption} red`],
     ids: [vocabulary.encode(caption.split(' '), 12), vocabulary.encode(`${caption} red`.split(' '), 12)],
   }));
-  const model = Captioner.create(sizes, PRESETS.seed, 3);
+  const model = Captioner.create(sizes, PRESETS.basic, 3);
   const config = { samples: 6, maxLength: 9, temperature: 1, baseline: 'others', mix: 0, normalize: false } as const;
-  const critic = new SelfCritical(model, vocabulary, training, config, 1, 'seed');
+  const critic = new SelfCritical(model, vocabulary, training, config, 1, 'ascii');
   const features = batch(2, 2, 4).features;
   const { inputs, rollout } = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
   const rows = inputs.ids.length / inputs.steps;
@@ -201,7 +201,7 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   const again = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
   expect(again.inputs.targets).toEqual(inputs.targets);
   expect((await critic.rollout(['0.jpg', '2.jpg'], features, 2)).inputs.targets).not.toEqual(inputs.targets);
-  const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1, 'seed');
+  const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1, 'ascii');
   const both = (await mixed.rollout(['0.jpg', '2.jpg'], features, 1)).inputs;
   expect(both.ids.length / both.steps).toBe(14);
   const ofReferences = Array.from(both.weights).filter((_, at) => at % 7 === 6);

@@ -127,7 +127,7 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
     }, kept);
   }
 
-  /** The seed's decoder, all that does not depend on the state hoisted out of the loop as ours has it. */
+  /** The stacked decoder, all that does not depend on the state hoisted out of the loop as ours has it. */
   function decoder(s: DecoderShape) {
     const [project, attention, hidden, embedding] = [256, 512, 512, 256];
     let seed = 20;
@@ -161,10 +161,10 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
       outW: variable(hidden, s.vocabulary),
       outB: variable(s.vocabulary),
     };
-    const features = tf.tensor(numbers(s.batch * s.places * s.features, 1), [s.batch, s.places, s.features]);
+    const features = tf.tensor(numbers(s.batch * s.regions * s.features, 1), [s.batch, s.regions, s.features]);
     const encode = () => {
       const a = tf.relu(tf.add(tf.matMul(tf.reshape(features, [-1, s.features]), v.encW), v.encB));
-      return { values: tf.reshape(a, [s.batch, s.places, project]), keys: tf.reshape(tf.add(tf.matMul(a, v.w1), v.b1), [s.batch, s.places, attention]) };
+      return { values: tf.reshape(a, [s.batch, s.regions, project]), keys: tf.reshape(tf.add(tf.matMul(a, v.w1), v.b1), [s.batch, s.regions, attention]) };
     };
     const cell = (gates: Untyped, c: Untyped): [Untyped, Untyped] => {
       const [i, f, g, o] = tf.split(gates, 4, 1);
@@ -178,9 +178,9 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
     };
     const step = (encoded: ReturnType<typeof encode>, xe: Untyped, state: State): State => {
       const query = tf.reshape(tf.add(tf.matMul(state.h2, v.w2), v.b2), [s.batch, 1, attention]);
-      const scores = tf.reshape(tf.matMul(tf.reshape(tf.tanh(tf.add(encoded.keys, query)), [-1, attention]), v.v), [s.batch, s.places]);
+      const scores = tf.reshape(tf.matMul(tf.reshape(tf.tanh(tf.add(encoded.keys, query)), [-1, attention]), v.v), [s.batch, s.regions]);
       const alpha = tf.softmax(scores);
-      const context = tf.reshape(tf.matMul(tf.reshape(alpha, [s.batch, 1, s.places]), encoded.values), [s.batch, project]);
+      const context = tf.reshape(tf.matMul(tf.reshape(alpha, [s.batch, 1, s.regions]), encoded.values), [s.batch, project]);
       const [h1, c1] = cell(tf.add(tf.add(xe, tf.matMul(context, v.wz)), tf.matMul(state.h1, v.u1)), state.c1);
       const [h2, c2] = cell(tf.add(tf.add(tf.matMul(h1, v.w2l), tf.matMul(state.h2, v.u2)), v.lb2), state.c2);
       return { h1, c1, h2, c2 };

@@ -67,8 +67,8 @@ export async function caption(o: CaptionCommand, modelPath: string, given: strin
       }
       if (batch.length === 0) continue;
       using _batch = scope();
-      const { values, places, width } = await encoder.features(batch.map(({ pixels }) => pixels));
-      const features = tensor(values, [batch.length, places, width]);
+      const { values, regions, width } = await encoder.features(batch.map(({ pixels }) => pixels));
+      const features = tensor(values, [batch.length, regions, width]);
       const { temperature, topK, topP } = o;
       const found: GeneratedCaption[][] = o.sample
         ? (

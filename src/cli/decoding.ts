@@ -27,7 +27,7 @@ export function withDecodingOptions(command: Command, beam: number): Command {
     .option('--no-repeat <words>', 'no run of so many words comes twice; 0 allows all', wholeNumber('--no-repeat', 0), 0);
 }
 
-/** What the decoder is asked for, with the longest caption. The seed's preset may say every word, as the seed did. */
+/** What the decoder is asked for, with the longest caption. The basic preset may say every word, special ones too. */
 export function decodingOf(o: DecodingOptions, { preset, maxLength }: TrainingConfig): { beam: BeamOptions; maxLength: number } {
   if (o.beam % o.groups !== 0) throw new UsageError(`--groups ${o.groups} does not divide --beam ${o.beam}`);
   if (o.beam > 10) throw new UsageError(`--beam is at most 10, got ${o.beam}`);

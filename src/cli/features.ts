@@ -47,8 +47,8 @@ export async function merge(o: CommonOptions, out: string, stores: string[]): Pr
     bar.update(done);
   });
   (bar as ReturnType<typeof progress> | null)?.stop();
-  const report = { out, pictures: index.files.length, places: index.places, width: index.width, type: index.type };
-  result(o, report, () => `${out}: ${report.pictures} pictures of ${report.places} × ${report.width} (${report.type}) from ${stores.length} stores`);
+  const report = { out, pictures: index.files.length, regions: index.regions, width: index.width, type: index.type };
+  result(o, report, () => `${out}: ${report.pictures} pictures of ${report.regions} × ${report.width} (${report.type}) from ${stores.length} stores`);
   return 0;
 }
 
@@ -72,7 +72,7 @@ export async function features(o: FeaturesCommand): Promise<number> {
     const skipped: string[] = [];
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
-    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, places: probe.places, width: probe.width, type: o.precision });
+    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision });
     const done = new Set(writer.index.files);
     const todo = files.filter((file) => !done.has(file));
     if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);
@@ -110,12 +110,12 @@ export async function features(o: FeaturesCommand): Promise<number> {
     encoder.dispose();
     const seconds = (performance.now() - started) / 1000;
     const rate = (todo.length - skipped.length) / seconds;
-    const report = { out: o.out, pictures: writer.index.files.length, places: probe.places, width: probe.width, skipped, seconds, picturesPerSecond: rate };
+    const report = { out: o.out, pictures: writer.index.files.length, regions: probe.regions, width: probe.width, skipped, seconds, picturesPerSecond: rate };
     result(
       o,
       report,
       () =>
-        `${o.out}: ${report.pictures} pictures of ${probe.places} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
+        `${o.out}: ${report.pictures} pictures of ${probe.regions} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
     );
     return 0;
   });

@@ -163,9 +163,9 @@ export async function gallery(o: GalleryCommand, modelPath: string, pictures: st
       for (let first = 0; first < list.length; first += BATCH) {
         using _batch = scope();
         const part = list.slice(first, first + BATCH);
-        const values = new Float32Array(part.length * config.sizes.places * config.sizes.features);
+        const values = new Float32Array(part.length * config.sizes.regions * config.sizes.features);
         for (const [i, source] of part.entries()) values.set(await source.features(), (i * values.length) / part.length);
-        const features = tensor(values, [part.length, config.sizes.places, config.sizes.features]);
+        const features = tensor(values, [part.length, config.sizes.regions, config.sizes.features]);
         const found = await model.decoding.beam(features, maxLength, beam, true);
         for (const [i, hypotheses] of found.entries()) shown.push(describe(part[i], hypotheses, vocabulary));
         bar.update(Math.min(list.length, first + BATCH));

@@ -65,7 +65,7 @@ command('prepare', 'turn captions and split lists into a dataset: vocabulary, wo
   .option('--val-share <share>', 'of the pictures without a split', positiveNumber('--val-share'), 0)
   .option('--test-share <share>', 'of the pictures without a split', positiveNumber('--test-share'), 0)
   .option('--seed <number>', 'of splits and fraction', wholeNumber('--seed', 0), 42)
-  .addOption(new Option('--words <rule>', 'how captions become words: see README').choices(['seed', 'ptb', 'unicode']).default('seed'))
+  .addOption(new Option('--words <rule>', 'how captions become words: see README').choices(['ascii', 'ptb', 'unicode']).default('ascii'))
   .option('--vocabulary <size>', 'most frequent words kept, special words included', wholeNumber('--vocabulary', 5), 5000)
   .option('--min-count <count>', 'rarer words become <unk>', wholeNumber('--min-count', 1), 1)
   .option('--max-length <words>', 'longest caption, startseq and endseq included', wholeNumber('--max-length', 3), 35)
@@ -83,7 +83,7 @@ command('features', 'run the image encoder over a dataset’s pictures into a pa
   .option('--limit <count>', 'at most this many pictures per split', wholeNumber('--limit', 1))
   .option('--shard <i/n>', 'only this part of the pictures, for many machines; `glimpse merge` puts the stores together')
   .addOption(new Option('--precision <type>', 'of the stored numbers').choices(['f32', 'f16']).default('f32'))
-  .addOption(new Option('--grid <places>', 'a side: 14 encodes pictures of twice the size').choices(['7', '14']))
+  .addOption(new Option('--grid <regions>', 'a side: 14 encodes pictures of twice the size').choices(['7', '14']))
   .option('--batch <count>', 'pictures at a time', wholeNumber('--batch', 1), 8)
   .option('--skip-bad', 'leave out pictures that cannot be read')
   .option('--json', 'JSON on stdout')
@@ -99,7 +99,7 @@ command('train', 'train the captioner on stored features')
   .requiredOption('--data <file>', 'dataset made by prepare')
   .requiredOption('--features <folder>', 'store made by features')
   .requiredOption('--out <folder>', 'the run: log and checkpoints')
-  .addOption(new Option('--preset <name>', 'see docs and reference equations').choices(['seed', 'recommended']).default('recommended'))
+  .addOption(new Option('--preset <name>', 'see docs and reference equations').choices(['basic', 'recommended']).default('recommended'))
   .addOption(
     new Option('--objective <name>', 'cross-entropy, or self-critical training of a trained model').choices(['cross-entropy', 'scst']).default('cross-entropy'),
   )
@@ -121,11 +121,16 @@ command('train', 'train the captioner on stored features')
   .option('--learned-start', 'states start from the picture')
   .option('--no-learned-start', 'states start at zero')
   .addOption(
-    new Option('--decoder <name>', 'order of attention and recurrent layers, or a transformer').choices(['seed', 'show-attend-tell', 'up-down', 'transformer']),
+    new Option('--decoder <name>', 'order of attention and recurrent layers, or a transformer').choices([
+      'stacked',
+      'show-attend-tell',
+      'up-down',
+      'transformer',
+    ]),
   )
   .addOption(new Option('--cell <name>', 'of the recurrent layers: lstm by default').choices(['lstm', 'gru']))
   .addOption(new Option('--score <name>', 'what squashes key + query in attention: tanh by default').choices(['tanh', 'relu']))
-  .addOption(new Option('--query <state>', 'which layer’s state asks, in the seed’s order: h2 by default').choices(['h1', 'h2']))
+  .addOption(new Option('--query <state>', 'which layer’s state asks, in the stacked order: h2 by default').choices(['h1', 'h2']))
   .addOption(new Option('--attention <kind>', 'look everywhere by weight (soft, the default), or at one place drawn by weight').choices(['soft', 'hard']))
   .option('--context-to-output', 'predict words from the context too, not from the state alone')
   .option('--layers <count>', 'of a transformer: 2 by default', wholeNumber('--layers', 1))

@@ -72,7 +72,7 @@ export async function evaluate(o: EvalCommand, modelPath: string): Promise<numbe
     for (let first = 0; first < images.length; first += o.batch) {
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
-      const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
+      const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
       const found = await model.decoding.ranked(features, maxLength, beam);
       found.forEach(([{ tokens }], i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));

@@ -4,7 +4,7 @@ import { type Dataset, readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
-import { type CaptionerOptions, PRESETS, SEED_WIDTHS } from '../model/captioner/captioner.ts';
+import { type CaptionerOptions, DEFAULT_WIDTHS, PRESETS } from '../model/captioner/captioner.ts';
 import type { CellKind, DecoderKind } from '../model/captioner/recurrence.ts';
 import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
@@ -17,7 +17,7 @@ interface TrainCommand extends CommonOptions {
   data: string;
   features: string;
   out: string;
-  preset: 'seed' | 'recommended';
+  preset: 'basic' | 'recommended';
   objective: 'cross-entropy' | 'scst';
   start?: string;
   epochs?: number;
@@ -62,7 +62,7 @@ interface TrainCommand extends CommonOptions {
 
 /** What a preset trains with, besides the model's own options. */
 const TRAINING = {
-  seed: { epochs: 10, rate: 1e-3, maxNorm: 0, images: 64, captions: 1, objective: 'seed-sum', patience: 0 },
+  basic: { epochs: 10, rate: 1e-3, maxNorm: 0, images: 64, captions: 1, objective: 'caption-mean', patience: 0 },
   recommended: { epochs: 20, rate: 4e-4, maxNorm: 5, images: 16, captions: 5, objective: 'token-mean', patience: 2 },
 } as const;
 /** Self-critical training starts from weights that are trained already, and takes small steps. */
@@ -77,7 +77,7 @@ function hashOf(images: Dataset['images']): string {
 
 /** Refuses what the decoder has no place for. */
 function checkDecoder(o: TrainCommand): void {
-  const { gate, learnedStart, cell, score, query, attention, contextToOutput, layers, heads, decoder = 'seed' } = o;
+  const { gate, learnedStart, cell, score, query, attention, contextToOutput, layers, heads, decoder = 'stacked' } = o;
   const refuse = (options: Record<string, unknown>, why: string) => {
     for (const [name, value] of Object.entries(options)) if (value !== undefined && value !== false) throw new UsageError(`${name} ${why}`);
   };
@@ -93,9 +93,9 @@ function checkDecoder(o: TrainCommand): void {
   if (decoder === 'transformer')
     refuse({ ...recurrent, '--attention': attention, '--context-to-output': contextToOutput }, 'belongs to recurrent decoders, not to a transformer');
   else refuse({ '--layers': layers, '--heads': heads }, 'belongs to --decoder transformer');
-  if (decoder !== 'seed') refuse({ '--query': query }, 'belongs to --decoder seed: the other orders say themselves which state asks');
-  if (decoder === 'transformer' && SEED_WIDTHS.hidden % (heads ?? PRESETS.seed.heads) !== 0)
-    throw new UsageError(`--heads must divide the width of ${SEED_WIDTHS.hidden}, got ${heads}`);
+  if (decoder !== 'stacked') refuse({ '--query': query }, 'belongs to --decoder stacked: the other orders say themselves which state asks');
+  if (decoder === 'transformer' && DEFAULT_WIDTHS.hidden % (heads ?? PRESETS.basic.heads) !== 0)
+    throw new UsageError(`--heads must divide the width of ${DEFAULT_WIDTHS.hidden}, got ${heads}`);
 }
 
 function checkOptions(o: TrainCommand): void {
@@ -132,10 +132,10 @@ function modelOptions(o: TrainCommand, start: Checkpoint | null): CaptionerOptio
   return { ...preset, ...selfCritical, ...both, ...changes };
 }
 
-const stepNote = ({ lossPerToken, seedLoss, rollout }: StepReport) =>
+const stepNote = ({ lossPerToken, lossPerSlot, rollout }: StepReport) =>
   rollout
     ? `reward ${rollout.reward.toFixed(3)} over ${rollout.baseline.toFixed(3)}, entropy ${rollout.entropy.toFixed(2)}, ${rollout.meanLength.toFixed(1)} words`
-    : `loss ${lossPerToken.toFixed(3)} per token (seed's ${seedLoss.toFixed(3)})`;
+    : `loss ${lossPerToken.toFixed(3)} per token (per slot ${lossPerSlot.toFixed(3)})`;
 
 const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
   objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
@@ -149,8 +149,8 @@ export async function trainCommand(o: TrainCommand): Promise<number> {
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
-  const widths = { ...SEED_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
-  const sizes = { features: store.index.width, places: store.index.places, ...widths, vocabulary: dataset.vocabulary.length };
+  const widths = { ...DEFAULT_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
+  const sizes = { features: store.index.width, regions: store.index.regions, ...widths, vocabulary: dataset.vocabulary.length };
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(
       '--objective scst rewards captions of one way to decode, and hard attention draws another at each replay: start from a model of soft attention',

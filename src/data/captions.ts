@@ -67,7 +67,7 @@ export interface PrepareOptions {
   vocabularySize: number;
   minCount: number;
   maxLength: number;
-  /** Take only this share of the training pictures, after shuffling; the seed system took half. */
+  /** Take only this share of the training pictures, after shuffling. */
   fraction: number;
   /** Shares of the pictures without a split that become validation and test. */
   valShare: number;
@@ -194,7 +194,7 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
 
 const DatasetFile = z.object({
   imageFolder: z.string(),
-  words: z.enum(WORD_RULES).default('seed'),
+  words: z.enum(WORD_RULES).default('ascii'),
   vocabulary: z.array(z.string()).min(5),
   maxLength: z.number().int().min(3),
   images: z.array(

@@ -31,7 +31,7 @@ export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): stri
 const Index = z.object({
   version: z.literal(1),
   encoder: EncoderIdentity,
-  places: z.number().int().positive(),
+  regions: z.number().int().positive(),
   width: z.number().int().positive(),
   type: z.enum(['f32', 'f16']).default('f32'),
   files: z.array(z.string()),
@@ -42,10 +42,10 @@ export type FeatureIndex = z.infer<typeof Index>;
 
 export type FeatureType = FeatureIndex['type'];
 /** What two stores must share to be one. */
-type FeatureKind = Pick<FeatureIndex, 'encoder' | 'places' | 'width' | 'type'>;
+type FeatureKind = Pick<FeatureIndex, 'encoder' | 'regions' | 'width' | 'type'>;
 
 const dataName = (type: FeatureType) => `features.${type}`;
-const recordSize = ({ places, width, type }: FeatureKind) => places * width * (type === 'f16' ? 2 : 4);
+const recordSize = ({ regions, width, type }: FeatureKind) => regions * width * (type === 'f16' ? 2 : 4);
 const INDEX = 'features.json';
 const PARTIAL = '.partial';
 /** A kill loses at most what came since the last journal entry; writing it after every batch would cost more than that. */
@@ -65,7 +65,7 @@ function readIndex(path: string): FeatureIndex {
 
 /** Names of what differs between two stores' contents. */
 function differences(a: FeatureKind, b: FeatureKind): string[] {
-  return [...encoderDifferences(a.encoder, b.encoder), ...(['places', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
+  return [...encoderDifferences(a.encoder, b.encoder), ...(['regions', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
 }
 
 export class FeatureWriter {
@@ -206,9 +206,9 @@ export class FeatureStore {
     return bytes;
   }
 
-  /** Features of the pictures, [files, places, width], their checksums verified. */
+  /** Features of the pictures, [files, regions, width], their checksums verified. */
   async read(files: readonly string[]): Promise<Float32Array> {
-    const words = this.index.places * this.index.width;
+    const words = this.index.regions * this.index.width;
     const out = new Float32Array(files.length * words);
     await Promise.all(
       files.map(async (file, i) => {
@@ -237,8 +237,8 @@ export async function mergeStores(out: string, folders: readonly string[], onMer
       if (differing.length > 0) throw new GlimpseError(`${folders[i]} and ${folders[0]} are not of one kind: ${differing.join(', ')} differ`);
     });
     const total = stores.reduce((sum, { index }) => sum + index.files.length, 0);
-    const { encoder, places, width, type } = first.index;
-    const writer = FeatureWriter.open(out, { encoder, places, width, type });
+    const { encoder, regions, width, type } = first.index;
+    const writer = FeatureWriter.open(out, { encoder, regions, width, type });
     const known = new Map(writer.index.files.map((file, row) => [file, writer.index.checksums[row]]));
     let done = 0;
     for (const [i, store] of stores.entries()) {

@@ -4,9 +4,9 @@
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 
-export const WORD_RULES = ['seed', 'ptb', 'unicode'] as const;
+export const WORD_RULES = ['ascii', 'ptb', 'unicode'] as const;
 /**
- * How a caption becomes words, lower-case all of them. `seed`: everything but letters a–z, digits and spaces is dropped
+ * How a caption becomes words, lower-case all of them. `ascii`: everything but letters a–z, digits and spaces is dropped
  * ("man's" becomes "mans"). `ptb`: the tokens that scores are defined on ("man 's"). `unicode`: letters, marks and digits of
  * any script, everything else separates.
  */
@@ -15,7 +15,7 @@ export type WordRule = (typeof WORD_RULES)[number];
 export function wordsOf(caption: string, rule: WordRule): string[] {
   if (rule === 'ptb') return captionTokens(caption);
   const lower = caption.normalize('NFC').toLowerCase();
-  return (rule === 'seed' ? lower.replace(/[^a-z0-9\s]/g, '') : lower.replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')).split(/\s+/).filter(Boolean);
+  return (rule === 'ascii' ? lower.replace(/[^a-z0-9\s]/g, '') : lower.replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')).split(/\s+/).filter(Boolean);
 }
 
 /** Words by falling frequency, ties by first appearance. The special words come first, so that suppressing them is one comparison. */

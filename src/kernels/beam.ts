@@ -35,7 +35,7 @@ export function beamSelect(gpu: Gpu, slices: readonly BufferSlice[], s: BeamStep
   gpu.dispatch(gpu.kernel({ file: 'beam_select' }), slices, params, [Math.ceil(pictures / 8), 1, 1], label);
 }
 
-/** Longest caption that limit_words.wgsl can follow back. */
+/** Longest caption that limit_tokens.wgsl can follow back. */
 export const LONGEST_LIMITED = 128;
 
 export interface LimitAttrs {
@@ -52,7 +52,7 @@ export interface LimitAttrs {
 }
 
 /** y holds a copy of the log-probabilities [rows, n]. */
-export function limitWords(
+export function limitTokens(
   gpu: Gpu,
   words: BufferSlice,
   parents: BufferSlice,
@@ -65,5 +65,5 @@ export function limitWords(
 ): void {
   const { step, noRepeat, end, blockEnd, groups, width, diversity } = a;
   const params = { rows, n, step, no_repeat: noRepeat, end, block_end: blockEnd ? 1 : 0, groups, width, diversity };
-  gpu.dispatch(gpu.kernel({ file: 'limit_words' }), [words, parents, taken, y], params, [Math.ceil(rows / 8), 1, 1], label);
+  gpu.dispatch(gpu.kernel({ file: 'limit_tokens' }), [words, parents, taken, y], params, [Math.ceil(rows / 8), 1, 1], label);
 }

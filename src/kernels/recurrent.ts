@@ -100,7 +100,7 @@ export interface AttentionStep {
   context: BufferSlice;
   alpha: BufferSlice;
   batch: number;
-  places: number;
+  regions: number;
   keysWidth: number;
   valuesWidth: number;
   queryStart?: number;
@@ -111,17 +111,17 @@ export interface AttentionStep {
 /** Vec4 of the keys' columns that a lane of version 3 may own, and so the widest keys. */
 const MOST_PER_LANE = 32;
 
-type AttentionSizes = Pick<AttentionStep, 'batch' | 'places' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
+type AttentionSizes = Pick<AttentionStep, 'batch' | 'regions' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
 
-/** How keys and values are read as texels: a stored row is a place. */
-function placeLayouts(gpu: Gpu, { batch, places, keysWidth, valuesWidth }: AttentionSizes): (TexelLayout | null)[] {
-  return [gpu.texelLayout(batch * places, keysWidth), gpu.texelLayout(batch * places, valuesWidth)];
+/** How keys and values are read as texels: a stored row is a region. */
+function regionLayouts(gpu: Gpu, { batch, regions, keysWidth, valuesWidth }: AttentionSizes): (TexelLayout | null)[] {
+  return [gpu.texelLayout(batch * regions, keysWidth), gpu.texelLayout(batch * regions, valuesWidth)];
 }
 
 function attentionVersion(gpu: Gpu, p: AttentionSizes): string {
   const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
   const able = aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar'];
-  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && placeLayouts(gpu, p).every((layout) => layout !== null))
+  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && regionLayouts(gpu, p).every((layout) => layout !== null))
     able.push('v3_subgroup');
   return chooseVersion(gpu, 'attention', 'any', able);
 }
@@ -132,24 +132,24 @@ function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
   return { WIDTH: gpu.subgroupWidth, PER_LANE: 2 ** Math.ceil(Math.log2(perLane)) };
 }
 
-/** Workgroup memory for the places, in steps of 64 so that few pipelines serve many sizes. */
-const roundedPlaces = (places: number) => Math.ceil(places / 64) * 64;
+/** Workgroup memory for the regions, in steps of 64 so that few pipelines serve many sizes. */
+const roundedRegions = (regions: number) => Math.ceil(regions / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
   const version = attentionVersion(gpu, p);
   const file = { v1_scalar: 'additive_attention', v2_vec4: 'additive_attention_vec4', v3_subgroup: 'additive_attention_subgroup' }[version] as string;
   const params = {
-    places: p.places,
+    regions: p.regions,
     keys_width: p.keysWidth,
     values_width: p.valuesWidth,
     query_start: p.queryStart ?? 0,
     context_start: p.contextStart ?? 0,
     alpha_start: p.alphaStart ?? 0,
   };
-  const constants = { PLACES: roundedPlaces(p.places), RELU: p.score === 'relu' ? 1 : 0 };
+  const constants = { REGIONS: roundedRegions(p.regions), RELU: p.score === 'relu' ? 1 : 0 };
   const groups = [p.batch, 1, 1] as const;
   if (version === 'v3_subgroup') {
-    const [keys, values] = placeLayouts(gpu, p) as [TexelLayout, TexelLayout];
+    const [keys, values] = regionLayouts(gpu, p) as [TexelLayout, TexelLayout];
     const slices = [{ ...p.keys, layout: keys }, p.query, p.v, { ...p.values, layout: values }, p.context, p.alpha];
     const found = { ...texelParams('keys', keys), ...texelParams('values', values) };
     gpu.dispatch(gpu.kernel({ file, tune: lanes(gpu, p.keysWidth), constants }), slices, { ...params, ...found }, groups, label);
@@ -173,9 +173,9 @@ export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
 export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: string): void {
   const starts = { context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 };
   gpu.dispatch(
-    gpu.kernel({ file: 'additive_attention_scores_grad', constants: { PLACES: roundedPlaces(p.places) } }),
+    gpu.kernel({ file: 'additive_attention_scores_grad', constants: { REGIONS: roundedRegions(p.regions) } }),
     [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha, p.de],
-    { places: p.places, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 },
+    { regions: p.regions, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 },
     [p.batch, 1, 1],
     label,
   );
@@ -184,7 +184,7 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
   gpu.dispatch(
     gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad', constants: { RELU: p.score === 'relu' ? 1 : 0 } }),
     [p.keys, p.query, p.v, p.de, p.dkeys, p.dquery, p.dvRows],
-    { count, places: p.places, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
+    { count, regions: p.regions, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
     grid(count),
     label,
   );

@@ -1,4 +1,4 @@
-/** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest word, top-k, sampling. */
+/** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest token, top-k, sampling. */
 import type { Gpu } from '../gpu/device.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live } from './elementwise.ts';
@@ -78,16 +78,25 @@ export function topK(
   gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
 }
 
-/** The likeliest word of each row of logits [rows, n] from id `skipBelow` on, and its log-probability. */
-export function likeliest(gpu: Gpu, x: BufferSlice, word: BufferSlice, logProb: BufferSlice, rows: number, n: number, skipBelow: number, label: string): void {
-  const version = chooseVersion(gpu, 'likeliest', rowClass(n), rowVersions(gpu, n, true));
+/** The likeliest token of each row of logits [rows, n] from id `skipBelow` on, and its log-probability. */
+export function argmaxToken(
+  gpu: Gpu,
+  x: BufferSlice,
+  token: BufferSlice,
+  logProb: BufferSlice,
+  rows: number,
+  n: number,
+  skipBelow: number,
+  label: string,
+): void {
+  const version = chooseVersion(gpu, 'argmax_token', rowClass(n), rowVersions(gpu, n, true));
   const params = { rows, n, skip_below: skipBelow };
   if (version === 'v2_subgroup') {
-    gpu.dispatch(gpu.kernel({ file: 'likeliest_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), [x, word, logProb], params, grid(rows, 1), label);
+    gpu.dispatch(gpu.kernel({ file: 'argmax_token_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), [x, token, logProb], params, grid(rows, 1), label);
     return;
   }
   const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
-  gpu.dispatch(gpu.kernel({ file: 'likeliest', constants }), [x, word, logProb], params, grid(rows, constants.ROWS), label);
+  gpu.dispatch(gpu.kernel({ file: 'argmax_token', constants }), [x, token, logProb], params, grid(rows, constants.ROWS), label);
 }
 
 export interface SampleAttrs {
@@ -103,11 +112,11 @@ export interface SampleAttrs {
   stream: number;
 }
 
-/** One word per row, drawn from the log-probabilities x [rows, n]. */
-export function sample(gpu: Gpu, x: BufferSlice, word: BufferSlice, logProb: BufferSlice, rows: number, n: number, a: SampleAttrs, label: string): void {
+/** One token per row, drawn from the log-probabilities x [rows, n]. */
+export function sample(gpu: Gpu, x: BufferSlice, token: BufferSlice, logProb: BufferSlice, rows: number, n: number, a: SampleAttrs, label: string): void {
   const { skipBelow, topK: k, topP: p, temperature, seed, step, stream } = a;
   const params = { rows, n, skip_below: skipBelow, k, p, temperature, seed, step, stream };
-  gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, word, logProb], params, grid(rows, 8), label);
+  gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, token, logProb], params, grid(rows, 8), label);
 }
 
 export interface MixAttrs {
@@ -123,10 +132,10 @@ export interface MixAttrs {
 }
 
 /** Words before each step, ids [steps, rows], some of them replaced by the model's own for the step before. */
-export function mixWords(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: BufferSlice, steps: number, rows: number, a: MixAttrs, label: string): void {
+export function mixTokens(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: BufferSlice, steps: number, rows: number, a: MixAttrs, label: string): void {
   const { probability, seed, step, stream, start, end } = a;
   const params = { count: steps * rows, rows, probability, seed, step, stream, start, end };
-  gpu.dispatch(gpu.kernel({ file: 'mix_words' }), [ids, own, mixed], params, grid(steps * rows, 64), label);
+  gpu.dispatch(gpu.kernel({ file: 'mix_tokens' }), [ids, own, mixed], params, grid(steps * rows, 64), label);
 }
 
 export function oneHot(gpu: Gpu, ids: BufferSlice, y: BufferSlice, rows: number, n: number, label: string): void {

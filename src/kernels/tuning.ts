@@ -28,7 +28,7 @@ const SHADERS: Record<string, readonly string[]> = {
   reduce: ['reduce', 'reduce_workgroup'],
   softmax: ['softmax', 'softmax_subgroup'],
   cross_entropy: ['cross_entropy', 'cross_entropy_subgroup'],
-  likeliest: ['likeliest', 'likeliest_subgroup'],
+  argmax_token: ['argmax_token', 'argmax_token_subgroup'],
   top_k: ['top_k'],
   attention: ['additive_attention', 'additive_attention_vec4', 'additive_attention_subgroup'],
 };

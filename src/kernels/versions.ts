@@ -37,7 +37,7 @@ export const FAMILIES: Record<string, readonly string[]> = {
   reduce: ['v1_invocation', 'v2_workgroup'],
   softmax: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
   cross_entropy: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
-  likeliest: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
+  argmax_token: ['v1_invocation', 'v2_subgroup', 'v3_workgroup'],
   top_k: ['v1_invocation', 'v2_workgroup'],
   attention: ['v1_scalar', 'v2_vec4', 'v3_subgroup'],
 };

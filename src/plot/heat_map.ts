@@ -24,10 +24,10 @@ export async function readPixels(path: string, height: number): Promise<Pixels> 
   }
 }
 
-/** alpha [places], a square grid in row order that covers the whole picture: dark at its least, bright at its largest weight. */
+/** alpha [regions], a square grid in row order that covers the whole picture: dark at its least, bright at its largest weight. */
 export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pixels> {
   const side = Math.sqrt(alpha.length);
-  if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} places is no square grid`);
+  if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} regions is no square grid`);
   const { width, height } = picture;
   const least = alpha.reduce((smallest, value) => Math.min(smallest, value));
   const range = Math.max(1e-12, alpha.reduce((largest, value) => Math.max(largest, value)) - least);

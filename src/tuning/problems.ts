@@ -65,7 +65,7 @@ function conv(key: string, size: number, kernel: number, channels: number, out: 
 }
 
 const softmax = (key: string, rows: number, n: number) => problem('softmax', key, `${rows}×${n}`, [[rows, n]], (x) => ops.softmax(x));
-const likeliest = (key: string, rows: number, n: number) => problem('likeliest', key, `${rows}×${n}`, [[rows, n]], (x) => ops.likeliest(x));
+const argmaxToken = (key: string, rows: number, n: number) => problem('argmax_token', key, `${rows}×${n}`, [[rows, n]], (x) => ops.argmaxToken(x));
 const topK = (key: string, rows: number, n: number) => problem('top_k', key, `${rows}×${n}`, [[rows, n]], (x) => ops.topK(x, 1));
 
 function crossEntropy(key: string, rows: number, n: number): TuningProblem {
@@ -116,9 +116,9 @@ export const PROBLEMS: readonly TuningProblem[] = [
   crossEntropy('≤256', 784, 100),
   crossEntropy('≤2048', 320, 1000),
   crossEntropy('>2048', 320, 5000),
-  likeliest('≤256', 64, 100),
-  likeliest('≤2048', 64, 1000),
-  likeliest('>2048', 64, 5000),
+  argmaxToken('≤256', 64, 100),
+  argmaxToken('≤2048', 64, 1000),
+  argmaxToken('>2048', 64, 5000),
   topK('≤256', 64, 100),
   topK('≤2048', 64, 1000),
   topK('>2048', 64, 5000),

@@ -52,7 +52,7 @@ export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW'
 interface Sizes {
   steps: number;
   batch: number;
-  places: number;
+  regions: number;
   /** Widths: D of values, A of keys, H of the states. */
   d: number;
   a: number;
@@ -61,13 +61,13 @@ interface Sizes {
 
 function sizes(shapes: readonly Shape[], { gate }: AttentionLstmAttrs): Sizes {
   const [values, keys, xe, , , , wz] = shapes;
-  const [batch, places, d] = values;
+  const [batch, regions, d] = values;
   const a = keys[2];
   const h = wz[1] / 4;
   const steps = xe[0];
   const expected: Shape[] = [
-    [batch, places, d],
-    [batch, places, a],
+    [batch, regions, d],
+    [batch, regions, a],
     [steps, batch, 4 * h],
     [h, a],
     [a],
@@ -87,7 +87,7 @@ function sizes(shapes: readonly Shape[], { gate }: AttentionLstmAttrs): Sizes {
   expected.forEach((shape, i) => {
     if (sizeOf(shape) !== sizeOf(shapes[i])) throw new ShapeError(`attentionLstm: ${NAMES[i]} is [${shapes[i]}], expected [${shape}]`);
   });
-  return { steps, batch, places, d, a, h };
+  return { steps, batch, regions, d, a, h };
 }
 
 /** Scratch of the forward pass; all of it is what the backward pass reads. */
@@ -107,7 +107,7 @@ const cellName = (layer: 1 | 2, slot: number) => `c${layer}.${slot}`;
 
 function forward({ gpu, inputs, outputs, attrs, label, training, save }: Parameters<Op<AttentionLstmAttrs>['forward']>[0]): void {
   const named = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as unknown as AttentionLstmInputs;
-  const { steps, batch, places, d, a, h } = sizes(
+  const { steps, batch, regions, d, a, h } = sizes(
     inputs.map((t) => t.shape),
     attrs,
   );
@@ -144,10 +144,10 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
         values: named.values.slice,
         context: s.z.slice,
         alpha: alpha.slice,
-        ...{ batch, places, keysWidth: a, valuesWidth: d, score: attrs.score },
+        ...{ batch, regions, keysWidth: a, valuesWidth: d, score: attrs.score },
         queryStart: t * batch * a,
         contextStart: t * batch * d,
-        alphaStart: t * batch * places,
+        alphaStart: t * batch * regions,
       },
       label,
     );
@@ -192,7 +192,7 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
 }
 
 function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: BackwardContext<AttentionLstmAttrs>): Record<string, Tensor> {
-  const { steps, batch, places, d, a, h } = sizes(inputShapes, attrs);
+  const { steps, batch, regions, d, a, h } = sizes(inputShapes, attrs);
   const s = saved as unknown as States & Record<(typeof NAMES)[number] | 'alpha', Tensor>;
   const state = batch * h;
   const rows = steps * batch;
@@ -212,8 +212,8 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
   const dgated = make(batch, d);
   const [asking, dasking] = attrs.query === 'h1' ? [s.h1, dh1] : [s.h2, dh2];
   const dpre = make(steps, batch);
-  const de = make(steps, batch, places);
-  const dkeys = zeros([batch, places, a]);
+  const de = make(steps, batch, regions);
+  const dkeys = zeros([batch, regions, a]);
   const dvRows = zeros([batch, a]);
   const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
   for (let t = steps - 1; t >= 0; t--) {
@@ -279,10 +279,10 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         dkeys: dkeys.slice,
         dquery: dq.slice,
         dvRows: dvRows.slice,
-        ...{ batch, places, keysWidth: a, valuesWidth: d, score: attrs.score },
+        ...{ batch, regions, keysWidth: a, valuesWidth: d, score: attrs.score },
         queryStart: t * batch * a,
         contextStart: t * batch * d,
-        alphaStart: t * batch * places,
+        alphaStart: t * batch * regions,
       },
       label,
     );
@@ -316,13 +316,13 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
     );
     return out;
   };
-  const dvalues = make(batch, places, d); // Σ_t α_t ⊗ dz_t, one small product per picture
+  const dvalues = make(batch, regions, d); // Σ_t α_t ⊗ dz_t, one small product per picture
   matmulKernel(gpu, {
-    a: batchMajor(s.alpha, places).slice,
+    a: batchMajor(s.alpha, regions).slice,
     transA: true,
     b: batchMajor(dz, d).slice,
     c: dvalues.slice,
-    m: places,
+    m: regions,
     n: d,
     k: steps,
     batch,
@@ -361,13 +361,13 @@ const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) =
 
 function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
   return [
-    { steps: 3, batch: 2, places: 5, d: 7, a: 3, h: 5 },
-    { steps: 2, batch: 3, places: 9, d: 8, a: 12, h: 16 },
-  ].map(({ steps, batch, places, d, a, h }) => ({
-    name: `${steps} steps, ${batch}×${places}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
+    { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
+    { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
+  ].map(({ steps, batch, regions, d, a, h }) => ({
+    name: `${steps} steps, ${batch}×${regions}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
     shapes: [
-      [batch, places, d],
-      [batch, places, a],
+      [batch, regions, d],
+      [batch, regions, a],
       [steps, batch, 4 * h],
       [h, a],
       [a],
@@ -393,9 +393,9 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   outputs: ['h2', 'alpha', 'context', 'h1', 'c1', 'c2'],
   gradientOutputs: 3,
   shape: (shapes, attrs) => {
-    const { steps, batch, places, d, h } = sizes(shapes, attrs);
+    const { steps, batch, regions, d, h } = sizes(shapes, attrs);
     const state = [steps, batch, h];
-    return [state, [steps, batch, places], [steps, batch, d], state, state, state];
+    return [state, [steps, batch, regions], [steps, batch, d], state, state, state];
   },
   forward,
   saves: ['values', 'keys', 'w2', 'v', 'wz', 'u1', 'lstm2W', 'lstm2U', 'gateW', 'alpha'],
@@ -411,7 +411,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     });
   },
   reference: (inputs, attrs) => {
-    const { steps, batch, places, d, h } = sizes(
+    const { steps, batch, regions, d, h } = sizes(
       inputs.map((x) => x.shape),
       attrs,
     );
@@ -419,7 +419,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     let [h1, c1, h2, c2] = [x.h1Start, x.c1Start, x.h2Start, x.c2Start];
     const out = [
       [steps, batch, h],
-      [steps, batch, places],
+      [steps, batch, regions],
       [steps, batch, d],
       [steps, batch, h],
       [steps, batch, h],
@@ -447,8 +447,8 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     return out;
   },
   cost: (shapes, _outputs, attrs) => {
-    const { steps, batch, places, d, a, h } = sizes(shapes, attrs);
-    const perStep = 2 * batch * (h * a + places * (2 * a + d) + d * 4 * h + 12 * h * h);
+    const { steps, batch, regions, d, a, h } = sizes(shapes, attrs);
+    const perStep = 2 * batch * (h * a + regions * (2 * a + d) + d * 4 * h + 12 * h * h);
     return { flops: steps * perStep, bytes: 4 * shapes.reduce((sum, shape) => sum + sizeOf(shape), 0) };
   },
   cases: [

@@ -6,7 +6,7 @@ import {
   type LimitAttrs,
   LONGEST_LIMITED,
   lengthPenalty,
-  limitWords as limitWordsKernel,
+  limitTokens as limitTokensKernel,
 } from '../../kernels/beam.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
@@ -97,22 +97,22 @@ const limitCase = (name: string, pictures: number, width: number, n: number, att
   draw: ['normal', `ids:${Math.min(n, 4)}`, `ids:${pictures * width}`, `ids:${n}`],
 });
 
-/** Log-probabilities as limit_words.wgsl changes them: x [rows, n], words and parents u32 [T, rows], taken u32 [groups, pictures, width]. */
-export const limitWordsOp: Op<LimitAttrs> = {
-  name: 'limitWords',
+/** Log-probabilities as limit_tokens.wgsl changes them: x [rows, n], words and parents u32 [T, rows], taken u32 [groups, pictures, width]. */
+export const limitTokensOp: Op<LimitAttrs> = {
+  name: 'limitTokens',
   inputs: ['x', 'words', 'parents', 'taken'],
   inputTypes: ['f32', 'u32', 'u32', 'u32'],
   outputs: ['y'],
   shape: ([x, words, parents, taken], { step, groups, width }) => {
     const [rows] = x;
     if (x.length !== 2 || words[1] !== rows || parents.join() !== words.join() || step > words[0] || taken[1] * width !== rows || groups > taken[0])
-      throw new ShapeError(`limitWords: x [${x}], words [${words}], parents [${parents}] and taken [${taken}] do not belong together at step ${step}`);
-    if (step > LONGEST_LIMITED) throw new ShapeError(`limitWords: ${step} words, at most ${LONGEST_LIMITED} can be followed back`);
+      throw new ShapeError(`limitTokens: x [${x}], words [${words}], parents [${parents}] and taken [${taken}] do not belong together at step ${step}`);
+    if (step > LONGEST_LIMITED) throw new ShapeError(`limitTokens: ${step} words, at most ${LONGEST_LIMITED} can be followed back`);
     return [x];
   },
   forward: ({ gpu, inputs: [x, words, parents, taken], outputs: [y], attrs, label }) => {
     gpu.copy(x.slice, y.slice, x.size * 4);
-    limitWordsKernel(gpu, words.slice, parents.slice, taken.slice, y.slice, x.shape[0], x.shape[1], attrs, label);
+    limitTokensKernel(gpu, words.slice, parents.slice, taken.slice, y.slice, x.shape[0], x.shape[1], attrs, label);
   },
   backward: 'a choice is flat everywhere',
   reference: ([x, words, parents, taken], { step, noRepeat, end, blockEnd, groups, width, diversity }) => {
@@ -147,8 +147,8 @@ export const limitWordsOp: Op<LimitAttrs> = {
 };
 
 /** As the table's entry. */
-export function limitWords(x: Tensor, words: Tensor, parents: Tensor, taken: Tensor, attrs: LimitAttrs): Tensor {
-  return apply(limitWordsOp, [x, words, parents, taken], attrs)[0];
+export function limitTokens(x: Tensor, words: Tensor, parents: Tensor, taken: Tensor, attrs: LimitAttrs): Tensor {
+  return apply(limitTokensOp, [x, words, parents, taken], attrs)[0];
 }
 
 /** As the table's entry. */

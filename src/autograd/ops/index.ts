@@ -6,7 +6,7 @@ import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
-import { beamSelectOp, limitWordsOp } from './beam.ts';
+import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
@@ -15,7 +15,7 @@ import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { crossEntropyOp, likeliestOp, mixWordsOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 export const OPS: readonly Op[] = [
@@ -37,13 +37,13 @@ export const OPS: readonly Op[] = [
   layerNormOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
-  mixWordsOp,
-  likeliestOp,
+  mixTokensOp,
+  argmaxTokenOp,
   topKOp,
   sampleOp,
   oneHotOp,
   beamSelectOp,
-  limitWordsOp,
+  limitTokensOp,
   embeddingOp,
   lstmCellOp,
   gruCellOp,
@@ -92,11 +92,11 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
 }
 
 export { attentionLstm } from './attention_lstm.ts';
-export { beamSelect, limitWords } from './beam.ts';
+export { beamSelect, limitTokens } from './beam.ts';
 export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
-export { crossEntropy, likeliest, mixWords, oneHot, sample, softmax, topK } from './rows.ts';
+export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';

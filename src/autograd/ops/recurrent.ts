@@ -171,13 +171,13 @@ export interface AttentionAttrs {
   score: Score;
 }
 
-function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: number; places: number; keysWidth: number; valuesWidth: number } {
+function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: number; regions: number; keysWidth: number; valuesWidth: number } {
   expectRank('additiveAttention', 'keys', keys, 3);
   expectRank('additiveAttention', 'values', values, 3);
-  const [batch, places, keysWidth] = keys;
-  const fits = query.length === 2 && query[0] === batch && query[1] === keysWidth && sizeOf(v) === keysWidth && values[0] === batch && values[1] === places;
+  const [batch, regions, keysWidth] = keys;
+  const fits = query.length === 2 && query[0] === batch && query[1] === keysWidth && sizeOf(v) === keysWidth && values[0] === batch && values[1] === regions;
   if (!fits) throw new ShapeError(`additiveAttention: keys [${keys}], query [${query}], v [${v}], values [${values}] do not fit [B,P,A], [B,A], [A], [B,P,D]`);
-  return { batch, places, keysWidth, valuesWidth: values[2] };
+  return { batch, regions, keysWidth, valuesWidth: values[2] };
 }
 
 /** e = vᵀ tanh(keys + query), or vᵀ ReLU(…); α = softmax(e); context = Σ α values. Bahdanau, Cho and Bengio 2015, equation 6. */
@@ -187,10 +187,10 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
   outputs: ['context', 'alpha'],
   gradientOutputs: 2,
   shape: (shapes) => {
-    const { batch, places, valuesWidth } = attentionSizes(shapes);
+    const { batch, regions, valuesWidth } = attentionSizes(shapes);
     return [
       [batch, valuesWidth],
-      [batch, places],
+      [batch, regions],
     ];
   },
   forward: ({ gpu, inputs: [keys, query, v, values], outputs: [context, alpha], attrs, label }) => {
@@ -204,7 +204,7 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
   saves: ['keys', 'query', 'v', 'values', 'alpha'],
   backward: ({ gpu, saved: { keys, query, v, values, alpha }, grads: [dcontext, dalpha], flowed, inputShapes, attrs, label }) => {
     const sizes = attentionSizes(inputShapes);
-    const { batch, places, keysWidth, valuesWidth } = sizes;
+    const { batch, regions, keysWidth, valuesWidth } = sizes;
     let results: { dkeys: Tensor; dquery: Tensor; dvRows: Tensor } | null = null;
     const joint = () => {
       if (!results) {
@@ -238,44 +238,44 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
       () => reduceOf('sum', joint().dvRows, 0).alias(inputShapes[2]),
       () => {
         const dvalues = empty(values.shape, 'f32', label); // α ⊗ dcontext
-        matmulKernel(gpu, { a: alpha.slice, b: dcontext.slice, c: dvalues.slice, m: places, n: valuesWidth, k: 1, batch, label });
+        matmulKernel(gpu, { a: alpha.slice, b: dcontext.slice, c: dvalues.slice, m: regions, n: valuesWidth, k: 1, batch, label });
         return dvalues;
       },
     ];
   },
   reference: ([keys, query, v, values], { score }) => {
     const squash = score === 'relu' ? (x: number) => Math.max(x, 0) : Math.tanh;
-    const { batch, places, keysWidth, valuesWidth } = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
-    const alpha = reference([batch, places]);
+    const { batch, regions, keysWidth, valuesWidth } = attentionSizes([keys.shape, query.shape, v.shape, values.shape]);
+    const alpha = reference([batch, regions]);
     for (let b = 0; b < batch; b++) {
-      const e = Array.from({ length: places }, (_, i) => {
+      const e = Array.from({ length: regions }, (_, i) => {
         let sum = 0;
-        for (let a = 0; a < keysWidth; a++) sum += v.data[a] * squash(keys.data[(b * places + i) * keysWidth + a] + query.data[b * keysWidth + a]);
+        for (let a = 0; a < keysWidth; a++) sum += v.data[a] * squash(keys.data[(b * regions + i) * keysWidth + a] + query.data[b * keysWidth + a]);
         return sum;
       });
       const largest = Math.max(...e);
       const sum = e.reduce((total, value) => total + Math.exp(value - largest), 0);
       e.forEach((value, i) => {
-        alpha.data[b * places + i] = Math.exp(value - largest) / sum;
+        alpha.data[b * regions + i] = Math.exp(value - largest) / sum;
       });
     }
     const context = reference([batch, valuesWidth], (k) => {
       const [b, d] = [Math.floor(k / valuesWidth), k % valuesWidth];
       let sum = 0;
-      for (let i = 0; i < places; i++) sum += alpha.data[b * places + i] * values.data[(b * places + i) * valuesWidth + d];
+      for (let i = 0; i < regions; i++) sum += alpha.data[b * regions + i] * values.data[(b * regions + i) * valuesWidth + d];
       return sum;
     });
     return [context, alpha];
   },
   cost: (shapes, outputs) => {
-    const { batch, places, keysWidth, valuesWidth } = attentionSizes(shapes);
-    return { flops: batch * places * (4 * keysWidth + 2 * valuesWidth), bytes: streamingCost(shapes, outputs).bytes };
+    const { batch, regions, keysWidth, valuesWidth } = attentionSizes(shapes);
+    return { flops: batch * regions * (4 * keysWidth + 2 * valuesWidth), bytes: streamingCost(shapes, outputs).bytes };
   },
   cases: [
     { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: { score: 'tanh' } },
     { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: { score: 'tanh' } },
-    { name: 'more places than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: { score: 'tanh' } },
-    { name: 'one place', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
+    { name: 'more regions than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: { score: 'tanh' } },
+    { name: 'one region', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
     { name: 'primes, rectified', shapes: [[5, 47, 43], [5, 43], [43], [5, 47, 31]], attrs: { score: 'relu' } },
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },
   ],

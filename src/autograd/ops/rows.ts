@@ -3,10 +3,10 @@ import { ShapeError } from '../../errors.ts';
 import { present } from '../../kernels/elementwise.ts';
 import { reduce } from '../../kernels/reduce.ts';
 import {
+  argmaxToken as argmaxTokenKernel,
   crossEntropy as crossEntropyKernel,
-  likeliest as likeliestKernel,
   type MixAttrs,
-  mixWords as mixWordsKernel,
+  mixTokens as mixTokensKernel,
   oneHot as oneHotKernel,
   type SampleAttrs,
   sample as sampleKernel,
@@ -183,29 +183,29 @@ export const topKOp: Op<TopKAttrs> = {
   family: 'top_k',
 };
 
-/** argmax over the words from id `skipBelow` on, and its log-probability among all: likeliest.wgsl. logits [rows, n] → [rows], [rows]. */
-export const likeliestOp: Op<{ skipBelow: number }> = {
-  name: 'likeliest',
+/** argmax over the words from id `skipBelow` on, and its log-probability among all: argmax_token.wgsl. logits [rows, n] → [rows], [rows]. */
+export const argmaxTokenOp: Op<{ skipBelow: number }> = {
+  name: 'argmaxToken',
   inputs: ['logits'],
-  outputs: ['word', 'logProb'],
+  outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
   shape: ([logits], { skipBelow }) => {
-    expectRank('likeliest', 'logits', logits, 2);
-    if (skipBelow >= logits[1]) throw new ShapeError(`likeliest: ids from ${skipBelow} on, of the ${logits[1]} columns of [${logits}]`);
+    expectRank('argmaxToken', 'logits', logits, 2);
+    if (skipBelow >= logits[1]) throw new ShapeError(`argmaxToken: ids from ${skipBelow} on, of the ${logits[1]} columns of [${logits}]`);
     return [[logits[0]], [logits[0]]];
   },
-  forward: ({ gpu, inputs: [logits], outputs: [word, logProb], attrs, label }) =>
-    likeliestKernel(gpu, logits.slice, word.slice, logProb.slice, logits.shape[0], logits.shape[1], attrs.skipBelow, label),
+  forward: ({ gpu, inputs: [logits], outputs: [token, logProb], attrs, label }) =>
+    argmaxTokenKernel(gpu, logits.slice, token.slice, logProb.slice, logits.shape[0], logits.shape[1], attrs.skipBelow, label),
   backward: 'a choice is flat everywhere',
   reference: ([logits], { skipBelow }) => {
     const [{ data }] = softmaxOps.logSoftmax.reference([logits], null);
     const [count, n] = logits.shape;
-    const word = reference([count], (r) => {
+    const token = reference([count], (r) => {
       let best = skipBelow;
       for (let j = skipBelow; j < n; j++) if (logits.data[r * n + j] > logits.data[r * n + best]) best = j;
       return best;
     });
-    return [word, reference([count], (r) => data[r * n + word.data[r]])];
+    return [token, reference([count], (r) => data[r * n + token.data[r]])];
   },
   cost: ([logits]) => ({ flops: 5 * sizeOf(logits), bytes: 4 * sizeOf(logits) }),
   cases: [
@@ -214,26 +214,26 @@ export const likeliestOp: Op<{ skipBelow: number }> = {
     { name: 'ties', shapes: [[13, 64]], attrs: { skipBelow: 5 }, draw: ['ids:3'] },
     { name: 'long rows', shapes: [[3, 1228]], attrs: { skipBelow: 4 } },
   ],
-  family: 'likeliest',
+  family: 'argmax_token',
   tolerance: EXP,
 };
 
 const mix: MixAttrs = { probability: 0.4, seed: 3, step: 2, stream: 6, start: 2, end: 3 };
 
-/** Words before each step, some replaced by the model's own: mix_words.wgsl. ids, own u32 [T, B] → [T, B]. */
-export const mixWordsOp: Op<MixAttrs> = {
-  name: 'mixWords',
+/** Words before each step, some replaced by the model's own: mix_tokens.wgsl. ids, own u32 [T, B] → [T, B]. */
+export const mixTokensOp: Op<MixAttrs> = {
+  name: 'mixTokens',
   inputs: ['ids', 'own'],
   inputTypes: ['u32', 'u32'],
   outputs: ['mixed'],
   outputTypes: ['u32'],
   shape: ([ids, own]) => {
-    expectRank('mixWords', 'ids', ids, 2);
-    if (own.join() !== ids.join()) throw new ShapeError(`mixWords: the model's words are [${own}], the true ones [${ids}]`);
+    expectRank('mixTokens', 'ids', ids, 2);
+    if (own.join() !== ids.join()) throw new ShapeError(`mixTokens: the model's words are [${own}], the true ones [${ids}]`);
     return [ids];
   },
   forward: ({ gpu, inputs: [ids, own], outputs: [mixed], attrs, label }) =>
-    mixWordsKernel(gpu, ids.slice, own.slice, mixed.slice, ids.shape[0], ids.shape[1], attrs, label),
+    mixTokensKernel(gpu, ids.slice, own.slice, mixed.slice, ids.shape[0], ids.shape[1], attrs, label),
   backward: 'words are chosen, not computed',
   reference: ([ids, own], { probability, seed, step, stream, start, end }) => [
     reference(ids.shape, (i) => {
@@ -269,11 +269,11 @@ export const mixWordsOp: Op<MixAttrs> = {
 
 const draw: SampleAttrs = { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed: 5, step: 2, stream: 9 };
 
-/** One word per row, drawn from log-probabilities: sample.wgsl. */
+/** One token per row, drawn from log-probabilities: sample.wgsl. */
 export const sampleOp: Op<SampleAttrs> = {
   name: 'sample',
   inputs: ['x'],
-  outputs: ['word', 'logProb'],
+  outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
   shape: ([x], { skipBelow, temperature, topP }) => {
     expectRank('sample', 'x', x, 2);
@@ -281,12 +281,12 @@ export const sampleOp: Op<SampleAttrs> = {
     if (!(temperature > 0) || !(topP > 0)) throw new ShapeError(`sample: the temperature ${temperature} and the share ${topP} must be positive`);
     return [[x[0]], [x[0]]];
   },
-  forward: ({ gpu, inputs: [x], outputs: [word, logProb], attrs, label }) =>
-    sampleKernel(gpu, x.slice, word.slice, logProb.slice, x.shape[0], x.shape[1], attrs, label),
+  forward: ({ gpu, inputs: [x], outputs: [token, logProb], attrs, label }) =>
+    sampleKernel(gpu, x.slice, token.slice, logProb.slice, x.shape[0], x.shape[1], attrs, label),
   backward: 'a choice is flat everywhere',
   reference: ([x], { skipBelow, topK: k, topP: p, temperature, seed, step, stream }) => {
     const [count, n] = x.shape;
-    const word = reference([count], (r) => {
+    const token = reference([count], (r) => {
       const order = Array.from({ length: n - skipBelow }, (_, j) => j + skipBelow).sort((a, b) => x.data[r * n + b] - x.data[r * n + a]);
       const kept = k > 0 ? order.filter((j) => x.data[r * n + j] >= x.data[r * n + order[Math.min(k, order.length) - 1]]) : order;
       const weights = kept.map((j) => Math.exp((x.data[r * n + j] - x.data[r * n + kept[0]]) / temperature));
@@ -303,7 +303,7 @@ export const sampleOp: Op<SampleAttrs> = {
       };
       return allowed.reduce((best, j) => (key(j) > key(best) ? j : best));
     });
-    return [word, reference([count], (r) => x.data[r * n + word.data[r]])];
+    return [token, reference([count], (r) => x.data[r * n + token.data[r]])];
   },
   cost: ([x]) => ({ flops: 20 * sizeOf(x), bytes: 4 * sizeOf(x) }),
   cases: [
@@ -350,9 +350,9 @@ export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor, s
   return { loss, rowLoss };
 }
 
-export function likeliest(logits: Tensor, skipBelow = 0): { word: Tensor; logProb: Tensor } {
-  const [word, logProb] = apply(likeliestOp, [logits], { skipBelow });
-  return { word, logProb };
+export function argmaxToken(logits: Tensor, skipBelow = 0): { token: Tensor; logProb: Tensor } {
+  const [token, logProb] = apply(argmaxTokenOp, [logits], { skipBelow });
+  return { token, logProb };
 }
 
 export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; indices: Tensor } {
@@ -360,13 +360,13 @@ export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; ind
   return { values, indices };
 }
 
-/** log-probabilities [rows, n] → a word for each row, and its log-probability. */
-export function sample(x: Tensor, attrs: SampleAttrs): { word: Tensor; logProb: Tensor } {
-  const [word, logProb] = apply(sampleOp, [x], attrs);
-  return { word, logProb };
+/** log-probabilities [rows, n] → a token for each row, and its log-probability. */
+export function sample(x: Tensor, attrs: SampleAttrs): { token: Tensor; logProb: Tensor } {
+  const [token, logProb] = apply(sampleOp, [x], attrs);
+  return { token, logProb };
 }
 
 /** As the table's entry. */
-export function mixWords(ids: Tensor, own: Tensor, attrs: MixAttrs): Tensor {
-  return apply(mixWordsOp, [ids, own], attrs)[0];
+export function mixTokens(ids: Tensor, own: Tensor, attrs: MixAttrs): Tensor {
+  return apply(mixTokensOp, [ids, own], attrs)[0];
 }

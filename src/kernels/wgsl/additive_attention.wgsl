@@ -4,15 +4,15 @@
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]           (Bahdanau, Cho and Bengio 2015)
 //
 // keys [B, P, A], query [B, A], v [A], values [B, P, D]; context [B, D], alpha [B, P]. Sequences live in one buffer per
-// quantity, so query and outputs have a start. A workgroup owns one picture b: its lanes first share the places i, then
+// quantity, so query and outputs have a start. A workgroup owns one picture b: its lanes first share the regions i, then
 // the columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_grad.wgsl.
 const LANES: u32 = 64u;
 
 override RELU: bool = false;
-override PLACES: u32 = 64u; // P, for the size of workgroup memory
+override REGIONS: u32 = 64u; // P, for the size of workgroup memory
 
 struct Params {
-  places: u32,
+  regions: u32,
   keys_width: u32,
   values_width: u32,
   query_start: u32,
@@ -28,7 +28,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> alpha: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> weight: array<f32, PLACES>;
+var<workgroup> weight: array<f32, REGIONS>;
 
 // tanh, or with RELU the rectifier.
 fn squash(x: f32) -> f32 {
@@ -42,8 +42,8 @@ fn squash(x: f32) -> f32 {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let b = group.x;
   let query_at = params.query_start + b * params.keys_width;
-  for (var i = local.x; i < params.places; i += LANES) {
-    let keys_at = (b * params.places + i) * params.keys_width;
+  for (var i = local.x; i < params.regions; i += LANES) {
+    let keys_at = (b * params.regions + i) * params.keys_width;
     var score = 0.0;
     for (var a = 0u; a < params.keys_width; a++) {
       score += v[a] * squash(keys[keys_at + a] + query[query_at + a]);
@@ -52,20 +52,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   workgroupBarrier();
   var largest = -3.4028234e38;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     largest = max(largest, weight[i]);
   }
   var sum = 0.0;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     sum += exp(weight[i] - largest);
   }
-  for (var i = local.x; i < params.places; i += LANES) {
-    alpha[params.alpha_start + b * params.places + i] = exp(weight[i] - largest) / sum;
+  for (var i = local.x; i < params.regions; i += LANES) {
+    alpha[params.alpha_start + b * params.regions + i] = exp(weight[i] - largest) / sum;
   }
   for (var d = local.x; d < params.values_width; d += LANES) {
     var total = 0.0;
-    for (var i = 0u; i < params.places; i++) {
-      total += exp(weight[i] - largest) * values[(b * params.places + i) * params.values_width + d];
+    for (var i = 0u; i < params.regions; i++) {
+      total += exp(weight[i] - largest) * values[(b * params.regions + i) * params.values_width + d];
     }
     context[params.context_start + b * params.values_width + d] = total / sum;
   }

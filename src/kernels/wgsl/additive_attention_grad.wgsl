@@ -4,12 +4,12 @@
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
 // dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
-// One invocation owns one (b, a) and walks the places. dvalues is α ⊗ dcontext, one product over all steps.
+// One invocation owns one (b, a) and walks the regions. dvalues is α ⊗ dcontext, one product over all steps.
 override RELU: bool = false;
 
 struct Params {
   count: u32, // B A
-  places: u32,
+  regions: u32,
   keys_width: u32,
   query_start: u32, // of query and dquery
   alpha_start: u32, // of de
@@ -51,10 +51,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let own_v = v[a];
   var dq = 0.0;
   var dv = 0.0;
-  for (var i = 0u; i < params.places; i++) {
-    let at = (b * params.places + i) * params.keys_width + a;
+  for (var i = 0u; i < params.regions; i++) {
+    let at = (b * params.regions + i) * params.keys_width + a;
     let t = squash(keys[at] + own_query);
-    let d = de[params.alpha_start + b * params.places + i];
+    let d = de[params.alpha_start + b * params.regions + i];
     let dk = d * own_v * slope(t);
     dkeys[at] += dk;
     dq += dk;

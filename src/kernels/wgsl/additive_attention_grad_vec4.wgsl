@@ -4,12 +4,12 @@
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
 // dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
-// A is a multiple of 4. One invocation owns one (b, 4 a's) and walks the places. dvalues is α ⊗ dcontext, one product over all steps.
+// A is a multiple of 4. One invocation owns one (b, 4 a's) and walks the regions. dvalues is α ⊗ dcontext, one product over all steps.
 override RELU: bool = false;
 
 struct Params {
   count: u32, // B A / 4
-  places: u32,
+  regions: u32,
   keys_width: u32,
   query_start: u32, // of query and dquery
   alpha_start: u32, // of de
@@ -52,10 +52,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let own_v = v[a];
   var dq = vec4f();
   var dv = vec4f();
-  for (var i = 0u; i < params.places; i++) {
-    let at = (b * params.places + i) * a4_count + a;
+  for (var i = 0u; i < params.regions; i++) {
+    let at = (b * params.regions + i) * a4_count + a;
     let t = squash(keys[at] + own_query);
-    let d = de[params.alpha_start + b * params.places + i];
+    let d = de[params.alpha_start + b * params.regions + i];
     let dk = d * own_v * slope(t);
     dkeys[at] += dk;
     dq += dk;

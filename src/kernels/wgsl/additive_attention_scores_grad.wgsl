@@ -3,13 +3,13 @@
 //   dα[i] = dcontext · values[i] (+ dalpha[i]);    de = α (dα − Σ_i α dα)
 //
 // dcontext [B, D], values [B, P, D], alpha, dalpha [B, P] (dalpha when has_dalpha), de [B, P]. A workgroup owns one
-// picture; a lane owns places. Starts as in additive_attention.wgsl; de lies like alpha.
+// picture; a lane owns regions. Starts as in additive_attention.wgsl; de lies like alpha.
 const LANES: u32 = 64u;
 
-override PLACES: u32 = 64u;
+override REGIONS: u32 = 64u;
 
 struct Params {
-  places: u32,
+  regions: u32,
   values_width: u32,
   context_start: u32,
   alpha_start: u32,
@@ -23,15 +23,15 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> de: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> share: array<f32, PLACES>; // α dα
+var<workgroup> share: array<f32, REGIONS>; // α dα
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let b = group.x;
-  let alpha_at = params.alpha_start + b * params.places;
-  for (var i = local.x; i < params.places; i += LANES) {
+  let alpha_at = params.alpha_start + b * params.regions;
+  for (var i = local.x; i < params.regions; i += LANES) {
     var d = 0.0;
-    let values_at = (b * params.places + i) * params.values_width;
+    let values_at = (b * params.regions + i) * params.values_width;
     for (var j = 0u; j < params.values_width; j++) {
       d += dcontext[params.context_start + b * params.values_width + j] * values[values_at + j];
     }
@@ -42,10 +42,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   workgroupBarrier();
   var sum = 0.0;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     sum += share[i];
   }
-  for (var i = local.x; i < params.places; i += LANES) {
+  for (var i = local.x; i < params.regions; i += LANES) {
     de[alpha_at + i] = share[i] - alpha[alpha_at + i] * sum;
   }
 }

@@ -4,9 +4,9 @@
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]
 //
 // Shapes as in additive_attention.wgsl; A and D multiples of 4, A at most 4 WIDTH PER_LANE. The lanes share the columns a, so
-// that v and query are loaded once per picture and not once per place; keys and values, which stay the same through all
+// that v and query are loaded once per picture and not once per region; keys and values, which stay the same through all
 // steps of a sequence, are copied into textures once (src/gpu/texels.ts). tanh x = 1 − 2 / (1 + exp 2x) takes one exponential
-// where the built-in takes two. 64 × 49 places, A 512, D 256: 1.6 ms against 4.9 of version 2 on lavapipe; 16 × 49: 4.6 against
+// where the built-in takes two. 64 × 49 regions, A 512, D 256: 1.6 ms against 4.9 of version 2 on lavapipe; 16 × 49: 4.6 against
 // 9.0 on SwiftShader.
 enable subgroups;
 
@@ -14,21 +14,21 @@ const WIDTH: u32 = 8u; // @tune 4 8
 const PER_LANE: u32 = 4u; // @tune 1 2 4 8 16 32
 
 override RELU: bool = false;
-override PLACES: u32 = 64u; // P, for the size of workgroup memory
+override REGIONS: u32 = 64u; // P, for the size of workgroup memory
 
 struct Params {
-  places: u32,
+  regions: u32,
   keys_width: u32,
   values_width: u32,
   query_start: u32,
   context_start: u32,
   alpha_start: u32,
-  keys_row: u32, // vec4 of a place
+  keys_row: u32, // vec4 of a region
   keys_row_mask: u32,
   keys_row_shift: u32,
   keys_x_mask: u32,
   keys_x_shift: u32,
-  values_row: u32, // vec4 of a place
+  values_row: u32, // vec4 of a region
   values_row_mask: u32,
   values_row_shift: u32,
   values_x_mask: u32,
@@ -43,17 +43,17 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> alpha: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> weight: array<f32, PLACES>;
+var<workgroup> weight: array<f32, REGIONS>;
 
-// Vec4 `column` of a place, counted through the pictures (src/gpu/texels.ts has the two layouts).
-fn key_at(place: u32, column: u32) -> vec4f {
-  let x = (place & params.keys_row_mask) * params.keys_row + column;
-  return textureLoad(keys, vec2u(x & params.keys_x_mask, (place >> params.keys_row_shift) + (x >> params.keys_x_shift)));
+// Vec4 `column` of a region, counted through the pictures (src/gpu/texels.ts has the two layouts).
+fn key_at(region: u32, column: u32) -> vec4f {
+  let x = (region & params.keys_row_mask) * params.keys_row + column;
+  return textureLoad(keys, vec2u(x & params.keys_x_mask, (region >> params.keys_row_shift) + (x >> params.keys_x_shift)));
 }
 
-fn value_at(place: u32, column: u32) -> vec4f {
-  let x = (place & params.values_row_mask) * params.values_row + column;
-  return textureLoad(values, vec2u(x & params.values_x_mask, (place >> params.values_row_shift) + (x >> params.values_x_shift)));
+fn value_at(region: u32, column: u32) -> vec4f {
+  let x = (region & params.values_row_mask) * params.values_row + column;
+  return textureLoad(values, vec2u(x & params.values_x_mask, (region >> params.values_row_shift) + (x >> params.values_x_shift)));
 }
 
 // tanh, or with RELU the rectifier.
@@ -77,10 +77,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     own_v[k] = select(vec4f(), v[a], vec4<bool>(k * WIDTH + lane < a4_count)); // columns beyond the last count nothing
   }
   var largest = -3.4028234e38;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     var scores = vec4f();
     for (var k = 0u; k < PER_LANE; k++) { // @unroll
-      let key = key_at(b * params.places + i, min(k * WIDTH + lane, a4_count - 1u));
+      let key = key_at(b * params.regions + i, min(k * WIDTH + lane, a4_count - 1u));
       scores += own_v[k] * squash(key + own_query[k]);
     }
     let score = subgroupAdd((scores.x + scores.y) + (scores.z + scores.w));
@@ -91,20 +91,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
   workgroupBarrier();
   var part = 0.0;
-  for (var i = lane; i < params.places; i += WIDTH) {
+  for (var i = lane; i < params.regions; i += WIDTH) {
     let share = exp(weight[i] - largest);
     weight[i] = share;
     part += share;
   }
   let sum = subgroupAdd(part);
   workgroupBarrier();
-  for (var i = lane; i < params.places; i += WIDTH) {
-    alpha[params.alpha_start + b * params.places + i] = weight[i] / sum;
+  for (var i = lane; i < params.regions; i += WIDTH) {
+    alpha[params.alpha_start + b * params.regions + i] = weight[i] / sum;
   }
   for (var d = lane; d < d4_count; d += WIDTH) {
     var total = vec4f();
-    for (var i = 0u; i < params.places; i++) {
-      total += weight[i] * value_at(b * params.places + i, d);
+    for (var i = 0u; i < params.regions; i++) {
+      total += weight[i] * value_at(b * params.regions + i, d);
     }
     context[params.context_start / 4u + b * d4_count + d] = total / sum;
   }

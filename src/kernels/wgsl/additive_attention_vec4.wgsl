@@ -4,14 +4,14 @@
 //
 // A and D multiples of 4. On lavapipe a load costs as much as 30 multiply-adds, and a vec4 little more than a number.
 // The exponentials are taken once, by the lane that owns the place, and passed through workgroup memory.
-// 16 × 49 places, A 512, D 256: 1.3 ms against 1.9 of version 1 on lavapipe, 4.4 against 8.4 on SwiftShader.
+// 16 × 49 regions, A 512, D 256: 1.3 ms against 1.9 of version 1 on lavapipe, 4.4 against 8.4 on SwiftShader.
 const LANES: u32 = 64u;
 
 override RELU: bool = false;
-override PLACES: u32 = 64u;
+override REGIONS: u32 = 64u;
 
 struct Params {
-  places: u32,
+  regions: u32,
   keys_width: u32,
   values_width: u32,
   query_start: u32,
@@ -27,7 +27,7 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> alpha: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> weight: array<f32, PLACES>;
+var<workgroup> weight: array<f32, REGIONS>;
 
 // tanh, or with RELU the rectifier.
 fn squash(x: vec4f) -> vec4f {
@@ -43,8 +43,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   let a4_count = params.keys_width / 4u;
   let d4_count = params.values_width / 4u;
   let query_at = params.query_start / 4u + b * a4_count;
-  for (var i = local.x; i < params.places; i += LANES) {
-    let keys_at = (b * params.places + i) * a4_count;
+  for (var i = local.x; i < params.regions; i += LANES) {
+    let keys_at = (b * params.regions + i) * a4_count;
     var scores = vec4f();
     for (var a = 0u; a < a4_count; a++) {
       scores += v[a] * squash(keys[keys_at + a] + query[query_at + a]);
@@ -53,25 +53,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   workgroupBarrier();
   var largest = -3.4028234e38;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     largest = max(largest, weight[i]);
   }
   workgroupBarrier();
-  for (var i = local.x; i < params.places; i += LANES) {
+  for (var i = local.x; i < params.regions; i += LANES) {
     weight[i] = exp(weight[i] - largest);
   }
   workgroupBarrier();
   var sum = 0.0;
-  for (var i = 0u; i < params.places; i++) {
+  for (var i = 0u; i < params.regions; i++) {
     sum += weight[i];
   }
-  for (var i = local.x; i < params.places; i += LANES) {
-    alpha[params.alpha_start + b * params.places + i] = weight[i] / sum;
+  for (var i = local.x; i < params.regions; i += LANES) {
+    alpha[params.alpha_start + b * params.regions + i] = weight[i] / sum;
   }
   for (var d = local.x; d < d4_count; d += LANES) {
     var total = vec4f();
-    for (var i = 0u; i < params.places; i++) {
-      total += weight[i] * values[(b * params.places + i) * d4_count + d];
+    for (var i = 0u; i < params.regions; i++) {
+      total += weight[i] * values[(b * params.regions + i) * d4_count + d];
     }
     context[params.context_start / 4u + b * d4_count + d] = total / sum;
   }

@@ -36,9 +36,9 @@ import {
 import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
 
 export interface CaptionerSizes {
-  /** Width of the image features (F) and number of places (P). */
+  /** Width of the image features (F) and number of regions (P). */
   features: number;
-  places: number;
+  regions: number;
   /** Projected features (D), attention (A), LSTM state (H), embedding (E), words (V). */
   project: number;
   attention: number;
@@ -65,12 +65,12 @@ export interface CaptionerOptions extends RecurrentOptions, TransformerOptions {
 
 /** What no preset changes. */
 const PLAIN: Omit<CaptionerOptions, 'dropout' | 'gate' | 'learnedStart' | 'attentionPenalty'> = {
-  ...{ decoder: 'seed', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
+  ...{ decoder: 'stacked', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
   ...{ layers: 2, heads: 8, labelSmoothing: 0, scheduledSampling: 0 },
 };
 
-export const PRESETS: Record<'seed' | 'recommended', CaptionerOptions> = {
-  seed: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
+export const PRESETS: Record<'basic' | 'recommended', CaptionerOptions> = {
+  basic: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
   recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
 };
 
@@ -78,7 +78,7 @@ export const PRESETS: Record<'seed' | 'recommended', CaptionerOptions> = {
 const ENTROPY_WEIGHT = 0.002;
 
 /** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
-export const SEED_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
+export const DEFAULT_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
 
 export const embeddingInit = uniform(-0.05, 0.05);
 
@@ -136,7 +136,7 @@ export interface ForwardResult {
   logits: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
-  /** log α of the places that hard attention looked at, [T, B]. */
+  /** log α of the regions that hard attention looked at, [T, B]. */
   logChoice: Tensor | null;
 }
 
@@ -189,14 +189,14 @@ export class Captioner {
   /** What is computed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
   encode(features: Tensor, step: DropoutStep | null = null): Encoded {
     const { project, attention, hidden } = this.sizes;
-    const [batch, places, width] = features.shape;
+    const [batch, regions, width] = features.shape;
     if (width !== this.sizes.features) throw new GlimpseError(`the features are ${width} wide, this model was made for ${this.sizes.features}`);
-    const rows = ops.reshape(features, [batch * places, width]);
+    const rows = ops.reshape(features, [batch * regions, width]);
     const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: true });
     const a = this.drop(projected, 'projected features', step);
-    const values = ops.reshape(a, [batch, places, project]);
+    const values = ops.reshape(a, [batch, regions, project]);
     if (this.options.decoder === 'transformer') return { values, keys: transformerMemory((name) => this.p(name), a, batch), start: [] };
-    const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, places, attention]);
+    const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, regions, attention]);
     const count = stateCount(this.options);
     if (!this.options.learnedStart) {
       const zero = zeros([batch, hidden]);
@@ -276,8 +276,12 @@ export class Captioner {
       const [steps, batch] = ids.shape;
       const logProbs = ops.softmax(this.forward(features, ids, step).logits, true);
       const { seed } = step;
-      const { word } = ops.sample(logProbs, { ...{ skipBelow: END, topK: 0, topP: 1, temperature: 1, seed }, step: step.step, stream: streamOf('own words') });
-      return ops.mixWords(ids, ops.reshape(word, [steps, batch]), {
+      const { token: word } = ops.sample(logProbs, {
+        ...{ skipBelow: END, topK: 0, topP: 1, temperature: 1, seed },
+        step: step.step,
+        stream: streamOf('own words'),
+      });
+      return ops.mixTokens(ids, ops.reshape(word, [steps, batch]), {
         probability: step.ownWords ?? 0,
         ...{ seed, step: step.step, stream: streamOf('which words are own'), start: START, end: END },
       });
@@ -331,7 +335,7 @@ export class Captioner {
  * What hard attention learns where to look from: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
  * with the mean of the batch's other captions as baseline, plus the entropy of the maps. Its gradient, not its value, has a meaning.
  *
- *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(place) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
+ *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(region) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
  *
  * logChoice, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
  */

@@ -111,16 +111,16 @@ export class Decoding {
     maxLength: number,
     perPicture: number,
     limits: WordLimits,
-    choose: (logits: Tensor, t: number, limit: Limit | null) => { word: Tensor; logProb: Tensor },
+    choose: (logits: Tensor, t: number, limit: Limit | null) => { token: Tensor; logProb: Tensor },
   ): Tensor[] {
     using decoding = scope();
-    const [pictures, places] = features.shape;
+    const [pictures, regions] = features.shape;
     const batch = pictures * perPicture;
     const { gpu } = features;
     const encoded = shareAll(this.model.encode(features), perPicture);
     const words = zeros([maxLength, batch], 'u32');
     const scores = zeros([maxLength, batch]);
-    const maps = zeros([maxLength, batch, places]);
+    const maps = zeros([maxLength, batch, regions]);
     const itself = tensor(
       Uint32Array.from({ length: batch }, (_, row) => row),
       [batch],
@@ -133,10 +133,10 @@ export class Decoding {
       using inner = scope();
       const { logits, alpha, states } = this.model.decodeStep({ ...encoded, start }, previous);
       const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
-      const { word, logProb } = choose(logits, t, limit);
+      const { token: word, logProb } = choose(logits, t, limit);
       gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(alpha.slice, maps.slice, batch * places * 4, 0, t * batch * places * 4);
+      gpu.copy(alpha.slice, maps.slice, batch * regions * 4, 0, t * batch * regions * 4);
       start = states.map((x) => inner.keep(x));
       previous = inner.keep(word.alias([1, batch]));
     }
@@ -164,9 +164,9 @@ export class Decoding {
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
     const skipBelow = limits.suppress ? END : PAD;
     const likeliest = (logits: Tensor, _t: number, limit: Limit | null) => {
-      if (!limit) return ops.likeliest(logits, skipBelow);
+      if (!limit) return ops.argmaxToken(logits, skipBelow);
       const { values, indices } = ops.topK(limit(ops.softmax(logits, true)), 1, skipBelow);
-      return { word: indices, logProb: values };
+      return { token: indices, logProb: values };
     };
     const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, maxLength, (input) =>
       this.wordLoop(input, maxLength, 1, limits, likeliest),
@@ -192,7 +192,7 @@ export class Decoding {
   }
 
   private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
-    const [, batch, places] = results[2].shape;
+    const [, batch, regions] = results[2].shape;
     const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
     return Array.from({ length: batch }, (_, b) => {
       const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
@@ -200,7 +200,7 @@ export class Decoding {
         const at = t * batch + b;
         caption.logProb += logProbs[at];
         caption.logProbs.push(logProbs[at]);
-        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * places, (at + 1) * places));
+        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * regions, (at + 1) * regions));
         if (ids[at] === END) caption.ended = true;
         else caption.tokens.push(ids[at]);
       }
@@ -211,7 +211,7 @@ export class Decoding {
   /** For each group: words, parent rows, sums and maps of every step, time-major; then the lengths after the last one. */
   private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
     using decoding = scope();
-    const [batch, places] = features.shape;
+    const [batch, regions] = features.shape;
     const { groups: count = 1, diversity = 0 } = o;
     const width = o.width / count;
     const rows = batch * width;
@@ -228,7 +228,7 @@ export class Decoding {
         ),
         lengths: zeros([batch, width], 'u32'),
         ...{ words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), history: zeros([maxLength, rows]) },
-        maps: zeros([maxLength, rows, places]),
+        maps: zeros([maxLength, rows, regions]),
       }),
     );
     for (let t = 0; t < maxLength; t++) {
@@ -263,11 +263,11 @@ export class Decoding {
     const [sums, parents, words, lengths] = ops.beamSelect(ops.reshape(best.values, shape), best.indices.alias(shape), group.sums, group.lengths, {
       ...{ step: t + 1, end: END, minimum: o.minLength ?? 0, penalty: o.penalty, alpha: o.alpha },
     });
-    const places = alpha.shape[2];
+    const regions = alpha.shape[2];
     gpu.copy(words.slice, group.words.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(parents.slice, group.parents.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(sums.slice, group.history.slice, rows * 4, 0, t * rows * 4);
-    gpu.copy(alpha.slice, group.maps.slice, rows * places * 4, 0, t * rows * places * 4);
+    gpu.copy(alpha.slice, group.maps.slice, rows * regions * 4, 0, t * rows * regions * 4);
     // Every kept hypothesis takes over the states of the row that it continues.
     group.start = states.map((x) => ops.embedding(x, parents.alias([rows])));
     group.previous = words.alias([1, rows]);
@@ -284,7 +284,7 @@ export class Decoding {
     if (!(Number.isInteger(o.width) && o.width >= 1 && o.width <= MAX_BEAM)) throw new GlimpseError(`the beam is 1 to ${MAX_BEAM} wide, got ${o.width}`);
     if (!(groups >= 1 && o.width % groups === 0)) throw new GlimpseError(`${o.width} hypotheses do not make ${groups} groups of the same size`);
     if (minLength > maxLength) throw new GlimpseError(`at least ${minLength} and at most ${maxLength} words cannot both be`);
-    const [batch, places] = features.shape;
+    const [batch, regions] = features.shape;
     const width = o.width / groups;
     const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, maxLength * o.width, (input) => this.beamLoop(input, maxLength, o));
     const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
@@ -296,7 +296,7 @@ export class Decoding {
     return Array.from({ length: batch }, (_, b) =>
       found
         .flatMap((group, g) =>
-          Array.from({ length: width }, (_unused, w) => trace(group, found.slice(0, g), { b, w, width, batch, places, maxLength, diversity }, o)),
+          Array.from({ length: width }, (_unused, w) => trace(group, found.slice(0, g), { b, w, width, batch, regions, maxLength, diversity }, o)),
         )
         .sort((x, y) => y.score - x.score),
     );
@@ -351,7 +351,7 @@ function limited(
     groups: penalized ? others.groups : 0,
     width,
   };
-  return ops.limitWords(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
+  return ops.limitTokens(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
 }
 
 interface Place {
@@ -360,14 +360,14 @@ interface Place {
   w: number;
   width: number;
   batch: number;
-  places: number;
+  regions: number;
   maxLength: number;
   diversity: number;
 }
 
 /** Follows one hypothesis of a group back to its start. */
 function trace(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
-  const { b, w, width, batch, places, maxLength, diversity } = place;
+  const { b, w, width, batch, regions, maxLength, diversity } = place;
   const rows = batch * width;
   const last = b * width + w;
   const steps = group.lengths[last] || maxLength;
@@ -384,7 +384,7 @@ function trace(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, 
     const taken = earlier.reduce((sum, { words }) => sum + words.subarray(first, first + width).filter((id) => id === word && id !== PAD).length, 0);
     // The search's sums hold what diversity cost; a caption's probability does not.
     caption.logProbs.push(group.sums[at] - (t > 0 ? group.sums[path[t - 1].at] : 0) + diversity * taken);
-    if (group.maps) caption.alpha.push(group.maps.slice(from * places, (from + 1) * places));
+    if (group.maps) caption.alpha.push(group.maps.slice(from * regions, (from + 1) * regions));
     if (word !== END) caption.tokens.push(word);
   });
   caption.logProb = caption.logProbs.reduce((sum, value) => sum + value, 0);

@@ -37,8 +37,8 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
     return found;
   };
   const d = golden.dims;
-  const sizes: CaptionerSizes = { features: d.F, places: d.P, project: d.D, attention: d.A, hidden: d.H, embedding: d.E, vocabulary: d.V };
-  const names = parameterTable(sizes, PRESETS.seed).map(([name]) => name);
+  const sizes: CaptionerSizes = { features: d.F, regions: d.P, project: d.D, attention: d.A, hidden: d.H, embedding: d.E, vocabulary: d.V };
+  const names = parameterTable(sizes, PRESETS.basic).map(([name]) => name);
   const results: CaseResult[] = [];
   const compare = (name: string, actual: ArrayLike<number>, expected: ArrayLike<number>) => {
     let difference = 0;
@@ -55,7 +55,7 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
     const ok = actual.length === expected.length && (vanishes ? maxAbs <= ABSOLUTE : maxRel <= RELATIVE);
     results.push({
       op: 'captioner',
-      version: 'seed',
+      version: 'basic',
       case: name,
       status: ok ? 'passed' : 'failed',
       maxAbs,
@@ -65,7 +65,7 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
 
   using _all = scope();
   const weights = new Map(names.map((name) => [name, get(`w.${name}`) as { shape: readonly number[]; data: Float32Array }]));
-  const model = Captioner.fromWeights(sizes, PRESETS.seed, weights);
+  const model = Captioner.fromWeights(sizes, PRESETS.basic, weights);
   const tokens = get('in.tokens');
   const [batch, length] = tokens.shape;
   const steps = length - 1;

@@ -1,16 +1,16 @@
 /**
  * What runs step by step in a captioner: attention and the recurrent layers, in one of three orders.
  *
- *   seed               query h2_{t−1}: z_t = attend(h2_{t−1});  h1_t = LSTM1([z_t ; e_t]);  h2_t = LSTM2(h1_t)
+ *   stacked            query h2_{t−1}: z_t = attend(h2_{t−1});  h1_t = LSTM1([z_t ; e_t]);  h2_t = LSTM2(h1_t)
  *   show-attend-tell   one LSTM (Xu and others 2015):  z_t = β_t attend(h_{t−1});  h_t = LSTM([z_t ; e_t])
  *   up-down            Anderson and others 2018:  h1_t = LSTM1([h2_{t−1} ; mean a ; e_t]);  z_t = attend(h1_t);
  *                      h2_t = LSTM2([z_t ; h1_t])
  *
- * e_t is the embedding of the word before; GRUs can stand for the LSTMs. The seed's order with soft attention and LSTMs is one op
+ * e_t is the embedding of the word before; GRUs can stand for the LSTMs. The stacked order with soft attention and LSTMs is one op
  * with gradients by hand (autograd/ops/attention_lstm.ts); everything else is put together from ops, one step after the other,
  * and the tape finds the gradients.
  *
- * Hard attention (Xu and others 2015, section 4.1) looks at one place: drawn from α in training, the likeliest otherwise. What
+ * Hard attention (Xu and others 2015, section 4.1) looks at one region: drawn from α in training, the likeliest otherwise. What
  * the draw's probability learns from is the captioner's business; here its logarithm is kept.
  */
 import * as ops from '../../autograd/ops/index.ts';
@@ -21,7 +21,7 @@ import type { Score } from '../../kernels/recurrent.ts';
 import { streamOf } from '../../random.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 
-export const RECURRENT = ['seed', 'show-attend-tell', 'up-down'] as const;
+export const RECURRENT = ['stacked', 'show-attend-tell', 'up-down'] as const;
 export const DECODERS = [...RECURRENT, 'transformer'] as const;
 export type DecoderKind = (typeof DECODERS)[number];
 export const CELLS = ['lstm', 'gru'] as const;
@@ -34,7 +34,7 @@ export interface RecurrentOptions {
   gate: boolean;
   cell: CellKind;
   score: Score;
-  /** Whose state before the step asks, in the seed's order. */
+  /** Whose state before the step asks, in the stacked order. */
   query: 'h1' | 'h2';
   attention: 'soft' | 'hard';
 }
@@ -75,7 +75,7 @@ export interface Recurrence {
   context: Tensor;
   /** As `start`, after the step; only for decoding by single steps, no gradient flows. */
   states: Tensor[];
-  /** log α of the place that hard attention drew, [T, B]; else null. */
+  /** log α of the region that hard attention drew, [T, B]; else null. */
   logChoice: Tensor | null;
 }
 
@@ -108,24 +108,25 @@ interface Glimpse {
 /** One step of an order: the states before and the word's share of layer 1 [B, gates · H] → the states after, and the glimpse. */
 type Step = (states: readonly Tensor[], word: Tensor, t: number) => { states: Tensor[]; glimpse: Glimpse };
 
-/** The values at one place of each picture: drawn from alpha, or without `draw` where alpha is largest. */
-function placeOf(alpha: Tensor, values: Tensor, t: number, draw: RandomStep | null): { context: Tensor; logChoice: Tensor } {
-  const [batch, places, width] = values.shape;
+/** The values at one region of each picture: drawn from alpha, or without `draw` where alpha is largest. */
+function regionOf(alpha: Tensor, values: Tensor, t: number, draw: RandomStep | null): { context: Tensor; logChoice: Tensor } {
+  const [batch, regions, width] = values.shape;
   const logAlpha = ops.log(ops.addScalar(alpha, 1e-20));
-  const place = noGrad(() =>
+  const region = noGrad(() =>
     draw
-      ? ops.sample(logAlpha, { ...{ skipBelow: 0, topK: 0, topP: 1, temperature: 1 }, seed: draw.seed, step: draw.step, stream: streamOf(`glimpse ${t}`) }).word
+      ? ops.sample(logAlpha, { ...{ skipBelow: 0, topK: 0, topP: 1, temperature: 1 }, seed: draw.seed, step: draw.step, stream: streamOf(`glimpse ${t}`) })
+          .token
       : ops.topK(alpha, 1).indices.alias([batch]),
   );
-  const there = ops.oneHot(place, places);
-  const context = ops.reshape(ops.matmul(ops.reshape(there, [batch, 1, places]), values), [batch, width]);
+  const there = ops.oneHot(region, regions);
+  const context = ops.reshape(ops.matmul(ops.reshape(there, [batch, 1, regions]), values), [batch, width]);
   return { context, logChoice: ops.sum(ops.mul(there, logAlpha), 1) };
 }
 
 function attendWith(options: RecurrentOptions, p: Lookup, { values, keys }: Encoded, draw: RandomStep | null): (state: Tensor, t: number) => Glimpse {
   return (state, t) => {
     const soft = ops.additiveAttention(keys, ops.matmul(state, p('w2'), { bias: p('b2') }), p('v'), values, options.score);
-    const { context, logChoice } = options.attention === 'hard' ? placeOf(soft.alpha, values, t, draw) : { ...soft, logChoice: null };
+    const { context, logChoice } = options.attention === 'hard' ? regionOf(soft.alpha, values, t, draw) : { ...soft, logChoice: null };
     if (!options.gate) return { context, alpha: soft.alpha, logChoice };
     const beta = ops.sigmoid(ops.matmul(state, p('gate_w'), { bias: p('gate_b') }));
     return { context: ops.mul(context, beta), alpha: soft.alpha, logChoice };
@@ -150,7 +151,7 @@ interface Parts {
   encoded: Encoded;
 }
 
-function seedOrder({ sizes: { project }, options: { cell, query }, layer, rows, attend }: Parts): Step {
+function stackedOrder({ sizes: { project }, options: { cell, query }, layer, rows, attend }: Parts): Step {
   const ofContext = rows(1, 0, project);
   const count = STATES[cell];
   return (states, word, t) => {
@@ -185,9 +186,9 @@ function upDown({ sizes: { project, hidden }, options: { cell }, layer, rows, at
   };
 }
 
-const ORDERS = { seed: seedOrder, 'show-attend-tell': showAttendTell, 'up-down': upDown };
+const ORDERS = { stacked: stackedOrder, 'show-attend-tell': showAttendTell, 'up-down': upDown };
 
-/** The seed's order as one op. */
+/** The stacked order as one op. */
 function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup, encoded: Encoded, xe: Tensor): Recurrence {
   const [steps, batch] = xe.shape;
   const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
@@ -218,7 +219,7 @@ export function recur(
 ): Recurrence {
   const { decoder, cell, attention } = options;
   if (decoder === 'transformer') throw new GlimpseError('a transformer does not recur');
-  if (decoder === 'seed' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
+  if (decoder === 'stacked' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
   const [steps, batch, width] = xe.shape;
   const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);
   const step = ORDERS[decoder]({

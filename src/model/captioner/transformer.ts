@@ -1,10 +1,10 @@
 /**
  * A Transformer decoder (Vaswani and others 2017) in place of the recurrent layers, normalized before each part (Xiong and
- * others 2020). With x the embedded words plus their places in the caption, each layer does
+ * others 2020). With x the embedded words plus their regions in the caption, each layer does
  *
  *   x ← x + Self(LN(x));   x ← x + Cross(LN(x), a);   x ← x + W2 ReLU(LN(x) W1 + b1) + b2
  *
- *   attention with h heads of width d:  softmax(Q Kᵀ / √d) V;  Self sees the words so far, Cross the picture's places
+ *   attention with h heads of width d:  softmax(Q Kᵀ / √d) V;  Self sees the words so far, Cross the picture's regions
  *
  * One function serves training, where all words of a caption go through at once behind a causal mask, and decoding, where one
  * word goes through and the keys and values of those before are its states.
@@ -56,7 +56,7 @@ export function transformerTable({ project, hidden, embedding }: Widths, { layer
   ];
 }
 
-/** Sines and cosines of places first … first + count − 1, [count, width]. */
+/** Sines and cosines of regions first … first + count − 1, [count, width]. */
 function placesOf(first: number, count: number, width: number): Tensor {
   const values = Float32Array.from({ length: count * width }, (_, i) => {
     const [place, k] = [first + Math.floor(i / width), i % width];

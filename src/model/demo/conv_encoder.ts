@@ -1,6 +1,6 @@
 /**
  * A small convolutional encoder that is trained from scratch: 4 × 4 patches, then stages of convolution, batch normalization
- * and ReLU. x [N, 16, 16, 52] (64 × 64 pixels as patches, and their places) → features [N, 64, C]. The patches make the first stage a plain
+ * and ReLU. x [N, 16, 16, 52] (64 × 64 pixels as patches, and their regions) → features [N, 64, C]. The patches make the first stage a plain
  * product of 52 inputs: three channels are no good width for any kernel.
  */
 import * as ops from '../../autograd/ops/index.ts';

@@ -57,7 +57,7 @@ export function sceneVocabulary(): Vocabulary {
 
 /**
  * Scenes as patches [N, 16, 16, 52]: 4 × 4 pixels, −1 … 1, and where the patch lies (x, y, −x, −y), since relations are about
- * places and a convolution does not know its own (Liu et al. 2018, "CoordConv").
+ * regions and a convolution does not know its own (Liu et al. 2018, "CoordConv").
  */
 function pictures(scenes: readonly Scene[]): Tensor {
   const side = SCENE_SIZE / PATCH;
@@ -85,8 +85,8 @@ export class DemoModel {
   readonly optimizer: Optimizer;
 
   constructor(seed: number) {
-    const sizes = { features: 48, places: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
-    this.captioner = Captioner.create(sizes, PRESETS.seed, seed);
+    const sizes = { features: 48, regions: SCENE_GRID ** 2, ...WIDTHS, vocabulary: this.vocabulary.size };
+    this.captioner = Captioner.create(sizes, PRESETS.basic, seed);
     this.encoder = new ConvEncoder(this.captioner.parameters, seed);
     this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: RATE, maxNorm: 5 });
   }

@@ -9,7 +9,7 @@
 import { Random } from '../../random.ts';
 
 export const SCENE_SIZE = 64;
-/** Places of the encoder's map along one side: each covers 8 × 8 pixels. */
+/** Regions of the encoder's map along one side: each covers 8 × 8 pixels. */
 export const SCENE_GRID = 8;
 
 export const COLORS: Record<string, readonly [number, number, number]> = {

@@ -74,7 +74,7 @@ const REDUCTION = 32;
 export interface EncoderOptions {
   /** May be left out only for files that are known; it is never guessed. */
   preprocessing?: string;
-  /** So many places a side, instead of those of the preprocessing's own size. */
+  /** So many regions a side, instead of those of the preprocessing's own size. */
   grid?: number;
   /** Layers, by the beginnings of their initializers' names, whose convolutions are trained on; with weights, those instead of the file's. */
   tuned?: { layers: readonly string[]; weights?: ReadonlyMap<string, NamedArray> };
@@ -139,7 +139,7 @@ export class ImageEncoder {
     return new Float32Array(3 * this.size ** 2);
   }
 
-  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], places in row order; gradients flow to what is trained on. */
+  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], regions in row order; gradients flow to what is trained on. */
   encode(pixels: Tensor): Tensor {
     const [map] = this.model.run({ [this.model.graph.inputs[0].name]: pixels }, [this.identity.featureMap], true);
     const [count, height, wide, width] = map.shape;
@@ -147,13 +147,13 @@ export class ImageEncoder {
   }
 
   /** Loaded pictures → their feature maps, each [P · F]: all in one array, and picture by picture on the same memory. */
-  async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; places: number; width: number }> {
+  async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; regions: number; width: number }> {
     using _encoding = scope();
     const map = noGrad(() => this.encode(tensor(packed(pictures), [pictures.length, 3, this.size, this.size])));
-    const [, places, width] = map.shape;
+    const [, regions, width] = map.shape;
     const values = (await map.data()) as Float32Array;
-    const per = places * width;
-    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), places, width };
+    const per = regions * width;
+    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), regions, width };
   }
 
   dispose(): void {

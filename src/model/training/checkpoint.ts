@@ -15,7 +15,7 @@ import { CELLS, DECODERS } from '../captioner/recurrence.ts';
 
 const Sizes = z.object({
   features: z.number(),
-  places: z.number(),
+  regions: z.number(),
   project: z.number(),
   attention: z.number(),
   hidden: z.number(),
@@ -27,7 +27,7 @@ const Options = z.object({
   gate: z.boolean(),
   learnedStart: z.boolean(),
   attentionPenalty: z.number(),
-  decoder: z.enum(DECODERS).default('seed'),
+  decoder: z.enum(DECODERS).default('stacked'),
   cell: z.enum(CELLS).default('lstm'),
   score: z.enum(['tanh', 'relu']).default('tanh'),
   query: z.enum(['h1', 'h2']).default('h2'),
@@ -55,7 +55,7 @@ export type SelfCriticalConfig = z.infer<typeof SelfCriticalConfig>;
 export const SCHEDULES = ['plateau', 'constant', 'cosine', 'step'] as const;
 
 export const TrainingConfig = z.object({
-  preset: z.enum(['seed', 'recommended']),
+  preset: z.enum(['basic', 'recommended']),
   sizes: Sizes,
   options: Options,
   seed: z.number().int(),
@@ -64,7 +64,7 @@ export const TrainingConfig = z.object({
   batch: z.object({ images: z.number().int().positive(), captionsPerImage: z.number().int().positive() }),
   /** Batches whose gradients make one update. */
   accumulate: z.number().int().positive().default(1),
-  objective: z.enum(['token-mean', 'seed-sum', 'scst']),
+  objective: z.enum(['token-mean', 'caption-mean', 'scst']),
   selfCritical: SelfCriticalConfig.nullable().default(null),
   /** How the rate falls: model/schedule.ts. */
   schedule: z.enum(SCHEDULES).default('plateau'),

@@ -64,8 +64,8 @@ export class SelfCritical {
   /** Draws captions for the pictures, rewards them, and lays out what the replay trains on. `step` names the random stream. */
   async rollout(files: readonly string[], features: Float32Array, step: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
     const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
-    const { places, features: width } = this.model.sizes;
-    const input: Tensor = tensor(features, [files.length, places, width]);
+    const { regions, features: width } = this.model.sizes;
+    const input: Tensor = tensor(features, [files.length, regions, width]);
     const draw = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + step) >>> 0 };
     const drawn = await this.model.decoding.sample(input, maxLength, draw);
     const greedy = baseline === 'greedy' ? await this.model.decoding.greedy(input, maxLength, { suppress: true }) : null;

@@ -9,7 +9,7 @@ import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 
 export interface StepInputs {
-  /** [pictures, places, width]; or the pictures themselves, for an encoder that is trained too. */
+  /** [pictures, regions, width]; or the pictures themselves, for an encoder that is trained too. */
   features: Float32Array;
   pictures: number;
   /** [steps, rows], time-major. */
@@ -100,14 +100,14 @@ export class TrainingStep {
       return;
     }
     if (this.captured.size >= MAX_SHAPES) this.forget(this.captured.keys().next().value as string);
-    const { places, features: width } = this.model.sizes;
+    const { regions, features: width } = this.model.sizes;
     const input = (values: Float32Array | Uint32Array, shape: number[]): Tensor => {
       const made = Scope.release(empty(shape, values instanceof Float32Array ? 'f32' : 'u32', 'input of a training step'));
       made.write(values);
       return made;
     };
     const made = {
-      features: input(features, [pictures, ...(this.encoder?.shape ?? [places, width])]),
+      features: input(features, [pictures, ...(this.encoder?.shape ?? [regions, width])]),
       ids: input(ids, [steps, rows]),
       targets: input(targets, [steps, rows]),
       weights: input(weights, [steps, rows]),

@@ -33,19 +33,19 @@ import { rateAt } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
 
-/** The seed's printed loss divides the sum over its 34 steps by its caption length of 35. */
-const SEED_LENGTH = 35;
+/** The loss per slot: a caption's summed loss over its 35 slots, padding included, as the original course project printed it. */
+const SLOTS = 35;
 
 export interface StepReport {
   epoch: number;
   batch: number;
   batches: number;
   lossPerToken: number;
-  seedLoss: number;
+  lossPerSlot: number;
   gradNorm: number;
   rate: number;
   tokensPerSecond: number;
-  /** With self-critical training; lossPerToken is then its surrogate loss and seedLoss is 0. */
+  /** With self-critical training; lossPerToken is then its surrogate loss and lossPerSlot is 0. */
   rollout?: Rollout;
 }
 
@@ -91,7 +91,7 @@ export interface TrainerOptions {
 
 /** What each predicted word counts; `tokens` and `rows` are those of all batches of an update. */
 function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
-  const each = objective === 'seed-sum' ? 1 / rows : 1 / tokens;
+  const each = objective === 'caption-mean' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
 }
 
@@ -354,7 +354,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
       throw new GlimpseError(
         `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
       );
-    const share = config.objective === 'seed-sum' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
+    const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
     const nats = value[0] * share;
     const tokens = rollout?.tokens ?? batch.tokens;
     state.progress.nats += rollout ? -rollout.reward * tokens : nats;
@@ -364,7 +364,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
       batch: i + 1,
       batches: batches.length,
       lossPerToken: rollout ? value[0] : nats / batch.tokens,
-      seedLoss: rollout ? 0 : nats / rowsOf(batch) / SEED_LENGTH,
+      lossPerSlot: rollout ? 0 : nats / rowsOf(batch) / SLOTS,
       gradNorm: norm[0],
       rate: optimizer.rate,
       tokensPerSecond: tokens / ((performance.now() - started) / 1000),
@@ -419,7 +419,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
     using _batch = scope();
     const rows = batch.targets.length / batch.steps;
-    const features = tensor(await state.features(batch.files), [batch.files.length, store.index.places, store.index.width]);
+    const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
     const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.steps, rows]);
     const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.steps, rows]), tensor(batch.targets, [batch.steps, rows]), weights));
     nats += (await crossEntropy.item()) * batch.tokens;
@@ -429,7 +429,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   for (let first = 0; first < images.length; first += 32) {
     using _batch = scope();
     const part = images.slice(first, first + 32);
-    const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.places, store.index.width]);
+    const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
     const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
     candidates.push(
       ...captions.map(({ tokens: ids }) =>
