@@ -58,9 +58,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (row >= params.rows) {
     return;
   }
-  let shift = largest + log(sum);
+  let log_sum = log(sum);
   for (var j = lane; j < params.n; j += LANES) {
-    let value = x[base + j];
-    y[base + j] = select(exp(value - largest) / sum, value - shift, LOG);
+    let value = x[base + j] - largest;
+    y[base + j] = select(exp(value) / sum, value - log_sum, LOG);
   }
 }

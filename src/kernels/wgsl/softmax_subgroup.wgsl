@@ -50,9 +50,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   sums *= exp(most - largest);
   let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
   let factor = 1.0 / sum;
-  let shift = largest + log(sum);
+  let log_sum = log(sum);
   for (var j = lane; j < n4; j += WIDTH) {
-    let value = x[base + j];
-    y[base + j] = select(exp(value - largest) * factor, value - shift, vec4<bool>(LOG));
+    let value = x[base + j] - largest;
+    y[base + j] = select(exp(value) * factor, value - log_sum, vec4<bool>(LOG));
   }
 }
