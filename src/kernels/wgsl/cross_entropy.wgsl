@@ -76,7 +76,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (lane == 0u) {
     loss[row] = 0.0;
     if (scale != 0.0) {
-      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - params.smoothing * total / f32(params.n));
+      let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
+      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere);
     }
   }
   if (params.with_gradient != 0u) {

@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var most = vec4f(-3.4028234e38); // so far, for each lane and component
   var sums = vec4f(); // of exp(x − most)
   var totals = vec4f(); // of x − the row's first, so that no offset common to a row drowns its differences
-  let origin = x[base].x;
+  let origin = select(0.0, x[base].x, x[base].x >= -3.4028234e38); // a first of −∞ is no origin
   for (var j = lane; j < length; j += CHUNK * WIDTH) {
     var part: array<vec4f, CHUNK>;
     var next = most;
@@ -64,7 +64,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (lane == 0u) {
     loss[row] = 0.0;
     if (scale != 0.0) {
-      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label / 4u][label % 4u] - largest) - params.smoothing * total / f32(params.n));
+      let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
+      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label / 4u][label % 4u] - largest) - everywhere);
     }
   }
   if (params.with_gradient != 0u) {
