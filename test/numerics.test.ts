@@ -1,10 +1,12 @@
 /** What float32 must not lose: differences under a common offset, infinities, NaNs, and the digits of long sums. On both software drivers. */
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { checkNaN } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
+import { OPS } from '../src/autograd/ops/index.ts';
 import { backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
-import { scope, tensor } from '../src/tensor/tensor.ts';
+import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -65,5 +67,105 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
       expect(await ops.crossEntropy(x, tensor(Uint32Array.of(masked)), weights).loss.item(), version).toBe(Number.POSITIVE_INFINITY);
     });
     expect(served).toBeGreaterThan(1);
+  });
+
+  test.each(OPS.map((op) => [op.name, op] as const))('%s: a NaN stays one', async (_name, op) => {
+    for (const version of op.family ? FAMILIES[op.family] : [null])
+      for (const c of op.cases) expect((await checkNaN(op, c, version)).filter(({ status }) => status === 'failed')).toEqual([]);
+  });
+
+  /** The gradient of Σ f(x) by x. */
+  async function gradient(f: (x: Tensor) => Tensor, values: number[], shape: number[]): Promise<number[]> {
+    using _s = scope();
+    const x = variable(tensor(values, shape));
+    backward(ops.sum(f(x)));
+    return [...((await gradOf(x)?.data()) ?? [])];
+  }
+  const { NaN: nan } = Number;
+  const other = (x: Tensor) => tensor([0.5, 0.5, 0.5], x.shape);
+
+  test.each<[string, (x: Tensor) => Tensor]>([
+    ['relu', ops.relu],
+    ['leakyRelu', (x) => ops.leakyRelu(x)],
+    ['abs', ops.abs],
+    ['tanh', ops.tanh],
+    ['sigmoid', ops.sigmoid],
+    ['exp', ops.exp],
+    ['square', ops.square],
+    ['maximum', (x) => ops.maximum(x, other(x))],
+    ['minimum', (x) => ops.minimum(other(x), x)],
+  ])('the gradient of %s at a NaN is one', async (_name, f) => {
+    for (const place of [0, 1, 2]) {
+      const slopes = await gradient(
+        f,
+        [0, 1, 2].map((i) => (i === place ? nan : i - 0.5)),
+        [1, 3],
+      );
+      expect(slopes.map(Number.isNaN)).toEqual([0, 1, 2].map((i) => i === place));
+    }
+  });
+
+  test.each<[string, (x: Tensor) => Tensor]>([
+    ['matmul with ReLU', (x) => ops.matmul(x, tensor([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], [4, 4]), { relu: true })],
+    ['softmax', (x) => ops.square(ops.softmax(x))],
+    ['log-softmax', (x) => ops.softmax(x, true)],
+    ['crossEntropy', (x) => ops.crossEntropy(x, tensor(Uint32Array.of(2, 3)), tensor([1, 1])).loss],
+    ['lstmCell', (x) => ops.lstmCell(x, tensor(new Float32Array(8), [2, 4]), tensor([0.5, 0.5], [2, 1])).h],
+    [
+      'tanh of attention',
+      (x) =>
+        ops.square(ops.additiveAttention(tensor([1, 2, 3, 4], [2, 2, 1]), ops.slice(x, [0, 0], [2, 1]), tensor([2]), tensor([1, 2, 3, 4], [2, 2, 1])).context),
+    ],
+    [
+      'ReLU of attention',
+      (x) =>
+        ops.square(
+          ops.additiveAttention(tensor([1, 2, 3, 4], [2, 2, 1]), ops.slice(x, [0, 0], [2, 1]), tensor([2]), tensor([1, 2, 3, 4], [2, 2, 1]), 'relu').context,
+        ),
+    ],
+  ])('a NaN in a row of %s is one in its gradient, and stays in the row', async (_name, f) => {
+    const slopes = await gradient(f, [nan, 1, 2, 3, 0.5, 0.25, 0.125, 1], [2, 4]);
+    expect(slopes[0]).toBeNaN();
+    expect(slopes.slice(4).some(Number.isNaN)).toBe(false);
+  });
+
+  test('max pooling sends the gradient of a window with a NaN there', async () => {
+    const values = [3, nan, 5, 1, 2, 4, 7, 6];
+    expect(await gradient((x) => ops.pool('maxPool2d', x, { kernel: [1, 4] }), values, [1, 1, 2, 4])).toEqual([0, 1, 0, 0, 0, 0, 1, 0]);
+  });
+
+  test('softmax of a row of one value is even, and of −∞ alone no number', async () => {
+    using _s = scope();
+    const row = (value: number) => new Array<number>(12).fill(value);
+    const served = await withEachVersion('softmax', async (version) => {
+      const y = [...(await ops.softmax(tensor([...row(-3.4028234e38), ...row(Number.NEGATIVE_INFINITY), ...row(7)], [3, 12])).data())];
+      for (const value of [...y.slice(0, 12), ...y.slice(24)]) expect(value, version).toBeCloseTo(1 / 12, 6);
+      expect(y.slice(12, 24).every(Number.isNaN), version).toBe(true);
+    });
+    expect(served).toBeGreaterThan(1);
+  });
+
+  test('rows of −∞, and of −∞ and a NaN', async () => {
+    using _s = scope();
+    const least = Number.NEGATIVE_INFINITY;
+    const x = tensor([least, least, least, least, least, 1, least, 2, least, nan, 5, least], [3, 4]);
+    expect([...(await ops.max(x, 1).data())]).toEqual([least, 2, nan]);
+    expect([...(await ops.pool('maxPool2d', ops.reshape(x, [1, 1, 3, 4]), { kernel: [1, 4] }).data())]).toEqual([least, 2, nan]);
+    expect(
+      await withEachVersion('top_k', async (version) => {
+        const { values, indices } = ops.topK(x, 3);
+        expect([...(await values.data())], version).toEqual([least, least, least, 2, 1, least, nan, 5, least]);
+        expect([...(await indices.data())], version).toEqual([0, 1, 2, 3, 1, 0, 1, 2, 0]);
+      }),
+    ).toBe(2);
+    expect(
+      await withEachVersion('argmax_token', async (version) => {
+        const { token, logProb } = ops.argmaxToken(x, 1);
+        expect([...(await token.data())], version).toEqual([1, 3, 1]);
+        const found = [...(await logProb.data())];
+        expect(found[1], version).toBeCloseTo(-Math.log(1 + Math.exp(-1)), 5);
+        expect(found[2], version).toBeNaN();
+      }),
+    ).toBeGreaterThan(1);
   });
 });
