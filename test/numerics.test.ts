@@ -6,7 +6,7 @@ import { OPS } from '../src/autograd/ops/index.ts';
 import { backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
-import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { full, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -132,6 +132,46 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
   test('max pooling sends the gradient of a window with a NaN there', async () => {
     const values = [3, nan, 5, 1, 2, 4, 7, 6];
     expect(await gradient((x) => ops.pool('maxPool2d', x, { kernel: [1, 4] }), values, [1, 1, 2, 4])).toEqual([0, 1, 0, 0, 0, 0, 1, 0]);
+  });
+
+  test.each([50_000, 1_000_003, 20_000_003])('means and sums of %i equal values keep their digits', async (n) => {
+    for (const value of adapter ? [0.1] : [0.1, 0.7, 3.3]) {
+      using _s = scope();
+      const x = full([n], value);
+      const exact = Math.fround(value);
+      const rows = Math.floor(n / 3);
+      const columns = ops.slice(x, [0], [3 * rows]).alias([rows, 3]);
+      const served = await withEachVersion('reduce', async (version) => {
+        expect(Math.abs((await ops.mean(x).item()) / exact - 1), version).toBeLessThan(1e-6);
+        expect(Math.abs((await ops.sumSquares(x).item()) / (n * exact * exact) - 1), version).toBeLessThan(1e-6);
+      });
+      expect(served).toBe(2);
+      for (const mean of await ops.mean(columns, 0).data()) expect(Math.abs(mean / exact - 1)).toBeLessThan(1e-6);
+    }
+  });
+
+  test.each([
+    [1, 1_000_003],
+    [64, 50_001],
+  ])('statistics and gradients of batch normalization keep their digits: %i channels of %i values', async (channels, n) => {
+    using _s = scope();
+    const values = [0.1, 0.7].map(Math.fround);
+    const x = tensor(
+      Float32Array.from({ length: n * channels }, (_, i) => values[Math.floor(i / channels) % 2]),
+      [n, channels],
+    );
+    const share = Math.floor(n / 2) / n; // of the second value
+    const [gamma, beta] = [1, 0].map((value) => variable(full([channels], value)));
+    const { y, mean, variance } = ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc');
+    const near = async (found: Tensor | null, wanted: number) => {
+      for (const value of (await found?.data()) ?? [Number.NaN]) expect(Math.abs(value / wanted - 1)).toBeLessThan(1e-6);
+    };
+    await near(mean, values[0] + share * (values[1] - values[0]));
+    await near(variance, share * (1 - share) * (values[1] - values[0]) ** 2);
+    backward(ops.scale(ops.sum(ops.mul(y, y)), 0.1));
+    backward(ops.sum(ops.scale(ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc').y, 0.1)));
+    await near(gradOf(gamma), (0.2 * n * (share * (1 - share) * (values[1] - values[0]) ** 2)) / (share * (1 - share) * (values[1] - values[0]) ** 2 + 1e-5));
+    await near(gradOf(beta), n * Math.fround(0.1));
   });
 
   test('softmax of a row of one value is even, and of −∞ alone no number', async () => {
