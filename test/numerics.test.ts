@@ -6,6 +6,8 @@ import { OPS } from '../src/autograd/ops/index.ts';
 import { backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { type Gpu, openGpu } from '../src/gpu/device.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
+import { Optimizer } from '../src/nn/optimizer.ts';
+import { Parameters } from '../src/nn/parameters.ts';
 import { full, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
@@ -172,6 +174,21 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
     backward(ops.sum(ops.scale(ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc').y, 0.1)));
     await near(gradOf(gamma), (0.2 * n * (share * (1 - share) * (values[1] - values[0]) ** 2)) / (share * (1 - share) * (values[1] - values[0]) ** 2 + 1e-5));
     await near(gradOf(beta), n * Math.fround(0.1));
+  });
+
+  test('Adam takes 1 − β from float64', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    const p = parameters.add('p', [1], Float32Array.of(1));
+    const optimizer = new Optimizer(parameters, { kind: 'adam', rate: 1e-3, beta1: 0.9, beta2: 0.9999 });
+    backward(ops.sum(ops.scale(p, 3)));
+    optimizer.step();
+    const moments = await optimizer.read();
+    const relative = (name: string, wanted: number) => Math.abs((moments.get(name)?.data[0] ?? Number.NaN) / wanted - 1);
+    expect(relative('moment1.p', 0.3)).toBeLessThan(2e-7); // 1 − 0.9 in float32 is off by 2.4e-7, 1 − 0.9999 by 1.7e-4
+    expect(relative('moment2.p', 9e-4)).toBeLessThan(2e-7);
+    optimizer.dispose();
+    parameters.dispose();
   });
 
   test('softmax of a row of one value is even, and of −∞ alone no number', async () => {
