@@ -1,5 +1,5 @@
 /** What float32 must not lose: differences under a common offset, infinities, NaNs, and the digits of long sums. On both software drivers. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { checkNaN } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
@@ -8,7 +8,7 @@ import { type Gpu, openGpu } from '../src/gpu/device.ts';
 import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
-import { full, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { full, readTensors, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -187,6 +187,29 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
     const relative = (name: string, wanted: number) => Math.abs((moments.get(name)?.data[0] ?? Number.NaN) / wanted - 1);
     expect(relative('moment1.p', 0.3)).toBeLessThan(2e-7); // 1 − 0.9 in float32 is off by 2.4e-7, 1 − 0.9999 by 1.7e-4
     expect(relative('moment2.p', 9e-4)).toBeLessThan(2e-7);
+    optimizer.dispose();
+    parameters.dispose();
+  });
+
+  test('an optimizer zeroes the gradients of an arena with one clear, and the next gradient replaces them', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    for (let i = 0; i < 20; i++) parameters.add(`p${i}`, [7], new Float32Array(7).fill(1));
+    const optimizer = new Optimizer(parameters, { kind: 'sgd', rate: 0.1 });
+    const learn = () => {
+      for (const p of parameters.all.values()) backward(ops.sum(ops.scale(p, 2)));
+    };
+    const gradients = async () => new Set((await readTensors([...parameters.all.values()].map((p) => gradOf(p) as Tensor))).flatMap((data) => [...data]));
+    learn();
+    learn();
+    expect(await gradients()).toEqual(new Set([4]));
+    const clears = vi.spyOn(gpu, 'clear');
+    optimizer.zeroGrad();
+    expect(clears).toHaveBeenCalledTimes(1);
+    clears.mockRestore();
+    expect(await gradients()).toEqual(new Set([0]));
+    learn();
+    expect(await gradients()).toEqual(new Set([2]));
     optimizer.dispose();
     parameters.dispose();
   });
