@@ -3,7 +3,8 @@
  * differences of that reference. Tests and `glimpse selftest` both run this.
  */
 import { messageOf } from '../errors.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import { FAMILIES, forceVersion } from '../kernels/families.ts';
+import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
@@ -14,6 +15,8 @@ import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
+  /** The kernel family whose version was forced; null where there is only one way. */
+  family: string | null;
   version: string;
   case: string;
   status: 'passed' | 'failed' | 'skipped';
@@ -140,13 +143,22 @@ async function checkGradient(
   return worst;
 }
 
+/** What one version of a kernel family is checked on. */
+interface Check {
+  /** Null where the op's kernels have one version only. */
+  family: string | null;
+  version: string | null;
+  forward: boolean;
+  gradient: boolean;
+}
+
 /** Runs one case of an op through one version: the result, then its gradient. */
-export async function checkCase(op: Op, c: OpCase<unknown>, version: string | null): Promise<CaseResult[]> {
+export async function checkCase(op: Op, c: OpCase<unknown>, { family, version, forward, gradient }: Check): Promise<CaseResult[]> {
   const random = new Random(20261122, `${op.name} ${c.name}`);
   const inputs = c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, random));
   const results: CaseResult[] = [];
   const run = async (name: string, work: () => Promise<{ ok: boolean; maxAbs: number; maxRel: number; reason?: string }>) => {
-    const base = { op: op.name, version: version ?? 'v1', case: name };
+    const base = { op: op.name, family, version: version ?? 'v1', case: name };
     try {
       const { ok, ...rest } = await work();
       results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
@@ -155,21 +167,29 @@ export async function checkCase(op: Op, c: OpCase<unknown>, version: string | nu
       results.push({ ...base, status, maxAbs: 0, maxRel: 0, reason: messageOf(error).split('\n')[0] });
     }
   };
-  if (version) forceVersion(op.family as string, version);
+  if (family) forceVersion(family, version);
   try {
-    await run(c.name, () => checkForward(op, c, inputs));
-    if (typeof op.backward === 'function') await run(`gradient of ${c.name}`, () => checkGradient(op, c, inputs, random));
+    if (forward) await run(c.name, () => checkForward(op, c, inputs));
+    if (gradient) await run(`gradient of ${c.name}`, () => checkGradient(op, c, inputs, random));
   } finally {
-    if (version) forceVersion(op.family as string, null);
+    if (family) forceVersion(family, null);
   }
   return results;
 }
 
-/** Every case of an op through every version of its kernel family. */
+/** What an op is checked on: every version of its kernel family, and of its gradient's where that is another. */
+export function checksOf(op: Op): Check[] {
+  const differentiated = typeof op.backward === 'function';
+  const own = op.family ? FAMILIES[op.family].names : [null];
+  const checks: Check[] = own.map((version) => ({ family: op.family ?? null, version, forward: true, gradient: differentiated && !op.gradientFamily }));
+  if (op.gradientFamily)
+    for (const version of FAMILIES[op.gradientFamily].names) checks.push({ family: op.gradientFamily, version, forward: false, gradient: differentiated });
+  return checks;
+}
+
+/** Every case of an op through every version of its kernel families. */
 export async function checkOp(op: Op): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  for (const version of op.family ? FAMILIES[op.family] : [null]) {
-    for (const c of op.cases) results.push(...(await checkCase(op, c, version)));
-  }
+  for (const check of checksOf(op)) for (const c of op.cases) results.push(...(await checkCase(op, c, check)));
   return results;
 }

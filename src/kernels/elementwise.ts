@@ -1,5 +1,5 @@
 /** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 
 const MAX_GROUPS = 65535;

@@ -6,7 +6,7 @@ import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { END, PAD, START } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
-import type { Replay } from '../../gpu/device.ts';
+import type { Replay } from '../../gpu/capture.ts';
 import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
 import { streamOf } from '../../random.ts';
 import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
