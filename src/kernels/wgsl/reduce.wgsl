@@ -23,6 +23,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// The larger or the smaller of two numbers; a NaN stays.
+fn extreme(acc: f32, value: f32) -> f32 {
+  let chosen = select(min(acc, value), max(acc, value), KIND == MAX);
+  return select(select(chosen, value, is_nan(value)), acc, is_nan(acc));
+}
+
 fn combine(acc: f32, value: f32) -> f32 {
   switch (KIND) {
     case SUM: {
@@ -31,11 +42,8 @@ fn combine(acc: f32, value: f32) -> f32 {
     case SUM_SQUARES: {
       return acc + value * value;
     }
-    case MAX: {
-      return max(acc, value);
-    }
     default: {
-      return min(acc, value);
+      return extreme(acc, value);
     }
   }
 }

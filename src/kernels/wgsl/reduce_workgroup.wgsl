@@ -21,12 +21,20 @@ struct Params {
 
 var<workgroup> partial: array<f32, LANES>;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// The larger or the smaller of two numbers; a NaN stays.
+fn extreme(acc: f32, value: f32) -> f32 {
+  let chosen = select(min(acc, value), max(acc, value), KIND == MAX);
+  return select(select(chosen, value, is_nan(value)), acc, is_nan(acc));
+}
+
 fn combine(acc: f32, value: f32) -> f32 {
-  if (KIND == MAX) {
-    return max(acc, value);
-  }
-  if (KIND > MAX) {
-    return min(acc, value);
+  if (KIND >= MAX) {
+    return extreme(acc, value);
   }
   return acc + value;
 }
