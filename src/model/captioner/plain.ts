@@ -2,7 +2,7 @@
  * The whole captioner in loops over float64 numbers: the first file to read, and the oracle of the tests.
  *
  * It has the equations and parameters of captioner.ts for the presets basic and recommended. Nothing is batched, fused or moved
- * out of a loop. Dropout and scheduled sampling, which draw random numbers in training, are left out.
+ * out of a loop. Dropout and scheduled sampling, which need random numbers in training, are left out.
  *
  * N pictures of P regions with F features each; B captions of T words; V words in the vocabulary. Widths: D of the projected
  * features, A of attention, H of a state, E of the embedding. A matrix [n, m] lies row after row: (i, j) is element i · m + j.
