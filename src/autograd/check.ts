@@ -3,7 +3,8 @@
  * differences of that reference. Tests and `glimpse selftest` both run this.
  */
 import { messageOf } from '../errors.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import { FAMILIES, forceVersion } from '../kernels/families.ts';
+import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
@@ -14,6 +15,8 @@ import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
+  /** The kernel family whose version was forced; null where there is only one way. */
+  family: string | null;
   version: string;
   case: string;
   status: 'passed' | 'failed' | 'skipped';
@@ -157,13 +160,22 @@ async function checkGradient(op: Op, c: OpCase<unknown>, inputs: readonly Refere
   return worst;
 }
 
+/** What one version of a kernel family is checked on. */
+export interface Check {
+  /** Null where the op's kernels have one version only. */
+  family: string | null;
+  version: string | null;
+  forward: boolean;
+  gradient: boolean;
+}
+
 /** Runs the checks of one version, each under its name; a version that cannot serve counts as skipped. */
-async function withVersion(op: Op, version: string | null, checks: readonly { name: string; work: () => Promise<Outcome> }[]): Promise<CaseResult[]> {
+async function withVersion(op: Op, { family, version }: Check, checks: readonly { name: string; work: () => Promise<Outcome> }[]): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  if (version) forceVersion(op.family as string, version);
+  if (family) forceVersion(family, version);
   try {
     for (const { name, work } of checks) {
-      const base = { op: op.name, version: version ?? 'v1', case: name };
+      const base = { op: op.name, family, version: version ?? 'v1', case: name };
       try {
         const { ok, ...rest } = await work();
         results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
@@ -173,7 +185,7 @@ async function withVersion(op: Op, version: string | null, checks: readonly { na
       }
     }
   } finally {
-    if (version) forceVersion(op.family as string, null);
+    if (family) forceVersion(family, null);
   }
   return results;
 }
@@ -181,21 +193,22 @@ async function withVersion(op: Op, version: string | null, checks: readonly { na
 const drawInputs = (c: OpCase<unknown>, random: Random): Reference[] => c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, random));
 
 /** Runs one case of an op through one version: the result, then its gradient where the result is finite. */
-export async function checkCase(op: Op, c: OpCase<unknown>, version: string | null): Promise<CaseResult[]> {
+export async function checkCase(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
   const random = new Random(20261122, `${op.name} ${c.name}`);
   const inputs = drawInputs(c, random);
   const expected = op.reference(inputs, c.attrs);
-  const checks = [{ name: c.name, work: () => checkForward(op, c, inputs, expected) }];
+  const checks: { name: string; work: () => Promise<Outcome> }[] = [];
+  if (check.forward) checks.push({ name: c.name, work: () => checkForward(op, c, inputs, expected) });
   const finite = expected.every(({ data }) => data.every(Number.isFinite));
-  if (typeof op.backward === 'function' && finite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(op, c, inputs, random) });
-  return withVersion(op, version, checks);
+  if (check.gradient && finite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(op, c, inputs, random) });
+  return withVersion(op, check, checks);
 }
 
 /**
  * Runs one case of an op through one version once for each of its float inputs, with a NaN among that input's values. It must
  * reach every result that depends on it, and no other. Convolutions may give more NaNs: most versions multiply padding, too.
  */
-export async function checkNaN(op: Op, c: OpCase<unknown>, version: string | null): Promise<CaseResult[]> {
+export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
   const random = new Random(20261122, `${op.name} ${c.name}, NaN`);
   const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
     if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return [];
@@ -203,14 +216,22 @@ export async function checkNaN(op: Op, c: OpCase<unknown>, version: string | nul
     inputs[i].data[random.integer(inputs[i].data.length)] = Number.NaN;
     return [{ name: `a NaN in ${input}, ${c.name}`, work: () => checkForward(op, c, inputs, op.reference(inputs, c.attrs), op.family === 'conv2d') }];
   });
-  return withVersion(op, version, checks);
+  return withVersion(op, check, checks);
 }
 
-/** Every case of an op through every version of its kernel family. */
+/** What an op is checked on: every version of its kernel family, and of its gradient's where that is another. */
+export function checksOf(op: Op): Check[] {
+  const differentiated = typeof op.backward === 'function';
+  const own = op.family ? FAMILIES[op.family].names : [null];
+  const checks: Check[] = own.map((version) => ({ family: op.family ?? null, version, forward: true, gradient: differentiated && !op.gradientFamily }));
+  if (op.gradientFamily)
+    for (const version of FAMILIES[op.gradientFamily].names) checks.push({ family: op.gradientFamily, version, forward: false, gradient: differentiated });
+  return checks;
+}
+
+/** Every case of an op through every version of its kernel families. */
 export async function checkOp(op: Op): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  for (const version of op.family ? FAMILIES[op.family] : [null]) {
-    for (const c of op.cases) results.push(...(await checkCase(op, c, version)));
-  }
+  for (const check of checksOf(op)) for (const c of op.cases) results.push(...(await checkCase(op, c, check)));
   return results;
 }

@@ -4,7 +4,7 @@
  * must pass. Tests, self-test and benchmark walk the table.
  */
 import { ShapeError } from '../errors.ts';
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import type { DType, Tensor } from '../tensor/tensor.ts';
 
@@ -102,6 +102,8 @@ export interface Op<A = any> {
   cases: readonly OpCase<A>[];
   /** The kernel family whose versions each case runs through. */
   family?: string;
+  /** The family of the gradient's kernels, where that is another than the op's own. */
+  gradientFamily?: string;
   tolerance?: Tolerance;
 }
 

@@ -1,5 +1,5 @@
 /** Launchers of the optimizers' updates and of the global gradient norm, each over a whole buffer of parameters. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live, present, unary } from './elementwise.ts';
 import { reduce } from './reduce.ts';

@@ -4,7 +4,7 @@
  */
 import { setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
 import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
