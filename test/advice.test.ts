@@ -19,7 +19,7 @@ interface Text {
 
 interface Known {
   texts: Text[];
-  /** What src/index.ts and the table of ops export by name. */
+  /** What a program can import, ops included. */
   exported: Set<string>;
   /** Public methods by exported class, and the classes that exported functions return. */
   methods: Map<string, Set<string>>;
@@ -44,7 +44,7 @@ function exportsOf(file: string): string[] {
 
 /** What the sources say, and what they define. */
 function readSources(): Known {
-  const exported = new Set([...exportsOf('index.ts'), ...exportsOf('autograd/ops/index.ts')]);
+  const exported = new Set(['index.ts', 'node.ts', 'web.ts', 'autograd/ops/index.ts'].flatMap(exportsOf));
   const known: Known = { texts: [], exported, methods: new Map(), variables: new Set() };
   const classes = new Map<string, Set<string>>();
   const returned = new Set<string>();
