@@ -11,9 +11,10 @@ import { type CommonOptions, progress, result, say } from '../src/cli/output.ts'
 import { withGpu } from '../src/cli/session.ts';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { GlimpseError, UsageError } from '../src/errors.ts';
-import type { Gpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
 import { Profiler } from '../src/gpu/profiler.ts';
-import { chosenVersion, FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
+import { chosenVersion, FAMILIES, forceVersion } from '../src/kernels/families.ts';
+import { VersionNotApplicable } from '../src/kernels/family.ts';
 import { chartPage, chartSvg } from '../src/plot/chart.ts';
 import { memory } from '../src/tensor/tensor.ts';
 import { type Benchmark, catalog, NAMES } from './catalog.ts';
@@ -314,7 +315,7 @@ export async function bench(o: BenchOptions, names: string[]): Promise<number> {
       for (const [i, b] of list.entries()) {
         bar.update(i, `${b.name} ${b.shape}`);
         const expected = expectedSample(b.work);
-        const versions = o.versions && b.family ? FAMILIES[b.family] : [null];
+        const versions = o.versions && b.family ? FAMILIES[b.family].names : [null];
         for (const version of versions) {
           if (version && b.family) forceVersion(b.family, version);
           try {

@@ -2,7 +2,7 @@
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, noGrad } from '../src/autograd/tape.ts';
 import { START } from '../src/data/words.ts';
-import type { Gpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
 import { Captioner, DEFAULT_WIDTHS, PRESETS } from '../src/model/captioner/captioner.ts';

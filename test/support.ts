@@ -7,7 +7,8 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { afterAll, beforeAll } from 'vitest';
-import { type Gpu, openGpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { openGpu } from '../src/platform/node/open.ts';
 
 /** The data folder, or null; says aloud what is skipped without it. */
 export function dataFolder(what: string): string | null {

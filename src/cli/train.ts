@@ -8,7 +8,7 @@ import { type CaptionerOptions, DEFAULT_WIDTHS, PRESETS } from '../model/caption
 import type { CellKind, DecoderKind } from '../model/captioner/recurrence.ts';
 import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
-import { weightsHash } from '../nn/parameters.ts';
+import { weightsHash } from '../model/training/weights_hash.ts';
 import { memory } from '../tensor/tensor.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';

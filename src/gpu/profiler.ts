@@ -2,8 +2,6 @@
  * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
  * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
  */
-import { renameSync, writeFileSync } from 'node:fs';
-
 export interface ProfileRow {
   kernel: string;
   calls: number;
@@ -72,8 +70,8 @@ export class Profiler {
     return [...rows.values()].sort((a, b) => b.totalMs - a.totalMs);
   }
 
-  /** Writes the spans in Chrome's trace format (open it in chrome://tracing or Perfetto). */
-  async writeTrace(path: string): Promise<void> {
+  /** The spans in Chrome's trace format, as JSON (open it in chrome://tracing or Perfetto). */
+  async chromeTrace(): Promise<string> {
     await Promise.all(this.pending);
     const origin = this.spans.reduce((least, span) => Math.min(least, span.startNs), Number.POSITIVE_INFINITY);
     const traceEvents = this.spans.map(({ kernel, startNs, endNs }) => ({
@@ -84,8 +82,7 @@ export class Profiler {
       ts: (startNs - origin) / 1e3,
       dur: (endNs - startNs) / 1e3,
     }));
-    writeFileSync(`${path}.tmp`, JSON.stringify({ traceEvents, displayTimeUnit: 'ms' }));
-    renameSync(`${path}.tmp`, path);
+    return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
 }
 

@@ -13,7 +13,7 @@ import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
-import { type NamedArray, weightsHash } from '../../nn/parameters.ts';
+import type { NamedArray } from '../../nn/parameters.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
 import { ImageEncoder, packed } from '../encoder/encoder.ts';
@@ -32,6 +32,7 @@ import {
 import { rateAt } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
+import { weightsHash } from './weights_hash.ts';
 
 /** The loss per slot: a caption's summed loss over its 35 slots, padding included, as the original course project printed it. */
 const SLOTS = 35;
