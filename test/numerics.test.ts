@@ -1,5 +1,5 @@
 /** What float32 must not lose: differences under a common offset, infinities, NaNs, and the digits of long sums. On both software drivers. */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { checkNaN, checksOf } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
@@ -7,8 +7,10 @@ import { backward, gradOf, variable } from '../src/autograd/tape.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
 import { VersionNotApplicable } from '../src/kernels/family.ts';
+import { Optimizer } from '../src/nn/optimizer.ts';
+import { Parameters } from '../src/nn/parameters.ts';
 import { openGpu } from '../src/platform/node/open.ts';
-import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { full, readTensors, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -134,6 +136,84 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
   test('max pooling sends the gradient of a window with a NaN there', async () => {
     const values = [3, nan, 5, 1, 2, 4, 7, 6];
     expect(await gradient((x) => ops.pool('maxPool2d', x, { kernel: [1, 4] }), values, [1, 1, 2, 4])).toEqual([0, 1, 0, 0, 0, 0, 1, 0]);
+  });
+
+  test.each([50_000, 1_000_003, 20_000_003])('means and sums of %i equal values keep their digits', async (n) => {
+    for (const value of adapter ? [0.1] : [0.1, 0.7, 3.3]) {
+      using _s = scope();
+      const x = full([n], value);
+      const exact = Math.fround(value);
+      const rows = Math.floor(n / 3);
+      const columns = ops.slice(x, [0], [3 * rows]).alias([rows, 3]);
+      const served = await withEachVersion('reduce', async (version) => {
+        expect(Math.abs((await ops.mean(x).item()) / exact - 1), version).toBeLessThan(1e-6);
+        expect(Math.abs((await ops.sumSquares(x).item()) / (n * exact * exact) - 1), version).toBeLessThan(1e-6);
+      });
+      expect(served).toBe(2);
+      for (const mean of await ops.mean(columns, 0).data()) expect(Math.abs(mean / exact - 1)).toBeLessThan(1e-6);
+    }
+  });
+
+  test.each([
+    [1, 1_000_003],
+    [64, 50_001],
+  ])('statistics and gradients of batch normalization keep their digits: %i channels of %i values', async (channels, n) => {
+    using _s = scope();
+    const values = [0.1, 0.7].map(Math.fround);
+    const x = tensor(
+      Float32Array.from({ length: n * channels }, (_, i) => values[Math.floor(i / channels) % 2]),
+      [n, channels],
+    );
+    const share = Math.floor(n / 2) / n; // of the second value
+    const [gamma, beta] = [1, 0].map((value) => variable(full([channels], value)));
+    const { y, mean, variance } = ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc');
+    const near = async (found: Tensor | null, wanted: number) => {
+      for (const value of (await found?.data()) ?? [Number.NaN]) expect(Math.abs(value / wanted - 1)).toBeLessThan(1e-6);
+    };
+    await near(mean, values[0] + share * (values[1] - values[0]));
+    await near(variance, share * (1 - share) * (values[1] - values[0]) ** 2);
+    backward(ops.scale(ops.sum(ops.mul(y, y)), 0.1));
+    backward(ops.sum(ops.scale(ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc').y, 0.1)));
+    await near(gradOf(gamma), (0.2 * n * (share * (1 - share) * (values[1] - values[0]) ** 2)) / (share * (1 - share) * (values[1] - values[0]) ** 2 + 1e-5));
+    await near(gradOf(beta), n * Math.fround(0.1));
+  });
+
+  test('Adam takes 1 − β from float64', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    const p = parameters.add('p', [1], Float32Array.of(1));
+    const optimizer = new Optimizer(parameters, { kind: 'adam', rate: 1e-3, beta1: 0.9, beta2: 0.9999 });
+    backward(ops.sum(ops.scale(p, 3)));
+    optimizer.step();
+    const moments = await optimizer.read();
+    const relative = (name: string, wanted: number) => Math.abs((moments.get(name)?.data[0] ?? Number.NaN) / wanted - 1);
+    expect(relative('moment1.p', 0.3)).toBeLessThan(2e-7); // 1 − 0.9 in float32 is off by 2.4e-7, 1 − 0.9999 by 1.7e-4
+    expect(relative('moment2.p', 9e-4)).toBeLessThan(2e-7);
+    optimizer.dispose();
+    parameters.dispose();
+  });
+
+  test('an optimizer zeroes the gradients of an arena with one clear, and the next gradient replaces them', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    for (let i = 0; i < 20; i++) parameters.add(`p${i}`, [7], new Float32Array(7).fill(1));
+    const optimizer = new Optimizer(parameters, { kind: 'sgd', rate: 0.1 });
+    const learn = () => {
+      for (const p of parameters.all.values()) backward(ops.sum(ops.scale(p, 2)));
+    };
+    const gradients = async () => new Set((await readTensors([...parameters.all.values()].map((p) => gradOf(p) as Tensor))).flatMap((data) => [...data]));
+    learn();
+    learn();
+    expect(await gradients()).toEqual(new Set([4]));
+    const clears = vi.spyOn(gpu, 'clear');
+    optimizer.zeroGrad();
+    expect(clears).toHaveBeenCalledTimes(1);
+    clears.mockRestore();
+    expect(await gradients()).toEqual(new Set([0]));
+    learn();
+    expect(await gradients()).toEqual(new Set([2]));
+    optimizer.dispose();
+    parameters.dispose();
   });
 
   test('softmax of a row of one value is even, and of −∞ alone no number', async () => {

@@ -2,7 +2,7 @@
  * Adam, AdamW and SGD. At construction the parameters and their gradients move into shared buffers ("arenas"), so that a
  * step is one dispatch per arena, whatever the number of parameters, and zeroing and the global norm are too.
  */
-import { setGradStorage, zeroGrad } from '../autograd/tape.ts';
+import { setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
@@ -43,7 +43,7 @@ export class Optimizer {
   private readonly gpu: Gpu;
 
   constructor(
-    private readonly parameters: Parameters,
+    parameters: Parameters,
     readonly options: OptimizerOptions,
   ) {
     if (!(options.rate > 0)) throw new GlimpseError(`optimizer: the learning rate is ${options.rate}, it must be positive`);
@@ -86,8 +86,12 @@ export class Optimizer {
     this.arenas.push(arena);
   }
 
+  /** One clear per arena. */
   zeroGrad(): void {
-    zeroGrad(this.parameters.all.values());
+    for (const { g, members } of this.arenas) {
+      for (const { parameter } of members) startGradient(parameter);
+      this.gpu.clear(g);
+    }
   }
 
   /** One step: the next number, and the update. */

@@ -11,6 +11,8 @@ struct Params {
   rate: f32,
   beta1: f32,
   beta2: f32,
+  one_minus_beta1: f32, // 1 − β1 and 1 − β2, from the host: float32 would lose their digits
+  one_minus_beta2: f32,
   eps: f32,
   correction1: f32,
   correction2: f32,
@@ -48,8 +50,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   } else {
     gradient += params.weight_decay * parameter;
   }
-  let first = params.beta1 * m[i] + (1.0 - params.beta1) * gradient;
-  let second = params.beta2 * v[i] + (1.0 - params.beta2) * gradient * gradient;
+  let first = params.beta1 * m[i] + params.one_minus_beta1 * gradient;
+  let second = params.beta2 * v[i] + params.one_minus_beta2 * gradient * gradient;
   m[i] = first;
   v[i] = second;
   p[i] = parameter - params.rate / params.correction1 * first / (sqrt(second / params.correction2) + params.eps);
