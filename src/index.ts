@@ -1,4 +1,3 @@
-/// <reference types="@webgpu/types" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The engine for any host: tensors, ops with gradients, modules, the captioner. It reaches no file, process or Node module;

@@ -74,7 +74,7 @@ export const PRESETS: Record<'basic' | 'recommended', CaptionerOptions> = {
   recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
 };
 
-/** Weight of the entropy of the maps in the objective of hard attention (Xu and others 2015, section 4.1). */
+/** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
 const ENTROPY_WEIGHT = 0.002;
 
 /** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
