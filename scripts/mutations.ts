@@ -37,7 +37,7 @@ const MATMUL: readonly Mutation[] = [
     value += bias[column];
   }
   if (params.relu != 0u) {
-    value = max(value, 0.0);
+    value = select(max(value, 0.0), value, is_nan(value));
   }`,
     replace: `  if (params.relu != 0u) {
     value = max(value, 0.0);
@@ -100,8 +100,8 @@ const MATMUL: readonly Mutation[] = [
     name: 'C = instead of C +=',
     shader: 'matmul_subgroup',
     find: 'value += c[at];',
-    replace: 'value += 0.0;',
-    ops: ['matmul', 'attentionLstm'],
+    replace: 'value += vec4f();',
+    ops: ['matmulInto'],
   },
   {
     name: 'an odd last k is left out',
@@ -181,8 +181,8 @@ const MATMUL: readonly Mutation[] = [
     name: 'C = instead of C +=',
     shader: 'matmul_subgroup_rows',
     find: 'value += c[at];',
-    replace: 'value += 0.0;',
-    ops: ['matmul', 'attentionLstm'],
+    replace: 'value += vec4f();',
+    ops: ['matmulInto'],
   },
   {
     name: 'all panels are the first',
@@ -220,11 +220,46 @@ const MATMUL: readonly Mutation[] = [
     ops: ['matmul'],
   },
   {
-    name: 'the start of B is forgotten',
+    name: 'the start of C is forgotten',
     shader: 'matmul_subgroup_texels',
-    find: 'return b[params.b_start + x];',
-    replace: 'return b[x];',
-    ops: ['matmul'],
+    find: 'params.c_start + z * params.c_stride',
+    replace: 'z * params.c_stride',
+    ops: ['matmulInto'],
+  },
+  {
+    name: 'C = instead of C +=',
+    shader: 'matmul_subgroup_texels',
+    find: 'value += c[at];',
+    replace: 'value += vec4f();',
+    ops: ['matmulInto'],
+  },
+  {
+    name: 'C = instead of C +=',
+    shader: 'matmul_workgroup',
+    find: 'value += c[at];',
+    replace: 'value += 0.0;',
+    ops: ['matmulInto'],
+  },
+  {
+    name: 'the start of A is forgotten',
+    shader: 'matmul_register',
+    find: 'a[params.a_start + z',
+    replace: 'a[z',
+    ops: ['matmulInto'],
+  },
+  {
+    name: 'the start of B is counted in numbers, not in vec4',
+    shader: 'matmul_subgroup_pairs',
+    find: '2u * (params.b_start + z * params.b_stride)',
+    replace: 'params.b_start + 2u * z * params.b_stride',
+    ops: ['matmulInto'],
+  },
+  {
+    name: 'the start of the weights is forgotten',
+    shader: 'column_panels',
+    find: 'x[params.start + r',
+    replace: 'x[r',
+    ops: ['matmulInto'],
   },
   {
     name: 'all panels hold the first columns',
@@ -262,7 +297,7 @@ const CONVOLUTION: readonly Mutation[] = [
     shader: 'conv2d_direct',
     find: `    sum += residual[i];
   }
-  y[i] = select(sum, max(sum, 0.0), params.relu != 0u);`,
+  y[i] = select(sum, max(sum, 0.0), params.relu != 0u && !is_nan(sum));`,
     replace: `    sum = select(sum, max(sum, 0.0), params.relu != 0u) + residual[i];
   }
   y[i] = sum;`,
@@ -373,7 +408,7 @@ const CONVOLUTION: readonly Mutation[] = [
       value += residual[at];
     }
     if (params.relu != 0u) {
-      value = max(value, vec4f());
+      value = select(max(value, vec4f()), value, is_nan(value));
     }`,
     replace: `    if (params.relu != 0u) {
       value = max(value, vec4f());
@@ -435,8 +470,8 @@ const CONVOLUTION: readonly Mutation[] = [
   {
     name: 'the largest of a window is at least 0',
     shader: 'pool2d',
-    find: 'var best = -3.4028234e38;',
-    replace: 'var best = 0.0;',
+    find: 'select(max(best, value), value, cells == 0u)',
+    replace: 'max(best, value)',
     ops: ['maxPool2d'],
   },
   {
@@ -516,7 +551,7 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'the logarithm is not undone',
     shader: 'softmax_grad',
-    find: 'exp(y[j]) * sum',
+    find: 'exp_or_nan(y[j]) * sum',
     replace: 'y[j] * sum',
     ops: ['logSoftmax'],
   },
@@ -558,12 +593,11 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'a row that is left out has a gradient',
     shader: 'cross_entropy',
-    find: `      if (scale != 0.0) {
+    find: `      if (!masked) {
         let wanted`,
     replace: `      {
         let wanted`,
     ops: ['crossEntropy'],
-    survives: 'Its weight of 0 makes the gradient 0 all the same, unless a sum over nothing makes it NaN.',
   },
   {
     name: 'the weight of a row is missing in the gradient',
@@ -617,8 +651,8 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'ties go to the higher index',
     shader: 'argmax_token',
-    find: 'value > seen.best',
-    replace: 'value >= seen.best',
+    find: 'place > seen.best',
+    replace: 'place >= seen.best',
     ops: ['argmaxToken'],
   },
   {
@@ -652,8 +686,8 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'ties go to the higher index',
     shader: 'argmax_token_subgroup',
-    find: '(part[k] > best)',
-    replace: '(part[k] >= best)',
+    find: '(place > best)',
+    replace: '(place >= best)',
     ops: ['argmaxToken'],
   },
   {
@@ -801,6 +835,27 @@ const REDUCTION: readonly Mutation[] = [
     ops: ['sum'],
   },
   {
+    name: 'sums of 64 terms are lost',
+    shader: 'reduce_workgroup',
+    find: '(*sum).more.y += (*sum).more.x;',
+    replace: '',
+    ops: ['sum'],
+  },
+  {
+    name: 'sums of 8 parts are lost',
+    shader: 'reduce',
+    find: '(*sums).y += (*sums).x;',
+    replace: '',
+    ops: ['sum'],
+  },
+  {
+    name: 'sums of 64 parts are lost',
+    shader: 'reduce',
+    find: '(*sums).z += (*sums).y;',
+    replace: '',
+    ops: ['sum'],
+  },
+  {
     name: 'no barrier between the levels of the tree',
     shader: 'reduce_workgroup',
     find: '    workgroupBarrier();\n',
@@ -810,8 +865,8 @@ const REDUCTION: readonly Mutation[] = [
   {
     name: 'partial sums of squares are squared again',
     shader: 'reduce_workgroup',
-    find: '    return min(acc, value);\n  }\n',
-    replace: '    return min(acc, value);\n  }\n  if (KIND == SUM_SQUARES) {\n    return acc + value * value;\n  }\n',
+    find: '  return acc + value;',
+    replace: '  return acc + select(value, value * value, KIND == SUM_SQUARES);',
     ops: ['sumSquares'],
   },
 ];
@@ -820,19 +875,33 @@ const NORMALIZATION: readonly Mutation[] = [
   {
     name: 'ε outside the root',
     shader: 'layer_norm',
-    find: 'inverseSqrt(squares / f32(params.n) + params.eps)',
-    replace: '1.0 / (sqrt(squares / f32(params.n)) + params.eps)',
+    find: 'inverseSqrt(total(squares) / f32(params.n) + params.eps)',
+    replace: '1.0 / (sqrt(total(squares) / f32(params.n)) + params.eps)',
     ops: ['layerNorm'],
   },
   {
     name: 'variance as E x² − μ²',
     shader: 'layer_norm',
     find: `    let distance = x[base + j] - middle;
-    squares += distance * distance;
+    add(&squares, distance * distance);
   }`,
-    replace: `    squares += x[base + j] * x[base + j];
+    replace: `    add(&squares, x[base + j] * x[base + j]);
   }
-  squares -= f32(params.n) * middle * middle;`,
+  add(&squares, -f32(params.n) * middle * middle);`,
+    ops: ['layerNorm'],
+  },
+  {
+    name: 'sums of 512 terms are lost',
+    shader: 'layer_norm',
+    find: '(*sum).more.z += (*sum).more.y;',
+    replace: '',
+    ops: ['layerNorm'],
+  },
+  {
+    name: 'sums of 64 terms count twice',
+    shader: 'layer_norm_grad',
+    find: '        (*sum).more.y = 0.0;\n',
+    replace: '',
     ops: ['layerNorm'],
   },
   {
@@ -852,29 +921,43 @@ const NORMALIZATION: readonly Mutation[] = [
   {
     name: 'the mean of g is forgotten',
     shader: 'layer_norm_grad',
-    find: 'gamma[j] * dy[base + j] - sum - ',
+    find: 'gamma[j] * dy[base + j] - mean_g - ',
     replace: 'gamma[j] * dy[base + j] - ',
     ops: ['layerNorm'],
   },
   {
     name: 'the sum of g x̂ is not divided',
     shader: 'layer_norm_grad',
-    find: 'product /= f32(params.n);',
-    replace: '',
+    find: 'total(product) / f32(params.n)',
+    replace: 'total(product)',
     ops: ['layerNorm'],
   },
   {
     name: 'the distance of the chunks’ means is forgotten',
     shader: 'batchnorm_combine',
-    find: ' + delta * delta * count * size / total;',
-    replace: ';',
+    find: ' + delta * delta * size_of(piece)',
+    replace: '',
     ops: ['batchNormTrain'],
   },
   {
     name: 'the unbiased variance',
     shader: 'batchnorm_combine',
-    find: 'squares / f32(params.n)',
-    replace: 'squares / f32(params.n - 1u)',
+    find: 'total(squares) / f32(params.n)',
+    replace: 'total(squares) / f32(params.n - 1u)',
+    ops: ['batchNormTrain'],
+  },
+  {
+    name: 'sums of 8 terms are lost',
+    shader: 'batchnorm_combine',
+    find: '(*sum).more.x += (*sum).ones;',
+    replace: '',
+    ops: ['batchNormTrain'],
+  },
+  {
+    name: 'sums of 64 terms are lost',
+    shader: 'batchnorm_partial',
+    find: '(*sum).more.y += (*sum).more.x;',
+    replace: '',
     ops: ['batchNormTrain'],
   },
   {
@@ -1152,7 +1235,7 @@ const ATTENTION: readonly Mutation[] = [
   {
     name: 'the slope of the rectifier is that of tanh',
     shader: 'additive_attention_grad',
-    find: 'return select(0.0, 1.0, t > 0.0);',
+    find: 'return select(select(0.0, 1.0, t > 0.0), t, is_nan(t));',
     replace: 'return 1.0 - t * t;',
     ops: ['additiveAttention'],
   },
@@ -1246,8 +1329,8 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'x and y change places',
     shader: 'unary_grad',
-    find: 'g(x_in[i], y_in[i], dy_in[i], params.alpha)',
-    replace: 'g(y_in[i], x_in[i], dy_in[i], params.alpha)',
+    find: 'g(x, y, dy, params.alpha)',
+    replace: 'g(y, x, dy, params.alpha)',
     ops: ['sigmoid'],
   },
   {
@@ -1260,8 +1343,8 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'the operands change places',
     shader: 'binary',
-    find: 'f(a_in[i], b_in[i])',
-    replace: 'f(b_in[i], a_in[i])',
+    find: 'select(f(a, b), b',
+    replace: 'select(f(b, a), b',
     ops: ['sub'],
   },
   {
@@ -1279,10 +1362,10 @@ const ELEMENTS: readonly Mutation[] = [
     ops: ['add'],
   },
   {
-    name: 'axes are walked from the first',
+    name: 'the target has the strides of the source',
     shader: 'strided_copy',
-    find: 'let axis = params.rank - step;',
-    replace: 'let axis = step - 1u;',
+    find: 'index * params.to_strides[axis / 4u][axis % 4u]',
+    replace: 'index * params.from_strides[axis / 4u][axis % 4u]',
     ops: ['transpose'],
   },
   {
@@ -1307,11 +1390,18 @@ const ELEMENTS: readonly Mutation[] = [
     ops: ['transpose', 'slice', 'broadcastTo'],
   },
   {
-    name: 'what is beyond the last element is written too',
+    name: 'what is there keeps its whole weight',
     shader: 'axpby',
-    find: 'select(y[i], params.alpha * x[i] + params.beta * y[i], inside)',
-    replace: 'params.alpha * x[i] + params.beta * y[i]',
-    ops: ['mul'],
+    find: 'params.beta * y[i]',
+    replace: 'y[i]',
+    ops: ['axpby'],
+  },
+  {
+    name: 'the last elements count only as a whole vec4',
+    shader: 'axpby',
+    find: 'if (4u * i < params.count) {',
+    replace: 'if (4u * i + 3u < params.count) {',
+    ops: ['axpby'],
   },
   {
     name: 'what is kept is not scaled',
@@ -1389,8 +1479,8 @@ const UPDATES: readonly Mutation[] = [
   {
     name: 'a small gradient is blown up to the bound of clipping',
     shader: 'adam',
-    find: 'min(1.0, params.max_norm / (norm[0] + 1e-6))',
-    replace: 'params.max_norm / (norm[0] + 1e-6)',
+    find: 'select(min(1.0, factor), factor, is_nan(factor))',
+    replace: 'factor',
     ops: ['adam'],
   },
   {
@@ -1444,7 +1534,6 @@ const SEARCH: readonly Mutation[] = [
     find: 'params.step < params.minimum',
     replace: 'params.step + 1u < params.minimum',
     ops: ['beamSelect'],
-    survives: '',
   },
   {
     name: 'an ended hypothesis goes on in every way',
