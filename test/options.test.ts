@@ -2,6 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { OPTIONS_PAGE, withTable } from '../scripts/options_table.ts';
 import { type Declaration, runCommand } from '../src/cli/command.ts';
 import { decodingOptions } from '../src/cli/commands/decoding_options.ts';
 import { COMMANDS } from '../src/cli/commands.ts';
@@ -258,4 +259,10 @@ test('a command leaves nothing behind when it is refused', async () => {
   const out = join(folder, 'run');
   await glimpse('train', '--data', 'none.json', '--features', 'none', '--out', out, '--mix', '0.5');
   expect(existsSync(out)).toBe(false);
+});
+
+test('the table of training options in the docs is that of the schema', () => {
+  const page = readFileSync(OPTIONS_PAGE, 'utf8');
+  expect(page, 'run `npx tsx scripts/options_table.ts`').toBe(withTable(page));
+  for (const name of Object.keys(TRAINING_OPTIONS)) expect(page).toContain(`| \`${flagOf(name)}`);
 });

@@ -40,8 +40,10 @@ export const OUTPUT = {
   quiet: { values: FLAG, help: 'print only results and errors' },
 } satisfies Rows;
 
-function optionHelp({ help, values: { choices, kind }, belongsTo = [], ...row }: Row, name: string): string {
-  const fallback = defaultText({ help, values: { kind } as Row['values'], ...row });
+function optionHelp(row: Row, name: string): string {
+  const { help, belongsTo = [] } = row;
+  const { choices, kind } = row.values;
+  const fallback = defaultText(row);
   const notes = [
     ...(choices ? [choices.join(', ')] : []),
     ...(kind === 'switch' ? [`${flagOf(name, false)} turns it off`] : []),

@@ -70,12 +70,12 @@ const RUN = grouped('The run', {
     values: choice('name', ['basic', 'recommended'], CALLED_SEED('preset', 'basic')),
     default: 'recommended',
     belongsTo: [{ ...NEW_MODEL, refusal: 'belongs to a new model: leave it out, --start brings the preset of its model' }],
-    help: 'defaults of the other options; the docs list them',
+    help: 'set of defaults for the other options',
   },
   objective: {
     values: choice('name', ['cross-entropy', 'scst']),
     default: 'cross-entropy',
-    help: 'the loss: cross-entropy, or scst, the self-critical training of a trained model',
+    help: 'what to train for: the cross-entropy of the captions, or scst, the self-critical training of a trained model',
   },
   start: { values: text('model'), help: 'a run or a checkpoint file whose weights to start from' },
   epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 20, basic: 10, scst: 5 }, help: 'epochs at most' },
@@ -172,19 +172,19 @@ const REGULARIZATION = grouped('Regularization', {
   },
 });
 
-const BATCHES = grouped('Mini-batches', {
+const BATCHES = grouped('Batches', {
   batchImages: {
     values: whole('count', { atLeast: 1 }),
     defaults: { recommended: 16, basic: 64, scst: 10 },
     field: 'images',
-    help: 'pictures per mini-batch',
+    help: 'pictures per mini-batch, or per micro-batch with --accumulate',
   },
   captions: {
     values: whole('count', { atLeast: 1 }),
     defaults: { recommended: 5, basic: 1, scst: 5 },
     field: 'captionsPerImage',
     belongsTo: [CROSS_ENTROPY],
-    help: 'captions per picture in a mini-batch',
+    help: 'captions per picture in a batch',
   },
 });
 
@@ -202,7 +202,7 @@ const UPDATES = grouped('Updates', {
     values: whole('epochs', { atLeast: 0 }),
     defaults: { recommended: 2, basic: 0, scst: 0 },
     belongsTo: [VALIDATED],
-    help: 'epochs without a better CIDEr-D before plateau halves the rate; twice as many end the run; 0 does neither',
+    help: 'epochs without a better CIDEr-D before plateau halves the rate; twice as many end the run, whatever the schedule; 0 does neither',
   },
   maxNorm: {
     values: number('number', { atLeast: 0 }),
@@ -212,7 +212,7 @@ const UPDATES = grouped('Updates', {
   accumulate: {
     values: whole('count', { atLeast: 1 }),
     ...{ default: 1, absent: 1 },
-    help: 'micro-batches of gradient accumulation per update; each is a mini-batch of its own',
+    help: 'micro-batches whose gradients are accumulated for one update',
   },
   seed: { values: whole('number', { atLeast: 0 }), default: 42, help: 'random seed' },
 });
@@ -257,7 +257,7 @@ const ENCODER = grouped('Pretrained parts', {
   fineTune: {
     values: list('layers'),
     belongsTo: [{ ...CROSS_ENTROPY, refusal: 'belongs to --objective cross-entropy: self-critical training samples from stored features' }],
-    help: 'encoder layers to train as well, by the beginnings of their names, such as layer4; pictures are then read for every mini-batch',
+    help: 'encoder layers to train as well, by the beginnings of their names, such as layer4; pictures are then read for every batch',
   },
   encoderRate: { values: number('number', { above: 0 }), default: 1e-5, belongsTo: [withOption('fineTune')], help: 'learning rate of those layers' },
   encoder: { values: text('file'), belongsTo: [withOption('fineTune')], help: 'the encoder’s file, if it is no longer where the features were made' },
