@@ -6,6 +6,7 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { EncoderIdentity } from '../../data/feature_store.ts';
+import { renamedKeys, renamedValue } from '../../data/renamed.ts';
 import { readSafetensors, writeSafetensors } from '../../data/safetensors.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
@@ -26,18 +27,12 @@ function fieldSchema({ values: { kind, choices = [], range = {}, renamed }, abse
   };
   const schemas: Partial<Record<Kind, () => z.ZodType>> = {
     ...{ whole: numeric, number: numeric, flag: z.boolean, switch: z.boolean },
-    choice: () => z.preprocess(newName(renamed?.names ?? {}), z.enum(choices)),
+    choice: () => z.preprocess(renamedValue(renamed?.names ?? {}), z.enum(choices)),
   };
   const schema = schemas[kind]?.();
   if (!schema) throw new Error(`an option of the kind "${kind}" is no field of a checkpoint`);
   return absent === undefined ? schema : schema.default(absent);
 }
-
-const newName = (names: Readonly<Record<string, string>>) => (value: unknown) => (typeof value === 'string' ? (names[value] ?? value) : value);
-
-/** Objects as they were written once, with their keys of today. */
-const newKeys = (names: Readonly<Record<string, string>>) => (value: unknown) =>
-  value && typeof value === 'object' ? Object.fromEntries(Object.entries(value).map(([key, inner]) => [names[key] ?? key, inner])) : value;
 
 type SchemasOf<R extends Readonly<Record<string, TrainingRow>>> = { [K in keyof FieldsOf<R>]: z.ZodType<FieldsOf<R>[K]> };
 
@@ -46,7 +41,7 @@ function fieldSchemas<R extends Readonly<Record<string, TrainingRow>>>(rows: R):
 }
 
 const Sizes = z.preprocess(
-  newKeys({ places: 'regions' }),
+  renamedKeys({ places: 'regions' }),
   z.object({
     features: z.number(),
     regions: z.number(),
@@ -69,7 +64,7 @@ export const TrainingConfig = z.object({
   batch: z.object(fieldSchemas(CHECKPOINTED.batch)),
   ...fieldSchemas(CHECKPOINTED.updates),
   /** The loss: see LOSSES. */
-  objective: z.preprocess(newName({ 'seed-sum': 'caption-mean' }), z.enum([...Object.values(LOSSES), 'scst'])),
+  objective: z.preprocess(renamedValue({ 'seed-sum': 'caption-mean' }), z.enum([...Object.values(LOSSES), 'scst'])),
   selfCritical: SelfCriticalConfig.nullable().default(null),
   /** The epochs that `cosine` falls over and scheduled sampling grows over; 0 without them. */
   horizon: z.number().int().nonnegative().default(0),
@@ -86,7 +81,7 @@ export const TrainingConfig = z.object({
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 
 const Progress = z.preprocess(
-  newKeys({ optimizerSteps: 'updates' }),
+  renamedKeys({ optimizerSteps: 'updates' }),
   z.object({
     /** Whole epochs done. */
     epoch: z.number().int().nonnegative(),
