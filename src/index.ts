@@ -1,4 +1,3 @@
-/// <reference types="@webgpu/types" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The engine for any host: tensors, ops with gradients, modules, the captioner. It reaches no file, process or Node module;
@@ -18,8 +17,10 @@ export type { BufferSlice, MemoryReport } from './gpu/pool.ts';
 export { formatProfile, Profiler } from './gpu/profiler.ts';
 export { chosenVersion, FAMILIES, forceVersion } from './kernels/families.ts';
 export { VersionNotApplicable } from './kernels/family.ts';
+export { type TuningTable, tuningOf } from './kernels/tuning.ts';
 export { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
 export { constant, glorotUniform, type Initializer, uniform, zerosInit } from './nn/initializers.ts';
 export { Optimizer, type OptimizerOptions } from './nn/optimizer.ts';
 export { type NamedArray, Parameters } from './nn/parameters.ts';
 export { type DType, full, memory, readTensors, Scope, scope, Tensor, type TypedArray, tensor, zeros } from './tensor/tensor.ts';
+export { type TuneHooks, tune } from './tuning/tune.ts';
