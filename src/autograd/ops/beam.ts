@@ -26,7 +26,7 @@ const beamCase = (name: string, pictures: number, width: number, k: number, attr
     [pictures, width],
   ],
   attrs: { ...base, ...attrs },
-  draw: ['ids:5', 'ids:7', 'ids:4', 'ids:3'],
+  draw: ['ids:5 plus -4', 'ids:7', 'ids:4 plus -3', 'ids:3'],
 });
 
 /** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, parents, words, lengths of those kept. */
@@ -78,7 +78,7 @@ export const beamSelectOp: Op<BeamAttrs> = {
   },
   cost: ([values]) => ({ flops: 4 * values[1] * sizeOf(values), bytes: 8 * sizeOf(values) }),
   cases: [
-    beamCase('three wide', 13, 3, 4, {}),
+    beamCase('three wide', 67, 3, 4, {}),
     beamCase('average of lengths', 11, 4, 5, { penalty: 'average', step: 5 }),
     beamCase('Wu, with a least length', 9, 10, 11, { penalty: 'wu', minimum: 9 }),
     beamCase('one wide', 2, 1, 2, {}),

@@ -47,7 +47,7 @@ export const adamOp: Op<AdamUpdate> = {
     {
       name: 'Adam, decay, clipped',
       shapes: [[29, 11], [29, 11], [29, 11], [29, 11], [1]],
-      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 },
+      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4, eps: 0.05 },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
     },
     {
@@ -55,6 +55,12 @@ export const adamOp: Op<AdamUpdate> = {
       shapes: [[271], [271], [271], [271], [1]],
       attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
+      name: 'AdamW, clipped at next to nothing',
+      shapes: [[7], [7], [7], [7], [1]],
+      attrs: { ...adamCase, decoupled: true, maxNorm: 5e-7, eps: 0.05 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'ids:1'],
     },
     {
       name: 'Adam, first step, large gradients',
@@ -88,6 +94,7 @@ export const sgdOp: Op<SgdUpdate> = {
   cases: [
     { name: 'momentum', shapes: [[331], [331], [331], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
     { name: 'clipped', shapes: [[29, 11], [29, 11], [29, 11], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
   ],
 };
 
