@@ -3,7 +3,7 @@
  *
  * - `const TILE: u32 = 4u; // @tune 2 4 8` takes another of the listed values;
  * - a loop `for (var r = 0u; r < TILE; r++) { // @unroll` is written out, its variable replaced by the literal
- *   (register tiles need constant indices: measured, a factor of three on lavapipe); with `// @unroll broadcast` its
+ *   (register tiles need constant indices); with `// @unroll broadcast` its
  *   `subgroupShuffle`s, whose lane is a constant then, become the cheaper `subgroupBroadcast`s;
  * - the one expression of an elementwise table row replaces the line marked `// @expression NAME`.
  *

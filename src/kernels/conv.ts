@@ -216,7 +216,7 @@ function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry)
 /**
  * Pictures whose channels do not go by fours: a stride is folded away, or channels of zeros are added. Folding makes a
  * convolution of stride S one of stride 1 on blocks of S × S pixels: the 49 taps of 3 channels of ResNet-50's first layer,
- * each with an index of its own, become 16 of 12, a seventh less time on lavapipe than zeros. Weights are prepared once.
+ * each with an index of its own, become 16 of 12. Weights are prepared once.
  */
 function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const { geometry: g, label } = p;

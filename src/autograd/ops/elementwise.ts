@@ -45,7 +45,7 @@ const UNARY: Record<string, UnaryRow> = {
   step: { f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))', g: '', reference: (x, a) => order(x, a, x > a), alpha: 0.1 },
 };
 
-/** Prime sizes, a single element, and enough to fold the grid in two dimensions on the last. */
+/** Prime sizes, a single element, and several workgroups. */
 const UNARY_SHAPES: Shape[] = [[1], [7], [113], [3, 5, 7, 11]];
 
 export interface UnaryAttrs {
@@ -114,9 +114,10 @@ const BINARY: Record<string, BinaryRow> = {
   greaterEqual: { f: 'select(vec4f(), vec4f(1.0), a >= b)', reference: (a, b) => order(a, b, a >= b), gradient: 'a comparison is flat everywhere' },
 };
 
+/** One workgroup and several, of equal shapes and of shapes that broadcast, with up to six axes. */
 const BINARY_SHAPES: [Shape, Shape][] = [
   [[1], [1]],
-  [[113], [113]],
+  [[331], [331]],
   [[7, 11], [11]],
   [
     [5, 1, 3],
@@ -126,6 +127,10 @@ const BINARY_SHAPES: [Shape, Shape][] = [
   [
     [2, 3, 5, 7],
     [3, 1, 7],
+  ],
+  [
+    [2, 1, 3, 1, 5, 2],
+    [3, 3, 2, 1, 2],
   ],
 ];
 

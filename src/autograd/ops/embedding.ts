@@ -33,8 +33,8 @@ export const embeddingOp: Op<null> = {
     {
       name: 'repeated ids',
       shapes: [
-        [11, 7],
-        [5, 13],
+        [11, 70],
+        [7, 19],
       ],
       attrs: null,
       draw: ['normal', 'ids:11'],

@@ -20,20 +20,12 @@ import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, z
 import { type NamedArray, Parameters } from '../../nn/parameters.ts';
 import { streamOf } from '../../random.ts';
 import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
+import type { CaptionerOptions } from '../training/options.ts';
 import { Decoding } from './decoding.ts';
-import {
-  type Encoded,
-  GATES,
-  layerCount,
-  type RandomStep,
-  type Recurrence,
-  type RecurrentOptions,
-  recur,
-  shareAll,
-  stateCount,
-  wordRows,
-} from './recurrence.ts';
-import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
+import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import { transform, transformerMemory, transformerTable } from './transformer.ts';
+
+export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of regions (P). */
@@ -46,33 +38,6 @@ export interface CaptionerSizes {
   embedding: number;
   vocabulary: number;
 }
-
-/** Layers and heads count for a transformer only, what `RecurrentOptions` says besides the decoder for the others only. */
-export interface CaptionerOptions extends RecurrentOptions, TransformerOptions {
-  /** On the embedding, the projected features, and h2 before the output. */
-  dropout: number;
-  /** States of the recurrent layers start at tanh(mean(a) W + b) instead of zero. */
-  learnedStart: boolean;
-  /** λ of λ · mean (1 − Σ_t α)². */
-  attentionPenalty: number;
-  /** Words are predicted from [h ; z], not from h alone. */
-  contextToOutput: boolean;
-  /** ε of the mixture of the target with all words alike, in training. */
-  labelSmoothing: number;
-  /** Largest share of the model's own words among its inputs, in training. */
-  scheduledSampling: number;
-}
-
-/** What no preset changes. */
-const PLAIN: Omit<CaptionerOptions, 'dropout' | 'gate' | 'learnedStart' | 'attentionPenalty'> = {
-  ...{ decoder: 'stacked', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
-  ...{ layers: 2, heads: 8, labelSmoothing: 0, scheduledSampling: 0 },
-};
-
-export const PRESETS: Record<'basic' | 'recommended', CaptionerOptions> = {
-  basic: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
-  recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
-};
 
 /** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
 const ENTROPY_WEIGHT = 0.002;

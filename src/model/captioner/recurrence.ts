@@ -17,27 +17,15 @@ import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { GlimpseError } from '../../errors.ts';
 import type { Live } from '../../kernels/elementwise.ts';
-import type { Score } from '../../kernels/recurrent.ts';
 import { streamOf } from '../../random.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
+import type { CaptionerOptions } from '../training/options.ts';
 
-export const RECURRENT = ['stacked', 'show-attend-tell', 'up-down'] as const;
-export const DECODERS = [...RECURRENT, 'transformer'] as const;
-export type DecoderKind = (typeof DECODERS)[number];
-export const CELLS = ['lstm', 'gru'] as const;
-export type CellKind = (typeof CELLS)[number];
+export type DecoderKind = CaptionerOptions['decoder'];
+export type CellKind = CaptionerOptions['cell'];
 
 /** How a recurrent decoder is built. */
-export interface RecurrentOptions {
-  decoder: DecoderKind;
-  /** Scalar gate β on the context. */
-  gate: boolean;
-  cell: CellKind;
-  score: Score;
-  /** Whose state before the step asks, in the stacked order. */
-  query: 'h1' | 'h2';
-  attention: 'soft' | 'hard';
-}
+export type RecurrentOptions = Pick<CaptionerOptions, 'decoder' | 'gate' | 'cell' | 'score' | 'query' | 'attention'>;
 
 /** Names the random numbers of a training step; a function is asked anew at every replay of a capture. */
 export interface RandomStep {

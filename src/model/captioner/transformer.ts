@@ -13,12 +13,10 @@ import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { constant, glorotUniform, type Initializer, zerosInit } from '../../nn/initializers.ts';
 import { type Tensor, tensor } from '../../tensor/tensor.ts';
+import type { CaptionerOptions } from '../training/options.ts';
 import type { Encoded } from './recurrence.ts';
 
-export interface TransformerOptions {
-  layers: number;
-  heads: number;
-}
+export type TransformerOptions = Pick<CaptionerOptions, 'layers' | 'heads'>;
 
 type Widths = { project: number; hidden: number; embedding: number };
 
