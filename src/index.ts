@@ -1,4 +1,3 @@
-/// <reference types="@webgpu/types" preserve="true" />
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
  * The engine for any host: tensors, ops with gradients, modules, the captioner. It reaches no file, process or Node module;
@@ -32,9 +31,11 @@ export type { ShaderVariant } from './gpu/shader.ts';
 export type { ParamValue, ParamValues } from './gpu/uniforms.ts';
 export { chosenVersion, FAMILIES, forceVersion } from './kernels/families.ts';
 export { VersionNotApplicable } from './kernels/family.ts';
+export { type TuningTable, tuningOf } from './kernels/tuning.ts';
 export { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
 export { constant, glorotUniform, type Initializer, uniform, zerosInit } from './nn/initializers.ts';
 export { Optimizer, type OptimizerOptions } from './nn/optimizer.ts';
 export { type NamedArray, Parameters } from './nn/parameters.ts';
 export { MAX_RANK, type Shape, sizeOf } from './tensor/shape.ts';
 export { type DType, empty, full, memory, readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor, zeros } from './tensor/tensor.ts';
+export { type TuneHooks, tune } from './tuning/tune.ts';

@@ -65,7 +65,8 @@ export interface OpCase<A> {
   attrs: A;
   /**
    * How to draw each input (default `normal`): `positive` in (0.5, 2), `unit` in (0, 1), `distinct` (no two closer than
-   * 0.01), `ids:N` whole numbers below N, `mask` 0 or positive, `outliers` normal with a few values of ± 30.
+   * 0.01), `ids:N` whole numbers below N, `mask` 0 or positive, `outliers` normal with a few values of ± 30. After a kind,
+   * `plus NUMBER` is added to all values, and `with NUMBER` puts one value among them: `normal plus 100000 with -Infinity`.
    */
   draw?: readonly string[];
 }

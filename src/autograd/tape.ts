@@ -114,13 +114,18 @@ export function setGradStorage(tensor: Tensor, grad: Tensor): void {
   leaf.fresh = true;
 }
 
-/** The next backward starts the gradients anew. */
+/** The next backward starts the gradients anew; until then they are zero. */
 export function zeroGrad(tensors: Iterable<Tensor>): void {
   for (const tensor of tensors) {
-    const leaf = leafOf(tensor);
-    leaf.fresh = true;
-    if (leaf.grad) leaf.grad.gpu.clear(leaf.grad.slice);
+    startGradient(tensor);
+    const { grad } = leafOf(tensor);
+    if (grad) grad.gpu.clear(grad.slice);
   }
+}
+
+/** The next gradient of the variable replaces what is gathered; whoever owns the storage clears it (optimizers, a whole buffer at once). */
+export function startGradient(tensor: Tensor): void {
+  leafOf(tensor).fresh = true;
 }
 
 /** Runs `work` without recording, also across awaits within it; work elsewhere goes on recording. */

@@ -7,10 +7,11 @@ import { UsageError } from '../errors.ts';
 import { FAMILIES } from '../kernels/families.ts';
 import { tuningPath } from '../platform/node/tuning_files.ts';
 import { tune } from '../tuning/tune.ts';
-import { type CommonOptions, progress, result, say } from './output.ts';
+import type { TuneOptions } from './commands/tune.ts';
+import { progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-export async function tuneCommand(o: CommonOptions & { family?: string[]; out?: string }): Promise<number> {
+export async function tuneCommand(o: TuneOptions): Promise<number> {
   const families = o.family ?? Object.keys(FAMILIES);
   for (const family of families)
     if (!(family in FAMILIES)) throw new UsageError(`the kernel families are ${Object.keys(FAMILIES).join(', ')}; got "${family}"`);

@@ -3,7 +3,7 @@
  * compile, record, capture, prepare and read back, each in a file of its own.
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
-import { isSoftware, kindOf, namesOf } from './adapter.ts';
+import { type AdapterKind, isSoftware, kindOf, namesOf } from './adapter.ts';
 import { BindGroups } from './bindings.ts';
 import { Captures, type Replay } from './capture.ts';
 import { Faults } from './faults.ts';
@@ -16,11 +16,12 @@ import { checkLaunch, type Grid, Recorder } from './recorder.ts';
 import type { ShaderVariant } from './shader.ts';
 import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
 import { type ParamValues, UniformRing } from './uniforms.ts';
+import type { Adapter, AdapterInfo, Device } from './webgpu_types.ts';
 
 /** What the engine needs of the host it runs on. */
 export interface GpuHost {
   /** What the adapter says of itself, its features, and how it came to be chosen. */
-  adapter: { info: GPUAdapterInfo; features: ReadonlySet<string>; reason: string };
+  adapter: { info: AdapterInfo; features: ReadonlySet<string>; reason: string };
   /** Features of WGSL itself (`gpu.wgslLanguageFeatures`). */
   languageFeatures: ReadonlySet<string>;
   /** The text of a file of kernels/wgsl, by its name without ending. */
@@ -44,7 +45,7 @@ export class Gpu {
   readonly adapterName: string;
   readonly driverName: string;
   /** The committed tuning table that fits this adapter. */
-  readonly kind: ReturnType<typeof kindOf>;
+  readonly kind: AdapterKind;
   readonly pool: BufferPool;
   /** Width of a subgroup when it is the same for every kernel, else 0. */
   readonly subgroupWidth: number;
@@ -58,7 +59,7 @@ export class Gpu {
   private readonly readback: Readback;
 
   constructor(
-    readonly device: GPUDevice,
+    readonly device: Device,
     readonly host: GpuHost,
   ) {
     const { info } = host.adapter;
@@ -292,7 +293,7 @@ const WANTED_FEATURES = ['subgroups', 'timestamp-query', 'shader-f16'] as const;
 const RAISED_LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage'] as const;
 
 /** Opens a device of an adapter with what the engine can use of it. */
-export function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+export function requestDevice(adapter: Adapter): Promise<Device> {
   return adapter.requestDevice({
     label: 'glimpse',
     requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],

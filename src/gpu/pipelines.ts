@@ -2,13 +2,14 @@
 import { GpuError, messageOf } from '../errors.ts';
 import type { Faults } from './faults.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
+import type { BindGroupLayout, ComputePipeline } from './webgpu_types.ts';
 
 /** A compiled shader with what is needed to bind and launch it. */
 export interface Kernel {
   name: string;
   shader: LoadedShader;
-  pipeline: GPUComputePipeline;
-  layout: GPUBindGroupLayout;
+  pipeline: ComputePipeline;
+  layout: BindGroupLayout;
   readsTexels: boolean;
 }
 
@@ -26,7 +27,7 @@ export class Pipelines {
   private readonly kernels = new Map<string, Kernel>();
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
 
-  /** `source` gives the text of a shader file. */
+  /** `source` gives the text of a shader file. @internal */
   constructor(
     private readonly device: GPUDevice,
     private readonly faults: Faults,

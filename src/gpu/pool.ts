@@ -5,6 +5,7 @@
  */
 import { GpuError } from '../errors.ts';
 import type { Faults } from './faults.ts';
+import type { Buffer } from './webgpu_types.ts';
 
 /** A range of a GPU buffer. Several storages may share one buffer (parameters of one optimizer do). */
 export interface BufferSlice {
@@ -15,7 +16,7 @@ export interface BufferSlice {
 }
 
 export interface PooledBuffer {
-  readonly gpuBuffer: GPUBuffer;
+  readonly gpuBuffer: Buffer;
   readonly id: number;
   readonly capacity: number;
   /** What it holds now, with its shape, for error messages. */
@@ -62,7 +63,7 @@ export class BufferPool {
   private peak = 0;
   private count = 0;
 
-  /** `flush` submits what is recorded: only then may a buffer be destroyed. */
+  /** `flush` submits what is recorded: only then may a buffer be destroyed. @internal */
   constructor(
     private readonly device: GPUDevice,
     readonly budgetBytes: number,

@@ -2,6 +2,8 @@
  * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
  * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
  */
+import type { Device } from './webgpu_types.ts';
+
 export interface ProfileRow {
   kernel: string;
   calls: number;
@@ -17,12 +19,13 @@ export class Profiler {
   private names: string[] = [];
   private readonly pending: Promise<void>[] = [];
 
-  constructor(private readonly device: GPUDevice) {}
+  constructor(private readonly device: Device) {}
 
   get full(): boolean {
     return this.names.length >= CAPACITY / 2;
   }
 
+  /** Where the next dispatch's pass writes its two timestamps. @internal */
   begin(kernel: string): GPUComputePassTimestampWrites {
     this.querySet ??= this.device.createQuerySet({ type: 'timestamp', count: CAPACITY });
     const slot = 2 * this.names.length;
@@ -30,7 +33,7 @@ export class Profiler {
     return { querySet: this.querySet, beginningOfPassWriteIndex: slot, endOfPassWriteIndex: slot + 1 };
   }
 
-  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. */
+  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. @internal */
   resolve(encoder: GPUCommandEncoder): () => void {
     const { names, querySet } = this;
     if (!querySet || names.length === 0) return () => {};

@@ -35,6 +35,8 @@ export function adam(
     rate: u.rate,
     beta1: u.beta1,
     beta2: u.beta2,
+    one_minus_beta1: 1 - u.beta1,
+    one_minus_beta2: 1 - u.beta2,
     eps: u.eps,
     correction1: () => 1 - u.beta1 ** present(u.step),
     correction2: () => 1 - u.beta2 ** present(u.step),

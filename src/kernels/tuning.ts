@@ -71,7 +71,19 @@ export function shadersFingerprint(gpu: Gpu, shaders: readonly string[]): string
   return fingerprint(shaders.map((file) => gpu.host.shaderSource(file)).join('\0'));
 }
 
-/** The committed table, and before it the user's own for every family whose shaders are unchanged since. */
+/** What shaders a table was measured with, and whether they are still those. */
+function freshness(gpu: Gpu, table: TuningTable, shadersOf: (family: string) => readonly string[]): { fresh: (family: string) => boolean; stale: string[] } {
+  const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
+  const measured = new Set(table.problems.flatMap(({ family, medianMs }) => (medianMs ? [family] : [])));
+  return { fresh, stale: [...measured].filter((family) => !fresh(family)) };
+}
+
+const staleNote = (stale: readonly string[]) => (stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '');
+
+/**
+ * The committed table, and before it the user's own for every family whose shaders are unchanged since. A committed table whose
+ * shaders have changed still gives the order, since some order there must be; `source` says so.
+ */
 export function tuningFrom(
   gpu: Gpu,
   shadersOf: (family: string) => readonly string[],
@@ -79,13 +91,14 @@ export function tuningFrom(
   own: { name: string; table: TuningTable } | null,
 ): Tuning {
   const defaults = ordered(committed, () => true);
-  const source = `committed defaults for ${gpu.kind === 'generic' ? 'any GPU, by reasoning' : `${gpu.kind}, made ${committed.date} on ${committed.host}`}`;
-  if (!own) return { source, order: defaults };
-  const { table, name } = own;
-  const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
-  const stale = [...new Set(table.problems.map(({ family }) => family))].filter((family) => !fresh(family));
-  const note = stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '';
-  return { source: `${name}, made ${table.date}${note}`, order: new Map([...defaults, ...ordered(table, fresh)]) };
+  if (own) {
+    const { fresh, stale } = freshness(gpu, own.table, shadersOf);
+    const order = new Map([...defaults, ...ordered(own.table, fresh)]);
+    return { source: `${own.name}, made ${own.table.date} on ${own.table.host}${staleNote(stale)}`, order };
+  }
+  if (gpu.kind === 'generic') return { source: 'committed defaults for any GPU, by reasoning: run `glimpse tune` once', order: defaults };
+  const { stale } = freshness(gpu, committed, shadersOf);
+  return { source: `committed defaults for ${gpu.kind}, made ${committed.date} on ${committed.host}${staleNote(stale)}`, order: defaults };
 }
 
 const UNTUNED: Tuning = { source: 'none', order: new Map() };

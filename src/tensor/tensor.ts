@@ -47,7 +47,7 @@ export class Tensor {
   /** The storage, for launchers. Throws after `dispose`. */
   get slice(): BufferSlice {
     if (!this.live)
-      throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); keep it with scope.keep() or retain() if it must live longer`);
+      throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); hand it out of its scope with scope.keep() if it must live longer`);
     return this.storage;
   }
 

@@ -80,6 +80,11 @@ fn b_at(origin: vec2u, column: u32) -> vec4f {
   return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let tile = group.x + group.y * groups.x;
@@ -187,7 +192,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
       var value = block[r * PARTS + p] + start;
       if (params.relu != 0u) {
-        value = max(value, vec4f());
+        value = select(max(value, vec4f()), value, is_nan(value));
       }
       if (params.add_to_c != 0u) {
         value += c[at];

@@ -4,6 +4,7 @@
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../../errors.ts';
 import { Gpu, makeCurrent, requestDevice } from '../../gpu/gpu.ts';
+import type { WebGpu } from '../../gpu/webgpu_types.ts';
 import { FAMILIES } from '../../kernels/families.ts';
 import { type TuningTable, tuningFrom, useTuning } from '../../kernels/tuning.ts';
 import { SHADERS, TUNED } from './bundle.js';
@@ -15,7 +16,7 @@ export interface OpenOptions {
   /** Byte budget of the pool. Default: none but the browser's own. */
   budgetBytes?: number;
   /** Another entry to WebGPU than `navigator.gpu`. */
-  gpu?: GPU;
+  gpu?: WebGpu;
   /** Open the device at the limits and without the features that the standard does not guarantee. */
   guaranteedLimits?: boolean;
 }
