@@ -76,8 +76,24 @@ export interface Cost {
   bytes: number;
 }
 
+/** What docs/api.md says of an op. Its errors, kernels and printed numbers are not written here: they come from running it. */
+export interface OpDoc {
+  /** The outputs as functions of the inputs, by their names. */
+  equation: string;
+  /** The gradients of the inputs; left out where `backward` says why there is none. */
+  gradient?: string;
+  /** Shape and meaning of each input and output, by name. */
+  tensors: Readonly<Record<string, string>>;
+  /** A call whose outputs are printed. */
+  example: string;
+  /** Calls that the shape rule refuses; their errors are printed. */
+  refused?: readonly string[];
+}
+
 export interface Op<A = any> {
   name: string;
+  /** Needed in the table only. */
+  doc?: OpDoc;
   inputs: readonly string[];
   outputs: readonly string[];
   outputTypes?: readonly DType[];

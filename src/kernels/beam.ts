@@ -21,7 +21,9 @@ export interface BeamStep {
   k: number;
   /** Words of every hypothesis that goes on, this one included. */
   step: number;
+  /** The token that ends a hypothesis. */
   end: number;
+  /** Fewest words of a hypothesis that may end, its end included. */
   minimum: number;
   penalty: LengthPenalty;
   /** Exponent of Wu's penalty. */
@@ -43,11 +45,14 @@ export interface LimitAttrs {
   step: number;
   /** 0 allows every repetition. */
   noRepeat: number;
+  /** The token that ends a caption. */
   end: number;
+  /** Forbid `end`: the caption is too short yet. */
   blockEnd: boolean;
   /** Earlier groups, and hypotheses of each. */
   groups: number;
   width: number;
+  /** What a token loses, in nats, for each hypothesis of an earlier group that took it. */
   diversity: number;
 }
 
