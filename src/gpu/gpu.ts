@@ -134,7 +134,10 @@ export class Gpu {
     this.faults.check(operation);
   }
 
-  /** The compiled kernel of a shader variant, from the cache after its first use. */
+  /**
+   * The compiled kernel of a shader variant, from the cache after its first use. Throws a GpuError of the kind `shader`, with
+   * the compiler's message and the numbered text, when it does not compile.
+   */
   kernel(variant: ShaderVariant): Kernel {
     return this.pipelines.kernel(variant);
   }

@@ -37,7 +37,8 @@ export class Pipelines {
 
   /** The compiled kernel of a shader variant, from the cache after its first use. */
   kernel(variant: ShaderVariant): Kernel {
-    const key = `${variant.file}|${JSON.stringify(variant.tune ?? 0)}|${JSON.stringify(variant.constants ?? 0)}|${JSON.stringify(variant.expressions ?? 0)}`;
+    const { file, source = '', tune = 0, constants = 0, expressions = 0 } = variant;
+    const key = `${file}|${JSON.stringify(tune)}|${JSON.stringify(constants)}|${JSON.stringify(expressions)}|${source}`;
     let kernel = this.kernels.get(key);
     if (!kernel) {
       kernel = this.compile(variant);
@@ -47,7 +48,7 @@ export class Pipelines {
   }
 
   load(variant: ShaderVariant): LoadedShader {
-    return loadShader(variant, this.source(variant.file));
+    return loadShader(variant, variant.source ?? this.source(variant.file));
   }
 
   private compile(variant: ShaderVariant): Kernel {

@@ -25,7 +25,10 @@ export interface ParamField {
 }
 
 export interface ShaderVariant {
+  /** A file of kernels/wgsl, without ending; of another shader, its name in errors and profiles. */
   file: string;
+  /** The WGSL text of a shader that is no file of kernels/wgsl. */
+  source?: string;
   /** Values of the `@tune` constants. */
   tune?: Record<string, number>;
   /** `override` constants. */

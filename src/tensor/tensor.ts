@@ -201,6 +201,28 @@ export function scope(): Scope {
   return new Scope();
 }
 
+/**
+ * Runs `work` in a scope of its own, also across its awaits, and disposes the scope whatever happens. It does what
+ * `using s = scope()` does, where `using` is not to be had (Node 20).
+ */
+export function scoped<T>(work: (scope: Scope) => T): T {
+  // In a flow of its own, so that what follows the call is not in the scope while `work` waits.
+  return scopes.run(Scope.current(), () => {
+    const own = new Scope();
+    const end = () => own[Symbol.dispose]();
+    let result: T;
+    try {
+      result = work(own);
+    } catch (error) {
+      end();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(end) as T;
+    end();
+    return result;
+  });
+}
+
 /** Tensors alive, and what the buffer pool holds. */
 export function memory(): MemoryReport & { tensors: number } {
   return { tensors: living, ...currentGpu().memory() };
