@@ -1,4 +1,4 @@
-/** What a program in Node imports: the engine, `openGpu` with its driver ladder, and what reads files. */
+/** What a program in Node imports: the engine, `openGpu` with its driver ladder, and the readers of files. */
 export * from './index.ts';
 export { ImageEncoder } from './model/encoder/encoder.ts';
 export { OnnxModel } from './model/onnx/run.ts';
