@@ -97,7 +97,7 @@ function extend(path: Path, match: Match | null): Path {
 
 /**
  * The best alignment, searched from left to right over the reference. `candidates` are the matches of each position. As in
- * METEOR, only exact matches count in the search, and a match's distance is added to the paths made after it at the same position.
+ * METEOR, only exact matches count in the search, and a match's distance goes to the paths made after it at the same position.
  */
 function align(candidates: readonly (readonly Match[])[], hypothesisLength: number): (Match | null)[] {
   const coverage = new Array<number>(hypothesisLength).fill(0);

@@ -32,7 +32,7 @@ function replaceStderr(path: string): boolean {
 
 let active = 0;
 
-/** Runs work and discards everything printed to stderr meanwhile, also by JavaScript. */
+/** Runs work and, where possible, discards all that is printed to stderr meanwhile. JavaScript should print nothing then. */
 export async function withoutNativeStderr<T>(work: () => Promise<T>): Promise<T> {
   const kept = active === 0 ? another() : null;
   if (kept === null) return work();
