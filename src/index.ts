@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * The engine for any host: tensors, ops with gradients, modules, the captioner. It reaches no file, process or Node module;
- * `openGpu` comes from node.ts or web.ts, which are this and what their host can do besides.
+ * The engine for any host: tensors, ops with gradients, modules, the captioner. It uses no file, process or Node module.
+ * node.ts and web.ts add `openGpu` and what else their host can do.
  */
 export { checkOp } from './autograd/check.ts';
 export { type GradcheckResult, gradcheck } from './autograd/gradcheck.ts';

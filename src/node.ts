@@ -1,4 +1,4 @@
-/** What a program in Node imports: the engine, `openGpu` with its driver ladder, and what reads files. */
+/** What a program in Node imports: the engine, `openGpu` with its driver ladder, and the readers of files. */
 export { readCoco, readFlickr, readKarpathy, readTable } from './data/caption_sources.ts';
 export { type CaptionedImage, type Dataset, type DatasetReport, type PrepareOptions, prepareDataset, type Split } from './data/captions.ts';
 export { type EncoderIdentity, FeatureStore, FeatureWriter } from './data/feature_store.ts';

@@ -1,6 +1,6 @@
 /**
- * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
- * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
+ * GPU time per kernel, from timestamp queries around each dispatch. Every dispatch gets a pass of its own, so the sum is
+ * larger than the time of a normal run. Use it to see where time goes, never to state a speed.
  */
 import type { Device } from './webgpu_types.ts';
 

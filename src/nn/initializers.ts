@@ -1,4 +1,4 @@
-/** Initial weights, drawn on the host from counter-based numbers: the same seed and name give the same tensor anywhere. */
+/** Initial weights, drawn on the host from counter-based numbers. The same seed and name give the same tensor on any machine. */
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 

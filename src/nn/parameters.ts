@@ -47,7 +47,7 @@ export class Parameters {
     return new Map(names.map((name, i) => [name, { shape: this.get(name).shape, data: arrays[i] as Float32Array }]));
   }
 
-  /** Overwrites every parameter; names and shapes must match exactly. */
+  /** Overwrites every parameter. Throws a GlimpseError if a name is missing or a shape differs. */
   write(values: ReadonlyMap<string, NamedArray>): void {
     for (const [name, parameter] of this.tensors) {
       const value = values.get(name);

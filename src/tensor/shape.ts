@@ -1,4 +1,4 @@
-/** Shapes: sizes per axis, row-major. What every floor above needs to know of them, and nothing of buffers. */
+/** Shapes: the sizes of a tensor's axes, row-major. All that the floors above need to know about them, without buffers. */
 import { ShapeError } from '../errors.ts';
 
 export type Shape = readonly number[];
@@ -33,7 +33,7 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
-/** NumPy's rule: aligned at the last axis, an extent of 1 (or none) repeats. */
+/** The result shape by NumPy's rule: shapes are aligned at the last axis, and an extent of 1 or none repeats. Throws a ShapeError. */
 export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
   const rank = Math.max(a.length, b.length);
   const out: number[] = [];
@@ -46,7 +46,7 @@ export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
   return out;
 }
 
-/** Strides with which `shape` is read as if it had shape `out`: 0 along repeated axes. */
+/** Strides, in elements, for reading `shape` as if it had the shape `out`: 0 along repeated axes. */
 export function broadcastStrides(shape: Shape, out: Shape): number[] {
   const strides = stridesOf(shape);
   return out.map((_, axis) => {
@@ -55,7 +55,7 @@ export function broadcastStrides(shape: Shape, out: Shape): number[] {
   });
 }
 
-/** Axis counted from the end when negative. */
+/** The axis as a number from 0; a negative one counts from the end. Throws a ShapeError if there is no such axis. */
 export function normalizeAxis(axis: number, shape: Shape, op: string): number {
   const positive = axis < 0 ? axis + shape.length : axis;
   if (!Number.isInteger(axis) || positive < 0 || positive >= shape.length)

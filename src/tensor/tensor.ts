@@ -1,6 +1,6 @@
 /**
  * A tensor: a shape, an element type and a range of a GPU buffer, always dense and row-major. It knows nothing of
- * gradients; the floor above ties its records to a tensor through `attachment`, which ends with the tensor's life.
+ * gradients. The floor above keeps its records in `attachment`, which is disposed with the tensor.
  */
 import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
@@ -17,7 +17,7 @@ let living = 0;
 
 export class Tensor {
   private live = true;
-  /** What the autograd floor knows of this tensor. */
+  /** The autograd floor's record of this tensor. */
   attachment: { dispose(): void } | null = null;
 
   /** Takes over one reference to `slice.buffer`. */
@@ -51,13 +51,13 @@ export class Tensor {
     return this.storage;
   }
 
-  /** Another tensor on the same storage; each is disposed on its own. */
+  /** Another tensor on the same storage. Each is disposed on its own. Throws a ShapeError if the sizes differ. */
   alias(shape: Shape = this.shape, label = this.label): Tensor {
     if (sizeOf(shape) !== this.size) throw new ShapeError(`reshape: [${this.shape}] has ${this.size} elements, [${shape}] would have ${sizeOf(shape)}`);
     return this.part(0, shape, label);
   }
 
-  /** Another tensor on the part of the storage from element `start` on, where `startsPart(start)`. */
+  /** Another tensor on the part of the storage from element `start` on. `startsPart(start)` must hold. */
   part(start: number, shape: Shape, label = this.label): Tensor {
     checkShape(shape, label);
     const { buffer, offset } = this.slice;
@@ -65,7 +65,7 @@ export class Tensor {
     return new Tensor(this.gpu, [...shape], this.dtype, { buffer, offset: offset + 4 * start, bytes: Math.max(4, 4 * sizeOf(shape)) }, label);
   }
 
-  /** Moves this tensor to another storage of at least the same size (optimizers gather parameters into one buffer). */
+  /** Moves this tensor to another storage of at least the same size. Optimizers gather parameters in one buffer this way. */
   moveTo(slice: BufferSlice): void {
     if (slice.bytes < this.size * 4) throw new ShapeError(`moving ${this.label} [${this.shape}] into ${slice.bytes} bytes`);
     this.gpu.copy(this.slice, slice, this.size * 4);
@@ -74,7 +74,7 @@ export class Tensor {
     this.storage = slice;
   }
 
-  /** Values, row-major. Submits what is recorded and waits. */
+  /** The values, row-major. Submits what is recorded and waits for it. */
   async data(): Promise<TypedArray> {
     return (await readTensors([this]))[0];
   }
@@ -105,14 +105,14 @@ export class Tensor {
   }
 }
 
-/** Several tensors with one copy and one wait. */
+/** The values of several tensors, with one copy and one wait. */
 export async function readTensors(tensors: readonly Tensor[]): Promise<TypedArray[]> {
   if (tensors.length === 0) return [];
   const buffers = await tensors[0].gpu.read(tensors.map((t) => ({ ...t.slice, bytes: t.size * 4 })));
   return buffers.map((buffer, i) => new ARRAYS[tensors[i].dtype](buffer));
 }
 
-/** Whether kernels can be given a storage from this element on: WebGPU binds at multiples of 256 bytes. */
+/** Whether a storage can be bound from this element on: WebGPU binds at multiples of 256 bytes. */
 export const startsPart = (element: number): boolean => element % 64 === 0;
 
 /** A tensor with undefined contents, for a launcher to fill. */
@@ -128,7 +128,10 @@ export function zeros(shape: Shape, dtype: DType = 'f32', label = 'zeros'): Tens
   return out;
 }
 
-/** A tensor from host values: a typed array as it is, plain numbers as `dtype`. */
+/**
+ * A tensor from host values, row-major. A typed array keeps its type unless `dtype` says otherwise; plain numbers become `dtype`
+ * (default f32). Without `shape` it has one axis. Throws a ShapeError if the number of values does not fit the shape.
+ */
 export function tensor(values: TypedArray | readonly number[], shape?: Shape, dtype?: DType, label = 'tensor'): Tensor {
   const type = dtype ?? (values instanceof Int32Array ? 'i32' : values instanceof Uint32Array ? 'u32' : 'f32');
   const data = values instanceof ARRAYS[type] ? values : new ARRAYS[type](values);
@@ -146,9 +149,9 @@ export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor 
 const scopes = new Context<Scope | null>();
 
 /**
- * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`; it
- * may span awaits, and in Node scopes of concurrent async functions do not see each other (src/context.ts). One thing to know: an async function runs
- * up to its first await within its caller, so await it (or Promise.all) before making tensors of your own.
+ * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`. It may
+ * span awaits. In Node, scopes of concurrent async functions do not see each other (src/context.ts). Note that an async
+ * function runs within its caller up to its first await. So await it, alone or with Promise.all, before you make tensors.
  */
 export class Scope {
   private tensors = new Set<Tensor>();
@@ -183,7 +186,7 @@ export class Scope {
     return tensor;
   }
 
-  /** Takes the tensor out of every scope: it lives until `dispose()`. */
+  /** Takes the tensor out of every scope. It then lives until `dispose()`. */
   static release<T extends Tensor>(tensor: T): T {
     for (let scope = Scope.current(); scope; scope = scope.parent) scope.tensors.delete(tensor);
     return tensor;
@@ -223,7 +226,7 @@ export function scoped<T>(work: (scope: Scope) => T): T {
   });
 }
 
-/** Tensors alive, and what the buffer pool holds. */
+/** The number of live tensors, and the memory of the buffer pool in bytes. */
 export function memory(): MemoryReport & { tensors: number } {
   return { tensors: living, ...currentGpu().memory() };
 }

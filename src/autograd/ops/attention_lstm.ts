@@ -393,11 +393,13 @@ function referenceProduct(x: Reference, w: Reference, bias?: Reference): Referen
 
 const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) => x.data[i] + y.data[i]);
 
-function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
-  return [
-    { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
-    { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
-  ].map(({ steps, batch, regions, d, a, h }) => ({
+const SMALL = [
+  { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
+  { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
+];
+
+function cases(attrs: AttentionLstmAttrs, list = SMALL): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
+  return list.map(({ steps, batch, regions, d, a, h }) => ({
     name: `${steps} steps, ${batch}×${regions}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
     shapes: [
       [batch, regions, d],
@@ -526,6 +528,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     ...cases({ gate: true, score: 'tanh', query: 'h2' }),
     ...cases({ gate: false, score: 'relu', query: 'h1' }),
     ...cases({ gate: true, score: 'tanh', query: 'h1' }),
+    ...cases({ gate: true, score: 'tanh', query: 'h2' }, [{ steps: 2, batch: 2, regions: 5, d: 67, a: 66, h: 70 }]), // more units than lanes
   ],
   tolerance: { rtol: 2e-5, atol: 1e-5, why: 'errors of exp add up over the steps' },
 };

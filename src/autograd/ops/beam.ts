@@ -26,7 +26,7 @@ const beamCase = (name: string, pictures: number, width: number, k: number, attr
     [pictures, width],
   ],
   attrs: { ...base, ...attrs },
-  draw: ['ids:5', 'ids:7', 'ids:4', 'ids:3'],
+  draw: ['ids:5 plus -4', 'ids:7', 'ids:4 plus -3', 'ids:3'],
 });
 
 /** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, parents, words, lengths of those kept. */
@@ -96,9 +96,9 @@ export const beamSelectOp: Op<BeamAttrs> = {
   },
   cost: ([values]) => ({ flops: 4 * values[1] * sizeOf(values), bytes: 8 * sizeOf(values) }),
   cases: [
-    beamCase('three wide', 5, 3, 4, {}),
+    beamCase('three wide', 67, 3, 4, {}),
     beamCase('average of lengths', 11, 4, 5, { penalty: 'average', step: 5 }),
-    beamCase('Wu, with a least length', 3, 10, 11, { penalty: 'wu', minimum: 9 }),
+    beamCase('Wu, with a least length', 9, 10, 11, { penalty: 'wu', minimum: 9 }),
     beamCase('one wide', 2, 1, 2, {}),
   ],
 };
@@ -173,11 +173,11 @@ export const limitTokensOp: Op<LimitAttrs> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs),
   cases: [
-    limitCase('no word twice', 5, 1, 7, { noRepeat: 1 }),
+    limitCase('no word twice', 9, 1, 7, { noRepeat: 1 }),
     limitCase('no pair twice, through the parents', 3, 3, 11, {}),
     limitCase('no run of three twice', 13, 1, 5, { noRepeat: 3, step: 7 }),
-    limitCase('too short to end', 3, 2, 9, { blockEnd: true, noRepeat: 0 }),
-    limitCase('what two groups took', 3, 2, 9, { noRepeat: 0, groups: 2, diversity: 0.5 }, 3),
+    limitCase('too short to end', 5, 2, 9, { blockEnd: true, noRepeat: 0 }),
+    limitCase('what two groups took', 5, 2, 9, { noRepeat: 0, groups: 2, diversity: 0.5 }, 3),
   ],
 };
 

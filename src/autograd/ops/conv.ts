@@ -215,6 +215,7 @@ export const conv2dOp: Op<ConvAttrs> = {
   cases: [
     { name: '3×3 same', shapes: [[2, 5, 7, 11], [3, 5, 3, 3], [3]], attrs: SAME },
     { name: '3×3 same, NHWC, multiples of 4', shapes: [[2, 9, 7, 8], [3, 3, 8, 12], [12]], attrs: { ...SAME, layout: 'nhwc' } },
+    { name: '3×3 same, NHWC, many tiles', shapes: [[1, 5, 7, 8], [3, 3, 8, 72], [72]], attrs: { ...SAME, layout: 'nhwc' } },
     {
       name: '1×1',
       shapes: [
@@ -238,6 +239,7 @@ export const conv2dOp: Op<ConvAttrs> = {
       shapes: [[1, 10, 6, 5], [5, 4, 5, 12], [12]],
       attrs: { ...PLAIN, stride: [2, 2], pad: [1, 2, 2, 0], layout: 'nhwc' },
     },
+    { name: '2×2 stride 2, more blocks than lanes, NHWC', shapes: [[1, 4, 134, 3], [2, 2, 3, 4], [4]], attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' } },
     { name: '4×4 stride 4, patches, NHWC', shapes: [[1, 8, 12, 3], [4, 4, 3, 4], [4]], attrs: { ...PLAIN, stride: [4, 4], layout: 'nhwc' } },
     {
       name: 'dilation 2, uneven padding',
@@ -287,7 +289,7 @@ export const convBlockOp: Op<ConvAttrs> = {
   reference: convReference,
   cost: convCost,
   cases: [
-    { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 12], [12], [2, 7, 5, 12]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
+    { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 72], [72], [2, 7, 5, 72]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
     { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
   ],
   family: 'conv2d',

@@ -83,7 +83,7 @@ const UNARY: Record<string, UnaryRow> = {
   },
 };
 
-/** Prime sizes, a single element, and enough to fold the grid in two dimensions on the last. */
+/** Prime sizes, a single element, and several workgroups. */
 const UNARY_SHAPES: Shape[] = [[1], [7], [113], [3, 5, 7, 11]];
 
 export interface UnaryAttrs {
@@ -184,9 +184,10 @@ const BINARY: Record<string, BinaryRow> = {
   },
 };
 
+/** One workgroup and several, of equal shapes and of shapes that broadcast, with up to six axes. */
 const BINARY_SHAPES: [Shape, Shape][] = [
   [[1], [1]],
-  [[113], [113]],
+  [[331], [331]],
   [[7, 11], [11]],
   [
     [5, 1, 3],
@@ -196,6 +197,10 @@ const BINARY_SHAPES: [Shape, Shape][] = [
   [
     [2, 3, 5, 7],
     [3, 1, 7],
+  ],
+  [
+    [2, 1, 3, 1, 5, 2],
+    [3, 3, 2, 1, 2],
   ],
 ];
 

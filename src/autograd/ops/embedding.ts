@@ -44,7 +44,7 @@ export const embeddingOp: Op<null> = {
     {
       name: 'repeated ids',
       shapes: [
-        [11, 7],
+        [11, 70],
         [5, 13],
       ],
       attrs: null,

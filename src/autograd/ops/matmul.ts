@@ -198,12 +198,37 @@ export const matmulOp: Op<MatmulAttrs> = {
       attrs: { transA: false, transB: false, relu: false },
       draw: ['outliers', 'normal'],
     },
+    { name: 'many tiles, more columns', shapes: [[70, 36], [36, 140], [140]], attrs: { transA: false, transB: false, relu: true } },
+    {
+      name: 'many tiles, more rows',
+      shapes: [
+        [140, 20],
+        [20, 72],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NT, many tiles',
+      shapes: [
+        [67, 36],
+        [132, 36],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
+    {
+      name: 'TN, many tiles',
+      shapes: [
+        [19, 132],
+        [19, 68],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },
     {
       name: 'batch',
       shapes: [
-        [3, 5, 8],
-        [3, 8, 12],
+        [3, 67, 12],
+        [3, 12, 68],
       ],
       attrs: { transA: false, transB: false, relu: false },
     },

@@ -63,8 +63,9 @@ function gradThunks(
 
 const CASES = [
   { name: 'NCHW', shape: [5, 7, 3, 11], attrs: { eps: 1e-5, layout: 'nchw' as const } },
+  { name: 'NCHW, more channels than lanes', shape: [3, 71, 8, 9], attrs: { eps: 1e-5, layout: 'nchw' as const } },
   { name: 'NHWC', shape: [3, 7, 5, 13], attrs: { eps: 1e-3, layout: 'nhwc' as const } },
-  { name: 'rows', shape: [113, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
+  { name: 'rows, in ten pieces', shape: [661, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
 ];
 
 export const batchNormTrainOp: Op<BatchNormAttrs> = {
@@ -261,7 +262,7 @@ export const layerNormOp: Op<LayerNormAttrs> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
   cases: [
-    { name: 'primes', shapes: [[37, 113], [113], [113]], attrs: { eps: 1e-5 } },
+    { name: 'primes', shapes: [[67, 113], [113], [113]], attrs: { eps: 1e-5 } },
     { name: 'three axes', shapes: [[3, 5, 44], [44], [44]], attrs: { eps: 1e-3 } },
     { name: 'outliers', shapes: [[7, 64], [64], [64]], attrs: { eps: 1e-5 }, draw: ['outliers', 'normal', 'normal'] },
   ],

@@ -59,18 +59,24 @@ export const adamOp: Op<AdamUpdate> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 5),
   cases: [
-    { name: 'Adam', shapes: [[113], [113], [113], [113], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+    { name: 'Adam', shapes: [[331], [331], [331], [331], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
     {
       name: 'Adam, decay, clipped',
-      shapes: [[7, 11], [7, 11], [7, 11], [7, 11], [1]],
-      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 },
+      shapes: [[29, 11], [29, 11], [29, 11], [29, 11], [1]],
+      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4, eps: 0.05 },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
     },
     {
       name: 'AdamW',
-      shapes: [[41], [41], [41], [41], [1]],
+      shapes: [[271], [271], [271], [271], [1]],
       attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
+      name: 'AdamW, clipped at next to nothing',
+      shapes: [[7], [7], [7], [7], [1]],
+      attrs: { ...adamCase, decoupled: true, maxNorm: 5e-7, eps: 0.05 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'ids:1'],
     },
     {
       name: 'Adam, first step, large gradients',
@@ -114,8 +120,9 @@ export const sgdOp: Op<SgdUpdate> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 6),
   cases: [
-    { name: 'momentum', shapes: [[113], [113], [113], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
-    { name: 'clipped', shapes: [[5, 7], [5, 7], [5, 7], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'momentum', shapes: [[331], [331], [331], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped', shapes: [[29, 11], [29, 11], [29, 11], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
   ],
 };
 

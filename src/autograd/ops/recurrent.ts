@@ -83,11 +83,11 @@ export const lstmCellOp: Op<null> = {
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
   cases: [
     {
-      name: 'primes',
+      name: 'more units than lanes',
       shapes: [
-        [5, 4 * 29],
-        [5, 4 * 29],
-        [5, 29],
+        [5, 4 * 71],
+        [5, 4 * 71],
+        [5, 71],
       ],
       attrs: null,
     },
@@ -171,11 +171,11 @@ export const gruCellOp: Op<null> = {
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 25),
   cases: [
     {
-      name: 'primes',
+      name: 'more units than lanes',
       shapes: [
-        [5, 3 * 29],
-        [5, 3 * 29],
-        [5, 29],
+        [5, 3 * 71],
+        [5, 3 * 71],
+        [5, 71],
       ],
       attrs: null,
     },
@@ -316,7 +316,13 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
   cases: [
     { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: { score: 'tanh' } },
     { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: { score: 'tanh' } },
-    { name: 'more regions than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: { score: 'tanh' } },
+    { name: 'more regions and columns than lanes', shapes: [[4, 67, 68], [4, 68], [68], [4, 67, 264]], attrs: { score: 'tanh' } },
+    {
+      name: 'scores beyond the reach of exp',
+      shapes: [[2, 5, 8], [2, 8], [8], [2, 5, 4]],
+      attrs: { score: 'tanh' },
+      draw: ['normal', 'normal', 'normal with 300', 'normal'],
+    },
     { name: 'one region', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
     { name: 'primes, rectified', shapes: [[5, 47, 43], [5, 43], [43], [5, 47, 31]], attrs: { score: 'relu' } },
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },

@@ -78,10 +78,12 @@ function reduceOp(name: string, kind: Reduction, says: { equation: string; gradi
     },
     cost: (shapes, outputs) => ({ ...streamingCost(shapes, outputs), flops: sizeOf(shapes[0]) }),
     cases: [
-      { name: 'rows', shapes: [[37, 113]], attrs: { first: 1, end: 2, keepDims: false } },
+      { name: 'rows', shapes: [[67, 113]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'columns', shapes: [[113, 37]], attrs: { first: 0, end: 1, keepDims: true } },
       { name: 'middle', shapes: [[3, 41, 7]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'all, in two steps', shapes: [[41, 97]], attrs: { first: 0, end: 2, keepDims: false } },
+      { name: 'many long columns', shapes: [[530, 521]], attrs: { first: 0, end: 1, keepDims: false } },
+      { name: 'long rows, in two steps', shapes: [[3, 9001]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'one element', shapes: [[1]], attrs: { first: 0, end: 1, keepDims: false } },
     ],
     family: 'reduce',

@@ -72,10 +72,13 @@ function softmaxOp(name: string, log: boolean): Op<null> {
     },
     cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
     cases: [
-      { name: 'primes', shapes: [[37, 113]], attrs: null },
-      { name: 'multiple of 4', shapes: [[5, 7, 44]], attrs: null, draw: ['outliers'] },
+      { name: 'primes', shapes: [[67, 113]], attrs: null },
+      { name: 'multiple of 4', shapes: [[5, 14, 44]], attrs: null, draw: ['outliers'] },
       { name: 'one column', shapes: [[3, 1]], attrs: null },
       { name: 'long rows', shapes: [[3, 1228]], attrs: null },
+      { name: 'a common offset', shapes: [[5, 148]], attrs: null, draw: ['normal plus 100000'] },
+      { name: 'a logit of −∞', shapes: [[3, 44]], attrs: null, draw: ['normal with -Infinity'] },
+      { name: 'a logit beyond the reach of exp', shapes: [[3, 148]], attrs: null, draw: ['normal with 200'] },
     ],
     family: 'softmax',
     tolerance: EXP,
@@ -150,18 +153,21 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
       const row = logits.data.subarray(r * n, (r + 1) * n);
       const largest = row.reduce((m, v) => Math.max(m, v), Number.NEGATIVE_INFINITY);
       const sum = row.reduce((s, v) => s + Math.exp(v - largest), 0);
-      const everywhere = row.reduce((s, v) => s + v, 0) / n;
-      return weights.data[r] * (largest + Math.log(sum) - (1 - smoothing) * row[targets.data[r]] - smoothing * everywhere);
+      const everywhere = smoothing > 0 ? (smoothing * row.reduce((s, v) => s + v, 0)) / n : 0; // 0 · (−∞) is no number
+      return weights.data[r] * (largest + Math.log(sum) - (1 - smoothing) * row[targets.data[r]] - everywhere);
     });
     return [reference([], () => rowLoss.data.reduce((sum, v) => sum + v, 0)), rowLoss];
   },
   cost: ([logits]) => ({ flops: 8 * sizeOf(logits), bytes: 8 * sizeOf(logits) }),
   cases: [
-    { name: 'primes', shapes: [[37, 113], [37], [37]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:113', 'mask'] },
-    { name: 'multiple of 4', shapes: [[29, 44], [29], [29]], attrs: { smoothing: 0 }, draw: ['outliers', 'ids:44', 'mask'] },
+    { name: 'primes', shapes: [[67, 113], [67], [67]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:113', 'mask'] },
+    { name: 'multiple of 4', shapes: [[67, 44], [67], [67]], attrs: { smoothing: 0 }, draw: ['outliers', 'ids:44', 'mask'] },
     { name: 'long rows', shapes: [[3, 1228], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:1228', 'positive'] },
     { name: 'smoothed', shapes: [[31, 89], [31], [31]], attrs: { smoothing: 0.1 }, draw: ['normal', 'ids:89', 'mask'] },
     { name: 'smoothed, multiple of 4', shapes: [[7, 64], [7], [7]], attrs: { smoothing: 0.3 }, draw: ['normal', 'ids:64', 'mask'] },
+    { name: 'smoothed, a common offset', shapes: [[5, 148], [5], [5]], attrs: { smoothing: 0.2 }, draw: ['normal plus 100000', 'ids:148', 'positive'] },
+    { name: 'a logit beyond the reach of exp', shapes: [[3, 148], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal with 200', 'ids:148', 'positive'] },
+    { name: 'a logit of −∞', shapes: [[3, 148], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal with -Infinity', 'ids:148', 'positive'] },
   ],
   family: 'cross_entropy',
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of logarithms good to 4e-6 each' },
@@ -210,9 +216,10 @@ export const topKOp: Op<TopKAttrs> = {
   },
   cost: (shapes, outputs, { k }) => ({ flops: k * sizeOf(shapes[0]), bytes: streamingCost(shapes, outputs).bytes }),
   cases: [
-    { name: 'argmax', shapes: [[37, 113]], attrs: { k: 1, skipBelow: 0 } },
+    { name: 'argmax', shapes: [[67, 113]], attrs: { k: 1, skipBelow: 0 } },
     { name: 'ties', shapes: [[11, 41]], attrs: { k: 5, skipBelow: 2 }, draw: ['ids:4'] },
-    { name: 'all', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 } },
+    { name: 'all, with −∞', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 }, draw: ['normal with -Infinity'] },
+    { name: 'ties in long rows', shapes: [[9, 300]], attrs: { k: 6, skipBelow: 4 }, draw: ['ids:60'] },
   ],
   family: 'top_k',
 };
@@ -253,10 +260,13 @@ export const argmaxTokenOp: Op<{ skipBelow: number }> = {
   },
   cost: ([logits]) => ({ flops: 5 * sizeOf(logits), bytes: 4 * sizeOf(logits) }),
   cases: [
-    { name: 'primes', shapes: [[37, 113]], attrs: { skipBelow: 0 } },
-    { name: 'multiple of 4, outliers', shapes: [[11, 44]], attrs: { skipBelow: 3 }, draw: ['outliers'] },
+    { name: 'primes', shapes: [[67, 113]], attrs: { skipBelow: 0 } },
+    { name: 'multiple of 4, outliers', shapes: [[67, 44]], attrs: { skipBelow: 3 }, draw: ['outliers'] },
     { name: 'ties', shapes: [[13, 64]], attrs: { skipBelow: 5 }, draw: ['ids:3'] },
     { name: 'long rows', shapes: [[3, 1228]], attrs: { skipBelow: 4 } },
+    { name: 'ties in long rows', shapes: [[9, 300]], attrs: { skipBelow: 4 }, draw: ['ids:3'] },
+    { name: 'a logit beyond the reach of exp', shapes: [[3, 148]], attrs: { skipBelow: 0 }, draw: ['normal with 200'] },
+    { name: 'a common offset, with −∞', shapes: [[5, 148]], attrs: { skipBelow: 1 }, draw: ['normal plus 100000 with -Infinity'] },
   ],
   family: 'argmax_token',
   tolerance: EXP,
@@ -378,8 +388,9 @@ export const sampleOp: Op<SampleAttrs> = {
   },
   cost: ([x]) => ({ flops: 20 * sizeOf(x), bytes: 4 * sizeOf(x) }),
   cases: [
-    { name: 'everything', shapes: [[37, 113]], attrs: draw },
-    { name: 'cold', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 } },
+    { name: 'everything', shapes: [[67, 113]], attrs: draw },
+    { name: 'long rows', shapes: [[9, 1031]], attrs: draw },
+    { name: 'cold, with −∞', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 }, draw: ['normal with -Infinity'] },
     { name: 'top 5', shapes: [[23, 67]], attrs: { ...draw, topK: 5 } },
     { name: 'top 0.6', shapes: [[23, 67]], attrs: { ...draw, topP: 0.6 } },
     { name: 'top 7 and 0.7, warm', shapes: [[13, 31]], attrs: { ...draw, topK: 7, topP: 0.7, temperature: 1.5 } },

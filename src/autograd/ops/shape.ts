@@ -78,6 +78,7 @@ export const transposeOp: Op<{ order: readonly number[] }> = {
   cases: [
     { name: 'matrix', shapes: [[37, 11]], attrs: { order: [1, 0] } },
     { name: 'NCHW to NHWC', shapes: [[2, 5, 7, 3]], attrs: { order: [0, 2, 3, 1] } },
+    { name: 'six axes', shapes: [[2, 3, 2, 2, 3, 5]], attrs: { order: [5, 3, 1, 0, 4, 2] } },
     { name: 'nothing moves', shapes: [[3, 5]], attrs: { order: [0, 1] } },
   ],
 };
@@ -148,7 +149,7 @@ export const sliceOp: Op<SliceAttrs> = {
   },
   cost: (_shapes, outputs) => moved(outputs, outputs),
   cases: [
-    { name: 'inner block', shapes: [[7, 11, 5]], attrs: { start: [2, 3, 1], size: [3, 5, 3] } },
+    { name: 'inner block', shapes: [[7, 11, 9]], attrs: { start: [2, 3, 1], size: [3, 7, 5] } },
     { name: 'rows', shapes: [[13, 3]], attrs: { start: [4, 0], size: [5, 3] } },
   ],
 };
@@ -216,8 +217,8 @@ export const concatOp: Op<{ axis: number }> = {
     {
       name: 'last axis',
       shapes: [
-        [5, 3],
-        [5, 7],
+        [17, 5],
+        [17, 11],
       ],
       attrs: { axis: 1 },
     },
@@ -262,7 +263,7 @@ export const broadcastOp: Op<{ shape: Shape }> = {
   },
   cost: moved,
   cases: [
-    { name: 'a row', shapes: [[7]], attrs: { shape: [5, 7] } },
+    { name: 'a row', shapes: [[7]], attrs: { shape: [23, 7] } },
     { name: 'a column', shapes: [[3, 1]], attrs: { shape: [2, 3, 11] } },
   ],
 };
