@@ -14,12 +14,14 @@ export interface Reference {
   data: Float64Array;
 }
 
+/** A float64 tensor on the host, filled by index in row-major order; zeros without `fill`. */
 export function reference(shape: Shape, fill?: (index: number) => number): Reference {
   const data = new Float64Array(sizeOf(shape));
   if (fill) for (let i = 0; i < data.length; i++) data[i] = fill(i);
   return { shape: [...shape], data };
 }
 
+/** What an op is given to run: its outputs are allocated, not yet written. */
 export interface ForwardContext<A> {
   gpu: Gpu;
   inputs: readonly Tensor[];
@@ -33,6 +35,7 @@ export interface ForwardContext<A> {
   save(name: string, tensor: Tensor): void;
 }
 
+/** What the gradient of an op is given. */
 export interface BackwardContext<A> {
   gpu: Gpu;
   attrs: A;
@@ -51,8 +54,10 @@ export interface BackwardContext<A> {
   needs(input: number): boolean;
 }
 
+/** Computes the gradient of one input, in the shape of that input. It is called only if that gradient is needed. */
 export type Thunk = () => Tensor;
 
+/** How far results may lie from the float64 reference: |difference| ≤ atol + rtol |expected|. */
 export interface Tolerance {
   rtol: number;
   atol: number;
@@ -60,6 +65,7 @@ export interface Tolerance {
   why: string;
 }
 
+/** Operands that every version of the kernels is checked on. */
 export interface OpCase<A> {
   name: string;
   shapes: readonly Shape[];
@@ -78,6 +84,7 @@ export interface OpCase<A> {
   draw?: readonly string[];
 }
 
+/** What an op costs at the least: floating-point operations, and bytes read and written once each. */
 export interface Cost {
   flops: number;
   bytes: number;
@@ -97,6 +104,7 @@ export interface OpDoc {
   refused?: readonly string[];
 }
 
+/** Everything that is known of an op. `apply` runs it, `checkOp` checks it. */
 export interface Op<A = any> {
   name: string;
   /** Needed in the table only. */

@@ -30,6 +30,7 @@ export interface PooledBuffer {
   readonly captured: boolean;
 }
 
+/** Bytes and buffers of the pool. */
 export interface MemoryReport {
   /** Held by living storages. */
   bytesInUse: number;

@@ -120,6 +120,7 @@ export function argmaxToken(
   launchRows(gpu, argmaxTokenFamily, { rows, n }, [x, token, logProb], { rows, n, skip_below: skipBelow }, label);
 }
 
+/** Options of `sample`. The same seed, step and stream give the same tokens. */
 export interface SampleAttrs {
   /** Ids below this are never taken. */
   skipBelow: number;
@@ -140,6 +141,7 @@ export function sample(gpu: Gpu, x: BufferSlice, token: BufferSlice, logProb: Bu
   gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, token, logProb], params, grid(rows, 8), label);
 }
 
+/** Options of `mixTokens`. The same seed, step and stream give the same tokens. */
 export interface MixAttrs {
   /** The probability that a token is replaced. */
   probability: Live;

@@ -54,6 +54,7 @@ import { type BackwardContext, type Op, type Reference, reference, type Thunk } 
 import { apply } from '../tape.ts';
 import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 
+/** How the recurrent loop attends. */
 export interface AttentionLstmAttrs {
   /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
   gate: boolean;
@@ -81,6 +82,7 @@ const NAMES = [
   'gateW',
   'gateB',
 ] as const;
+/** The inputs of `attentionLstm` by name; their shapes stand with the op. */
 export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW' | 'gateB'>, Tensor> & { gateW?: Tensor; gateB?: Tensor };
 
 interface Sizes {

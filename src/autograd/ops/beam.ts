@@ -14,6 +14,7 @@ import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { falling } from './rows.ts';
 
+/** Options of `beamSelect`. */
 export type BeamAttrs = Omit<BeamStep, 'pictures' | 'width' | 'k'>;
 
 const base: BeamAttrs = { step: 4, end: 3, minimum: 0, penalty: 'none', alpha: 0.65 };

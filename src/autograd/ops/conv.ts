@@ -9,6 +9,7 @@ import { apply, noGrad } from '../tape.ts';
 import { reduceOf } from './reduce.ts';
 import { reshape, transpose } from './shape.ts';
 
+/** The order of the axes of pictures: channels before height and width, or last. */
 export type Layout = 'nchw' | 'nhwc';
 
 export interface ConvAttrs {
@@ -409,6 +410,7 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
 
 export const poolOps = { maxPool2d: poolOp('maxPool2d', true), avgPool2d: poolOp('avgPool2d', false) };
 
+/** Options of `conv2d` and `convBlock`. */
 export interface ConvOptions {
   /** Down and across, in pixels (default 1). */
   stride?: number | readonly [number, number];
@@ -440,6 +442,7 @@ export function convBlock(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor |
   return apply(convBlockOp, residual ? [x, w, bias, residual] : [x, w, bias], convAttrs(options, relu))[0];
 }
 
+/** Options of `pool`. */
 export interface PoolOptions {
   /** Height and width of the window. */
   kernel: number | readonly [number, number];

@@ -253,6 +253,7 @@ export const matmulOp: Op<MatmulAttrs> = {
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 113 products that cancel, with outliers of 30' },
 };
 
+/** Options of `matmul`. */
 export interface MatmulOptions {
   /** a is given as [k, m]. */
   transA?: boolean;

@@ -27,6 +27,7 @@ import { transform, transformerMemory, transformerTable } from './transformer.ts
 
 export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
+/** The widths of a captioner. */
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of regions (P). */
   features: number;
@@ -111,7 +112,9 @@ export interface DropoutStep extends RandomStep {
   ownWords?: Live;
 }
 
+/** The captioning model: parameters, loss for training, and decoding. `dispose` frees all of it. */
 export class Captioner {
+  /** Captions of features: `greedy`, `sample`, `beam`. */
   readonly decoding = new Decoding(this);
 
   constructor(
@@ -120,12 +123,14 @@ export class Captioner {
     readonly parameters: Parameters,
   ) {}
 
+  /** A new captioner with initial weights drawn by the random seed. */
   static create(sizes: CaptionerSizes, options: CaptionerOptions, seed: number): Captioner {
     const parameters = new Parameters();
     for (const [name, shape, initializer] of parameterTable(sizes, options)) parameters.init(name, shape, initializer, seed);
     return new Captioner(sizes, options, parameters);
   }
 
+  /** A captioner with these weights, as `parameters.read()` gave them. Throws a GlimpseError that names a weight that is missing or misshaped. */
   static fromWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): Captioner {
     const parameters = new Parameters();
     for (const [name, shape] of parameterTable(sizes, options)) {

@@ -428,6 +428,7 @@ export class OnnxModel {
     private readonly trainable: (name: string) => boolean,
   ) {}
 
+  /** Reads an ONNX file. Throws a FileError that names the node if an operator is not supported. */
   static load(path: string, options: OnnxOptions = {}): OnnxModel {
     const { graph, close } = readOnnx(path);
     try {

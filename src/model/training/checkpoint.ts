@@ -100,6 +100,7 @@ const Progress = z.preprocess(
 );
 export type Progress = z.infer<typeof Progress>;
 
+/** All that a run needs to go on, or to caption. */
 export interface Checkpoint {
   config: TrainingConfig;
   progress: Progress;
@@ -131,6 +132,7 @@ export async function saveCheckpoint(
   writeSafetensors(path, tensors, { format: 'glimpse checkpoint 1', ...metadata });
 }
 
+/** Reads a checkpoint file. Throws a FileError that names the file and the damaged part. */
 export function loadCheckpoint(path: string): Checkpoint {
   const { metadata, tensors } = readSafetensors(path);
   if (metadata.format !== 'glimpse checkpoint 1') throw new FileError(path, 'is no checkpoint of this version of glimpse');

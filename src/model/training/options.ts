@@ -295,6 +295,7 @@ export const LOSSES = { basic: 'caption-mean', recommended: 'token-mean' } as co
 
 const presetOptions = (preset: Preset) => settled(MODEL, fixedDefaults(MODEL), [preset]) as CaptionerOptions;
 
+/** The options of each preset. */
 export const PRESETS: Record<Preset, CaptionerOptions> = { basic: presetOptions('basic'), recommended: presetOptions('recommended') };
 
 /** The values that decide about defaults; what preset a `--start` brings is known only once it is read. */

@@ -37,6 +37,7 @@ import { weightsHash } from './weights_hash.ts';
 /** The loss per slot: a caption's summed loss over its 35 slots, padding included, as the original course project printed it. */
 const SLOTS = 35;
 
+/** What a training step reports: losses in nats, the gradient norm before clipping, tokens per second. */
 export interface StepReport {
   epoch: number;
   batch: number;
@@ -50,6 +51,7 @@ export interface StepReport {
   rollout?: Rollout;
 }
 
+/** What an epoch reports; the validation is null where there was none. */
 export interface EpochReport {
   epoch: number;
   /** Nats per token; with self-critical training, the mean reward with its sign turned. */
@@ -62,11 +64,13 @@ export interface EpochReport {
   tokensPerSecond: number;
 }
 
+/** Called as training goes on. */
 export interface TrainerHooks {
   onStep(report: StepReport): void;
   onEpoch(report: EpochReport): void;
 }
 
+/** What `train` needs. The command `glimpse train` makes it from its options. */
 export interface TrainerOptions {
   dataset: Dataset;
   store: FeatureStore;
@@ -241,6 +245,10 @@ class Run {
   }
 }
 
+/**
+ * Trains a captioner, writes log and checkpoints into the folder of the run, and returns a report for each epoch.
+ * Throws a GlimpseError if the loss is no number, or if the folder holds a run of another configuration.
+ */
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { config, run } = o;
   onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
