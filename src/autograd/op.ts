@@ -78,7 +78,7 @@ export interface OpCase<A> {
    * - `ids:N`: whole numbers below N.
    * - `outliers`: normal, with a few values of ± 30.
    *
-   * After a kind, `plus NUMBER` adds the number to all values, and `with NUMBER` puts it among them. An example is
+   * After a kind, `plus NUMBER` adds the number to all values, and `with NUMBER` replaces one value by it. An example is
    * `normal plus 100000 with -Infinity`.
    */
   draw?: readonly string[];

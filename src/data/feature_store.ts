@@ -105,7 +105,7 @@ export class FeatureWriter {
     const path = data + PARTIAL;
     if (!existsSync(path) && existsSync(data)) renameSync(data, path); // killed while finishing
     if (!existsSync(path) || statSync(path).size < old.files.length * recordSize(old))
-      throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
+      throw new FileError(path, `is shorter than its journal says; delete ${folder} and extract the features again`);
     return new FeatureWriter(folder, old);
   }
 

@@ -27,7 +27,7 @@ const workgroup = (shader: string): RowsVersion => ({ name: 'workgroup', shader,
 const subgroup = (shader: string): RowsVersion => ({
   name: 'subgroup',
   shader,
-  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers do not go by fours`),
+  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers are not a multiple of 4 long`),
 });
 
 export const softmaxFamily = new Family('softmax', [invocation('softmax'), subgroup('softmax_subgroup'), workgroup('softmax')], rowClass);
