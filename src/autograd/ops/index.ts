@@ -18,6 +18,7 @@ import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
+/** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
