@@ -10,8 +10,9 @@ import { type CommonOptions, progress, result, say } from '../src/cli/output.ts'
 import { withGpu } from '../src/cli/session.ts';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { GlimpseError, GpuError, UsageError } from '../src/errors.ts';
-import type { Gpu } from '../src/gpu/device.ts';
-import { FAMILIES, forceVersion } from '../src/kernels/versions.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
+import { VersionNotApplicable } from '../src/kernels/family.ts';
 import { chartPage } from '../src/plot/chart.ts';
 import { type Benchmark, NAMES, select } from './catalog.ts';
 import { firstCaption } from './first_caption.ts';
@@ -48,7 +49,7 @@ async function timeAll(gpu: Gpu, engine: Engine, list: readonly Benchmark[], o: 
       const expected = expectations(b.work);
       const turns = async (again: () => Promise<void>) => (peers && b.peers ? peers.time(b, sampling, expected, (name) => note(`, ${name}`), again) : []);
       const { family } = b;
-      for (const forced of o.versions && family ? FAMILIES[family] : [null]) {
+      for (const forced of o.versions && family ? FAMILIES[family].names : [null]) {
         note();
         if (forced && family) forceVersion(family, forced);
         try {
@@ -56,7 +57,7 @@ async function timeAll(gpu: Gpu, engine: Engine, list: readonly Benchmark[], o: 
         } catch (error) {
           if (error instanceof WrongResult) refuse(error, report);
           else if (forced && error instanceof GpuError && error.kind === 'limit')
-            report.rows.push({ name: b.name, shape: b.shape, version: forced, skipped: error.message });
+            report.rows.push({ name: b.name, shape: b.shape, version: forced, skipped: error instanceof VersionNotApplicable ? error.reason : error.message });
           else throw error;
         } finally {
           if (forced && family) forceVersion(family, null);

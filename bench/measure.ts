@@ -3,9 +3,9 @@
  * exists only for work that ran and was right.
  */
 import { GlimpseError } from '../src/errors.ts';
-import type { Gpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
 import { Profiler } from '../src/gpu/profiler.ts';
-import { chosenVersion } from '../src/kernels/versions.ts';
+import { chosenVersion } from '../src/kernels/families.ts';
 import { memory } from '../src/tensor/tensor.ts';
 import type { Benchmark } from './catalog.ts';
 import { onnxruntimeLogits } from './peers/onnxruntime.ts';

@@ -5,8 +5,8 @@
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, noGrad } from '../src/autograd/tape.ts';
 import { END, PAD, START } from '../src/data/words.ts';
-import type { Gpu } from '../src/gpu/device.ts';
-import { FAMILIES, forceVersion } from '../src/kernels/versions.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
 import { Captioner, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from '../src/model/captioner/captioner.ts';
 import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
@@ -22,7 +22,7 @@ const TOLERANCE = 1e-4;
 
 /** Records `work` with the first, plain version of every kernel. */
 export function withPlainVersions<T>(work: () => T): T {
-  for (const [family, [plain]] of Object.entries(FAMILIES)) forceVersion(family, plain);
+  for (const [family, { names }] of Object.entries(FAMILIES)) forceVersion(family, names[0]);
   try {
     return work();
   } finally {

@@ -1,7 +1,7 @@
 /** This engine, through the same door as its peers: its kernels here, whole models in models.ts. */
 import * as ops from '../src/autograd/ops/index.ts';
 import { noGrad } from '../src/autograd/tape.ts';
-import type { Gpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
 import { empty, full, Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';

@@ -1,12 +1,16 @@
 /** Every shader file × variant compiles, on the null backend: needs no driver at all. And the loader's own rules. */
 import { readdirSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type Gpu, openGpu } from '../src/gpu/device.ts';
-import { loadShader, type ShaderVariant, shaderSource } from '../src/gpu/shader.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { loadShader, type ShaderVariant } from '../src/gpu/shader.ts';
+import { openGpu } from '../src/platform/node/open.ts';
+import { shaderSource } from '../src/platform/node/shader_files.ts';
 
 const files = readdirSync(new URL('../src/kernels/wgsl', import.meta.url))
   .filter((name) => name.endsWith('.wgsl'))
   .map((name) => name.replace(/\.wgsl$/, ''));
+
+const load = (variant: ShaderVariant) => loadShader(variant, shaderSource(variant.file));
 
 /** Values an `override` is used with, beyond both truths of a bool. */
 const OVERRIDES: Record<string, number[]> = { KIND: [0, 1, 2, 3], LANES: [1, 128], ROWS: [1], REGIONS: [64, 128] };
@@ -26,7 +30,7 @@ function variants(file: string): ShaderVariant[] {
     if (!values) throw new Error(`${file}: say in this test which values ${name} takes`);
     overrides[name] = values;
   }
-  return product(loadShader({ file }).tunable).flatMap((tune) => product(overrides).map((constants) => ({ file, tune, constants })));
+  return product(load({ file }).tunable).flatMap((tune) => product(overrides).map((constants) => ({ file, tune, constants })));
 }
 
 let gpu: Gpu;
@@ -64,15 +68,15 @@ test('the null backend is refused for real work', async () => {
 });
 
 test('a wrong tune value, constant, parameter or file is refused by name', () => {
-  expect(() => loadShader({ file: 'matmul_subgroup', tune: { WIDTH: 5 } })).toThrow('WIDTH = 5 is not among its @tune values 4 8');
-  expect(() => loadShader({ file: 'matmul_subgroup', tune: { DEPTH: 5 } })).toThrow('has no @tune constant DEPTH');
-  expect(() => loadShader({ file: '../x' })).toThrow(/letters, digits/);
+  expect(() => load({ file: 'matmul_subgroup', tune: { WIDTH: 5 } })).toThrow('WIDTH = 5 is not among its @tune values 4 8');
+  expect(() => load({ file: 'matmul_subgroup', tune: { DEPTH: 5 } })).toThrow('has no @tune constant DEPTH');
+  expect(() => load({ file: '../x' })).toThrow(/letters, digits/);
   const kernel = gpu.kernel({ file: 'axpby' });
   expect(() => gpu.dispatch(kernel, [], {}, [1, 1, 1])).toThrow('axpby binds 2 buffers, got 0');
 });
 
 test('unrolled loops have literal indices', () => {
-  const { code } = loadShader({ file: 'matmul_subgroup_pairs', tune: { WIDTH: 4 } });
+  const { code } = load({ file: 'matmul_subgroup_pairs', tune: { WIDTH: 4 } });
   expect(code).toContain('acc[15u] = fma(vec4f(subgroupBroadcast(a1[15u % 4u], 15u / 4u))');
   expect(code).not.toContain('acc[16u]');
   expect(code).not.toContain('// @unroll');

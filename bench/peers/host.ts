@@ -2,7 +2,8 @@
  * A peer in a process of its own, on the same adapter as ours, told over the pipe what to time. With `stock` it runs as it
  * comes; else with the polling treatment that our engine gives itself.
  */
-import { findAdapter, isSoftware } from '../../src/platform/node/driver.ts';
+import { isSoftware } from '../../src/gpu/adapter.ts';
+import { findAdapter } from '../../src/platform/node/driver.ts';
 import { throttlePolling } from '../../src/platform/node/polling.ts';
 import { summary, type Timing, timeWork } from '../sampling.ts';
 import type { Engine, InputSet, Work } from '../work.ts';

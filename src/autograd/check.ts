@@ -3,7 +3,8 @@
  * differences of that reference. Tests and `glimpse selftest` both run this.
  */
 import { messageOf } from '../errors.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import { FAMILIES, forceVersion } from '../kernels/families.ts';
+import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
@@ -14,6 +15,8 @@ import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
+  /** The kernel family whose version was forced; null where there is only one way. */
+  family: string | null;
   version: string;
   case: string;
   status: 'passed' | 'failed' | 'skipped';
@@ -28,8 +31,18 @@ const GRADIENT_TOLERANCE = 1e-4;
 /** Elements per input whose gradient is compared with a central difference. */
 const SAMPLES = 16;
 
+const DRAW = /^(?<name>\w+)(:(?<bound>\d+))?( plus (?<offset>\S+))?( with (?<guest>\S+))?$/;
+
+/** Values of a kind as OpCase.draw names it. */
 function draw(kind: string, shape: Shape, random: Random): Reference {
-  const [name, argument] = kind.split(':');
+  const { name, bound, offset, guest } = DRAW.exec(kind)?.groups ?? {};
+  const values = drawPlain(name ?? kind, Number(bound), shape, random);
+  if (offset) values.data = values.data.map((value) => Math.fround(value + Number(offset)));
+  if (guest) values.data[random.integer(values.data.length)] = Number(guest);
+  return values;
+}
+
+function drawPlain(name: string, bound: number, shape: Shape, random: Random): Reference {
   switch (name) {
     case 'normal':
       return reference(shape, () => Math.fround(random.normal()));
@@ -46,9 +59,9 @@ function draw(kind: string, shape: Shape, random: Random): Reference {
       return reference(shape, (i) => Math.fround(0.01 * (order[i] - order.length / 2)));
     }
     case 'ids':
-      return reference(shape, () => random.integer(Number(argument)));
+      return reference(shape, () => random.integer(bound));
     default:
-      throw new Error(`no way to draw "${kind}"`);
+      throw new Error(`no way to draw "${name}"`);
   }
 }
 
@@ -57,21 +70,33 @@ function upload(op: Op, input: number, value: Reference): Tensor {
   return tensor(Array.from(value.data), value.shape, dtype, op.inputs[input] ?? `input ${input}`);
 }
 
-/** Largest absolute and relative difference, and whether each element is within atol + rtol · |expected|. */
+/**
+ * Largest absolute and relative difference, and whether each element is within atol + rtol · |expected|. An infinity equals
+ * itself, and so does a NaN.
+ */
 export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, rtol: number, atol: number): { ok: boolean; maxAbs: number; maxRel: number } {
   let ok = actual.length === expected.length;
   let maxAbs = 0;
   let maxRel = 0;
   for (let i = 0; i < expected.length; i++) {
-    const error = Math.abs(actual[i] - expected[i]);
-    if (!(error <= atol + rtol * Math.abs(expected[i]))) ok = false;
-    maxAbs = Math.max(maxAbs, Number.isNaN(error) ? Number.POSITIVE_INFINITY : error);
-    maxRel = Math.max(maxRel, Number.isNaN(error) ? Number.POSITIVE_INFINITY : error / Math.max(Math.abs(expected[i]), 1e-3));
+    const same = actual[i] === expected[i] || (Number.isNaN(actual[i]) && Number.isNaN(expected[i]));
+    const error = same ? 0 : Math.abs(actual[i] - expected[i]);
+    if (!same && !(error <= atol + rtol * Math.abs(expected[i]))) ok = false;
+    maxAbs = Math.max(maxAbs, Number.isFinite(error) ? error : Number.POSITIVE_INFINITY);
+    maxRel = Math.max(maxRel, Number.isFinite(error) ? error / Math.max(Math.abs(expected[i]), 1e-3) : Number.POSITIVE_INFINITY);
   }
   return { ok, maxAbs, maxRel };
 }
 
-async function checkForward(op: Op, c: OpCase<unknown>, inputs: readonly Reference[]): Promise<{ ok: boolean; maxAbs: number; maxRel: number }> {
+/** What a check came to, before it has a name. */
+interface Outcome {
+  ok: boolean;
+  maxAbs: number;
+  maxRel: number;
+  reason?: string;
+}
+
+async function checkForward(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], expected: readonly Reference[], mayBeNaN = false): Promise<Outcome> {
   using _scope = scope();
   const outputs = apply(
     op,
@@ -79,9 +104,9 @@ async function checkForward(op: Op, c: OpCase<unknown>, inputs: readonly Referen
     c.attrs,
   );
   const actual = await readTensors(outputs);
-  const expected = op.reference(inputs, c.attrs);
   const { rtol, atol } = op.tolerance ?? DEFAULT;
-  const results = expected.map((value, i) => compare(actual[i], value.data, rtol, atol));
+  const wanted = expected.map(({ data }, i) => (mayBeNaN ? data.map((value, k) => (Number.isNaN(actual[i][k]) ? Number.NaN : value)) : data));
+  const results = wanted.map((values, i) => compare(actual[i], values, rtol, atol));
   return { ok: results.every((r) => r.ok), maxAbs: Math.max(...results.map((r) => r.maxAbs)), maxRel: Math.max(...results.map((r) => r.maxRel)) };
 }
 
@@ -91,12 +116,7 @@ function differentiable(op: Op, c: OpCase<unknown>, input: number): boolean {
   return (op.inputTypes?.[input] ?? 'f32') === 'f32' && !kind.startsWith('ids') && !op.constants?.includes(op.inputs[input]);
 }
 
-async function checkGradient(
-  op: Op,
-  c: OpCase<unknown>,
-  inputs: readonly Reference[],
-  random: Random,
-): Promise<{ ok: boolean; maxAbs: number; maxRel: number; reason?: string }> {
+async function checkGradient(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], random: Random): Promise<Outcome> {
   using _scope = scope();
   const tensors = inputs.map((value, i) => upload(op, i, value));
   tensors.forEach((t, i) => {
@@ -140,36 +160,78 @@ async function checkGradient(
   return worst;
 }
 
-/** Runs one case of an op through one version: the result, then its gradient. */
-export async function checkCase(op: Op, c: OpCase<unknown>, version: string | null): Promise<CaseResult[]> {
-  const random = new Random(20261122, `${op.name} ${c.name}`);
-  const inputs = c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, random));
+/** What one version of a kernel family is checked on. */
+export interface Check {
+  /** Null where the op's kernels have one version only. */
+  family: string | null;
+  version: string | null;
+  forward: boolean;
+  gradient: boolean;
+}
+
+/** Runs the checks of one version, each under its name; a version that cannot serve counts as skipped. */
+async function withVersion(op: Op, { family, version }: Check, checks: readonly { name: string; work: () => Promise<Outcome> }[]): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  const run = async (name: string, work: () => Promise<{ ok: boolean; maxAbs: number; maxRel: number; reason?: string }>) => {
-    const base = { op: op.name, version: version ?? 'v1', case: name };
-    try {
-      const { ok, ...rest } = await work();
-      results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
-    } catch (error) {
-      const status = error instanceof VersionNotApplicable ? 'skipped' : 'failed';
-      results.push({ ...base, status, maxAbs: 0, maxRel: 0, reason: messageOf(error).split('\n')[0] });
-    }
-  };
-  if (version) forceVersion(op.family as string, version);
+  if (family) forceVersion(family, version);
   try {
-    await run(c.name, () => checkForward(op, c, inputs));
-    if (typeof op.backward === 'function') await run(`gradient of ${c.name}`, () => checkGradient(op, c, inputs, random));
+    for (const { name, work } of checks) {
+      const base = { op: op.name, family, version: version ?? 'v1', case: name };
+      try {
+        const { ok, ...rest } = await work();
+        results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
+      } catch (error) {
+        const status = error instanceof VersionNotApplicable ? 'skipped' : 'failed';
+        results.push({ ...base, status, maxAbs: 0, maxRel: 0, reason: messageOf(error).split('\n')[0] });
+      }
+    }
   } finally {
-    if (version) forceVersion(op.family as string, null);
+    if (family) forceVersion(family, null);
   }
   return results;
 }
 
-/** Every case of an op through every version of its kernel family. */
+const drawInputs = (c: OpCase<unknown>, random: Random): Reference[] => c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, random));
+
+/** Runs one case of an op through one version: the result, then its gradient where the result is finite. */
+export async function checkCase(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
+  const random = new Random(20261122, `${op.name} ${c.name}`);
+  const inputs = drawInputs(c, random);
+  const expected = op.reference(inputs, c.attrs);
+  const checks: { name: string; work: () => Promise<Outcome> }[] = [];
+  if (check.forward) checks.push({ name: c.name, work: () => checkForward(op, c, inputs, expected) });
+  const finite = expected.every(({ data }) => data.every(Number.isFinite));
+  if (check.gradient && finite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(op, c, inputs, random) });
+  return withVersion(op, check, checks);
+}
+
+/**
+ * Runs one case of an op through one version once for each of its float inputs, with a NaN among that input's values. It must
+ * reach every result that depends on it, and no other. Convolutions may give more NaNs: most versions multiply padding, too.
+ */
+export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
+  const random = new Random(20261122, `${op.name} ${c.name}, NaN`);
+  const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
+    if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return [];
+    const inputs = drawInputs(c, random);
+    inputs[i].data[random.integer(inputs[i].data.length)] = Number.NaN;
+    return [{ name: `a NaN in ${input}, ${c.name}`, work: () => checkForward(op, c, inputs, op.reference(inputs, c.attrs), op.family === 'conv2d') }];
+  });
+  return withVersion(op, check, checks);
+}
+
+/** What an op is checked on: every version of its kernel family, and of its gradient's where that is another. */
+export function checksOf(op: Op): Check[] {
+  const differentiated = typeof op.backward === 'function';
+  const own = op.family ? FAMILIES[op.family].names : [null];
+  const checks: Check[] = own.map((version) => ({ family: op.family ?? null, version, forward: true, gradient: differentiated && !op.gradientFamily }));
+  if (op.gradientFamily)
+    for (const version of FAMILIES[op.gradientFamily].names) checks.push({ family: op.gradientFamily, version, forward: false, gradient: differentiated });
+  return checks;
+}
+
+/** Every case of an op through every version of its kernel families. */
 export async function checkOp(op: Op): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  for (const version of op.family ? FAMILIES[op.family] : [null]) {
-    for (const c of op.cases) results.push(...(await checkCase(op, c, version)));
-  }
+  for (const check of checksOf(op)) for (const c of op.cases) results.push(...(await checkCase(op, c, check)));
   return results;
 }

@@ -4,7 +4,7 @@
  * must pass. Tests, self-test and benchmark walk the table.
  */
 import { ShapeError } from '../errors.ts';
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import type { DType, Tensor } from '../tensor/tensor.ts';
 
@@ -65,7 +65,8 @@ export interface OpCase<A> {
   attrs: A;
   /**
    * How to draw each input (default `normal`): `positive` in (0.5, 2), `unit` in (0, 1), `distinct` (no two closer than
-   * 0.01), `ids:N` whole numbers below N, `mask` 0 or positive, `outliers` normal with a few values of ± 30.
+   * 0.01), `ids:N` whole numbers below N, `mask` 0 or positive, `outliers` normal with a few values of ± 30. After a kind,
+   * `plus NUMBER` is added to all values, and `with NUMBER` puts one value among them: `normal plus 100000 with -Infinity`.
    */
   draw?: readonly string[];
 }
@@ -101,6 +102,8 @@ export interface Op<A = any> {
   cases: readonly OpCase<A>[];
   /** The kernel family whose versions each case runs through. */
   family?: string;
+  /** The family of the gradient's kernels, where that is another than the op's own. */
+  gradientFamily?: string;
   tolerance?: Tolerance;
 }
 

@@ -4,7 +4,7 @@
  * as soon as it has run. Nodes are reference-counted by their outputs and their successors, so a graph that is never
  * walked is freed with its tensors.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
 import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
@@ -12,7 +12,7 @@ import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.
 import type { BackwardContext, Op } from './op.ts';
 
 let nextOrder = 1;
-const paused = new AsyncLocalStorage<boolean>();
+const paused = new Context<boolean>();
 
 /** A variable's side of the tape: where its gradient gathers. */
 class Leaf {
@@ -114,13 +114,18 @@ export function setGradStorage(tensor: Tensor, grad: Tensor): void {
   leaf.fresh = true;
 }
 
-/** The next backward starts the gradients anew. */
+/** The next backward starts the gradients anew; until then they are zero. */
 export function zeroGrad(tensors: Iterable<Tensor>): void {
   for (const tensor of tensors) {
-    const leaf = leafOf(tensor);
-    leaf.fresh = true;
-    if (leaf.grad) leaf.grad.gpu.clear(leaf.grad.slice);
+    startGradient(tensor);
+    const { grad } = leafOf(tensor);
+    if (grad) grad.gpu.clear(grad.slice);
   }
+}
+
+/** The next gradient of the variable replaces what is gathered; whoever owns the storage clears it (optimizers, a whole buffer at once). */
+export function startGradient(tensor: Tensor): void {
+  leafOf(tensor).fresh = true;
 }
 
 /** Runs `work` without recording, also across awaits within it; work elsewhere goes on recording. */
@@ -144,7 +149,7 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
       ? [inputs[0].part(shared, outputShapes[0], op.name)]
       : outputShapes.map((shape, i) => empty(shape, op.anyType ? inputs[0].dtype : (op.outputTypes?.[i] ?? 'f32'), op.name, gpu));
   const sources = inputs.map(sourceOf);
-  const tracked = !paused.getStore() && sources.some((source) => source !== null);
+  const tracked = !paused.get() && sources.some((source) => source !== null);
   const training = tracked && typeof op.backward === 'function';
   const saved: Record<string, Tensor> = {};
   if (shared === null)

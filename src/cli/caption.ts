@@ -8,21 +8,10 @@ import type { GeneratedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
-import { type DecodingOptions, decodingOf } from './decoding.ts';
-import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import type { CaptionOptions } from './commands/caption.ts';
+import { checkDecoding, decodingOf } from './decoding.ts';
+import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
-
-interface CaptionCommand extends CommonOptions, DecodingOptions {
-  encoder?: string;
-  nBest: number;
-  sample?: boolean;
-  temperature: number;
-  topK: number;
-  topP: number;
-  seed: number;
-  batch: number;
-  skipBad?: boolean;
-}
 
 const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 
@@ -36,9 +25,8 @@ function picturesIn(given: readonly string[]): string[] {
   });
 }
 
-export async function caption(o: CaptionCommand, modelPath: string, given: string[]): Promise<number> {
-  if (o.sample && o.beam > 1) throw new UsageError('--sample and --beam exclude each other');
-  if (o.temperature === 0 || o.topP === 0) throw new UsageError('--temperature and --top-p must be above 0');
+export async function caption(o: CaptionOptions, modelPath: string, given: string[]): Promise<number> {
+  checkDecoding(o);
   if (o.nBest > o.beam) throw new UsageError(`--n-best ${o.nBest} asks for more captions than --beam ${o.beam} finds`);
   const pictures = picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');

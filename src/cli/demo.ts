@@ -2,18 +2,12 @@
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { runDemo } from '../model/demo/demo.ts';
+import type { DemoCommandOptions } from './commands/demo.ts';
 import { demoPage } from './demo_page.ts';
-import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-interface DemoCommand extends CommonOptions {
-  out: string;
-  scenes: number;
-  epochs: number;
-  seed: number;
-}
-
-export async function demo(o: DemoCommand): Promise<number> {
+export async function demo(o: DemoCommandOptions): Promise<number> {
   return withGpu(o, async (gpu) => {
     let bar: ReturnType<typeof progress> | null = null;
     const { report, described } = await runDemo({

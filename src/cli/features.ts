@@ -1,43 +1,24 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
-import { readDataset, type Split } from '../data/captions.ts';
-import { type FeatureType, FeatureWriter, mergeStores } from '../data/feature_store.ts';
+import { readDataset } from '../data/captions.ts';
+import { FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
+import type { FeaturesOptions } from './commands/features.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-interface FeaturesCommand extends CommonOptions {
-  data: string;
-  encoder?: string;
-  model?: string;
-  out: string;
-  preprocess?: string;
-  split?: string[];
-  limit?: number;
-  shard?: string;
-  precision: FeatureType;
-  grid?: string;
-  batch: number;
-  skipBad?: boolean;
-}
-
-function openEncoder(o: FeaturesCommand): Promise<ImageEncoder> {
-  if (o.model) {
-    if (o.preprocess || o.grid) throw new UsageError('--model brings its own preprocessing and grid');
-    return openEncoderOf(loadCheckpoint(resolveCheckpoint(o.model)), o.encoder);
-  }
-  if (!o.encoder) throw new UsageError('give --encoder, or --model for that of a trained model');
-  return ImageEncoder.open(o.encoder, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
+function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
+  if (o.model) return openEncoderOf(loadCheckpoint(resolveCheckpoint(o.model)), o.encoder);
+  return ImageEncoder.open(o.encoder as string, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
 }
 
 /** "2/5" takes every fifth picture from the second on: the shards of a dataset together hold each picture once. */
 function ofShard(files: readonly string[], shard: string | undefined): readonly string[] {
   if (shard === undefined) return files;
-  const [, number, of] = /^(\d+)\/(\d+)$/.exec(shard) ?? [];
-  if (!(Number(number) >= 1 && Number(number) <= Number(of))) throw new UsageError(`--shard is a number of a count, as 2/5; got "${shard}"`);
-  return files.filter((_, i) => i % Number(of) === Number(number) - 1);
+  const [number, of] = shard.split('/').map(Number);
+  return files.filter((_, i) => i % of === number - 1);
 }
 
 export async function merge(o: CommonOptions, out: string, stores: string[]): Promise<number> {
@@ -52,10 +33,10 @@ export async function merge(o: CommonOptions, out: string, stores: string[]): Pr
   return 0;
 }
 
-export async function features(o: FeaturesCommand): Promise<number> {
+export async function features(o: FeaturesOptions): Promise<number> {
+  if (!o.encoder && !o.model) throw new UsageError('give --encoder, or --model for that of a trained model');
   const dataset = readDataset(o.data);
-  const splits = (o.split ?? ['train', 'val', 'test']) as Split[];
-  for (const split of splits) if (!['train', 'val', 'test'].includes(split)) throw new UsageError(`--split takes train, val and test, got "${split}"`);
+  const splits = o.split ?? ['train', 'val', 'test'];
   const all = splits.flatMap((split) =>
     dataset.images
       .filter((image) => image.split === split)

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { basename, join, parse, resolve } from 'node:path';
 import escapeHtml from 'escape-html';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readDataset, type Split } from '../data/captions.ts';
+import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { Vocabulary } from '../data/words.ts';
@@ -20,22 +20,11 @@ import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/tra
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
-import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
-import { type CommonOptions, progress, result, say } from './output.ts';
+import type { GalleryOptions } from './commands/gallery.ts';
+import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { progress, result, say } from './output.ts';
 import { figure, PAGE_STYLE } from './page.ts';
 import { withGpu } from './session.ts';
-
-interface GalleryCommand extends CommonOptions, DecodingOptions {
-  data?: string;
-  features?: string;
-  split: Split;
-  limit: number;
-  count: number;
-  references?: string;
-  encoder?: string;
-  seed: number;
-  out: string;
-}
 
 interface Shown {
   path: string;
@@ -58,9 +47,8 @@ interface Source {
 }
 
 /** Where the pictures come from, with the size of their features. */
-async function sources(o: GalleryCommand, checkpoint: Checkpoint, pictures: readonly string[]): Promise<{ list: Source[]; close: () => Promise<void> }> {
+async function sources(o: GalleryOptions, checkpoint: Checkpoint, pictures: readonly string[]): Promise<{ list: Source[]; close: () => Promise<void> }> {
   if (pictures.length > 0) {
-    if (o.data || o.features) throw new UsageError('give pictures, or --data with --features');
     const references = o.references ? readReferencesByFile(o.references) : new Map<string, string[]>();
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const list = pictures.map((path) => ({
@@ -70,13 +58,11 @@ async function sources(o: GalleryCommand, checkpoint: Checkpoint, pictures: read
     }));
     return { list, close: async () => encoder.dispose() };
   }
-  const { data, features } = o;
-  if (!data || !features) throw new UsageError('give pictures, or --data with --features');
-  const dataset = readDataset(data);
-  const store = await FeatureStore.open(features);
+  const dataset = readDataset(o.data as string);
+  const store = await FeatureStore.open(o.features as string);
   store.requireEncoder(checkpoint.encoder);
   const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
-  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${features}`);
+  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
   const list = images.map(({ file, captions }) => ({ path: join(dataset.imageFolder, file), references: captions, features: () => store.read([file]) }));
   return { list, close: () => store.close() };
 }
@@ -149,7 +135,9 @@ ${parts}
 `;
 }
 
-export async function gallery(o: GalleryCommand, modelPath: string, pictures: string[]): Promise<number> {
+export async function gallery(o: GalleryOptions, modelPath: string, pictures: string[]): Promise<number> {
+  checkDecoding(o);
+  if (pictures.length === 0 && !o.data) throw new UsageError('give pictures, or --data with --features');
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const { config } = checkpoint;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);

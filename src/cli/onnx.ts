@@ -1,9 +1,10 @@
 /** `glimpse onnx check`: models against their own test data. */
 import { checkModelFolder, type OnnxCase } from '../model/onnx/check.ts';
-import { type CommonOptions, result } from './output.ts';
+import type { OnnxCheckOptions } from './commands/onnx_check.ts';
+import { result } from './output.ts';
 import { withGpu } from './session.ts';
 
-export async function check(options: CommonOptions & { rtol: number; atol: number }, folders: string[]): Promise<number> {
+export async function check(options: OnnxCheckOptions, folders: string[]): Promise<number> {
   return withGpu(options, async () => {
     const cases: OnnxCase[] = [];
     for (const folder of folders) cases.push(...(await checkModelFolder(folder, options.rtol, options.atol)));

@@ -1,6 +1,5 @@
 /** What commands say and where: results on stdout (JSON alone there), everything else on stderr. */
 import { SingleBar } from 'cli-progress';
-import { UsageError } from '../errors.ts';
 
 export interface CommonOptions {
   adapter?: string;
@@ -53,21 +52,5 @@ export function progress(options: CommonOptions, label: string, total: number, u
       process.stderr.write(`${label} ${done}/${total}  ${text}\n`);
     },
     stop: () => {},
-  };
-}
-
-export function wholeNumber(name: string, least: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!Number.isInteger(value) || value < least) throw new UsageError(`${name} takes a whole number of at least ${least}, got "${text}"`);
-    return value;
-  };
-}
-
-export function positiveNumber(name: string): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (!(value >= 0) || !Number.isFinite(value)) throw new UsageError(`${name} takes a number of at least 0, got "${text}"`);
-    return value;
   };
 }

@@ -5,7 +5,8 @@ import { z } from 'zod';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { FileError, messageOf } from '../errors.ts';
 import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
-import { type CommonOptions, result } from './output.ts';
+import type { PlotOptions } from './commands/plot.ts';
+import { result } from './output.ts';
 
 const Rollout = z.object({
   reward: z.number(),
@@ -74,7 +75,7 @@ function joined(runs: readonly string[]): z.infer<typeof Line>[] {
   });
 }
 
-export async function plot(o: CommonOptions & { out?: string }, runs: string[]): Promise<number> {
+export async function plot(o: PlotOptions, runs: string[]): Promise<number> {
   const run = runs[runs.length - 1];
   const log = joined(runs);
   const steps = log.filter((line) => line.kind === 'step');

@@ -3,48 +3,24 @@ import { resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
 import { type CaptionedImage, prepareDataset, type Split } from '../data/captions.ts';
-import type { WordRule } from '../data/words.ts';
 import { UsageError } from '../errors.ts';
-import { type CommonOptions, progress, result } from './output.ts';
+import type { PrepareOptions } from './commands/prepare.ts';
+import { progress, result } from './output.ts';
 
-interface PrepareCommand extends CommonOptions {
-  images: string;
-  out: string;
-  flickr?: string;
-  trainList?: string;
-  valList?: string;
-  testList?: string;
-  cocoTrain?: string;
-  cocoVal?: string;
-  karpathy?: string;
-  table?: string;
-  fraction: number;
-  valShare: number;
-  testShare: number;
-  seed: number;
-  words: WordRule;
-  vocabulary: number;
-  minCount: number;
-  maxLength: number;
-  skipBad?: boolean;
-}
-
-function readCaptions(o: PrepareCommand, onUnlisted: (file: string) => void): CaptionedImage[] {
+function readCaptions(o: PrepareOptions, onUnlisted: (file: string) => void): CaptionedImage[] {
   const given = [o.flickr, o.cocoTrain ?? o.cocoVal, o.karpathy, o.table].filter((path) => path !== undefined);
   if (given.length !== 1) throw new UsageError('give one of --flickr with split lists, --coco-train and --coco-val, --karpathy, --table');
   if (o.flickr) {
     if (!o.trainList) throw new UsageError('--flickr needs --train-list (and usually --val-list)');
     return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) }, onUnlisted);
   }
-  if (o.trainList || o.valList || o.testList) throw new UsageError('split lists go with --flickr; other files name their own splits');
   if (o.karpathy) return readKarpathy(o.karpathy);
   if (o.table) return readTable(o.table);
   const openSplit = o.valShare > 0 || o.testShare > 0; // without them all of --coco-train is for training
   return [...(o.cocoTrain ? readCoco(o.cocoTrain, openSplit ? null : 'train') : []), ...(o.cocoVal ? readCoco(o.cocoVal, 'val') : [])];
 }
 
-export async function prepare(o: PrepareCommand): Promise<number> {
-  if (!(o.fraction > 0 && o.fraction <= 1)) throw new UsageError(`--fraction is a share above 0 and at most 1, got ${o.fraction}`);
+export async function prepare(o: PrepareOptions): Promise<number> {
   if (o.valShare + o.testShare >= 1) throw new UsageError(`--val-share ${o.valShare} and --test-share ${o.testShare} leave nothing to train on`);
   const unlisted = new Map<string, number>();
   const found = readCaptions(o, (file) => unlisted.set(file, (unlisted.get(file) ?? 0) + 1));
@@ -52,7 +28,7 @@ export async function prepare(o: PrepareCommand): Promise<number> {
   const { dataset, report } = await prepareDataset(found, {
     imageFolder: resolve(o.images),
     ...{ words: o.words, vocabularySize: o.vocabulary, minCount: o.minCount, maxLength: o.maxLength },
-    ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad ?? false },
+    ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad },
     onChecked: (done) => bar.update(done),
   });
   bar.stop();

@@ -1,6 +1,6 @@
 /** `glimpse score` and `glimpse eval`: captions against references. */
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readDataset, type Split } from '../data/captions.ts';
+import { readDataset } from '../data/captions.ts';
 import { readReferences, readResults } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { Vocabulary } from '../data/words.ts';
@@ -10,8 +10,10 @@ import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.t
 import { Captioner } from '../model/captioner/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
-import { type DecodingOptions, decodingOf, describeDecoding } from './decoding.ts';
-import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import type { EvalOptions } from './commands/eval.ts';
+import type { ScoreOptions } from './commands/score.ts';
+import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
 const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'METEOR', 'ROUGE_L', 'CIDEr'] as const;
@@ -29,7 +31,7 @@ function report(r: ScoreReport): string {
   ].join('\n');
 }
 
-export async function score(o: CommonOptions & { references: string; candidates: string; bootstrap: number }): Promise<number> {
+export async function score(o: ScoreOptions): Promise<number> {
   const references = readReferences(o.references);
   const list: Scored[] = readResults(o.candidates).map(({ image_id, caption }) => {
     const own = references.get(String(image_id));
@@ -43,18 +45,9 @@ export async function score(o: CommonOptions & { references: string; candidates:
   return 0;
 }
 
-interface EvalCommand extends CommonOptions, DecodingOptions {
-  data: string;
-  features: string;
-  split: Split;
-  limit?: number;
-  batch: number;
-  bootstrap: number;
-  out?: string;
-}
-
 /** Decodes every picture of a split freely (never with the references' words at hand) and scores the captions. */
-export async function evaluate(o: EvalCommand, modelPath: string): Promise<number> {
+export async function evaluate(o: EvalOptions, modelPath: string): Promise<number> {
+  checkDecoding(o);
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const { config } = checkpoint;
   const { beam, maxLength } = decodingOf(o, config);

@@ -3,10 +3,11 @@ import { type CaseResult, checkOp } from '../autograd/check.ts';
 import { OPS } from '../autograd/ops/index.ts';
 import { UsageError } from '../errors.ts';
 import { checkGolden } from '../model/captioner/golden.ts';
-import { type CommonOptions, duration, progress, result } from './output.ts';
+import type { SelftestOptions } from './commands/selftest.ts';
+import { duration, progress, result } from './output.ts';
 import { withGpu } from './session.ts';
 
-export async function selftest(options: CommonOptions & { op?: string[]; golden?: string }): Promise<number> {
+export async function selftest(options: SelftestOptions): Promise<number> {
   const chosen = options.op ? OPS.filter(({ name }) => options.op?.includes(name)) : OPS;
   if (options.op && chosen.length !== options.op.length) throw new UsageError(`the ops are ${OPS.map(({ name }) => name).join(', ')}`);
   return withGpu(options, async (gpu) => {

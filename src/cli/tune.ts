@@ -1,15 +1,17 @@
 /** `glimpse tune`: finds the fastest version of every kernel on this adapter and keeps the table for later runs. */
 import { mkdirSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { dirname } from 'node:path';
 import { onFile, writeFileAtomic } from '../data/atomic_file.ts';
 import { UsageError } from '../errors.ts';
-import { tuningPath } from '../kernels/tuning.ts';
-import { FAMILIES } from '../kernels/versions.ts';
+import { FAMILIES } from '../kernels/families.ts';
+import { tuningPath } from '../platform/node/tuning_files.ts';
 import { tune } from '../tuning/tune.ts';
-import { type CommonOptions, progress, result, say } from './output.ts';
+import type { TuneOptions } from './commands/tune.ts';
+import { progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
-export async function tuneCommand(o: CommonOptions & { family?: string[]; out?: string }): Promise<number> {
+export async function tuneCommand(o: TuneOptions): Promise<number> {
   const families = o.family ?? Object.keys(FAMILIES);
   for (const family of families)
     if (!(family in FAMILIES)) throw new UsageError(`the kernel families are ${Object.keys(FAMILIES).join(', ')}; got "${family}"`);
@@ -18,7 +20,7 @@ export async function tuneCommand(o: CommonOptions & { family?: string[]; out?: 
     say(o, 'checking every version against its reference, then timing those that agree');
     const refused: { family: string; version: string; reason: string }[] = [];
     let bar: ReturnType<typeof progress> | null = null;
-    const table = await tune(gpu, families, {
+    const table = await tune(gpu, cpus()[0]?.model.trim() ?? 'an unknown processor', families, {
       onRefused(family, version, reason) {
         refused.push({ family, version, reason });
         say(o, `left out: ${family} ${version} (${reason})`);

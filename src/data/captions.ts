@@ -7,7 +7,8 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { Random } from '../random.ts';
-import { END, PAD, START, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
+import { renamedValue } from './renamed.ts';
+import { END, PAD, RENAMED_WORD_RULES, START, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
 
 export type Split = 'train' | 'val' | 'test';
 
@@ -194,7 +195,7 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
 
 const DatasetFile = z.object({
   imageFolder: z.string(),
-  words: z.enum(WORD_RULES).default('ascii'),
+  words: z.preprocess(renamedValue(RENAMED_WORD_RULES), z.enum(WORD_RULES).default('ascii')),
   vocabulary: z.array(z.string()).min(5),
   maxLength: z.number().int().min(3),
   images: z.array(

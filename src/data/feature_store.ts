@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
 import { fromHalf, toHalf } from './half.ts';
+import { renamedKeys } from './renamed.ts';
 
 /** Which network made features, and how its pictures were prepared. */
 export const EncoderIdentity = z.object({
@@ -28,16 +29,19 @@ export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): stri
   return (['sha256', 'featureMap', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
 }
 
-const Index = z.object({
-  version: z.literal(1),
-  encoder: EncoderIdentity,
-  regions: z.number().int().positive(),
-  width: z.number().int().positive(),
-  type: z.enum(['f32', 'f16']).default('f32'),
-  files: z.array(z.string()),
-  /** First 16 digits of each record's SHA-256. */
-  checksums: z.array(z.string()),
-});
+const Index = z.preprocess(
+  renamedKeys({ places: 'regions' }),
+  z.object({
+    version: z.literal(1),
+    encoder: EncoderIdentity,
+    regions: z.number().int().positive(),
+    width: z.number().int().positive(),
+    type: z.enum(['f32', 'f16']).default('f32'),
+    files: z.array(z.string()),
+    /** First 16 digits of each record's SHA-256. */
+    checksums: z.array(z.string()),
+  }),
+);
 export type FeatureIndex = z.infer<typeof Index>;
 
 export type FeatureType = FeatureIndex['type'];

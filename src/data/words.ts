@@ -5,6 +5,8 @@ import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 
 export const WORD_RULES = ['ascii', 'ptb', 'unicode'] as const;
+/** What a rule was called once → what it is called now. */
+export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
 /**
  * How a caption becomes words, lower-case all of them. `ascii`: everything but letters a–z, digits and spaces is dropped
  * ("man's" becomes "mans"). `ptb`: the tokens that scores are defined on ("man 's"). `unicode`: letters, marks and digits of

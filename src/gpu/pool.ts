@@ -4,6 +4,8 @@
  * hence separate buffers and no arena. A byte budget stands in for the out-of-memory error that lavapipe never gives.
  */
 import { GpuError } from '../errors.ts';
+import type { Faults } from './faults.ts';
+import type { Buffer } from './webgpu_types.ts';
 
 /** A range of a GPU buffer. Several storages may share one buffer (parameters of one optimizer do). */
 export interface BufferSlice {
@@ -14,7 +16,7 @@ export interface BufferSlice {
 }
 
 export interface PooledBuffer {
-  readonly gpuBuffer: GPUBuffer;
+  readonly gpuBuffer: Buffer;
   readonly id: number;
   readonly capacity: number;
   /** What it holds now, with its shape, for error messages. */
@@ -61,12 +63,12 @@ export class BufferPool {
   private peak = 0;
   private count = 0;
 
-  /** `flush` submits what is recorded: only then may a buffer be destroyed. `check` throws what Dawn reported. */
+  /** `flush` submits what is recorded: only then may a buffer be destroyed. @internal */
   constructor(
     private readonly device: GPUDevice,
     readonly budgetBytes: number,
     private readonly flush: () => void,
-    private readonly check: (operation: string) => void,
+    private readonly faults: Faults,
   ) {}
 
   acquire(bytes: number, label: string): PooledBuffer {
@@ -93,8 +95,10 @@ export class BufferPool {
       );
     }
     this.reserve(capacity, label);
-    const gpuBuffer = this.device.createBuffer({ label, size: capacity, usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });
-    this.check(`${label}: allocating ${mib(capacity)}`);
+    const operation = `${label}: allocating ${mib(capacity)}`;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    const gpuBuffer = this.faults.guard(operation, () => this.device.createBuffer({ label, size: capacity, usage }));
+    this.faults.check(operation);
     return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, writes: 0, captured: this.capturing };
   }
 

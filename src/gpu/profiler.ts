@@ -2,7 +2,7 @@
  * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
  * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
  */
-import { renameSync, writeFileSync } from 'node:fs';
+import type { Device } from './webgpu_types.ts';
 
 export interface ProfileRow {
   kernel: string;
@@ -19,12 +19,13 @@ export class Profiler {
   private names: string[] = [];
   private readonly pending: Promise<void>[] = [];
 
-  constructor(private readonly device: GPUDevice) {}
+  constructor(private readonly device: Device) {}
 
   get full(): boolean {
     return this.names.length >= CAPACITY / 2;
   }
 
+  /** Where the next dispatch's pass writes its two timestamps. @internal */
   begin(kernel: string): GPUComputePassTimestampWrites {
     this.querySet ??= this.device.createQuerySet({ type: 'timestamp', count: CAPACITY });
     const slot = 2 * this.names.length;
@@ -32,7 +33,7 @@ export class Profiler {
     return { querySet: this.querySet, beginningOfPassWriteIndex: slot, endOfPassWriteIndex: slot + 1 };
   }
 
-  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. */
+  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. @internal */
   resolve(encoder: GPUCommandEncoder): () => void {
     const { names, querySet } = this;
     if (!querySet || names.length === 0) return () => {};
@@ -72,8 +73,8 @@ export class Profiler {
     return [...rows.values()].sort((a, b) => b.totalMs - a.totalMs);
   }
 
-  /** Writes the spans in Chrome's trace format (open it in chrome://tracing or Perfetto). */
-  async writeTrace(path: string): Promise<void> {
+  /** The spans in Chrome's trace format, as JSON (open it in chrome://tracing or Perfetto). */
+  async chromeTrace(): Promise<string> {
     await Promise.all(this.pending);
     const origin = this.spans.reduce((least, span) => Math.min(least, span.startNs), Number.POSITIVE_INFINITY);
     const traceEvents = this.spans.map(({ kernel, startNs, endNs }) => ({
@@ -84,8 +85,7 @@ export class Profiler {
       ts: (startNs - origin) / 1e3,
       dur: (endNs - startNs) / 1e3,
     }));
-    writeFileSync(`${path}.tmp`, JSON.stringify({ traceEvents, displayTimeUnit: 'ms' }));
-    renameSync(`${path}.tmp`, path);
+    return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
 }
 

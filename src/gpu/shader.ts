@@ -9,7 +9,6 @@
  *
  * It also reads the bindings and the `Params` struct from the text, so launchers pass parameters by name.
  */
-import { readFileSync } from 'node:fs';
 import { GpuError } from '../errors.ts';
 
 /** `texels`: a texture that holds a copy of the storage (src/gpu/texels.ts). */
@@ -43,19 +42,6 @@ export interface LoadedShader {
   needsSubgroups: boolean;
   /** Every `@tune` constant of the file with the values it may take. */
   tunable: Record<string, number[]>;
-}
-
-const FOLDER = new URL('../kernels/wgsl/', import.meta.url);
-const sources = new Map<string, string>();
-
-export function shaderSource(file: string): string {
-  let text = sources.get(file);
-  if (text === undefined) {
-    if (!/^[a-z0-9_]+$/.test(file)) throw new GpuError('shader', file, 'a shader name has letters, digits and underscores only');
-    text = readFileSync(new URL(`${file}.wgsl`, FOLDER), 'utf8');
-    sources.set(file, text);
-  }
-  return text;
 }
 
 /** Value of a product of literals and constants such as `4u * WIDTH`. */
@@ -137,8 +123,9 @@ function parseParams(file: string, text: string): { params: ParamField[]; paramW
   return { params, paramWords: Math.ceil(offset / 4) * 4 };
 }
 
-export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant): LoadedShader {
-  const tuned = applyTune(file, shaderSource(file), tune);
+/** Makes a shader file's text ready to compile. */
+export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant, source: string): LoadedShader {
+  const tuned = applyTune(file, source, tune);
   let code = unroll(file, tuned.text);
   for (const [name, text] of Object.entries(expressions)) {
     const mark = new RegExp(`return [^;]*; // @expression ${name}$`, 'm');

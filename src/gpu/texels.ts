@@ -5,6 +5,7 @@
  * A copy lives for one dispatch, and its texture is used again by the next, since the driver keeps their order. But what is
  * copied a second time unchanged (weights, step after step) is kept: such a copy serves until its buffer is written.
  */
+import type { Faults } from './faults.ts';
 import type { BufferPool, BufferSlice, PooledBuffer } from './pool.ts';
 
 const TEXEL_BYTES = 16;
@@ -92,6 +93,7 @@ export class TexelPool {
   constructor(
     private readonly device: GPUDevice,
     private readonly pool: BufferPool,
+    private readonly faults: Faults,
   ) {}
 
   get bytes(): number {
@@ -176,13 +178,12 @@ export class TexelPool {
   }
 
   private create(width: number, height: number, label: string): TexelCopy {
-    this.pool.reserve(width * height * TEXEL_BYTES, `copy of ${label} for reading as texels`);
-    const texture = this.device.createTexture({
-      label: `texels of ${label}`,
-      size: [width, height],
-      format: 'rgba32float',
-      usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
-    });
+    const operation = `copy of ${label} for reading as texels`;
+    this.pool.reserve(width * height * TEXEL_BYTES, operation);
+    const usage = GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST;
+    const texture = this.faults.guard(operation, () =>
+      this.device.createTexture({ label: `texels of ${label}`, size: [width, height], format: 'rgba32float', usage }),
+    );
     return { texture, view: texture.createView(), id: -this.nextId++ };
   }
 

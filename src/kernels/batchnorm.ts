@@ -1,5 +1,5 @@
 /** Launchers of batch normalization: statistics in mergeable chunks, application, gradient. x is [outer, C, inner]. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
 import { reduce } from './reduce.ts';

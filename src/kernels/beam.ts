@@ -1,5 +1,5 @@
 /** Launchers of a beam search's choice, and of what limits it. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 
 export const LENGTH_PENALTIES = ['none', 'average', 'wu'] as const;

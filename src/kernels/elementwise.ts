@@ -1,10 +1,10 @@
 /** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 
 const MAX_GROUPS = 65535;
 
-/** Workgroups for `count` invocations of `size` each, folded into two dimensions when there are too many for one. */
+/** Workgroups for `count` invocations of `size` each, in two dimensions when one cannot hold them. Why 64: docs/architecture.md, Workgroup sizes. */
 export function grid(count: number, size = 64): [number, number, number] {
   const groups = Math.ceil(count / size);
   if (groups <= MAX_GROUPS) return [groups, 1, 1];

@@ -1,5 +1,5 @@
 /** Launchers of the embedding and its gradient. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, rowGrid } from './elementwise.ts';
 

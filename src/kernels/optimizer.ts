@@ -1,5 +1,5 @@
 /** Launchers of the optimizers' updates and of the global gradient norm, each over a whole buffer of parameters. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live, present, unary } from './elementwise.ts';
 import { reduce } from './reduce.ts';
@@ -35,6 +35,8 @@ export function adam(
     rate: u.rate,
     beta1: u.beta1,
     beta2: u.beta2,
+    one_minus_beta1: 1 - u.beta1,
+    one_minus_beta2: 1 - u.beta2,
     eps: u.eps,
     correction1: () => 1 - u.beta1 ** present(u.step),
     correction2: () => 1 - u.beta2 ** present(u.step),

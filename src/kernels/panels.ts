@@ -1,11 +1,10 @@
 /** Weights in panels of columns, for the kernels that read them as texels; see column_panels.wgsl. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { TexelLayout, TexelSlice } from '../gpu/texels.ts';
-import { forcedVersion } from './versions.ts';
 
-/** What a kernel that reads texels reads of its weights: their storage, a copy as texels, or one of their panels. */
-export type WeightsRead = 'storage' | 'texels' | 'panels';
+/** How a kernel reads its weights: from a copy as texels, or from panels of columns as texels. */
+export type WeightsRead = 'texels' | 'panels';
 
 /** Columns of a panel: four for each lane of a subgroup. */
 const columnsOfPanel = (gpu: Gpu): number => 4 * gpu.subgroupWidth;
@@ -16,13 +15,16 @@ function panelLayout(gpu: Gpu, rows: number, columns: number): TexelLayout | nul
   return gpu.texelLayout(Math.ceil(columns / width) * rows, width);
 }
 
-/** Whether kernels of this family may read panels of weights [rows, columns]: only what is used again is worth them. */
-export function panelsServe(gpu: Gpu, family: string, weights: BufferSlice, rows: number, columns: number): boolean {
-  const worthIt = gpu.isSteady(weights, family) || forcedVersion(family)?.includes('panels') === true;
-  return worthIt && panelLayout(gpu, rows, columns) !== null;
+/**
+ * Why kernels of a family should not read panels of weights [rows, columns]; null where they may. Only what is used again is
+ * worth them, unless they are `forced`.
+ */
+export function withoutPanels(gpu: Gpu, family: string, forced: boolean, weights: BufferSlice, rows: number, columns: number): string | null {
+  if (panelLayout(gpu, rows, columns) === null) return 'its panels of weights cannot be read as texels here';
+  return forced || gpu.isSteady(weights, family) ? null : 'the weights were written since they were last read';
 }
 
-/** The panels of weights [rows, columns], which `panelsServe`, that begin at element `start`: made once, and anew after the weights were written. */
+/** The panels of weights [rows, columns], unless `withoutPanels`, that begin at element `start`: made once, and anew after the weights were written. */
 export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number): TexelSlice {
   const width = columnsOfPanel(gpu);
   const panels = Math.ceil(columns / width);

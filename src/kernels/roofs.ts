@@ -1,5 +1,5 @@
 /** Launchers of the two kernels that measure what an adapter can do at most. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
 

@@ -2,9 +2,9 @@
  * Adam, AdamW and SGD. At construction the parameters and their gradients move into shared buffers ("arenas"), so that a
  * step is one dispatch per arena, whatever the number of parameters, and zeroing and the global norm are too.
  */
-import { setGradStorage, zeroGrad } from '../autograd/tape.ts';
+import { setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
 import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
@@ -30,6 +30,9 @@ interface Arena {
   members: { name: string; parameter: Tensor; offset: number }[];
 }
 
+/** First and second moment, by Adam's names; SGD's momentum is a first moment. */
+const MOMENTS = ['m', 'v'];
+
 const MAX_ARENA_BYTES = 64 << 20;
 const align = (bytes: number) => Math.ceil(bytes / 256) * 256;
 
@@ -43,7 +46,7 @@ export class Optimizer {
   private readonly gpu: Gpu;
 
   constructor(
-    private readonly parameters: Parameters,
+    parameters: Parameters,
     readonly options: OptimizerOptions,
   ) {
     if (!(options.rate > 0)) throw new GlimpseError(`optimizer: the learning rate is ${options.rate}, it must be positive`);
@@ -72,7 +75,7 @@ export class Optimizer {
       this.gpu.clear(made);
       return made;
     };
-    const moments = Array.from({ length: this.options.kind === 'sgd' ? 1 : 2 }, (_, i) => slice(`optimizer moment ${i + 1}`));
+    const moments = Array.from({ length: this.options.kind === 'sgd' ? 1 : 2 }, (_, i) => slice(`optimizer moment ${MOMENTS[i]}`));
     const arena: Arena = { p: slice('parameters'), g: slice('gradients'), moments, members: [] };
     let offset = 0;
     for (const [name, parameter] of members) {
@@ -86,8 +89,12 @@ export class Optimizer {
     this.arenas.push(arena);
   }
 
+  /** One clear per arena. */
   zeroGrad(): void {
-    zeroGrad(this.parameters.all.values());
+    for (const { g, members } of this.arenas) {
+      for (const { parameter } of members) startGradient(parameter);
+      this.gpu.clear(g);
+    }
   }
 
   /** One step: the next number, and the update. */
@@ -131,7 +138,7 @@ export class Optimizer {
         moments.map((moment, i) => {
           this.gpu.pool.retain(moment.buffer);
           return {
-            name: `moment${i + 1}.${name}`,
+            name: `${MOMENTS[i]}.${name}`,
             tensor: Scope.release(new Tensor(this.gpu, parameter.shape, 'f32', { buffer: moment.buffer, offset, bytes: parameter.size * 4 }, name)),
           };
         }),
@@ -139,7 +146,7 @@ export class Optimizer {
     );
   }
 
-  /** The moments by name, for a checkpoint. */
+  /** The moments by name, `m.NAME` and `v.NAME`, for a checkpoint. */
   async read(): Promise<Map<string, NamedArray>> {
     const moments = this.momentTensors();
     const arrays = await readTensors(moments.map((m) => m.tensor));

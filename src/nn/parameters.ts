@@ -1,6 +1,4 @@
 /** Named parameters of a model: made from initializers or values, in a fixed order, read and written as a whole. */
-
-import { createHash } from 'node:crypto';
 import { variable } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
@@ -10,14 +8,6 @@ import type { Initializer } from './initializers.ts';
 export interface NamedArray {
   shape: readonly number[];
   data: Float32Array;
-}
-
-/** Names weights by their values, first 16 digits. */
-export function weightsHash(weights: ReadonlyMap<string, NamedArray>): string {
-  const hash = createHash('sha256');
-  for (const [name, { data }] of [...weights].sort(([a], [b]) => (a < b ? -1 : 1)))
-    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
-  return hash.digest('hex').slice(0, 16);
 }
 
 export class Parameters {

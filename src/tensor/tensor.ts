@@ -2,9 +2,9 @@
  * A tensor: a shape, an element type and a range of a GPU buffer, always dense and row-major. It knows nothing of
  * gradients; the floor above ties its records to a tensor through `attachment`, which ends with the tensor's life.
  */
-import { AsyncLocalStorage } from 'node:async_hooks';
+import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
-import { currentGpu, type Gpu } from '../gpu/device.ts';
+import { currentGpu, type Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice, MemoryReport } from '../gpu/pool.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
 
@@ -47,7 +47,7 @@ export class Tensor {
   /** The storage, for launchers. Throws after `dispose`. */
   get slice(): BufferSlice {
     if (!this.live)
-      throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); keep it with scope.keep() or retain() if it must live longer`);
+      throw new GlimpseError(`tensor ${this.label} [${this.shape}] is used after dispose(); hand it out of its scope with scope.keep() if it must live longer`);
     return this.storage;
   }
 
@@ -143,11 +143,11 @@ export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor 
   return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
 }
 
-const scopes = new AsyncLocalStorage<Scope | null>();
+const scopes = new Context<Scope | null>();
 
 /**
  * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`; it
- * may span awaits, and scopes of concurrent async functions do not see each other. One thing to know: an async function runs
+ * may span awaits, and in Node scopes of concurrent async functions do not see each other (src/context.ts). One thing to know: an async function runs
  * up to its first await within its caller, so await it (or Promise.all) before making tensors of your own.
  */
 export class Scope {
@@ -157,11 +157,11 @@ export class Scope {
 
   constructor() {
     this.parent = Scope.current();
-    scopes.enterWith(this);
+    scopes.enter(this);
   }
 
   static current(): Scope | null {
-    let scope = scopes.getStore() ?? null;
+    let scope = scopes.get() ?? null;
     while (scope && !scope.open) scope = scope.parent;
     return scope;
   }
@@ -193,7 +193,7 @@ export class Scope {
     this.open = false;
     for (const tensor of this.tensors) tensor.dispose();
     this.tensors.clear();
-    scopes.enterWith(this.parent);
+    scopes.leave(this, this.parent);
   }
 }
 

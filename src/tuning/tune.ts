@@ -5,9 +5,10 @@
 import { checkOp } from '../autograd/check.ts';
 import { OPS } from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
-import type { Gpu } from '../gpu/device.ts';
-import { shaderHash, type TuningFile } from '../kernels/tuning.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import type { Gpu } from '../gpu/gpu.ts';
+import { FAMILIES, familyOf, forceVersion } from '../kernels/families.ts';
+import { VersionNotApplicable } from '../kernels/family.ts';
+import { shadersFingerprint, type TunedProblem, type TuningTable } from '../kernels/tuning.ts';
 import { scope } from '../tensor/tensor.ts';
 import { PROBLEMS, type TuningProblem } from './problems.ts';
 
@@ -26,12 +27,13 @@ const HOPELESS = 4;
 /** The family's versions that pass every case of every op it serves here. */
 async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
   const failed = new Map<string, string>();
-  for (const op of OPS.filter((each) => each.family === family)) {
+  for (const op of OPS.filter((each) => each.family === family || each.gradientFamily === family)) {
     for (const result of await checkOp(op))
-      if (result.status === 'failed') failed.set(result.version.split(' ')[0], `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);
+      if (result.status === 'failed' && result.family === family)
+        failed.set(result.version, `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);
   }
   for (const [version, reason] of failed) hooks.onRefused(family, version, reason);
-  return FAMILIES[family].filter((version) => !failed.has(version));
+  return FAMILIES[family].names.filter((version) => !failed.has(version));
 }
 
 async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly string[]): Promise<Record<string, number>> {
@@ -67,12 +69,12 @@ async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly
   return Object.fromEntries([...times].map(([version, list]) => [version, Number(median(list).toFixed(4))]));
 }
 
-/** Times everything, or only some families, and returns the table. */
-export async function tune(gpu: Gpu, families: readonly string[], hooks: TuneHooks): Promise<TuningFile> {
+/** Times everything, or only some families, and returns the table; `host` names the machine's processor. */
+export async function tune(gpu: Gpu, host: string, families: readonly string[], hooks: TuneHooks): Promise<TuningTable> {
   const agree = new Map<string, string[]>();
   for (const family of families) agree.set(family, await agreeing(family, hooks));
   const chosen = PROBLEMS.filter(({ family }) => families.includes(family));
-  const problems: TuningFile['problems'] = [];
+  const problems: TunedProblem[] = [];
   for (const [i, problem] of chosen.entries()) {
     hooks.onProblem(problem, i, chosen.length);
     const medianMs = await timeVersions(gpu, problem, agree.get(problem.family) as string[]);
@@ -80,11 +82,12 @@ export async function tune(gpu: Gpu, families: readonly string[], hooks: TuneHoo
     gpu.pool.trim();
   }
   return {
-    version: 1,
+    version: 2,
     adapter: gpu.adapterName,
     driver: gpu.driverName,
+    host,
     date: new Date().toISOString().slice(0, 10),
-    shaders: Object.fromEntries(families.map((family) => [family, shaderHash(family)])),
+    shaders: Object.fromEntries(families.map((family) => [family, shadersFingerprint(gpu, familyOf(family).shaders)])),
     problems,
   };
 }

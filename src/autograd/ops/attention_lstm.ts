@@ -1,13 +1,47 @@
 /**
- * The recurrent heart of the captioner as one op: for every step, attention with the previous state of LSTM 2 (or of LSTM 1)
- * as query, the optional gate, LSTM 1 on the context, LSTM 2. All that does not depend on the state is done outside (keys, the
- * embedding's share of LSTM 1), and every weight gradient is one product over all steps after the loop.
+ * The recurrent heart of the captioner as one op: attention, the optional gate, LSTM 1 on the context, LSTM 2, at every step.
  *
- *   q_t = h2_{t−1} W2 + b2;   α_t = softmax_i(vᵀ tanh(K_i + q_t));   z_t = Σ α_t,i a_i        (or ReLU for tanh, h1 for h2)
- *   β_t = σ(h2_{t−1} · w_g + b_g), z_t ← β_t z_t                                              (with `gate`; h1 likewise)
- *   [i|f|g|o]₁ = xe_t + z_t Wz + h1_{t−1} U1;   [i|f|g|o]₂ = h1_t W + h2_{t−1} U2 + b
+ * Forward, t = 1 … T. The state s makes the query: it is h2 or h1, by the attribute `query`. `score` puts ReLU in tanh's place.
  *
- * Sequences are time-major, and hidden states have one slot more than there are steps: slot 0 is the start.
+ *   q_t = s_{t−1} W2 + b2;   m_i = K_i + q_t;   u_i = tanh m_i;   α_t = softmax_i(vᵀ u_i);   z_t = Σ_i α_t,i a_i
+ *   β_t = σ(s_{t−1} · w_g + b_g);   ẑ_t = β_t z_t                                     with `gate`, else ẑ_t = z_t
+ *   p_t = xe_t + ẑ_t Wz + h1_{t−1} U1;          h1_t, c1_t = cell(p_t, c1_{t−1})
+ *   r_t = h1_t W + b + h2_{t−1} U2;             h2_t, c2_t = cell(r_t, c2_{t−1})
+ *   cell, with [i|f|g|o] = (σ|σ|tanh|σ) of p:   c_t = f c_{t−1} + i g;   h_t = o tanh c_t
+ *
+ * What does not depend on a state is computed outside, for all steps at once: the keys K [B, P, A] and xe [T, B, 4H]. xe is what
+ * the embedded words add to the gates of LSTM 1, its bias included. The op returns h2, α, ẑ, h1, c1 and c2 of all steps.
+ *
+ * Backward, t = T … 1. dh2, dẑ and dα begin with the gradients from outside, where there are any; all else begins with 0. The
+ * cells' gradients dc1 and dc2 [B, H] are carried from step to step.
+ *
+ *   LSTM 2     dc2 += dh2_t o (1 − tanh² c2_t)
+ *              dr_t = [dc2 g i(1 − i) | dc2 c2_{t−1} f(1 − f) | dc2 i (1 − g²) | dh2_t tanh(c2_t) o(1 − o)];   dc2 ← dc2 f
+ *              dh1_t += dr_t Wᵀ;   dh2_{t−1} += dr_t U2ᵀ
+ *   LSTM 1     dp_t and dc1 in the same way from dh1_t, which is complete now
+ *              dh1_{t−1} += dp_t U1ᵀ;   dẑ_t += dp_t Wzᵀ
+ *   gate       dπ_t = (dẑ_t · z_t) β_t(1 − β_t);   dz_t = β_t dẑ_t;   ds_{t−1} += dπ_t w_g
+ *   attention  dα_i += dz_t · a_i;   de_i = α_i (dα_i − Σ_j α_j dα_j);   dm_i = de_i v (1 − u_i²), for ReLU de_i v where u_i > 0
+ *              dK_i += dm_i;   dv += Σ_i de_i u_i;   dq_t = Σ_i dm_i;   ds_{t−1} += dq_t W2ᵀ
+ *
+ * What must be sequential. dr_t needs dh2_t, which needs dr_{t+1} and, for the query h2, dq_{t+1}. dq_t needs dz_t, which needs
+ * dp_t, which needs dr_t. So the five products with Wᵀ, U2ᵀ, U1ᵀ, Wzᵀ and W2ᵀ run at every step, with B rows each. The same holds
+ * of the five forward products: h2_t needs h1_t, which needs ẑ_t, which needs q_t, which needs s_{t−1}.
+ *
+ * What can wait. The gradient of a weight is a sum over the steps, and no step reads it. After the loop it is one product,
+ * because stacking the steps makes the sum over t part of the sum over the inner dimension:
+ *
+ *   dU1 = Σ_t h1_{t−1}ᵀ dp_t = [h1_0; …; h1_{T−1}]ᵀ [dp_1; …; dp_T]           [H, T·B] × [T·B, 4H], K = T·B
+ *   dWz = ẑᵀ dp;   dW = h1ᵀ dr;   dU2 = h2₋₁ᵀ dr;   dW2 = s₋₁ᵀ dq;   dw_g = s₋₁ᵀ dπ           (₋₁: the states one step earlier)
+ *   db, db2, db_g are the sums over the T·B rows of dr, dq, dπ;   dxe = dp
+ *   da_i = Σ_t α_t,i dz_t, one product per picture with K = T
+ *
+ * A product at every step would have K = B. It would read and write the whole weight gradient T times, for B multiply-adds an
+ * element each time. Stacking costs no copy: sequences are time-major, and h1 and h2 have T + 1 slots, of which slot 0 is the
+ * start. From slot 0 on the buffer holds h_{t−1}; from slot 1 on it holds h_t.
+ *
+ * Kept from the forward pass: q, z, ẑ, β, α, the gates i, f, g, o of both cells, all h and c. Computed again: tanh c_t, and
+ * u [T, B, P, A], which would take P times the memory of q. dK and dv are summed in the loop, because u is not kept.
  */
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
@@ -24,7 +58,7 @@ export interface AttentionLstmAttrs {
   /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
   gate: boolean;
   score: Score;
-  /** Whose state before the step asks. */
+  /** Whose state before the step makes the query. */
   query: 'h1' | 'h2';
 }
 

@@ -12,6 +12,7 @@ import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
+import { falling } from './rows.ts';
 
 type BeamAttrs = Omit<BeamStep, 'pictures' | 'width' | 'k'>;
 
@@ -70,7 +71,7 @@ export const beamSelectOp: Op<BeamAttrs> = {
           candidates.push({ score, values: [sum, row, ids.data[at], ids.data[at] === end ? step : 0] });
         }
       }
-      candidates.sort((a, b) => b.score - a.score); // stable: ties stay in the order of rows and ranks
+      candidates.sort((a, b) => falling(a.score, b.score)); // stable: ties stay in the order of rows and ranks
       for (let w = 0; w < width; w++) for (let o = 0; o < 4; o++) out[o].data[p * width + w] = candidates[w].values[o];
     }
     return out;

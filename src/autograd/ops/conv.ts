@@ -239,6 +239,7 @@ export const conv2dOp: Op<ConvAttrs> = {
     },
   ],
   family: 'conv2d',
+  gradientFamily: 'conv2d_grad',
   tolerance: CONV_TOLERANCE,
 };
 

@@ -24,6 +24,9 @@ interface UnaryRow {
 
 const EXP: Tolerance = { rtol: 1e-5, atol: 4e-6, why: 'exp of software drivers is good to 4e-6 relative' };
 
+/** A comparison as a number; beside a NaN it is a NaN. */
+const order = (a: number, b: number, holds: boolean): number => (Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : holds ? 1 : 0);
+
 const UNARY: Record<string, UnaryRow> = {
   neg: { f: '-x', g: '-dy', reference: (x) => -x },
   exp: { f: 'exp(x)', g: 'dy * y', reference: Math.exp, tolerance: EXP },
@@ -39,7 +42,7 @@ const UNARY: Record<string, UnaryRow> = {
   tanh: { f: 'tanh(clamp(x, vec4f(-10.0), vec4f(10.0)))', g: 'dy * (1.0 - y * y)', reference: Math.tanh, tolerance: { ...EXP, why: 'tanh goes through exp' } },
   scale: { f: 'x * alpha', g: 'dy * alpha', reference: (x, a) => x * a, alpha: 0.37 },
   addScalar: { f: 'x + alpha', g: 'dy', reference: (x, a) => x + a, alpha: 1.7 },
-  step: { f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))', g: '', reference: (x, a) => (x > a ? 1 : 0), alpha: 0.1 },
+  step: { f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))', g: '', reference: (x, a) => order(x, a, x > a), alpha: 0.1 },
 };
 
 /** Prime sizes, a single element, and enough to fold the grid in two dimensions on the last. */
@@ -107,8 +110,8 @@ const BINARY: Record<string, BinaryRow> = {
     gradient: (dy, a, b) => [() => binaryOf('mul', dy, binaryOf('greaterEqual', b, a)), () => binaryOf('mul', dy, binaryOf('greater', a, b))],
     saves: ['a', 'b'],
   },
-  greater: { f: 'select(vec4f(), vec4f(1.0), a > b)', reference: (a, b) => (a > b ? 1 : 0), gradient: 'a comparison is flat everywhere' },
-  greaterEqual: { f: 'select(vec4f(), vec4f(1.0), a >= b)', reference: (a, b) => (a >= b ? 1 : 0), gradient: 'a comparison is flat everywhere' },
+  greater: { f: 'select(vec4f(), vec4f(1.0), a > b)', reference: (a, b) => order(a, b, a > b), gradient: 'a comparison is flat everywhere' },
+  greaterEqual: { f: 'select(vec4f(), vec4f(1.0), a >= b)', reference: (a, b) => order(a, b, a >= b), gradient: 'a comparison is flat everywhere' },
 };
 
 const BINARY_SHAPES: [Shape, Shape][] = [
@@ -199,7 +202,9 @@ export const dropoutOp: Op<DropoutKey> = {
     },
   ],
   reference: ([x], { rate, seed, step, stream }) => [
-    reference(x.shape, (i) => (uniformFromBits(pcg4d(seed, present(step), stream, i)[0]) >= Math.fround(rate) ? x.data[i] / (1 - rate) : 0)),
+    reference(x.shape, (i) =>
+      uniformFromBits(pcg4d(seed, present(step), stream, i)[0]) >= Math.fround(rate) || Number.isNaN(x.data[i]) ? x.data[i] / (1 - rate) : 0,
+    ),
   ],
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 40),
   cases: [0.1, 0.5].map((rate) => ({ name: `rate ${rate}`, shapes: [[37, 41]], attrs: { rate, seed: 7, step: 3, stream: 11 } })),

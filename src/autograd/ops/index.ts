@@ -67,7 +67,7 @@ export const sigmoid = (x: Tensor) => unaryOf('sigmoid', x);
 export const tanh = (x: Tensor) => unaryOf('tanh', x);
 export const scale = (x: Tensor, factor: number) => unaryOf('scale', x, factor);
 export const addScalar = (x: Tensor, value: number) => unaryOf('addScalar', x, value);
-/** 1 where x > threshold, else 0. */
+/** 1 where x > threshold, else 0, and NaN for a NaN. */
 export const step = (x: Tensor, threshold = 0) => unaryOf('step', x, threshold);
 export const add = (a: Tensor, b: Tensor) => binaryOf('add', a, b);
 export const sub = (a: Tensor, b: Tensor) => binaryOf('sub', a, b);
@@ -75,7 +75,9 @@ export const mul = (a: Tensor, b: Tensor) => binaryOf('mul', a, b);
 export const div = (a: Tensor, b: Tensor) => binaryOf('div', a, b);
 export const maximum = (a: Tensor, b: Tensor) => binaryOf('maximum', a, b);
 export const minimum = (a: Tensor, b: Tensor) => binaryOf('minimum', a, b);
+/** 1 where a > b, else 0, and NaN beside a NaN. */
 export const greater = (a: Tensor, b: Tensor) => binaryOf('greater', a, b);
+/** 1 where a ≥ b, else 0, and NaN beside a NaN. */
 export const greaterEqual = (a: Tensor, b: Tensor) => binaryOf('greaterEqual', a, b);
 export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
 export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);

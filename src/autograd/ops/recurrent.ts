@@ -280,6 +280,7 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },
   ],
   family: 'attention',
+  gradientFamily: 'attention_grad',
   tolerance: EXP,
 };
 

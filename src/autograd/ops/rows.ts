@@ -27,6 +27,9 @@ function rows(shape: Shape): { rows: number; n: number } {
   return { rows: sizeOf(shape) / Math.max(1, n), n };
 }
 
+/** For sorting numbers in falling order, a NaN first, as argmax and top-k of PyTorch have it. */
+export const falling = (a: number, b: number): number => Number(Number.isNaN(b)) - Number(Number.isNaN(a)) || (b > a ? 1 : b < a ? -1 : 0);
+
 const EXP = { rtol: 1e-5, atol: 5e-6, why: 'exp and log of software drivers are good to 4e-6' };
 
 function softmaxOp(name: string, log: boolean): Op<null> {
@@ -168,7 +171,7 @@ export const topKOp: Op<TopKAttrs> = {
     const shape = [...x.shape.slice(0, -1), k];
     const order = Array.from({ length: count }, (_, r) =>
       Array.from({ length: n - skipBelow }, (_unused, j) => j + skipBelow)
-        .sort((a, b) => x.data[r * n + b] - x.data[r * n + a] || a - b)
+        .sort((a, b) => falling(x.data[r * n + a], x.data[r * n + b]) || a - b)
         .slice(0, k),
     );
     const indices = reference(shape, (i) => order[Math.floor(i / k)][i % k]);
@@ -202,7 +205,7 @@ export const argmaxTokenOp: Op<{ skipBelow: number }> = {
     const [count, n] = logits.shape;
     const token = reference([count], (r) => {
       let best = skipBelow;
-      for (let j = skipBelow; j < n; j++) if (logits.data[r * n + j] > logits.data[r * n + best]) best = j;
+      for (let j = skipBelow; j < n; j++) if (falling(logits.data[r * n + j], logits.data[r * n + best]) < 0) best = j;
       return best;
     });
     return [token, reference([count], (r) => data[r * n + token.data[r]])];
@@ -287,7 +290,8 @@ export const sampleOp: Op<SampleAttrs> = {
   reference: ([x], { skipBelow, topK: k, topP: p, temperature, seed, step, stream }) => {
     const [count, n] = x.shape;
     const token = reference([count], (r) => {
-      const order = Array.from({ length: n - skipBelow }, (_, j) => j + skipBelow).sort((a, b) => x.data[r * n + b] - x.data[r * n + a]);
+      const order = Array.from({ length: n - skipBelow }, (_, j) => j + skipBelow).sort((a, b) => falling(x.data[r * n + a], x.data[r * n + b]));
+      if (Number.isNaN(x.data[r * n + order[0]])) return order[0];
       const kept = k > 0 ? order.filter((j) => x.data[r * n + j] >= x.data[r * n + order[Math.min(k, order.length) - 1]]) : order;
       const weights = kept.map((j) => Math.exp((x.data[r * n + j] - x.data[r * n + kept[0]]) / temperature));
       const wanted = p * weights.reduce((sum, value) => sum + value, 0);

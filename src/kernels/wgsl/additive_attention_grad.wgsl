@@ -24,17 +24,22 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dv_rows: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 // tanh, or with RELU the rectifier; and its slope where it gives t.
 fn squash(x: f32) -> f32 {
   if (RELU) {
-    return max(x, 0.0);
+    return select(max(x, 0.0), x, is_nan(x));
   }
-  return tanh(clamp(x, -10.0, 10.0));
+  return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x));
 }
 
 fn slope(t: f32) -> f32 {
   if (RELU) {
-    return select(0.0, 1.0, t > 0.0);
+    return select(select(0.0, 1.0, t > 0.0), t, is_nan(t));
   }
   return 1.0 - t * t;
 }

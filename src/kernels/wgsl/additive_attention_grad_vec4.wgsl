@@ -24,17 +24,22 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dv_rows: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 // tanh, or with RELU the rectifier; and its slope where it gives t.
 fn squash(x: vec4f) -> vec4f {
   if (RELU) {
-    return max(x, vec4f());
+    return select(max(x, vec4f()), x, is_nan(x));
   }
-  return 1.0 - 2.0 / (1.0 + exp(2.0 * x)); // one exponential, where the built-in takes two
+  return select(1.0 - 2.0 / (1.0 + exp(2.0 * x)), x, is_nan(x)); // one exponential, where the built-in takes two
 }
 
 fn slope(t: vec4f) -> vec4f {
   if (RELU) {
-    return select(vec4f(), vec4f(1.0), t > vec4f());
+    return select(select(vec4f(), vec4f(1.0), t > vec4f()), t, is_nan(t));
   }
   return 1.0 - t * t;
 }

@@ -56,12 +56,17 @@ fn value_at(region: u32, column: u32) -> vec4f {
   return textureLoad(values, vec2u(x & params.values_x_mask, (region >> params.values_row_shift) + (x >> params.values_x_shift)));
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 // tanh, or with RELU the rectifier.
 fn squash(x: vec4f) -> vec4f {
   if (RELU) {
-    return max(x, vec4f());
+    return select(max(x, vec4f()), x, is_nan(x));
   }
-  return 1.0 - 2.0 / (1.0 + exp(2.0 * x));
+  return select(1.0 - 2.0 / (1.0 + exp(2.0 * x)), x, is_nan(x));
 }
 
 @compute @workgroup_size(WIDTH)
@@ -92,7 +97,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   workgroupBarrier();
   var part = 0.0;
   for (var i = lane; i < params.regions; i += WIDTH) {
-    let share = exp(weight[i] - largest);
+    let distance = weight[i] - largest;
+    let share = select(exp(distance), distance, is_nan(vec4f(distance)).x); // SwiftShader's exp of a NaN is infinite
     weight[i] = share;
     part += share;
   }

@@ -29,12 +29,17 @@ struct Params {
 
 var<workgroup> weight: array<f32, REGIONS>;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 // tanh, or with RELU the rectifier.
 fn squash(x: vec4f) -> vec4f {
   if (RELU) {
-    return max(x, vec4f());
+    return select(max(x, vec4f()), x, is_nan(x));
   }
-  return tanh(clamp(x, vec4f(-10.0), vec4f(10.0)));
+  return select(tanh(clamp(x, vec4f(-10.0), vec4f(10.0))), x, is_nan(x));
 }
 
 @compute @workgroup_size(LANES)
@@ -58,7 +63,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   workgroupBarrier();
   for (var i = local.x; i < params.regions; i += LANES) {
-    weight[i] = exp(weight[i] - largest);
+    let distance = weight[i] - largest;
+    weight[i] = select(exp(distance), distance, is_nan(vec4f(distance)).x); // SwiftShader's exp of a NaN is infinite
   }
   workgroupBarrier();
   var sum = 0.0;

@@ -22,11 +22,32 @@ struct Params {
 struct Seen {
   most: f32,
   sum: f32, // of exp(x − most)
-  best: f32,
+  best: u32, // in order()
   best_at: u32,
 }
 
 var<workgroup> tree: array<Seen, LANES * ROWS>;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(x));
+}
+
+// Numbers in rising order as whole numbers above 0: −0 is 0, and a NaN comes last, whatever its sign.
+fn order(x: f32) -> u32 {
+  let magnitude = bitcast<u32>(x) & 0x7fffffffu;
+  let place = select(0x80000000u + magnitude, 0x80000000u - magnitude, bitcast<i32>(x) < 0);
+  return select(place, 0xffffffffu, magnitude > 0x7f800000u);
+}
 
 fn join(a: Seen, b: Seen) -> Seen {
   let most = max(a.most, b.most);
@@ -42,14 +63,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let slot = local.y * LANES + local.x;
   let row = (group.x + group.y * groups.x) * ROWS + local.y;
   let base = min(row, params.rows - 1u) * params.n;
-  var seen = Seen(-3.4028234e38, 0.0, -3.4028234e38, 0xffffffffu);
+  var seen = Seen(-3.4028234e38, 0.0, 0u, 0xffffffffu);
   for (var j = local.x; j < params.n; j += LANES) {
     let value = x[base + j];
     let most = max(seen.most, value);
-    seen.sum = seen.sum * exp(seen.most - most) + exp(value - most);
+    seen.sum = seen.sum * exp(seen.most - most) + exp_or_nan(value - most);
     seen.most = most;
-    if (j >= params.skip_below && value > seen.best) {
-      seen.best = value;
+    let place = order(value);
+    if (j >= params.skip_below && place > seen.best) {
+      seen.best = place;
       seen.best_at = j;
     }
   }
@@ -65,7 +87,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     seen = tree[local.y * LANES];
   }
   if (local.x == 0u && row < params.rows) {
-    word[row] = min(seen.best_at, params.n - 1u);
-    log_prob[row] = seen.best - seen.most - log(seen.sum);
+    word[row] = seen.best_at;
+    log_prob[row] = x[base + seen.best_at] - seen.most - log_or_nan(seen.sum);
   }
 }

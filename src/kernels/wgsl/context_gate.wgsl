@@ -22,6 +22,11 @@ struct Params {
 
 var<workgroup> partial: array<f32, LANES>;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   var sum = 0.0;
@@ -34,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   for (var j = 0u; j < LANES; j++) {
     sum += partial[j];
   }
-  let value = 1.0 / (1.0 + exp(-sum));
+  let value = select(1.0 / (1.0 + exp(-sum)), sum, is_nan(sum));
   if (local.x == 0u) {
     beta[params.beta_start + group.x] = value;
   }

@@ -35,6 +35,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -71,5 +76,5 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if (params.has_residual != 0u) {
     sum += residual[i];
   }
-  y[i] = select(sum, max(sum, 0.0), params.relu != 0u);
+  y[i] = select(sum, max(sum, 0.0), params.relu != 0u && !is_nan(sum));
 }

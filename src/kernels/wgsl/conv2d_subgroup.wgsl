@@ -48,6 +48,11 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let tile = group.x + group.y * groups.x;
@@ -113,7 +118,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       value += residual[at];
     }
     if (params.relu != 0u) {
-      value = max(value, vec4f());
+      value = select(max(value, vec4f()), value, is_nan(value));
     }
     y[at] = value;
   }

@@ -14,9 +14,6 @@ const PIXELS: u32 = 4u * WIDTH;
 const PARTS: u32 = 1u; // @tune 1 2
 const COLUMNS: u32 = 4u * WIDTH * PARTS;
 
-// Read the weights as texels too; on small maps their copy costs more than it gains.
-override W_TEXELS: bool = true;
-
 struct Params {
   count: u32,
   height: u32,
@@ -58,10 +55,9 @@ struct Params {
 
 @group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var w_texels: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(2) var<storage, read> w: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Vec4 `column` of a pixel that begins at `origin` (src/gpu/texels.ts has the two layouts).
@@ -73,10 +69,12 @@ fn x_at(origin_x: u32, origin_y: u32, column: u32) -> vec4f {
 // Vec4 `column` of weights of input channel r, counted through the taps.
 fn w_at(r: u32, column: u32) -> vec4f {
   let w_texel = (r & params.w_row_mask) * params.w_row + column;
-  if (W_TEXELS) {
-    return textureLoad(w_texels, vec2u(w_texel & params.w_x_mask, (r >> params.w_row_shift) + (w_texel >> params.w_x_shift)));
-  }
-  return w[w_texel];
+  return textureLoad(w_texels, vec2u(w_texel & params.w_x_mask, (r >> params.w_row_shift) + (w_texel >> params.w_x_shift)));
+}
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -165,7 +163,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         value += residual[at];
       }
       if (params.relu != 0u) {
-        value = max(value, vec4f());
+        value = select(max(value, vec4f()), value, is_nan(value));
       }
       y[at] = value;
     }

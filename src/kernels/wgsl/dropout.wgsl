@@ -30,6 +30,11 @@ fn pcg4d(key: vec4u) -> vec4u {
   return v;
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -37,5 +42,6 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     return;
   }
   let uniform_value = f32(pcg4d(vec4u(params.seed, params.step, params.stream, i)).x >> 8u) / 16777216.0;
-  y[i] = select(0.0, x[i] / (1.0 - params.rate), uniform_value >= params.rate);
+  let value = x[i] / (1.0 - params.rate);
+  y[i] = select(0.0, value, uniform_value >= params.rate || is_nan(value));
 }

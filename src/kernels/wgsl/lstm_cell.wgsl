@@ -26,12 +26,17 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> h_new: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(-x));
+  return select(1.0 / (1.0 + exp(-x)), x, is_nan(x));
 }
 
 fn safe_tanh(x: f32) -> f32 {
-  return tanh(clamp(x, -10.0, 10.0)); // SwiftShader's tanh is NaN beyond 88
+  return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x)); // SwiftShader's tanh is NaN beyond 88
 }
 
 @compute @workgroup_size(64)

@@ -40,6 +40,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let tile = group.x + group.y * groups.x;
@@ -118,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
     var value = block[r] + start;
     if (params.relu != 0u) {
-      value = max(value, vec4f());
+      value = select(max(value, vec4f()), value, is_nan(value));
     }
     if (params.add_to_c != 0u) {
       value += c[at];

@@ -22,8 +22,6 @@ const PARTS: u32 = 1u; // @tune 1 2
 const TILE: u32 = 4u * WIDTH * PARTS; // columns
 const ROWS: u32 = 32u; // @tune 8 16 32
 
-// Read B as texels too. A copy of a large B costs more than it gains when each of its numbers serves few rows of A.
-override B_TEXELS: bool = true;
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
 
@@ -35,7 +33,6 @@ struct Params {
   b_rows: u32,
   b_panel: u32, // stored rows from one panel of B (column_panels.wgsl) to the next; 0 where B lies as it is
   c_stride: u32, // between matrices of the batch, in vec4
-  b_start: u32, // first vec4 of the first matrix, where B is no texture
   c_start: u32,
   has_bias: u32,
   relu: u32,
@@ -59,9 +56,8 @@ struct Params {
 
 @group(0) @binding(0) var a: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var b_texels: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Where stored row r of A begins, and vec4 `column` of that row. Both layouts of src/gpu/texels.ts are served by masks and
@@ -81,10 +77,12 @@ fn b_origin(r: u32) -> vec2u {
 
 fn b_at(origin: vec2u, column: u32) -> vec4f {
   let x = origin.x + column;
-  if (B_TEXELS) {
-    return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
-  }
-  return b[params.b_start + x];
+  return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
+}
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -194,7 +192,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
       var value = block[r * PARTS + p] + start;
       if (params.relu != 0u) {
-        value = max(value, vec4f());
+        value = select(max(value, vec4f()), value, is_nan(value));
       }
       if (params.add_to_c != 0u) {
         value += c[at];

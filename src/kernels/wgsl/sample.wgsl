@@ -51,6 +51,11 @@ fn above(base: u32, bound: f32, largest: f32) -> vec2f {
   return sum;
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(8)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let row = id.x + id.y * groups.x * 8u;
@@ -59,8 +64,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let base = row * params.n;
   var largest = LEAST;
+  var nan_at = 0xffffffffu;
   for (var j = params.skip_below; j < params.n; j++) {
-    largest = max(largest, x[base + j]);
+    let value = x[base + j];
+    largest = max(largest, value);
+    nan_at = select(nan_at, min(nan_at, j), is_nan(value));
   }
   var bound = LEAST;
   if (params.k > 0u) {
@@ -100,6 +108,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       }
     }
   }
+  best_word = select(best_word, nan_at, nan_at < params.n);
   word[row] = best_word;
   log_prob[row] = x[base + best_word];
 }

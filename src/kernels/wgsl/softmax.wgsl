@@ -40,6 +40,20 @@ fn join(value: f32, lane: u32, line: u32, largest: bool) -> f32 {
   return joined;
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(x));
+}
+
 @compute @workgroup_size(LANES, ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let lane = local.x;
@@ -52,15 +66,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   largest = join(largest, lane, local.y, true);
   var sum = 0.0;
   for (var j = lane; j < params.n; j += LANES) {
-    sum += exp(x[base + j] - largest);
+    sum += exp_or_nan(x[base + j] - largest);
   }
   sum = join(sum, lane, local.y, false);
   if (row >= params.rows) {
     return;
   }
-  let shift = largest + log(sum);
+  let log_sum = log_or_nan(sum);
   for (var j = lane; j < params.n; j += LANES) {
-    let value = x[base + j];
-    y[base + j] = select(exp(value - largest) / sum, value - shift, LOG);
+    let value = x[base + j] - largest;
+    y[base + j] = select(exp(value) / sum, value - log_sum, LOG);
   }
 }

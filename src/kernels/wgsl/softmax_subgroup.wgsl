@@ -22,6 +22,20 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: vec4f) -> vec4f {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(vec4f(x)).x);
+}
+
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let row = group.x + group.y * groups.x;
@@ -42,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     sums *= exp(most - next);
     for (var k = 0u; k < CHUNK; k++) { // @unroll
-      sums += exp(part[k] - next);
+      sums += select(vec4f(), exp_or_nan(part[k] - next), vec4<bool>(j + k * WIDTH < n4));
     }
     most = next;
   }
@@ -50,9 +64,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   sums *= exp(most - largest);
   let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
   let factor = 1.0 / sum;
-  let shift = largest + log(sum);
+  let log_sum = log_or_nan(sum);
   for (var j = lane; j < n4; j += WIDTH) {
-    let value = x[base + j];
-    y[base + j] = select(exp(value - largest) * factor, value - shift, vec4<bool>(LOG));
+    let value = x[base + j] - largest;
+    y[base + j] = select(exp(value) * factor, value - log_sum, vec4<bool>(LOG));
   }
 }

@@ -15,10 +15,16 @@ fn f(x: vec4f, alpha: f32) -> vec4f {
   return x * alpha; // @expression f
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i < params.count4) {
-    y[i] = f(x[i], params.alpha);
+    let value = x[i];
+    y[i] = select(f(value, params.alpha), value, is_nan(value));
   }
 }

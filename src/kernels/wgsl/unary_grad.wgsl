@@ -16,10 +16,21 @@ fn g(x: vec4f, y: vec4f, dy: vec4f, alpha: f32) -> vec4f {
   return dy * alpha; // @expression g
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i < params.count4) {
-    dx[i] = g(x_in[i], y_in[i], dy_in[i], params.alpha);
+    let x = x_in[i];
+    let y = y_in[i];
+    let dy = dy_in[i];
+    var value = g(x, y, dy, params.alpha);
+    value = select(value, dy, is_nan(dy));
+    value = select(value, y, is_nan(y));
+    dx[i] = select(value, x, is_nan(x));
   }
 }

@@ -4,10 +4,10 @@
  *   a = ReLU(X We + be)                 X [B,P,F] → a [B,P,D]
  *   K = a W1 + b1                       [B,P,A]
  *   xe_t = Emb[y_{t−1}] We₁ + b₁        [T,B,4H], We₁ = the lower E rows of the weight of LSTM 1 (context comes first)
- *   h2, α = recur(a, K, xe)             the only part that runs step by step (model/recurrence.ts)
+ *   h2, α = recur(a, K, xe)             the only part that runs step by step (recurrence.ts)
  *   logits = h2 Wo + bo                 [T,B,V], or [h2 ; z] Wo + bo
  *
- * A transformer (model/transformer.ts) takes the place of K, xe and recur.
+ * A transformer (transformer.ts) takes the place of K, xe and recur. The same equations in plain loops: plain.ts.
  *
  * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
  */
@@ -20,20 +20,12 @@ import { constant, glorotUniform, type Initializer, orthogonalBlocks, uniform, z
 import { type NamedArray, Parameters } from '../../nn/parameters.ts';
 import { streamOf } from '../../random.ts';
 import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
+import type { CaptionerOptions } from '../training/options.ts';
 import { Decoding } from './decoding.ts';
-import {
-  type Encoded,
-  GATES,
-  layerCount,
-  type RandomStep,
-  type Recurrence,
-  type RecurrentOptions,
-  recur,
-  shareAll,
-  stateCount,
-  wordRows,
-} from './recurrence.ts';
-import { type TransformerOptions, transform, transformerMemory, transformerTable } from './transformer.ts';
+import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import { transform, transformerMemory, transformerTable } from './transformer.ts';
+
+export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of regions (P). */
@@ -47,34 +39,7 @@ export interface CaptionerSizes {
   vocabulary: number;
 }
 
-/** Layers and heads count for a transformer only, what `RecurrentOptions` says besides the decoder for the others only. */
-export interface CaptionerOptions extends RecurrentOptions, TransformerOptions {
-  /** On the embedding, the projected features, and h2 before the output. */
-  dropout: number;
-  /** States of the recurrent layers start at tanh(mean(a) W + b) instead of zero. */
-  learnedStart: boolean;
-  /** λ of λ · mean (1 − Σ_t α)². */
-  attentionPenalty: number;
-  /** Words are predicted from [h ; z], not from h alone. */
-  contextToOutput: boolean;
-  /** ε of the mixture of the target with all words alike, in training. */
-  labelSmoothing: number;
-  /** Largest share of the model's own words among its inputs, in training. */
-  scheduledSampling: number;
-}
-
-/** What no preset changes. */
-const PLAIN: Omit<CaptionerOptions, 'dropout' | 'gate' | 'learnedStart' | 'attentionPenalty'> = {
-  ...{ decoder: 'stacked', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
-  ...{ layers: 2, heads: 8, labelSmoothing: 0, scheduledSampling: 0 },
-};
-
-export const PRESETS: Record<'basic' | 'recommended', CaptionerOptions> = {
-  basic: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...PLAIN },
-  recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...PLAIN },
-};
-
-/** Weight of the entropy of the maps in the objective of hard attention (Xu and others 2015, section 4.1). */
+/** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
 const ENTROPY_WEIGHT = 0.002;
 
 /** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
@@ -137,7 +102,7 @@ export interface ForwardResult {
   /** [T, B, P] */
   alpha: Tensor;
   /** log α of the regions that hard attention looked at, [T, B]. */
-  logChoice: Tensor | null;
+  regionLogProb: Tensor | null;
 }
 
 /** Names the random streams of one training step. */
@@ -172,9 +137,9 @@ export class Captioner {
     return new Captioner(sizes, options, parameters);
   }
 
-  /** Words decoded since the weights of `wordTable` last changed, and those weights' count of writes. */
+  /** Words decoded since the weights of `wordTable` last changed, and these weights' count of writes. */
   private decoded = { words: 0, writes: '' };
-  /** The share of every word in layer 1, [V, gates · H]; `current` while it is that of the weights as they are. */
+  /** What every word adds to the gates of layer 1, [V, gates · H]; `current` while the weights are those it was made of. */
   private wordTable: { rows: Tensor; current: boolean } | null = null;
 
   private p(name: string): Tensor {
@@ -206,16 +171,16 @@ export class Captioner {
     return { values, keys, start: Array.from({ length: count }, (_, i) => ops.slice(all, [0, i * hidden], [batch, hidden])) };
   }
 
-  /** What the words are predicted from, and the maps: ids [T, B] follow what the states in `encoded` know. */
+  /** What the words are predicted from, and the attention weights: ids [T, B] follow the words that the states in `encoded` have seen. */
   private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
     const p = (name: string) => this.p(name);
-    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordShare(words), step);
-    return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, logChoice: null };
+    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordGates(words), step);
+    return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, regionLogProb: null };
   }
 
-  /** The share of the words in layer 1: [T, B, E] → [T, B, gates · H]. */
-  private wordShare(words: Tensor): Tensor {
+  /** What the words add to the gates of layer 1, its bias included: [T, B, E] → [T, B, gates · H]. */
+  private wordGates(words: Tensor): Tensor {
     const [steps, batch, embedding] = words.shape;
     const { cell } = this.options;
     const width = GATES[cell] * this.sizes.hidden;
@@ -224,7 +189,8 @@ export class Captioner {
     return ops.reshape(product, [steps, batch, width]);
   }
 
-  private project({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
+  /** What the words are predicted from → logits [T · B, V]. */
+  private logits({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
     const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
     const [steps, batch, width] = all.shape;
     const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
@@ -236,7 +202,7 @@ export class Captioner {
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
     const decoded = this.decode(shareAll(this.encode(features, step), captions), ids, step);
-    return { logits: this.project(decoded, step), alpha: decoded.alpha, logChoice: decoded.logChoice };
+    return { logits: this.logits(decoded, step), alpha: decoded.alpha, regionLogProb: decoded.regionLogProb };
   }
 
   /**
@@ -252,8 +218,8 @@ export class Captioner {
     { step = null, share: part = 1 }: { step?: DropoutStep | null; share?: number } = {},
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
     const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
-    const words = step && scheduledSampling > 0 ? this.withOwnWords(features, ids, step) : ids;
-    const { logits, alpha, logChoice } = this.forward(features, words, step);
+    const words = step && scheduledSampling > 0 ? this.withSampledWords(features, ids, step) : ids;
+    const { logits, alpha, regionLogProb } = this.forward(features, words, step);
     const { loss: crossEntropy, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
     const [steps, batch] = ids.shape;
     const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
@@ -263,15 +229,15 @@ export class Captioner {
       const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
       loss = ops.add(loss, ops.scale(penalty, lambda * part));
     }
-    if (step && logChoice) loss = ops.add(loss, glimpseLoss(logChoice, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
+    if (step && regionLogProb) loss = ops.add(loss, hardAttentionLoss(regionLogProb, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
     return { loss, crossEntropy, rowLoss };
   }
 
   /**
    * Scheduled sampling (Bengio and others 2015) without a loop over steps, as Duckworth and others 2019: a first pass on the
-   * true words draws the model's word for every place; each true word gives way to it with the step's probability.
+   * true words samples a word of the model for every position. It replaces the true word with the step's probability.
    */
-  private withOwnWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
+  private withSampledWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
     return noGrad(() => {
       const [steps, batch] = ids.shape;
       const logProbs = ops.softmax(this.forward(features, ids, step).logits, true);
@@ -289,9 +255,9 @@ export class Captioner {
   }
 
   /**
-   * To be called before so many words are decoded. The share of a word in layer 1 depends on nothing but the word: once more words
-   * were decoded than there are in the vocabulary, a table of all of them has cost less than one product per step. Returns a
-   * name for the way that decoding takes, for captures to tell them apart.
+   * To be called before so many words are decoded. What a word adds to the gates of layer 1 depends on the word alone. Once more
+   * words were decoded than the vocabulary has, a table of all words costs less than a product per step. Returns the name of the
+   * way that decoding takes, by which captures are told apart.
    */
   prepareDecoding(words: number): string {
     const { decoder, cell } = this.options;
@@ -309,19 +275,19 @@ export class Captioner {
     if (this.decoded.words <= this.sizes.vocabulary) return '';
     using _table = scope();
     const { vocabulary, embedding } = this.sizes;
-    const rows = noGrad(() => this.wordShare(ops.reshape(this.p('emb'), [1, vocabulary, embedding])));
+    const rows = noGrad(() => this.wordGates(ops.reshape(this.p('emb'), [1, vocabulary, embedding])));
     this.wordTable ??= { rows: Scope.release(zeros(rows.shape.slice(1), 'f32', 'word table')), current: false };
     rows.gpu.copy(rows.slice, this.wordTable.rows.slice, 4 * rows.size);
     this.wordTable.current = true;
     return 'word table';
   }
 
-  /** One step of decoding, after `prepareDecoding`: the words before [1, B] and the states → logits [B, V], maps [1, B, P], states. */
+  /** One step of decoding, after `prepareDecoding`: the words before [1, B] and the states → logits [B, V], α [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] } {
     const decoded = this.wordTable?.current
       ? recur(this.sizes, this.options, (name) => this.p(name), encoded, ops.embedding(this.wordTable.rows, previous))
       : this.decode(encoded, previous, null);
-    return { logits: this.project(decoded, null), alpha: decoded.alpha, states: decoded.states };
+    return { logits: this.logits(decoded, null), alpha: decoded.alpha, states: decoded.states };
   }
 
   dispose(): void {
@@ -332,19 +298,19 @@ export class Captioner {
 }
 
 /**
- * What hard attention learns where to look from: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
- * with the mean of the batch's other captions as baseline, plus the entropy of the maps. Its gradient, not its value, has a meaning.
+ * What teaches hard attention where to look: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12), with the
+ * mean of the batch's other captions as baseline, plus the entropy of α. Its gradient has a meaning, its value has none.
  *
  *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(region) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
  *
- * logChoice, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
+ * regionLogProb, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
  */
-function glimpseLoss(logChoice: Tensor, alpha: Tensor, valid: Tensor, weights: Tensor, rowLoss: Tensor): Tensor {
+function hardAttentionLoss(regionLogProb: Tensor, alpha: Tensor, valid: Tensor, weights: Tensor, rowLoss: Tensor): Tensor {
   const advantage = noGrad(() => {
     const reward = ops.neg(ops.sum(ops.reshape(rowLoss, valid.shape), 0));
     return reward.size > 1 ? ops.scale(ops.sub(reward, ops.mean(reward)), reward.size / (reward.size - 1)) : reward;
   });
-  const choices = ops.sum(ops.mul(ops.sum(ops.mul(logChoice, valid), 0), advantage));
+  const reinforce = ops.sum(ops.mul(ops.sum(ops.mul(regionLogProb, valid), 0), advantage));
   const entropy = ops.neg(ops.sum(ops.mul(alpha, ops.log(ops.addScalar(alpha, 1e-20))), 2));
-  return ops.neg(ops.add(choices, ops.scale(ops.sum(ops.mul(entropy, weights)), ENTROPY_WEIGHT)));
+  return ops.neg(ops.add(reinforce, ops.scale(ops.sum(ops.mul(entropy, weights)), ENTROPY_WEIGHT)));
 }

@@ -1,12 +1,12 @@
 /**
- * From features to captions: greedy, drawn at random, beam search and diverse beam search. Words, states and maps stay on the
- * GPU, with one readback at the end; the loop of a batch's shape is captured once and replayed.
+ * From features to captions: greedy, by sampling, beam search and diverse beam search. Words, states and attention weights stay on
+ * the GPU, with one readback at the end. The loop of a batch's shape is captured once and replayed.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { END, PAD, START } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
-import type { Replay } from '../../gpu/device.ts';
+import type { Replay } from '../../gpu/capture.ts';
 import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
 import { streamOf } from '../../random.ts';
 import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
@@ -18,7 +18,7 @@ export interface GeneratedCaption {
   /** Sum of the chosen words' log-probabilities, endseq included. */
   logProb: number;
   logProbs: number[];
-  /** One map of P weights per word, when asked for. */
+  /** The attention weights [P] of each word, when wanted. */
   alpha: Float32Array[];
   /** False when the length ran out before endseq. */
   ended: boolean;
@@ -33,9 +33,9 @@ export interface RankedCaption extends GeneratedCaption {
 export interface DecodedModel {
   /** Features [B, P, F] → what is computed once per picture. */
   encode(features: Tensor): Encoded;
-  /** Before so many words are decoded; the name of the way that `decodeStep` takes now. */
+  /** To be called before so many words are decoded; gives the name of the way that `decodeStep` takes now. */
   prepareDecoding(words: number): string;
-  /** The words before [1, B] and the states in `encoded` → logits [B, V], maps [1, B, P], states. */
+  /** The words before [1, B] and the states in `encoded` → logits [B, V], α [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
 }
 
@@ -50,7 +50,7 @@ export interface WordLimits {
 }
 
 export interface SampleOptions extends WordLimits {
-  /** Captions drawn for each picture; they follow one another (default 1). */
+  /** Captions sampled for each picture; they follow one another (default 1). */
   perPicture?: number;
   temperature: number;
   /** Only the k likeliest words; 0 for all. */
@@ -83,11 +83,11 @@ interface Group {
   previous: Tensor;
   sums: Tensor;
   lengths: Tensor;
-  /** Of every step, [T, rows]: words, the rows they continue, sums; maps [T, rows, P]. */
+  /** Of every step, [T, rows]: words, the rows they continue, sums; attention weights [T, rows, P]. */
   words: Tensor;
   parents: Tensor;
   history: Tensor;
-  maps: Tensor;
+  alphas: Tensor;
 }
 
 /** What one group came to, on the host. */
@@ -96,7 +96,7 @@ interface FoundGroup {
   parents: Uint32Array;
   sums: Float32Array;
   lengths: Uint32Array;
-  maps: Float32Array | null;
+  alphas: Float32Array | null;
 }
 
 export class Decoding {
@@ -105,7 +105,7 @@ export class Decoding {
 
   constructor(private readonly model: DecodedModel) {}
 
-  /** The loop that takes one word per picture and step: words, their log-probabilities, and the maps, all time-major. */
+  /** The loop that takes one word per picture and step: words, their log-probabilities, and the attention weights, all time-major. */
   private wordLoop(
     features: Tensor,
     maxLength: number,
@@ -120,7 +120,7 @@ export class Decoding {
     const encoded = shareAll(this.model.encode(features), perPicture);
     const words = zeros([maxLength, batch], 'u32');
     const scores = zeros([maxLength, batch]);
-    const maps = zeros([maxLength, batch, regions]);
+    const alphas = zeros([maxLength, batch, regions]);
     const itself = tensor(
       Uint32Array.from({ length: batch }, (_, row) => row),
       [batch],
@@ -136,11 +136,11 @@ export class Decoding {
       const { token: word, logProb } = choose(logits, t, limit);
       gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
       gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(alpha.slice, maps.slice, batch * regions * 4, 0, t * batch * regions * 4);
+      gpu.copy(alpha.slice, alphas.slice, batch * regions * 4, 0, t * batch * regions * 4);
       start = states.map((x) => inner.keep(x));
       previous = inner.keep(word.alias([1, batch]));
     }
-    return [decoding.keep(words), decoding.keep(scores), decoding.keep(maps)];
+    return [decoding.keep(words), decoding.keep(scores), decoding.keep(alphas)];
   }
 
   /** Results of a decoding loop: captured at the first batch of its shape, replayed for later ones. */
@@ -174,11 +174,11 @@ export class Decoding {
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
-  /** Captions drawn at random, the same for a seed. */
+  /** Captions by sampling, the same for a seed. */
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
     const { temperature, topK, topP, suppress, perPicture = 1, seed, ...rest } = o;
     this.sampleSeed = seed; // read at every replay
-    const draw = (logits: Tensor, t: number, limit: Limit | null) => {
+    const sampled = (logits: Tensor, t: number, limit: Limit | null) => {
       const logProbs = ops.softmax(logits, true);
       return ops.sample(limit ? limit(logProbs) : logProbs, {
         ...{ skipBelow: suppress ? END : PAD, topK, topP, temperature, seed: t },
@@ -187,7 +187,9 @@ export class Decoding {
       });
     };
     const key = `sample ${maxLength} ${JSON.stringify({ temperature, topK, topP, suppress, perPicture, ...rest })}`;
-    const results = this.replayed(features, key, maxLength * perPicture, (input) => this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, draw));
+    const results = this.replayed(features, key, maxLength * perPicture, (input) =>
+      this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, sampled),
+    );
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
@@ -208,7 +210,7 @@ export class Decoding {
     });
   }
 
-  /** For each group: words, parent rows, sums and maps of every step, time-major; then the lengths after the last one. */
+  /** For each group: words, parent rows, sums and attention weights of every step, time-major; then the lengths after the last one. */
   private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
     using decoding = scope();
     const [batch, regions] = features.shape;
@@ -228,7 +230,7 @@ export class Decoding {
         ),
         lengths: zeros([batch, width], 'u32'),
         ...{ words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), history: zeros([maxLength, rows]) },
-        maps: zeros([maxLength, rows, regions]),
+        alphas: zeros([maxLength, rows, regions]),
       }),
     );
     for (let t = 0; t < maxLength; t++) {
@@ -241,7 +243,7 @@ export class Decoding {
         for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
       });
     }
-    return groups.flatMap(({ words, parents, history, lengths, maps }) => [words, parents, history, lengths, maps].map((x) => decoding.keep(x)));
+    return groups.flatMap(({ words, parents, history, lengths, alphas }) => [words, parents, history, lengths, alphas].map((x) => decoding.keep(x)));
   }
 
   /** One step of one group: what it keeps, and that in its history. */
@@ -267,7 +269,7 @@ export class Decoding {
     gpu.copy(words.slice, group.words.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(parents.slice, group.parents.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(sums.slice, group.history.slice, rows * 4, 0, t * rows * 4);
-    gpu.copy(alpha.slice, group.maps.slice, rows * regions * 4, 0, t * rows * regions * 4);
+    gpu.copy(alpha.slice, group.alphas.slice, rows * regions * 4, 0, t * rows * regions * 4);
     // Every kept hypothesis takes over the states of the row that it continues.
     group.start = states.map((x) => ops.embedding(x, parents.alias([rows])));
     group.previous = words.alias([1, rows]);
@@ -290,13 +292,13 @@ export class Decoding {
     const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
     const per = arrays.length / groups;
     const found = Array.from({ length: groups }, (_, g): FoundGroup => {
-      const [words, parents, sums, lengths, maps] = arrays.slice(g * per, (g + 1) * per);
-      return { words, parents, sums, lengths, maps: maps ?? null } as FoundGroup;
+      const [words, parents, sums, lengths, alphas] = arrays.slice(g * per, (g + 1) * per);
+      return { words, parents, sums, lengths, alphas: alphas ?? null } as FoundGroup;
     });
     return Array.from({ length: batch }, (_, b) =>
       found
         .flatMap((group, g) =>
-          Array.from({ length: width }, (_unused, w) => trace(group, found.slice(0, g), { b, w, width, batch, regions, maxLength, diversity }, o)),
+          Array.from({ length: width }, (_unused, w) => backtrack(group, found.slice(0, g), { b, w, width, batch, regions, maxLength, diversity }, o)),
         )
         .sort((x, y) => y.score - x.score),
     );
@@ -366,7 +368,7 @@ interface Place {
 }
 
 /** Follows one hypothesis of a group back to its start. */
-function trace(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
+function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
   const { b, w, width, batch, regions, maxLength, diversity } = place;
   const rows = batch * width;
   const last = b * width + w;
@@ -384,7 +386,7 @@ function trace(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, 
     const taken = earlier.reduce((sum, { words }) => sum + words.subarray(first, first + width).filter((id) => id === word && id !== PAD).length, 0);
     // The search's sums hold what diversity cost; a caption's probability does not.
     caption.logProbs.push(group.sums[at] - (t > 0 ? group.sums[path[t - 1].at] : 0) + diversity * taken);
-    if (group.maps) caption.alpha.push(group.maps.slice(from * regions, (from + 1) * regions));
+    if (group.alphas) caption.alpha.push(group.alphas.slice(from * regions, (from + 1) * regions));
     if (word !== END) caption.tokens.push(word);
   });
   caption.logProb = caption.logProbs.reduce((sum, value) => sum + value, 0);

@@ -55,6 +55,7 @@ export async function checkGolden(path: string): Promise<CaseResult[]> {
     const ok = actual.length === expected.length && (vanishes ? maxAbs <= ABSOLUTE : maxRel <= RELATIVE);
     results.push({
       op: 'captioner',
+      family: null,
       version: 'basic',
       case: name,
       status: ok ? 'passed' : 'failed',

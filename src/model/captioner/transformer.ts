@@ -1,6 +1,6 @@
 /**
  * A Transformer decoder (Vaswani and others 2017) in place of the recurrent layers, normalized before each part (Xiong and
- * others 2020). With x the embedded words plus their regions in the caption, each layer does
+ * others 2020). With x the embedded words plus the encodings of their positions, each layer does
  *
  *   x ← x + Self(LN(x));   x ← x + Cross(LN(x), a);   x ← x + W2 ReLU(LN(x) W1 + b1) + b2
  *
@@ -13,18 +13,16 @@ import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { constant, glorotUniform, type Initializer, zerosInit } from '../../nn/initializers.ts';
 import { type Tensor, tensor } from '../../tensor/tensor.ts';
+import type { CaptionerOptions } from '../training/options.ts';
 import type { Encoded } from './recurrence.ts';
 
-export interface TransformerOptions {
-  layers: number;
-  heads: number;
-}
+export type TransformerOptions = Pick<CaptionerOptions, 'layers' | 'heads'>;
 
 type Widths = { project: number; hidden: number; embedding: number };
 
 /** Inner width of the feed-forward part, in widths of the layer. */
 const FEED_FORWARD = 4;
-/** What a masked score gets: far below any other, and still finite after a sum. */
+/** Added to a masked score: far below any other, and still finite after a sum. */
 const MASKED = -1e30;
 
 /** Parameters with shapes and initializers; `memory_w` makes keys and values of the picture for all layers in one product. */
@@ -56,11 +54,11 @@ export function transformerTable({ project, hidden, embedding }: Widths, { layer
   ];
 }
 
-/** Sines and cosines of regions first … first + count − 1, [count, width]. */
-function placesOf(first: number, count: number, width: number): Tensor {
+/** Sines and cosines of the positions first … first + count − 1, [count, width]. */
+function positionalEncoding(first: number, count: number, width: number): Tensor {
   const values = Float32Array.from({ length: count * width }, (_, i) => {
-    const [place, k] = [first + Math.floor(i / width), i % width];
-    const angle = place / 10_000 ** ((2 * Math.floor(k / 2)) / width);
+    const [position, k] = [first + Math.floor(i / width), i % width];
+    const angle = position / 10_000 ** ((2 * Math.floor(k / 2)) / width);
     return k % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
   });
   return tensor(values, [count, width]);
@@ -126,7 +124,7 @@ export function transform(
   const after = (state: Tensor | undefined, x: Tensor) => (state ? ops.concat([ops.reshape(state, [batch, past, hidden]), x], 1) : x);
   const mask = steps > 1 ? causalMask(steps, past) : null;
 
-  let x = ops.add(linear(ops.transpose(words, [1, 0, 2]), 'word'), placesOf(past, steps, hidden));
+  let x = ops.add(linear(ops.transpose(words, [1, 0, 2]), 'word'), positionalEncoding(past, steps, hidden));
   x = drop(x, 'words in place');
   const states: Tensor[] = [];
   let alpha: Tensor | null = null;

@@ -10,11 +10,12 @@ import { noGrad } from '../../autograd/tape.ts';
 import type { EncoderIdentity } from '../../data/feature_store.ts';
 import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../../data/images.ts';
 import { FileError, GlimpseError, messageOf, UsageError } from '../../errors.ts';
-import { type NamedArray, type Parameters, weightsHash } from '../../nn/parameters.ts';
-import { cacheFolder } from '../../platform/node/embedded_driver.ts';
+import type { NamedArray, Parameters } from '../../nn/parameters.ts';
+import { cacheFolder } from '../../platform/node/cache.ts';
 import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import { OnnxModel } from '../onnx/run.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
+import { weightsHash } from '../training/weights_hash.ts';
 
 /** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
 const KNOWN: Record<string, string> = {

@@ -6,100 +6,98 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { EncoderIdentity } from '../../data/feature_store.ts';
+import { renamedKeys, renamedValue } from '../../data/renamed.ts';
 import { readSafetensors, writeSafetensors } from '../../data/safetensors.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
+import type { Kind } from '../../options.ts';
 import type { Captioner } from '../captioner/captioner.ts';
-import { CELLS, DECODERS } from '../captioner/recurrence.ts';
+import { CHECKPOINTED, type FieldsOf, LOSSES, type TrainingRow } from './options.ts';
 
-const Sizes = z.object({
-  features: z.number(),
-  regions: z.number(),
-  project: z.number(),
-  attention: z.number(),
-  hidden: z.number(),
-  embedding: z.number(),
-  vocabulary: z.number(),
-});
-const Options = z.object({
-  dropout: z.number(),
-  gate: z.boolean(),
-  learnedStart: z.boolean(),
-  attentionPenalty: z.number(),
-  decoder: z.enum(DECODERS).default('stacked'),
-  cell: z.enum(CELLS).default('lstm'),
-  score: z.enum(['tanh', 'relu']).default('tanh'),
-  query: z.enum(['h1', 'h2']).default('h2'),
-  attention: z.enum(['soft', 'hard']).default('soft'),
-  contextToOutput: z.boolean().default(false),
-  layers: z.number().int().positive().default(2),
-  heads: z.number().int().positive().default(8),
-  labelSmoothing: z.number().default(0),
-  scheduledSampling: z.number().default(0),
-});
+/** The schema of a field: the values of its option. Values that were called otherwise once are read by their new names. */
+function fieldSchema({ values: { kind, choices = [], range = {}, renamed }, absent }: TrainingRow): z.ZodType {
+  const numeric = () => {
+    let schema = kind === 'whole' ? z.number().int() : z.number();
+    if (range.atLeast !== undefined) schema = schema.min(range.atLeast);
+    if (range.above !== undefined) schema = schema.gt(range.above);
+    if (range.atMost !== undefined) schema = schema.max(range.atMost);
+    if (range.below !== undefined) schema = schema.lt(range.below);
+    return schema;
+  };
+  const schemas: Partial<Record<Kind, () => z.ZodType>> = {
+    ...{ whole: numeric, number: numeric, flag: z.boolean, switch: z.boolean },
+    choice: () => z.preprocess(renamedValue(renamed?.names ?? {}), z.enum(choices)),
+  };
+  const schema = schemas[kind]?.();
+  if (!schema) throw new Error(`an option of the kind "${kind}" is no field of a checkpoint`);
+  return absent === undefined ? schema : schema.default(absent);
+}
 
-/** Self-critical training: model/self_critical.ts. */
-const SelfCriticalConfig = z.object({
-  /** Captions drawn per picture, and the longest. */
-  samples: z.number().int().positive(),
-  maxLength: z.number().int().positive(),
-  temperature: z.number().positive(),
-  baseline: z.enum(['greedy', 'others']),
-  /** Share of the cross-entropy in the loss. */
-  mix: z.number().min(0).max(1),
-  normalize: z.boolean(),
-});
+type SchemasOf<R extends Readonly<Record<string, TrainingRow>>> = { [K in keyof FieldsOf<R>]: z.ZodType<FieldsOf<R>[K]> };
+
+function fieldSchemas<R extends Readonly<Record<string, TrainingRow>>>(rows: R): SchemasOf<R> {
+  return Object.fromEntries(Object.entries(rows).map(([name, row]) => [row.field ?? name, fieldSchema(row)])) as SchemasOf<R>;
+}
+
+const Sizes = z.preprocess(
+  renamedKeys({ places: 'regions' }),
+  z.object({
+    features: z.number(),
+    regions: z.number(),
+    project: z.number(),
+    attention: z.number(),
+    hidden: z.number(),
+    embedding: z.number(),
+    vocabulary: z.number(),
+  }),
+);
+
+const SelfCriticalConfig = z.object(fieldSchemas(CHECKPOINTED.selfCritical));
 export type SelfCriticalConfig = z.infer<typeof SelfCriticalConfig>;
 
-export const SCHEDULES = ['plateau', 'constant', 'cosine', 'step'] as const;
-
+/** What a run trains: the settled values of its options, and the hashes of what it starts from. */
 export const TrainingConfig = z.object({
-  preset: z.enum(['basic', 'recommended']),
+  ...fieldSchemas(CHECKPOINTED.preset),
   sizes: Sizes,
-  options: Options,
-  seed: z.number().int(),
-  rate: z.number().positive(),
-  maxNorm: z.number().nonnegative(),
-  batch: z.object({ images: z.number().int().positive(), captionsPerImage: z.number().int().positive() }),
-  /** Batches whose gradients make one update. */
-  accumulate: z.number().int().positive().default(1),
-  objective: z.enum(['token-mean', 'caption-mean', 'scst']),
+  options: z.object(fieldSchemas(CHECKPOINTED.options)),
+  batch: z.object(fieldSchemas(CHECKPOINTED.batch)),
+  ...fieldSchemas(CHECKPOINTED.updates),
+  /** The loss: see LOSSES. */
+  objective: z.preprocess(renamedValue({ 'seed-sum': 'caption-mean' }), z.enum([...Object.values(LOSSES), 'scst'])),
   selfCritical: SelfCriticalConfig.nullable().default(null),
-  /** How the rate falls: model/schedule.ts. */
-  schedule: z.enum(SCHEDULES).default('plateau'),
-  /** Updates over which the rate rises to its full height. */
-  warmup: z.number().int().nonnegative().default(0),
-  /** The epochs that `cosine` falls over and scheduled sampling rises over; 0 without them. */
+  /** The epochs that `cosine` falls over and scheduled sampling grows over; 0 without them. */
   horizon: z.number().int().nonnegative().default(0),
-  /** Stop after twice this many epochs without a better score (`plateau` halves the rate after each); 0 never does. */
-  patience: z.number().int().nonnegative(),
   maxLength: z.number().int().min(3),
-  /** Which pictures with which captions are trained on, as a hash: a resumed run must draw the same batches. */
+  /** Which pictures with which captions are trained on, as a hash: a resumed run must draw the same mini-batches. */
   trainingSet: z.string().optional(),
   /** The weights and word vectors started from, as hashes. */
   start: z.string().nullable().default(null),
   wordVectors: z.string().nullable().default(null),
-  /** Layers of the encoder that were trained on, and at which rate they are now; 0 leaves them. */
+  /** Layers of the encoder that were ever trained, and their learning rate in this run; 0 leaves them as they are. */
   encoderLayers: z.array(z.string()).default([]),
   encoderRate: z.number().nonnegative().default(0),
 });
 export type TrainingConfig = z.infer<typeof TrainingConfig>;
 
-const Progress = z.object({
-  /** Whole epochs done. */
-  epoch: z.number().int().nonnegative(),
-  /** Batches done of the next one, and their sums for its report. */
-  batch: z.number().int().nonnegative().default(0),
-  nats: z.number().default(0),
-  tokens: z.number().int().nonnegative().default(0),
-  optimizerSteps: z.number().int().nonnegative(),
-  rate: z.number().positive(),
-  bestScore: z.number().nullable(),
-  epochsSinceBest: z.number().int().nonnegative(),
-  logBytes: z.number().int().nonnegative(),
-  eventBytes: z.number().int().nonnegative().default(0),
-});
+const Progress = z.preprocess(
+  renamedKeys({ optimizerSteps: 'updates' }),
+  z.object({
+    /** Whole epochs done. */
+    epoch: z.number().int().nonnegative(),
+    /** Mini-batches done of the next one, and the sums of their losses and tokens for its report. */
+    batch: z.number().int().nonnegative().default(0),
+    nats: z.number().default(0),
+    tokens: z.number().int().nonnegative().default(0),
+    updates: z.number().int().nonnegative(),
+    /** What `plateau` has left of the learning rate. */
+    rate: z.number().positive(),
+    bestScore: z.number().nullable(),
+    epochsSinceBest: z.number().int().nonnegative(),
+    logBytes: z.number().int().nonnegative(),
+    eventBytes: z.number().int().nonnegative().default(0),
+  }),
+);
 export type Progress = z.infer<typeof Progress>;
 
 export interface Checkpoint {
@@ -110,6 +108,7 @@ export interface Checkpoint {
   /** Weights of the encoder that are not its file's. */
   encoderWeights: Map<string, NamedArray>;
   weights: Map<string, NamedArray>;
+  /** Of Adam, by `m.NAME` and `v.NAME`. */
   moments: Map<string, NamedArray>;
 }
 
@@ -149,7 +148,7 @@ export function loadCheckpoint(path: string): Checkpoint {
     if (!(data instanceof Float32Array)) throw new FileError(path, `"${name}" is no float tensor`);
     if (name.startsWith('encoder.')) encoderWeights.set(name.slice('encoder.'.length), { shape, data });
     else if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
-    else moments.set(name, { shape, data });
+    else moments.set(name.replace(/^moment1\./, 'm.').replace(/^moment2\./, 'v.'), { shape, data }); // as they were called once
   }
   return {
     config: read('config', TrainingConfig),

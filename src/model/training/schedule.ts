@@ -1,13 +1,16 @@
-/** How the learning rate moves over a run. It depends only on the configuration and on progress, so that a resumed run repeats it. */
-import type { TrainingConfig } from './checkpoint.ts';
+/**
+ * All about the learning rate of a run: warm-up, schedule, halving, the end of a run that no longer improves, and what follows
+ * the rate's course. Everything depends on configuration and progress alone, so that a resumed run repeats it.
+ */
+import type { Progress, TrainingConfig } from './checkpoint.ts';
 
 /** `step` multiplies by this after every three epochs (Anderson and others 2018 decay alike). */
 const STEP_FACTOR = 0.8;
 const STEP_EPOCHS = 3;
 
 /**
- * The rate of the next update. `plateau` is what the last epochs left of the rate (halved when the score stands still);
- * `update` counts from 1; `place` is the epochs done, with the part of the one under way.
+ * The rate of the next update. `plateau` is what halving has left of the rate; `update` counts from 1; `place` is the number of
+ * epochs done, with the part of the one under way.
  */
 export function rateAt(config: TrainingConfig, plateau: number, update: number, place: number): number {
   const warm = config.warmup > 0 ? Math.min(1, update / config.warmup) : 1;
@@ -22,4 +25,27 @@ export function rateAt(config: TrainingConfig, plateau: number, update: number, 
       // Loshchilov and Hutter 2017, one period; never quite 0, at which an update would do nothing.
       return warm * config.rate * Math.max(1e-3, 0.5 * (1 + Math.cos(Math.PI * Math.min(1, place / config.horizon))));
   }
+}
+
+/** The rate of the encoder's layers, which moves in proportion to that of the captioner. */
+export function encoderRateAt(config: TrainingConfig, rate: number): number {
+  return config.encoderRate * (rate / config.rate);
+}
+
+/** The probability that scheduled sampling replaces a word: from 0, linearly, to its share at the last epoch. */
+export function samplingProbability(config: TrainingConfig, place: number): number {
+  return (config.options.scheduledSampling * place) / Math.max(1, config.horizon);
+}
+
+/** What a score after an epoch changes: `plateau` halves the rate after each `patience` epochs without a better one. No score counts as no news. */
+export function afterEpoch(config: TrainingConfig, progress: Progress, score: number | null): Pick<Progress, 'rate' | 'bestScore' | 'epochsSinceBest'> {
+  const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
+  const epochsSinceBest = better || score === null ? 0 : progress.epochsSinceBest + 1;
+  const halves = config.schedule === 'plateau' && config.patience > 0 && epochsSinceBest > 0 && epochsSinceBest % config.patience === 0;
+  return { epochsSinceBest, rate: halves ? progress.rate / 2 : progress.rate, bestScore: better ? score : progress.bestScore };
+}
+
+/** Whether a run ends before its last epoch: twice `patience` epochs without a better score, by any schedule. */
+export function hasStalled(config: TrainingConfig, progress: Progress): boolean {
+  return config.patience > 0 && progress.epochsSinceBest >= 2 * config.patience;
 }

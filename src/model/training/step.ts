@@ -3,7 +3,7 @@
  * the way; later batches of that shape only replay the commands on new inputs. An update may add up several batches.
  */
 import { backward } from '../../autograd/tape.ts';
-import type { Replay } from '../../gpu/device.ts';
+import type { Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';

@@ -13,7 +13,7 @@ import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
-import { type NamedArray, weightsHash } from '../../nn/parameters.ts';
+import type { NamedArray } from '../../nn/parameters.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
 import { ImageEncoder, packed } from '../encoder/encoder.ts';
@@ -29,9 +29,10 @@ import {
   saveCheckpoint,
   type TrainingConfig,
 } from './checkpoint.ts';
-import { rateAt } from './schedule.ts';
+import { afterEpoch, encoderRateAt, hasStalled, rateAt, samplingProbability } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
+import { weightsHash } from './weights_hash.ts';
 
 /** The loss per slot: a caption's summed loss over its 35 slots, padding included, as the original course project printed it. */
 const SLOTS = 35;
@@ -116,7 +117,7 @@ class Log {
 /** Pictures that the encoder takes at a time when it is not trained on. */
 const ENCODED_TOGETHER = 8;
 
-const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, optimizerSteps: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
+const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, updates: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
 
 /** The checkpoint to go on from, refused when it belongs to another run. */
 function checkpointOf({ dataset, store, config, run, resume }: TrainerOptions): Checkpoint | null {
@@ -157,7 +158,7 @@ async function openTuned(
   if (encoder.identity.sha256 !== store.index.encoder.sha256)
     throw new GlimpseError(`${encoder.identity.path} is not the encoder that made the features; give that file with --encoder`);
   const optimizer = new Optimizer(encoder.parameters, { kind: 'adam', rate: config.encoderRate, maxNorm: config.maxNorm });
-  if (before) optimizer.write(before.moments, before.progress.optimizerSteps);
+  if (before) optimizer.write(before.moments, before.progress.updates);
   return { encoder, step: { shape: [3, encoder.size, encoder.size], encode: (pictures) => encoder.encode(pictures), optimizer } };
 }
 
@@ -180,7 +181,7 @@ class Run {
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
     this.optimizer = new Optimizer(this.model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
     this.progress = before?.progress ?? { ...FRESH, rate: config.rate };
-    if (before) this.optimizer.write(before.moments, this.progress.optimizerSteps);
+    if (before) this.optimizer.write(before.moments, this.progress.updates);
     this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
     this.critic = config.selfCritical
@@ -196,7 +197,7 @@ class Run {
   set rate(rate: number) {
     const { config } = this.o;
     this.optimizer.rate = rate;
-    if (this.tuned) this.tuned.step.optimizer.rate = config.encoderRate * (rate / config.rate);
+    if (this.tuned) this.tuned.step.optimizer.rate = encoderRateAt(config, rate);
   }
 
   /** What training steps take of pictures: stored features, or the pictures for an encoder that is trained too. */
@@ -222,7 +223,7 @@ class Run {
 
   async save(path: string): Promise<void> {
     const { config, dataset, store, start } = this.o;
-    this.progress = { ...this.progress, optimizerSteps: this.optimizer.steps, logBytes: this.log.bytes, eventBytes: this.events.bytes };
+    this.progress = { ...this.progress, updates: this.optimizer.steps, logBytes: this.log.bytes, eventBytes: this.events.bytes };
     const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
     const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
     const meta = { config, progress: this.progress, vocabulary: dataset.vocabulary, encoder, encoderWeights };
@@ -250,10 +251,9 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { progress: p } = state;
   // A kill may have come between a checkpoint and its copy as the best.
   if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) replaceCopy(checkpointPath(run, p.epoch), best);
-  const enough = () => config.patience > 0 && state.progress.epochsSinceBest >= 2 * config.patience;
   const reports: EpochReport[] = [];
   try {
-    while (state.progress.epoch < o.epochs && !enough()) {
+    while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
       const started = performance.now();
       if (!(await trainEpoch(state))) {
         await state.save(paused);
@@ -293,16 +293,7 @@ async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
   state.log.write({ kind: 'epoch', ...report });
   const { trainLoss, valLoss, cider, rate } = report;
   state.events.scalars(optimizer.steps, { 'epoch/train_loss': trainLoss, 'epoch/validation_loss': valLoss, 'epoch/cider_d': cider, 'epoch/rate': rate });
-  const score = report.cider;
-  const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
-  const epochsSinceBest = better || score === null ? 0 : progress.epochsSinceBest + 1;
-  const halve = config.schedule === 'plateau' && config.patience > 0 && epochsSinceBest > 0 && epochsSinceBest % config.patience === 0;
-  state.progress = {
-    ...progress,
-    ...{ epoch, batch: 0, nats: 0, tokens: 0, epochsSinceBest },
-    rate: halve ? progress.rate / 2 : progress.rate,
-    bestScore: better ? score : progress.bestScore,
-  };
+  state.progress = { ...progress, ...{ epoch, batch: 0, nats: 0, tokens: 0 }, ...afterEpoch(config, progress, cider) };
   return report;
 }
 
@@ -345,8 +336,9 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epoch - 1 + i / batches.length);
-    step.ownWords = (config.options.scheduledSampling * (epoch - 1 + i / batches.length)) / Math.max(1, config.horizon);
+    const place = epoch - 1 + i / batches.length;
+    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, place);
+    step.ownWords = samplingProbability(config, place);
     const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + turn.index);
     const results = step.run(inputs, turn);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);

@@ -5,7 +5,9 @@
 import { tmpdir } from 'node:os';
 import { create, globals } from 'webgpu';
 import { GpuError, messageOf, UsageError } from '../../errors.ts';
+import { isSoftware } from '../../gpu/adapter.ts';
 import { embeddedDriver } from './embedded_driver.ts';
+import { withoutNativeStderr } from './native_stderr.ts';
 
 Object.assign(globalThis, globals);
 
@@ -28,7 +30,10 @@ export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader', 'null'
 
 const FLAGS = ['disable-dawn-features=timestamp_quantization'];
 
-async function tryCreate(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
+/** Asks Dawn for an adapter; what it prints meanwhile is for its developers, not for ours. */
+const tryCreate = (flags: string[], environment: Record<string, string>) => withoutNativeStderr(() => askDawn(flags, environment));
+
+async function askDawn(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
   const before = new Map(Object.keys(environment).map((key) => [key, process.env[key]]));
   Object.assign(process.env, environment);
   try {
@@ -60,8 +65,15 @@ function loadVulkanLoader(path: string): void {
   }
 }
 
-export function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software/i.test(`${info.device} ${info.description}`);
+/** Why the system has no Vulkan loader; null where it has one. Asked before Dawn is, which would print a warning of its own. */
+function withoutLoader(): string | null {
+  if (process.platform !== 'linux') return null;
+  try {
+    loadVulkanLoader('libvulkan.so.1');
+    return null;
+  } catch {
+    return 'no Vulkan loader (libvulkan.so.1)';
+  }
 }
 
 type Rung = { name: string; open: () => Promise<{ gpu: GPU; adapter: GPUAdapter } | string>; accept?: (info: GPUAdapterInfo) => boolean };
@@ -70,7 +82,7 @@ function swiftShaderRungs(): Rung[] {
   return [
     {
       name: 'SwiftShader (embedded) through the system loader',
-      open: () => tryCreate(['adapter=SwiftShader'], { VK_ADD_DRIVER_FILES: embeddedDriver().manifest }),
+      open: async () => withoutLoader() ?? (await tryCreate(['adapter=SwiftShader'], { VK_ADD_DRIVER_FILES: embeddedDriver().manifest })),
     },
     {
       name: 'SwiftShader (embedded) through its own loader',
@@ -85,14 +97,14 @@ function swiftShaderRungs(): Rung[] {
 }
 
 function rungs(choice: string): Rung[] {
-  const installed: Rung = { name: 'installed Vulkan drivers', open: () => tryCreate([], {}) };
+  const installed: Rung = { name: 'installed Vulkan drivers', open: async () => withoutLoader() ?? (await tryCreate([], {})) };
   switch (choice) {
     case 'auto':
       return [installed, ...swiftShaderRungs()];
     case 'gpu':
       return [{ ...installed, name: 'a GPU', accept: (info) => !isSoftware(info) }];
     case 'lavapipe':
-      return [{ name: 'lavapipe', open: () => tryCreate(['adapter=llvmpipe'], {}) }];
+      return [{ name: 'lavapipe', open: async () => withoutLoader() ?? (await tryCreate(['adapter=llvmpipe'], {})) }];
     case 'swiftshader':
       return swiftShaderRungs();
     case 'null':

@@ -6,10 +6,10 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import { GpuError } from '../../errors.ts';
+import { cacheFolder } from './cache.ts';
 
 const SHA256: Record<string, string> = {
   'libvk_swiftshader.so': '5b9e8591c7c2d1c9',
@@ -21,11 +21,6 @@ export interface EmbeddedDriver {
   manifest: string;
   /** A Vulkan loader, for machines that have none. */
   loader: string;
-}
-
-/** Folder for what may be rebuilt at any time: `GLIMPSE_CACHE`, else `$XDG_CACHE_HOME/glimpse`, else `~/.cache/glimpse`. */
-export function cacheFolder(): string {
-  return process.env.GLIMPSE_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'glimpse');
 }
 
 /** The files of a tar (regular files only, flat names). Sizes are checked against the data present. */

@@ -1,0 +1,23 @@
+/** All commands, in the order of the help. */
+import type { Declaration } from './command.ts';
+import { bench } from './commands/bench.ts';
+import { caption } from './commands/caption.ts';
+import { demo } from './commands/demo.ts';
+import { doctor } from './commands/doctor.ts';
+import { evaluate } from './commands/eval.ts';
+import { features } from './commands/features.ts';
+import { gallery } from './commands/gallery.ts';
+import { merge } from './commands/merge.ts';
+import { onnxCheck } from './commands/onnx_check.ts';
+import { plot } from './commands/plot.ts';
+import { prepare } from './commands/prepare.ts';
+import { score } from './commands/score.ts';
+import { selftest } from './commands/selftest.ts';
+import { train } from './commands/train.ts';
+import { tune } from './commands/tune.ts';
+
+export const COMMANDS: readonly Declaration[] = [
+  ...[doctor, selftest, demo],
+  ...[prepare, features, merge, train, caption, gallery],
+  ...[tune, bench, plot, score, evaluate, onnxCheck],
+];

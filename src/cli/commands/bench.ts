@@ -1,0 +1,45 @@
+/** `glimpse bench`: declared. bench/command.ts does the work. */
+import { type Condition, FLAG, number, text, whole, withOption } from '../../options.ts';
+import { command, DEVICE, OUTPUT } from '../command.ts';
+
+const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
+const includes = (name: string): Condition => ({
+  to: `the benchmark ${name}`,
+  holds: (values) => chosen(values).length === 0 || chosen(values).includes(name),
+});
+const MODELS = ['train-step', 'greedy', 'resnet50', 'first-caption'];
+const KERNELS: Condition = {
+  to: 'benchmarks of kernels',
+  why: 'whole models have no versions',
+  holds: (values) => chosen(values).length === 0 || chosen(values).some((name) => !MODELS.includes(name)),
+};
+const TIMED: Condition = {
+  to: 'benchmarks other than first-caption',
+  why: 'it has one size and no peer, and starts a fresh process a fixed number of times',
+  holds: (values) => chosen(values).length === 0 || chosen(values).some((name) => name !== 'first-caption'),
+};
+
+const options = {
+  peers: { values: FLAG, belongsTo: [TIMED], help: 'time other engines on the same work too (install them with `npm run oracles`)' },
+  versions: { values: FLAG, belongsTo: [KERNELS], help: 'time every version of the kernels side by side' },
+  only: { values: text('text'), belongsTo: [TIMED], help: 'take only sizes whose name holds this text' },
+  model: { values: text('file'), belongsTo: [includes('resnet50')], help: 'ResNet-50 as .onnx or .onnx.gz' },
+  run: { values: text('folder'), belongsTo: [includes('first-caption'), withOption('picture')], help: 'a trained run' },
+  picture: { values: text('file'), belongsTo: [includes('first-caption'), withOption('run')], help: 'a picture' },
+  samples: { values: whole('count', { atLeast: 3 }), default: 15, belongsTo: [TIMED], help: 'timed runs of each benchmark at least' },
+  seconds: { values: number('number', { atLeast: 0 }), default: 2, belongsTo: [TIMED], help: 'seconds for one measurement' },
+  chart: { values: text('file'), help: 'write a roofline chart (.svg or .html)' },
+  report: { values: text('file'), help: 'write the table as Markdown' },
+  ...DEVICE,
+  ...OUTPUT,
+};
+
+export const bench = command({
+  name: 'bench',
+  description: 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines',
+  arguments: {
+    '[names...]': 'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, train-step, greedy, resnet50, first-caption, or all',
+  },
+  options,
+  run: async () => (await import('../../../bench/command.ts')).bench,
+});

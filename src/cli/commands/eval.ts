@@ -1,0 +1,27 @@
+/** `glimpse eval`: declared. */
+import { choice, type OptionsOf, text, whole } from '../../options.ts';
+import { command, DEVICE, OUTPUT } from '../command.ts';
+import { decodingOptions } from './decoding_options.ts';
+import { BOOTSTRAP } from './score.ts';
+
+const options = {
+  data: { values: text('file'), required: true, help: 'dataset made by prepare' },
+  features: { values: text('folder'), required: true, help: 'feature store made by features' },
+  ...decodingOptions(3),
+  split: { values: choice('name', ['train', 'val', 'test']), default: 'val', help: 'split to caption' },
+  limit: { values: whole('count', { atLeast: 1 }), help: 'pictures at most' },
+  batch: { values: whole('count', { atLeast: 1 }), default: 32, help: 'pictures to caption at a time' },
+  bootstrap: BOOTSTRAP,
+  out: { values: text('file'), help: 'write the captions as COCO results' },
+  ...DEVICE,
+  ...OUTPUT,
+} as const;
+export type EvalOptions = OptionsOf<typeof options>;
+
+export const evaluate = command({
+  name: 'eval',
+  description: 'caption a split with a trained model and score the captions',
+  arguments: { '<model>': 'checkpoint file or the folder of a run' },
+  options,
+  run: async () => (await import('../score.ts')).evaluate,
+});

@@ -1,0 +1,44 @@
+/** `glimpse features`: declared. */
+import { UsageError } from '../../errors.ts';
+import { type Condition, choice, FLAG, list, type OptionsOf, text, whole } from '../../options.ts';
+import { command, DEVICE, OUTPUT } from '../command.ts';
+
+const FRESH_ENCODER: Condition = {
+  to: '--encoder without --model',
+  why: '--model brings its own preprocessing and grid',
+  holds: ({ model }) => model === undefined,
+};
+
+function checkShard(given: string, flag: string): void {
+  const [, number, of] = /^(\d+)\/(\d+)$/.exec(given) ?? [];
+  if (!(Number(number) >= 1 && Number(number) <= Number(of))) throw new UsageError(`${flag} is a number of a count, as 2/5; got "${given}"`);
+}
+
+const options = {
+  data: { values: text('file'), required: true, help: 'dataset made by prepare' },
+  encoder: { values: text('file'), help: 'ResNet as .onnx or .onnx.gz' },
+  model: { values: text('model'), help: 'run or checkpoint file whose encoder to take, as training left it; --encoder says where its file is now' },
+  out: { values: text('folder'), required: true, help: 'feature store to write' },
+  preprocess: {
+    values: text('name'),
+    belongsTo: [FRESH_ENCODER],
+    help: 'how pixels are prepared: imagenet, caffe or tensorflow; needed unless the encoder file is a known one',
+  },
+  split: { values: list('names', ['train', 'val', 'test']), help: 'splits to take; without it all are' },
+  limit: { values: whole('count', { atLeast: 1 }), help: 'pictures per split at most' },
+  shard: { values: text('i/n', checkShard), help: 'take only part i of n of the pictures; `glimpse merge` joins the stores of several machines' },
+  precision: { values: choice('type', ['f32', 'f16']), default: 'f32', help: 'type of the stored numbers' },
+  grid: { values: choice('regions', ['7', '14']), belongsTo: [FRESH_ENCODER], help: 'regions a side; 14 encodes pictures at twice the size' },
+  batch: { values: whole('count', { atLeast: 1 }), default: 8, help: 'pictures to encode at a time' },
+  skipBad: { values: FLAG, help: 'leave out pictures that cannot be read' },
+  ...DEVICE,
+  ...OUTPUT,
+} as const;
+export type FeaturesOptions = OptionsOf<typeof options>;
+
+export const features = command({
+  name: 'features',
+  description: 'run the image encoder over a dataset’s pictures into a packed store; goes on where it stopped',
+  options,
+  run: async () => (await import('../features.ts')).features,
+});

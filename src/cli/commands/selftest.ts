@@ -1,0 +1,18 @@
+/** `glimpse selftest`: declared. */
+import { list, type OptionsOf, text, withoutOption } from '../../options.ts';
+import { command, DEVICE, OUTPUT } from '../command.ts';
+
+const options = {
+  op: { values: list('name'), belongsTo: [withoutOption('golden', 'the check of single ops')], help: 'ops to check; without it all are' },
+  golden: { values: text('file'), help: 'check the whole captioner against a golden (safetensors), instead of single ops' },
+  ...DEVICE,
+  ...OUTPUT,
+};
+export type SelftestOptions = OptionsOf<typeof options>;
+
+export const selftest = command({
+  name: 'selftest',
+  description: 'check every kernel version and gradient against its float64 reference on this adapter',
+  options,
+  run: async () => (await import('../selftest.ts')).selftest,
+});

@@ -1,0 +1,15 @@
+/** `glimpse train`: declared. Its options are those of the schema of training. */
+import { decidingValues, TRAINING_OPTIONS } from '../../model/training/options.ts';
+import type { OptionsOf } from '../../options.ts';
+import { command, DEVICE, OUTPUT } from '../command.ts';
+
+const options = { ...TRAINING_OPTIONS, ...DEVICE, ...OUTPUT };
+export type TrainOptions = OptionsOf<typeof options>;
+
+export const train = command({
+  name: 'train',
+  description: 'train the captioner on stored features',
+  options,
+  deciding: (values) => decidingValues(values, values.start === undefined ? values.preset : undefined),
+  run: async () => (await import('../train.ts')).trainCommand,
+});

@@ -1,0 +1,299 @@
+/**
+ * The device that tensors live on, in any host: made from a `GPUDevice` and what the host hands in. It joins the parts that
+ * compile, record, capture, prepare and read back, each in a file of its own.
+ */
+import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
+import { type AdapterKind, isSoftware, kindOf, namesOf } from './adapter.ts';
+import { BindGroups } from './bindings.ts';
+import { Captures, type Replay } from './capture.ts';
+import { Faults } from './faults.ts';
+import { type Kernel, Pipelines } from './pipelines.ts';
+import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
+import { PreparedWeights } from './prepared.ts';
+import type { Profiler } from './profiler.ts';
+import { Readback } from './readback.ts';
+import { checkLaunch, type Grid, Recorder } from './recorder.ts';
+import type { ShaderVariant } from './shader.ts';
+import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
+import { type ParamValues, UniformRing } from './uniforms.ts';
+import type { Adapter, AdapterInfo, Device } from './webgpu_types.ts';
+
+/** What the engine needs of the host it runs on. */
+export interface GpuHost {
+  /** What the adapter says of itself, its features, and how it came to be chosen. */
+  adapter: { info: AdapterInfo; features: ReadonlySet<string>; reason: string };
+  /** Features of WGSL itself (`gpu.wgslLanguageFeatures`). */
+  languageFeatures: ReadonlySet<string>;
+  /** The text of a file of kernels/wgsl, by its name without ending. */
+  shaderSource(file: string): string;
+  /** Bytes that buffers and textures may take together. */
+  budgetBytes: number;
+  /** True where faults are reported after the failing call, as in browsers. */
+  lateFaults: boolean;
+  /** What to do next about a kind of fault, in the host's words; empty for nothing. */
+  advice(kind: GpuErrorKind): string;
+  /** Called once the device is gone. */
+  release(): void;
+}
+
+/** WGSL's name for reading a storage texture, which copies of storage as texels need. */
+const TEXELS_FEATURE = 'readonly_and_readwrite_storage_textures';
+
+export class Gpu {
+  /** Whether the adapter computes on the processor. */
+  readonly software: boolean;
+  readonly adapterName: string;
+  readonly driverName: string;
+  /** The committed tuning table that fits this adapter. */
+  readonly kind: AdapterKind;
+  readonly pool: BufferPool;
+  /** Width of a subgroup when it is the same for every kernel, else 0. */
+  readonly subgroupWidth: number;
+
+  private readonly faults: Faults;
+  private readonly texels: TexelPool;
+  private readonly pipelines: Pipelines;
+  private readonly recorder: Recorder;
+  private readonly captures: Captures;
+  private readonly prepared: PreparedWeights;
+  private readonly readback: Readback;
+
+  constructor(
+    readonly device: Device,
+    readonly host: GpuHost,
+  ) {
+    const { info } = host.adapter;
+    this.software = isSoftware(info);
+    this.kind = kindOf(info);
+    ({ adapter: this.adapterName, driver: this.driverName } = namesOf(info));
+    this.subgroupWidth = device.features.has('subgroups') && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : 0;
+    this.faults = new Faults(device, host.lateFaults, (kind) => host.advice(kind));
+    this.pool = new BufferPool(device, host.budgetBytes, () => this.flush(), this.faults);
+    this.texels = new TexelPool(device, this.pool, this.faults);
+    this.captures = new Captures(this.pool);
+    this.prepared = new PreparedWeights(this.pool, this.captures);
+    const bindGroups = new BindGroups(device);
+    const uniforms = new UniformRing(device);
+    this.pipelines = new Pipelines(device, this.faults, (file) => host.shaderSource(file), uniforms.layout);
+    this.recorder = new Recorder(device, this.faults, uniforms, bindGroups, this.texels);
+    this.recorder.onLoss = () => {
+      this.texels.distrust();
+      this.prepared.distrust();
+    };
+    this.readback = new Readback(device);
+    this.pool.onRelease = (buffer) => {
+      this.texels.forget(buffer);
+      this.prepared.forget(buffer.id);
+    };
+    this.pool.onDestroy = (buffer) => {
+      bindGroups.forget(buffer.id);
+      this.texels.forget(buffer); // a replay may have copied it since its release
+    };
+    this.pool.others = { trim: () => this.texels.trim(({ id }) => bindGroups.forget(id)), bytes: () => this.texels.bytes };
+    this.check('opening the device');
+  }
+
+  get isLost(): boolean {
+    return this.faults.isLost;
+  }
+
+  /** One line for every log: which adapter, and that it is a software one. */
+  get description(): string {
+    return `${this.adapterName}${this.software ? ' (software adapter)' : ''}, ${this.driverName}`;
+  }
+
+  /** Dispatches and submits so far, for tests and for the host-time report. */
+  get dispatches(): number {
+    return this.recorder.dispatches;
+  }
+
+  get submits(): number {
+    return this.recorder.submits;
+  }
+
+  /** When set, every dispatch is timed in a pass of its own. */
+  get profiler(): Profiler | null {
+    return this.recorder.profiler;
+  }
+
+  set profiler(profiler: Profiler | null) {
+    this.recorder.profiler = profiler;
+  }
+
+  /** When set, called with each kernel's name as it is recorded. */
+  get trace(): ((kernel: string, label: string) => void) | null {
+    return this.recorder.trace;
+  }
+
+  set trace(trace: ((kernel: string, label: string) => void) | null) {
+    this.recorder.trace = trace;
+  }
+
+  /** Throws what the device reported since the last check, naming the operation at fault. */
+  check(operation: string): void {
+    this.faults.check(operation);
+  }
+
+  /** The compiled kernel of a shader variant, from the cache after its first use. */
+  kernel(variant: ShaderVariant): Kernel {
+    return this.pipelines.kernel(variant);
+  }
+
+  /** Every message of compiling a variant, for the test that needs no driver. */
+  compileMessages(variant: ShaderVariant): Promise<string[]> {
+    return this.pipelines.compileMessages(variant);
+  }
+
+  /** How a matrix of `rows` stored rows of `columns` numbers (a multiple of 4) is read as texels here; null if it can't be. */
+  texelLayout(rows: number, columns: number): TexelLayout | null {
+    return this.host.languageFeatures.has(TEXELS_FEATURE) ? texelLayout(this.device, rows, columns / 4) : null;
+  }
+
+  /**
+   * Records one dispatch. `slices` in the order of the shader's bindings; `groups` are workgroups in x, y, z.
+   * `label` names the operation and shapes in every error.
+   */
+  dispatch(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[], params: ParamValues, groups: Grid, label = kernel.name): void {
+    if (!checkLaunch(kernel, slices.length, groups, label)) return;
+    this.captures.note(() => this.dispatch(kernel, slices, params, groups, label));
+    this.recorder.dispatch(kernel, slices, params, groups, label);
+  }
+
+  /** Sets bytes to zero. */
+  clear(slice: BufferSlice): void {
+    this.captures.note(() => this.clear(slice));
+    this.recorder.clear(slice);
+  }
+
+  copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
+    this.captures.note(() => this.copy(from, to, bytes, fromOffset, toOffset));
+    this.recorder.copy(from, to, bytes, fromOffset, toOffset);
+  }
+
+  /** Writes host data; what is recorded and uses the buffer is submitted before. */
+  upload(slice: BufferSlice, data: ArrayBufferView, byteOffset = 0): void {
+    const operation = `upload of ${data.byteLength} bytes to ${slice.buffer.label}`;
+    this.check(operation);
+    if (this.captures.underWay) {
+      const kept = new Uint8Array(data.buffer.slice(data.byteOffset, data.byteOffset + data.byteLength) as ArrayBuffer);
+      this.captures.note(() => this.upload(slice, kept, byteOffset));
+    }
+    this.recorder.upload(slice, data, byteOffset, operation);
+  }
+
+  /**
+   * Does the work once and keeps its commands, to run them again without the JavaScript of tensors, ops and tape. What varies
+   * between runs must come in through buffers that outlive the capture, or through parameters given as functions.
+   */
+  capture<T>(work: () => T): { result: T; replay: Replay } {
+    return this.captures.capture(work);
+  }
+
+  /**
+   * What `make` makes of a storage (weights in another order): done once, and again only after the storage was written, also
+   * when a capture is replayed. It lives as long as the storage.
+   */
+  prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
+    return this.prepared.prepare(from, name, bytes, make);
+  }
+
+  /** Whether a storage holds what it held when a launch of this family last read it: such are worth preparing. Asking changes nothing. */
+  isSteady(slice: BufferSlice, family: string): boolean {
+    return this.prepared.isSteady(slice, family);
+  }
+
+  /** Notes, once per launch, that this family reads a storage that it may prepare. */
+  noteRead(slice: BufferSlice, family: string): void {
+    this.prepared.noteRead(slice, family);
+  }
+
+  /** Submits what is recorded. */
+  flush(): void {
+    this.recorder.flush();
+  }
+
+  /** Waits until all submitted work is done. */
+  async idle(): Promise<void> {
+    const operation = 'waiting for the device';
+    this.flush();
+    try {
+      await this.device.queue.onSubmittedWorkDone();
+    } catch (error) {
+      this.check(operation);
+      throw new GpuError('internal', operation, messageOf(error));
+    }
+    await this.settle(operation);
+  }
+
+  /** Waits for reports that come late, and throws them. */
+  private async settle(operation: string): Promise<void> {
+    await this.faults.settle();
+    if (this.host.lateFaults && this.faults.found) this.recorder.abandon();
+    this.check(operation);
+  }
+
+  /** Reads ranges back with one copy and one wait. */
+  async read(slices: readonly BufferSlice[]): Promise<ArrayBuffer[]> {
+    const operation = `readback of ${slices.map((slice) => slice.buffer.label).join(', ')}`;
+    if (this.captures.underWay) throw new GpuError('internal', operation, 'a capture cannot wait for results; read them after it');
+    this.check(operation);
+    if (slices.every(({ bytes }) => bytes === 0)) return slices.map(() => new ArrayBuffer(0));
+    const pending = this.recorder.record((encoder) => this.readback.record(encoder, slices));
+    this.flush();
+    try {
+      await this.readback.wait(pending);
+    } catch (error) {
+      await this.settle(operation);
+      throw new GpuError(this.isLost ? 'lost' : 'internal', operation, messageOf(error));
+    }
+    await this.settle(operation);
+    return this.readback.take(pending, slices);
+  }
+
+  memory(): MemoryReport {
+    return this.pool.report();
+  }
+
+  /** Frees everything. Dawn crashes when its root object goes first, so this waits until the device is gone. */
+  async close(): Promise<void> {
+    if (this.isLost) return;
+    this.faults.expectLoss();
+    try {
+      await this.device.queue.onSubmittedWorkDone();
+    } catch {
+      // A device that is already lost has no work left.
+    }
+    this.device.destroy();
+    await this.device.lost;
+    this.host.release();
+    if (current === this) current = null;
+  }
+}
+
+let current: Gpu | null = null;
+
+/** Makes a device the one that tensors are made on. */
+export function makeCurrent(gpu: Gpu): Gpu {
+  current = gpu;
+  return gpu;
+}
+
+/** The device opened last. */
+export function currentGpu(): Gpu {
+  if (!current) throw new GpuError('no-adapter', 'tensor', 'no device is open', 'Call `await openGpu()` first.');
+  return current;
+}
+
+/** Features asked of an adapter where it has them; kernels that need one are offered only then. */
+const WANTED_FEATURES = ['subgroups', 'timestamp-query', 'shader-f16'] as const;
+/** Limits raised to the adapter's own; all else stays at what the standard guarantees. */
+const RAISED_LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage'] as const;
+
+/** Opens a device of an adapter with what the engine can use of it. */
+export function requestDevice(adapter: Adapter): Promise<Device> {
+  return adapter.requestDevice({
+    label: 'glimpse',
+    requiredFeatures: WANTED_FEATURES.filter((feature) => adapter.features.has(feature)) as GPUFeatureName[],
+    requiredLimits: Object.fromEntries(RAISED_LIMITS.map((name) => [name, adapter.limits[name]])),
+  });
+}

@@ -1,0 +1,8 @@
+/** Where this program keeps what may be rebuilt at any time: the embedded driver, unpacked models, tuning tables. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** `GLIMPSE_CACHE`, else `$XDG_CACHE_HOME/glimpse`, else `~/.cache/glimpse`. */
+export function cacheFolder(): string {
+  return process.env.GLIMPSE_CACHE || join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'glimpse');
+}

@@ -1,0 +1,3 @@
+/** What a page imports: the engine, and `openGpu` on the browser's own WebGPU. */
+export * from './index.ts';
+export { type OpenOptions, openGpu } from './platform/web/open.ts';
