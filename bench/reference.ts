@@ -162,9 +162,9 @@ export function compare(got: ArrayLike<number>, { values, shape, tolerance, agai
     const difference = Math.abs(got[i] - values[i]);
     const error = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
     if (error > worst) worst = error;
-    if (error > tolerance * largest && count++ === 0) first = i;
+    if (!(error <= tolerance * largest) && count++ === 0) first = i; // not >, for a reference of NaN allows nothing
   }
-  const maxError = worst / largest;
+  const maxError = worst / (largest || 1);
   const wrong =
     count === 0
       ? null
