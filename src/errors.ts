@@ -30,6 +30,7 @@ export class ShapeError extends GlimpseError {
   override name = 'ShapeError';
 }
 
+/** Why the GPU failed. */
 export type GpuErrorKind = 'no-adapter' | 'validation' | 'out-of-memory' | 'lost' | 'limit' | 'shader' | 'internal';
 
 /** Every failure of the GPU layer. It names the operation and its operands, and says what to do next. */

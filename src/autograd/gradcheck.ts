@@ -6,6 +6,7 @@ import type { Shape } from '../tensor/shape.ts';
 import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { backward, gradOf, noGrad, variable } from './tape.ts';
 
+/** What `gradcheck` found; `ok` if every slope equals the norm of its gradient within the tolerance. */
 export interface GradcheckResult {
   ok: boolean;
   /** For each input: the norm of its gradient, and the measured slope. */

@@ -14,12 +14,14 @@ export interface Reference {
   data: Float64Array;
 }
 
+/** A float64 tensor on the host, filled by index in row-major order; zeros without `fill`. */
 export function reference(shape: Shape, fill?: (index: number) => number): Reference {
   const data = new Float64Array(sizeOf(shape));
   if (fill) for (let i = 0; i < data.length; i++) data[i] = fill(i);
   return { shape: [...shape], data };
 }
 
+/** What an op is given to run: its outputs are allocated, not yet written. */
 export interface ForwardContext<A> {
   gpu: Gpu;
   inputs: readonly Tensor[];
@@ -33,6 +35,7 @@ export interface ForwardContext<A> {
   save(name: string, tensor: Tensor): void;
 }
 
+/** What the gradient of an op is given. */
 export interface BackwardContext<A> {
   gpu: Gpu;
   attrs: A;
@@ -51,8 +54,10 @@ export interface BackwardContext<A> {
   needs(input: number): boolean;
 }
 
+/** Computes the gradient of one input, in the shape of that input. It is called only if that gradient is needed. */
 export type Thunk = () => Tensor;
 
+/** How far results may lie from the float64 reference: |difference| ≤ atol + rtol |expected|. */
 export interface Tolerance {
   rtol: number;
   atol: number;
@@ -60,6 +65,7 @@ export interface Tolerance {
   why: string;
 }
 
+/** Operands that every version of the kernels is checked on. */
 export interface OpCase<A> {
   name: string;
   shapes: readonly Shape[];
@@ -72,19 +78,37 @@ export interface OpCase<A> {
    * - `ids:N`: whole numbers below N.
    * - `outliers`: normal, with a few values of ± 30.
    *
-   * After a kind, `plus NUMBER` adds the number to all values, and `with NUMBER` puts it among them. An example is
+   * After a kind, `plus NUMBER` adds the number to all values, and `with NUMBER` replaces one value by it. An example is
    * `normal plus 100000 with -Infinity`.
    */
   draw?: readonly string[];
 }
 
+/** What an op costs at the least: floating-point operations, and bytes read and written once each. */
 export interface Cost {
   flops: number;
   bytes: number;
 }
 
+/** What docs/api.md says of an op. Its errors, kernels and printed numbers are not written here: they come from running it. */
+export interface OpDoc {
+  /** The outputs as functions of the inputs, by their names. */
+  equation: string;
+  /** The gradients of the inputs; left out where `backward` says why there is none. */
+  gradient?: string;
+  /** Shape and meaning of each input and output, by name. */
+  tensors: Readonly<Record<string, string>>;
+  /** A call whose outputs are printed. */
+  example: string;
+  /** Calls that the shape rule refuses; their errors are printed. */
+  refused?: readonly string[];
+}
+
+/** Everything that is known of an op. `apply` runs it, `checkOp` checks it. */
 export interface Op<A = any> {
   name: string;
+  /** Needed in the table only. */
+  doc?: OpDoc;
   inputs: readonly string[];
   outputs: readonly string[];
   outputTypes?: readonly DType[];

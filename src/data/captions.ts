@@ -8,8 +8,10 @@ import { Random } from '../random.ts';
 import { renamedValue } from './renamed.ts';
 import { END, PAD, RENAMED_WORD_RULES, START, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
 
+/** The part of a dataset that a picture belongs to. */
 export type Split = 'train' | 'val' | 'test';
 
+/** A picture with its captions, as the source has them. */
 export interface CaptionedImage {
   /** File name within the picture folder. */
   file: string;
@@ -32,6 +34,7 @@ export interface CaptionedWords {
   ids: number[][];
 }
 
+/** Captioned pictures with their splits, as text and as word ids. */
 export interface Dataset {
   imageFolder: string;
   /** The rule that split captions into words. */
@@ -42,6 +45,7 @@ export interface Dataset {
   images: (CaptionedWords & { split: Split })[];
 }
 
+/** What `prepareDataset` found. */
 export interface DatasetReport {
   images: Record<Split, number>;
   captions: number;
@@ -61,6 +65,7 @@ export interface DatasetReport {
   unreadable: string[];
 }
 
+/** Options of `prepareDataset`; the command `glimpse prepare` explains each. */
 export interface PrepareOptions {
   imageFolder: string;
   words: WordRule;
@@ -128,6 +133,10 @@ async function unreadablePictures(paths: readonly { file: string; path: string }
 const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
 const SPLITS = ['train', 'val', 'test'] as const;
 
+/**
+ * Makes a dataset of captioned pictures: splits, vocabulary, word ids. It looks at the header of every picture.
+ * Throws a GlimpseError that lists pictures which are missing, cannot be read, or have no caption, unless `skipBad`.
+ */
 export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
   const split = sampled(assignSplits(found, o), o.fraction, o.seed);
   const spoken = split.map(({ captions }) =>

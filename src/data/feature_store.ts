@@ -72,8 +72,10 @@ function differences(a: FeatureKind, b: FeatureKind): string[] {
   return [...encoderDifferences(a.encoder, b.encoder), ...(['regions', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
 }
 
+/** Writes image features into a folder, one record a picture. A writer that was killed goes on where it stopped. */
 export class FeatureWriter {
   private readonly file: number;
+  /** The pictures written so far, and of which encoder they are. */
   readonly index: FeatureIndex;
   private journaled = performance.now();
 
@@ -103,10 +105,11 @@ export class FeatureWriter {
     const path = data + PARTIAL;
     if (!existsSync(path) && existsSync(data)) renameSync(data, path); // killed while finishing
     if (!existsSync(path) || statSync(path).size < old.files.length * recordSize(old))
-      throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
+      throw new FileError(path, `is shorter than its journal says; delete ${folder} and extract the features again`);
     return new FeatureWriter(folder, old);
   }
 
+  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written. */
   append(files: readonly string[], records: readonly Float32Array[]): void {
     this.appendBytes(
       files,
@@ -149,12 +152,14 @@ export class FeatureWriter {
     rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
   }
 
+  /** Closes an unfinished store; another writer may go on with it. */
   close(): void {
     this.journal();
     closeSync(this.file);
   }
 }
 
+/** Reads a finished store of image features. */
 export class FeatureStore {
   private readonly rows: Map<string, number>;
 
@@ -166,6 +171,7 @@ export class FeatureStore {
     this.rows = new Map(index.files.map((file, row) => [file, row]));
   }
 
+  /** Opens a folder that a FeatureWriter finished. Throws an error that names the file if it is unfinished or damaged. */
   static async open(folder: string): Promise<FeatureStore> {
     if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL)))
       throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
@@ -196,6 +202,7 @@ export class FeatureStore {
     );
   }
 
+  /** Whether it holds the features of this picture. */
   has(file: string): boolean {
     return this.rows.has(file);
   }
@@ -225,6 +232,7 @@ export class FeatureStore {
     return out;
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.handle.close();
   }

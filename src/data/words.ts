@@ -12,6 +12,7 @@ export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
  */
 export type WordRule = (typeof WORD_RULES)[number];
 
+/** The words of a caption by a rule. */
 export function wordsOf(caption: string, rule: WordRule): string[] {
   if (rule === 'ptb') return captionTokens(caption);
   const lower = caption.normalize('NFC').toLowerCase();
@@ -22,6 +23,7 @@ export function wordsOf(caption: string, rule: WordRule): string[] {
 export const SPECIAL_WORDS = ['<pad>', '<unk>', 'startseq', 'endseq'];
 export const [PAD, UNKNOWN, START, END] = [0, 1, 2, 3];
 
+/** Words and their ids: four special words, then the most frequent first. */
 export class Vocabulary {
   private readonly ids: Map<string, number>;
 
@@ -42,6 +44,7 @@ export class Vocabulary {
     return new Vocabulary([...SPECIAL_WORDS, ...kept.slice(0, Math.max(0, size - SPECIAL_WORDS.length)).map(([word]) => word)]);
   }
 
+  /** Words, the special ones included. */
   get size(): number {
     return this.words.length;
   }
@@ -52,6 +55,7 @@ export class Vocabulary {
     return [START, ...ids, END];
   }
 
+  /** Ids as words with blanks between them; special words are written as they are. */
   decode(ids: readonly number[]): string {
     return ids.map((id) => this.words[id] ?? '<unk>').join(' ');
   }

@@ -39,7 +39,7 @@ export class Captures {
   }
 
   capture<T>(work: () => T): { result: T; replay: Replay } {
-    if (this.commands) throw new GpuError('internal', 'capture', 'one is under way already');
+    if (this.commands) throw new GpuError('internal', 'capture', 'another capture is under way');
     const commands: (() => void)[] = [];
     this.commands = commands;
     this.pool.beginCapture();

@@ -39,13 +39,17 @@ export interface GpuHost {
 /** WGSL's name for reading a storage texture. Kernels that read texels need this. */
 const TEXELS_FEATURE = 'readonly_and_readwrite_storage_textures';
 
+/** A device: compiles kernels, records their dispatches, submits and reads back. `openGpu` makes one. */
 export class Gpu {
   /** Whether the adapter computes on the processor. */
   readonly software: boolean;
+  /** The adapter, as it names itself. */
   readonly adapterName: string;
+  /** The driver and its version. */
   readonly driverName: string;
   /** The committed tuning table that fits this adapter. */
   readonly kind: AdapterKind;
+  /** The storages of tensors. */
   readonly pool: BufferPool;
   /** Lanes of a subgroup if every kernel has the same number, else 0. */
   readonly subgroupWidth: number;
@@ -93,6 +97,7 @@ export class Gpu {
     this.check('opening the device');
   }
 
+  /** Whether the device is gone: every call throws then. */
   get isLost(): boolean {
     return this.faults.isLost;
   }
@@ -107,6 +112,7 @@ export class Gpu {
     return this.recorder.dispatches;
   }
 
+  /** Submits so far. */
   get submits(): number {
     return this.recorder.submits;
   }
@@ -168,6 +174,7 @@ export class Gpu {
     this.recorder.clear(slice);
   }
 
+  /** Copies bytes; offsets are in bytes, multiples of 4. */
   copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
     this.captures.note(() => this.copy(from, to, bytes, fromOffset, toOffset));
     this.recorder.copy(from, to, bytes, fromOffset, toOffset);
@@ -253,6 +260,7 @@ export class Gpu {
     return this.readback.take(pending, slices);
   }
 
+  /** What the pool holds. */
   memory(): MemoryReport {
     return this.pool.report();
   }

@@ -30,6 +30,7 @@ export interface PooledBuffer {
   readonly captured: boolean;
 }
 
+/** Bytes and buffers of the pool. */
 export interface MemoryReport {
   /** Held by living storages. */
   bytesInUse: number;
@@ -119,7 +120,7 @@ export class BufferPool {
   }
 
   release(buffer: PooledBuffer): void {
-    if (buffer.references <= 0) throw new GpuError('internal', 'buffer pool', `buffer ${buffer.id} was released once too often`);
+    if (buffer.references <= 0) throw new GpuError('internal', 'buffer pool', `buffer ${buffer.id} was released more often than it was retained`);
     if (--buffer.references > 0) return;
     this.inUse -= buffer.capacity;
     this.count--;

@@ -117,7 +117,7 @@ export class Recorder {
       return slices.map((slice, i) => {
         if (kernel.shader.bindings[i].access !== 'texels') return slice;
         if (!('layout' in slice))
-          throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, of which no layout was given`);
+          throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, but no layout was given for it`);
         const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
         copies.set(slice, copy);
         return copy;

@@ -24,6 +24,7 @@ export interface ParamField {
   offset: number;
 }
 
+/** A shader, and what is changed in it before it is compiled. */
 export interface ShaderVariant {
   /** A file of kernels/wgsl, without ending; of another shader, its name in errors and profiles. */
   file: string;

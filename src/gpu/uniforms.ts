@@ -7,6 +7,7 @@ import type { Kernel } from './pipelines.ts';
 
 /** A number, several numbers, or a function that every replay calls again (for a step's number or a learning rate). */
 export type ParamValue = number | readonly number[] | (() => number);
+/** The fields of a shader’s `Params`, by name; all of them, and no others. */
 export type ParamValues = Record<string, ParamValue>;
 
 const RING_BYTES = 1 << 18;

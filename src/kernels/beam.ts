@@ -3,6 +3,7 @@ import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 
 export const LENGTH_PENALTIES = ['none', 'average', 'wu'] as const;
+/** What divides the sum of log-probabilities of a hypothesis: nothing, its length, or the penalty of Wu and others (2016). */
 export type LengthPenalty = (typeof LENGTH_PENALTIES)[number];
 
 /** The default exponent of the penalty of Wu and others (2016). */
@@ -14,6 +15,7 @@ export function lengthPenalty(length: number, kind: LengthPenalty, alpha: number
   return kind === 'wu' ? ((5 + length) / 6) ** alpha : 1;
 }
 
+/** One step of a beam search: its sizes and its rules. */
 export interface BeamStep {
   pictures: number;
   width: number;
@@ -21,7 +23,9 @@ export interface BeamStep {
   k: number;
   /** Number of words in every unfinished hypothesis, with this step's. */
   step: number;
+  /** The token that ends a hypothesis. */
   end: number;
+  /** Fewest words of a hypothesis that may end, its end included. */
   minimum: number;
   penalty: LengthPenalty;
   /** Exponent of Wu's penalty. */
@@ -38,16 +42,20 @@ export function beamSelect(gpu: Gpu, slices: readonly BufferSlice[], s: BeamStep
 /** Most words that limit_tokens.wgsl can trace back. */
 export const LONGEST_LIMITED = 128;
 
+/** Options of `limitTokens`. */
 export interface LimitAttrs {
   /** Words chosen so far. */
   step: number;
   /** 0 allows every repetition. */
   noRepeat: number;
+  /** The token that ends a caption. */
   end: number;
+  /** Forbid `end`: the caption is too short yet. */
   blockEnd: boolean;
   /** Number of earlier groups, and of hypotheses in each. */
   groups: number;
   width: number;
+  /** What a token loses, in nats, for each hypothesis of an earlier group that took it. */
   diversity: number;
 }
 

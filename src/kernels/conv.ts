@@ -140,7 +140,7 @@ interface ConvVersion extends Version<ConvForward> {
 /** Why the subgroup versions cannot serve the problem; null if they can. */
 function withoutSubgroup(gpu: Gpu, { geometry: g }: ConvForward): string | null {
   if (g.groups !== 1) return 'its channels are in groups';
-  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels do not go by fours`);
+  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels are not a multiple of 4`);
 }
 
 function withoutTexels(gpu: Gpu, p: ConvForward): string | null {

@@ -123,6 +123,7 @@ export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: 
 export type Live = number | (() => number);
 export const present = (live: Live): number => (typeof live === 'number' ? live : live());
 
+/** The rate of `dropout`, a share from 0 to below 1, and the names of its random numbers. */
 export interface DropoutKey {
   rate: number;
   seed: number;

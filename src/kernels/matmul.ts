@@ -50,7 +50,7 @@ const MOST_SHARED_ROWS = 16;
 function notByFours(p: MatmulProblem): string | null {
   const extents = [p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, ...(p.transA ? [] : [p.k])];
   const starts = [p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0];
-  return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'rows or starts of its operands do not go by fours';
+  return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'row lengths and starts of its operands are not all multiples of 4';
 }
 
 const withoutSubgroup = (gpu: Gpu, p: MatmulProblem) => withoutFixedSubgroup(gpu) ?? notByFours(p);

@@ -119,7 +119,9 @@ function regionLayouts(gpu: Gpu, { batch, regions, keysWidth, valuesWidth }: Att
 }
 
 const byFours = (p: AttentionSizes) =>
-  [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0) ? null : 'widths and starts do not go by fours';
+  [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0)
+    ? null
+    : 'widths and starts are not all multiples of 4';
 
 function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
   if (p.keysWidth > 4 * MOST_PER_LANE * gpu.subgroupWidth) return `keys of ${p.keysWidth} columns do not fit the registers of a subgroup`;

@@ -27,7 +27,7 @@ const workgroup = (shader: string): RowsVersion => ({ name: 'workgroup', shader,
 const subgroup = (shader: string): RowsVersion => ({
   name: 'subgroup',
   shader,
-  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers do not go by fours`),
+  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers are not a multiple of 4 long`),
 });
 
 export const softmaxFamily = new Family('softmax', [invocation('softmax'), subgroup('softmax_subgroup'), workgroup('softmax')], rowClass);
@@ -120,6 +120,7 @@ export function argmaxToken(
   launchRows(gpu, argmaxTokenFamily, { rows, n }, [x, token, logProb], { rows, n, skip_below: skipBelow }, label);
 }
 
+/** Options of `sample`. The same seed, step and stream give the same tokens. */
 export interface SampleAttrs {
   /** Ids below this are never taken. */
   skipBelow: number;
@@ -140,6 +141,7 @@ export function sample(gpu: Gpu, x: BufferSlice, token: BufferSlice, logProb: Bu
   gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, token, logProb], params, grid(rows, 8), label);
 }
 
+/** Options of `mixTokens`. The same seed, step and stream give the same tokens. */
 export interface MixAttrs {
   /** The probability that a token is replaced. */
   probability: Live;

@@ -6,6 +6,7 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import { fingerprint } from '../random.ts';
 
+/** A tuning table: which version is fastest for each class of problems, measured on one adapter. */
 export interface TuningTable {
   version: 2;
   adapter: string;
@@ -111,6 +112,7 @@ export function useTuning(gpu: Gpu, load: () => Tuning): void {
   tunings.delete(gpu);
 }
 
+/** The tuning that a device uses, loaded at its first use. */
 export function tuningOf(gpu: Gpu): Tuning {
   let tuning = tunings.get(gpu);
   if (!tuning) {

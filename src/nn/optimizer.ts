@@ -10,6 +10,7 @@ import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
 import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
 import type { NamedArray, Parameters } from './parameters.ts';
 
+/** The rule of an update and its constants; see `adam` and `sgd` among the ops. `adamw` decouples the decay. */
 export interface OptimizerOptions {
   kind: 'adam' | 'adamw' | 'sgd';
   rate: number;
@@ -36,9 +37,14 @@ const MOMENTS = ['m', 'v'];
 const MAX_ARENA_BYTES = 64 << 20;
 const align = (bytes: number) => Math.ceil(bytes / 256) * 256;
 
+/**
+ * Updates parameters from their gradients. Call `zeroGrad()`, `backward(loss)` and `step()` for each update.
+ * It throws a GlimpseError if the rate is not positive or there are no parameters.
+ */
 export class Optimizer {
   /** Updates done so far. */
   steps = 0;
+  /** The learning rate of the next update. */
   rate: number;
   /** The global gradient norm of the last update, before clipping. */
   readonly norm: Tensor;
@@ -154,6 +160,7 @@ export class Optimizer {
     return new Map(moments.map(({ name, tensor }, i) => [name, { shape: tensor.shape, data: arrays[i] as Float32Array }]));
   }
 
+  /** Overwrites the moments, as `read` gave them, and the number of updates. Throws a GlimpseError if one is missing or misshaped. */
   write(values: ReadonlyMap<string, NamedArray>, steps: number): void {
     for (const { name, tensor } of this.momentTensors()) {
       const value = values.get(name);

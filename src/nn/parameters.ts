@@ -5,14 +5,17 @@ import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, Scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import type { Initializer } from './initializers.ts';
 
+/** Values on the host with their shape. */
 export interface NamedArray {
   shape: readonly number[];
   data: Float32Array;
 }
 
+/** Variables by name, in the order in which they were added. They live until `dispose`. */
 export class Parameters {
   private readonly tensors = new Map<string, Tensor>();
 
+  /** A variable with these values. Throws a GlimpseError if the name is taken or the values do not fill the shape. */
   add(name: string, shape: Shape, data: Float32Array): Tensor {
     if (this.tensors.has(name)) throw new GlimpseError(`there are two parameters called ${name}`);
     if (data.length !== sizeOf(shape)) throw new GlimpseError(`parameter ${name} [${shape}] got ${data.length} values`);
@@ -21,26 +24,31 @@ export class Parameters {
     return parameter;
   }
 
+  /** A variable with initial values that depend on the random seed and the name only. */
   init(name: string, shape: Shape, initializer: Initializer, seed: number): Tensor {
     return this.add(name, shape, initializer(shape, seed, name));
   }
 
+  /** The variable of this name; throws a GlimpseError if there is none. */
   get(name: string): Tensor {
     const found = this.tensors.get(name);
     if (!found) throw new GlimpseError(`no parameter is called ${name}`);
     return found;
   }
 
+  /** All variables by name. */
   get all(): ReadonlyMap<string, Tensor> {
     return this.tensors;
   }
 
+  /** Numbers in all variables together. */
   get count(): number {
     let count = 0;
     for (const parameter of this.tensors.values()) count += parameter.size;
     return count;
   }
 
+  /** The values of all, with one wait. */
   async read(): Promise<Map<string, NamedArray>> {
     const names = [...this.tensors.keys()];
     const arrays = await readTensors([...this.tensors.values()]);

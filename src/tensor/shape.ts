@@ -1,10 +1,13 @@
 /** Shapes: the sizes of a tensor's axes, row-major. All that the floors above need to know about them, without buffers. */
 import { ShapeError } from '../errors.ts';
 
+/** Extents of the axes; [] is a single number. */
 export type Shape = readonly number[];
 
+/** The most axes that a tensor may have. */
 export const MAX_RANK = 6;
 
+/** Elements of a shape. */
 export function sizeOf(shape: Shape): number {
   let size = 1;
   for (const extent of shape) size *= extent;

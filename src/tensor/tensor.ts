@@ -8,13 +8,16 @@ import { currentGpu, type Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice, MemoryReport } from '../gpu/pool.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
 
+/** Types of elements: 32-bit floats, signed and unsigned whole numbers. */
 export type DType = 'f32' | 'i32' | 'u32';
 
 const ARRAYS = { f32: Float32Array, i32: Int32Array, u32: Uint32Array };
+/** Values on the host. */
 export type TypedArray = Float32Array | Int32Array | Uint32Array;
 
 let living = 0;
 
+/** A shape, an element type and a range of a GPU buffer. Make one with `tensor`, `zeros`, `full`, or an op. */
 export class Tensor {
   private live = true;
   /** The autograd floor's record of this tensor. */
@@ -32,14 +35,17 @@ export class Tensor {
     Scope.current()?.add(this);
   }
 
+  /** Elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
 
+  /** Axes. */
   get rank(): number {
     return this.shape.length;
   }
 
+  /** Whether `dispose` was called: its values are gone. */
   get isDisposed(): boolean {
     return !this.live;
   }
@@ -122,6 +128,7 @@ export function empty(shape: Shape, dtype: DType = 'f32', label = 'tensor', gpu:
   return new Tensor(gpu, [...shape], dtype, { buffer: gpu.pool.acquire(bytes, `${label} [${shape}]`), offset: 0, bytes }, label);
 }
 
+/** A tensor of zeros. */
 export function zeros(shape: Shape, dtype: DType = 'f32', label = 'zeros'): Tensor {
   const out = empty(shape, dtype, label);
   out.gpu.clear(out.slice);
@@ -142,6 +149,7 @@ export function tensor(values: TypedArray | readonly number[], shape?: Shape, dt
   return out;
 }
 
+/** A tensor whose elements are all of one value. */
 export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
   return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
 }
@@ -163,12 +171,14 @@ export class Scope {
     scopes.enter(this);
   }
 
+  /** The innermost open scope, or null. */
   static current(): Scope | null {
     let scope = scopes.get() ?? null;
     while (scope && !scope.open) scope = scope.parent;
     return scope;
   }
 
+  /** Takes a tensor in: it is disposed with the scope. */
   add(tensor: Tensor): void {
     this.tensors.add(tensor);
   }
@@ -200,6 +210,7 @@ export class Scope {
   }
 }
 
+/** Opens a scope: `using s = scope()`. `scoped` does the same without `using`. */
 export function scope(): Scope {
   return new Scope();
 }

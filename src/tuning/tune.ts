@@ -12,6 +12,7 @@ import { shadersFingerprint, type TunedProblem, type TuningTable } from '../kern
 import { scope } from '../tensor/tensor.ts';
 import { PROBLEMS, type TuningProblem } from './problems.ts';
 
+/** What `tune` reports as it goes on. */
 export interface TuneHooks {
   /** Called for a version that is left out because it disagreed with its reference. */
   onRefused(family: string, version: string, reason: string): void;

@@ -72,6 +72,7 @@ export async function unpackedModel(path: string): Promise<string> {
 /** ResNets reduce the sides of pictures by this factor. */
 const REDUCTION = 32;
 
+/** How an encoder prepares pictures, and what of it is trained. */
 export interface EncoderOptions {
   /** May be left out only for known files; it is never guessed. */
   preprocessing?: string;
@@ -83,6 +84,7 @@ export interface EncoderOptions {
 
 const isIn = (layers: readonly string[], name: string) => layers.some((layer) => name === layer || name.startsWith(`${layer}.`));
 
+/** A convolutional network from an ONNX file, up to its last feature map. */
 export class ImageEncoder {
   private constructor(
     private readonly model: OnnxModel,
@@ -90,6 +92,7 @@ export class ImageEncoder {
     private readonly preprocessing: Preprocessing,
   ) {}
 
+  /** Opens an .onnx or .onnx.gz file. Throws a UsageError if its preprocessing is neither known nor given. */
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
     const hashing = sha256(file); // runs while the file is imported below
@@ -121,6 +124,7 @@ export class ImageEncoder {
     return this.preprocessing.size;
   }
 
+  /** Reads a picture file and prepares its pixels: [3 · size · size]. Throws a FileError if it cannot be read. */
   load(path: string): Promise<Float32Array> {
     return loadImage(path, this.preprocessing);
   }

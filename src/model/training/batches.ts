@@ -1,17 +1,17 @@
-/** Orders a dataset into batches, the same for a seed and epoch anywhere, and lays their words out time-major. */
+/** Cuts a dataset into batches and lays their words out time-major. The same seed and epoch give the same batches on any machine. */
 import type { Dataset, Split } from '../../data/captions.ts';
 import { Random } from '../../random.ts';
 
 export interface Batch {
   /** One entry per picture. */
   files: string[];
-  /** Captions per picture; rows are ordered picture by picture. */
+  /** Captions per picture. The captions of a picture are neighboring rows. */
   captionsPerImage: number;
   steps: number;
-  /** Words before and at each step, [steps, rows]; padding is 0. */
+  /** Input words and target words of each step, [steps, rows]; padding is 0. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** Words to be predicted. */
+  /** Number of words to predict. */
   tokens: number;
 }
 
@@ -21,12 +21,12 @@ export interface BatchShape {
 }
 
 /**
- * Items of so many batches are sorted by their longest caption before they are cut into batches: a batch takes as many steps
- * as its longest caption, on Flickr8k 16.4 instead of 23.5 at 16 × 5 captions.
+ * The items of this many batches are sorted by their longest caption before they are cut into batches. A batch takes as many
+ * steps as its longest caption. On Flickr8k, with 16 × 5 captions, sorting makes that 16.4 steps instead of 23.5.
  */
 const BATCHES_SORTED_TOGETHER = 32;
 
-/** Captions from startseq on → the words before and at each step, [steps, rows], padded with 0. */
+/** Captions from startseq on → input words and target words of each step, [steps, rows], padded with 0. */
 export function timeMajor(rows: readonly (readonly number[])[], steps: number): { ids: Uint32Array; targets: Uint32Array } {
   const ids = new Uint32Array(steps * rows.length);
   const targets = new Uint32Array(steps * rows.length);
@@ -46,9 +46,10 @@ function layOut(files: string[], captionsPerImage: number, rows: readonly (reado
 }
 
 /**
- * The batches of an epoch. With one caption per picture every (picture, caption) pair is a row of its own and pairs are
- * shuffled; with more, pictures are shuffled and share their features among that many captions (repeated when there are
- * fewer). Items of like length come together, batches in random order. Only pictures in `known` are used. `order` false keeps the file's order (validation).
+ * The batches of an epoch. With one caption per picture, every (picture, caption) pair is a row, and pairs are shuffled. With
+ * more, pictures are shuffled, and each shares its features among that many captions; if it has fewer, they are repeated. Items
+ * of similar length come together, and the batches are in random order. Only pictures for which `known` is true are used.
+ * `order` false keeps the order of the file, for validation.
  */
 export function epochBatches(
   dataset: Dataset,

@@ -10,6 +10,7 @@ import { throttlePolling } from './polling.ts';
 import { shaderSource } from './shader_files.ts';
 import { loadTuning } from './tuning_files.ts';
 
+/** Options of `openGpu` in Node. */
 export interface OpenOptions {
   /** One of `ADAPTER_CHOICES` or a part of an adapter's name. Default: `GLIMPSE_ADAPTER`, else auto. */
   adapter?: string;

@@ -10,6 +10,7 @@ import { type TuningTable, tuningFrom, useTuning } from '../../kernels/tuning.ts
 import { SHADERS, TUNED } from './bundle.js';
 import { keptTuning } from './tuning_store.ts';
 
+/** Options of `openGpu` in a browser. */
 export interface OpenOptions {
   /** Which adapter to ask the browser for. Default: the fastest. */
   adapter?: 'high-performance' | 'low-power' | 'software';
