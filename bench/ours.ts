@@ -99,7 +99,7 @@ export function openOurs(gpu: Gpu): Engine {
     return {
       async run() {
         if (s.replayed) {
-          await step.run({ features: values, pictures: s.batch, ids: idValues, targets: targetValues, weights: ones, steps: s.steps }).crossEntropy.item();
+          await step.run({ features: values, pictures: s.batch, ids: idValues, targets: targetValues, weights: ones, length: s.steps }).crossEntropy.item();
           return;
         }
         using _step = scope();

@@ -9,10 +9,10 @@ const STEP_FACTOR = 0.8;
 const STEP_EPOCHS = 3;
 
 /**
- * The rate of the next update. `plateau` is what halving has left of the rate; `update` counts from 1; `place` is the number of
- * epochs done, with the part of the one under way.
+ * The rate of the next update. `plateau` is what halving has left of the rate; `update` counts from 1; `epochs` are those
+ * done, with the part of the one under way.
  */
-export function rateAt(config: TrainingConfig, plateau: number, update: number, place: number): number {
+export function rateAt(config: TrainingConfig, plateau: number, update: number, epochs: number): number {
   const warm = config.warmup > 0 ? Math.min(1, update / config.warmup) : 1;
   switch (config.schedule) {
     case 'plateau':
@@ -20,10 +20,10 @@ export function rateAt(config: TrainingConfig, plateau: number, update: number, 
     case 'constant':
       return warm * config.rate;
     case 'step':
-      return warm * config.rate * STEP_FACTOR ** Math.floor(place / STEP_EPOCHS);
+      return warm * config.rate * STEP_FACTOR ** Math.floor(epochs / STEP_EPOCHS);
     case 'cosine':
       // Loshchilov and Hutter 2017, one period; never quite 0, at which an update would do nothing.
-      return warm * config.rate * Math.max(1e-3, 0.5 * (1 + Math.cos(Math.PI * Math.min(1, place / config.horizon))));
+      return warm * config.rate * Math.max(1e-3, 0.5 * (1 + Math.cos(Math.PI * Math.min(1, epochs / config.horizon))));
   }
 }
 
@@ -33,11 +33,11 @@ export function encoderRateAt(config: TrainingConfig, rate: number): number {
 }
 
 /** The probability that scheduled sampling replaces a word: from 0, linearly, to its share at the last epoch. */
-export function samplingProbability(config: TrainingConfig, place: number): number {
-  return (config.options.scheduledSampling * place) / Math.max(1, config.horizon);
+export function samplingProbability(config: TrainingConfig, epochs: number): number {
+  return (config.options.scheduledSampling * epochs) / Math.max(1, config.horizon);
 }
 
-/** What a score after an epoch changes: `plateau` halves the rate after each `patience` epochs without a better one. No score counts as no news. */
+/** What the CIDEr-D after an epoch changes: `plateau` halves the rate after every `patience` epochs without a better one. Without a validation nothing changes. */
 export function afterEpoch(config: TrainingConfig, progress: Progress, score: number | null): Pick<Progress, 'rate' | 'bestScore' | 'epochsSinceBest'> {
   const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);
   const epochsSinceBest = better || score === null ? 0 : progress.epochsSinceBest + 1;
