@@ -157,10 +157,9 @@ export const withOption = (name: string): Condition => ({ to: flagOf(name), hold
 /** The option goes with one value of another one. */
 export const whenOption = (name: string, value: string): Condition => ({ to: `${flagOf(name)} ${value}`, holds: (values) => values[name] === value });
 
-/** The option goes with `to`, which another option takes the place of. */
+/** The option goes with `to`, whose place another option takes. */
 export const withoutOption = (name: string, to: string): Condition => ({
   to,
-  why: `${flagOf(name)} does without it`,
   holds: (values) => !isGiven(values[name]),
 });
 
