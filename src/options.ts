@@ -160,7 +160,6 @@ export const whenOption = (name: string, value: string): Condition => ({ to: `${
 /** The option belongs to `to`, which is not used when the option `name` is given. */
 export const withoutOption = (name: string, to: string): Condition => ({
   to,
-  why: `${flagOf(name)} does without it`,
   holds: (values) => !isGiven(values[name]),
 });
 

@@ -45,6 +45,7 @@ function optionHelp(row: Row, name: string): string {
   const { choices, kind } = row.values;
   const fallback = defaultText(row);
   const notes = [
+    ...(row.required ? ['required'] : []),
     ...(choices ? [choices.join(', ')] : []),
     ...(kind === 'switch' ? [`${flagOf(name, false)} turns it off`] : []),
     ...(fallback ? [`default: ${fallback}`] : []),

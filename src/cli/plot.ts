@@ -97,11 +97,11 @@ export async function plot(o: PlotOptions, runs: string[]): Promise<number> {
   const ofRollout = (name: string, key: keyof z.infer<typeof Rollout>): Series => course(name, ({ rollout }) => rollout?.[key] ?? 0);
   const first = steps.some(({ rollout }) => rollout)
     ? [
-        chart('Reward of drawn captions', 'CIDEr-D', [ofRollout('reward', 'reward'), ofRollout('baseline', 'baseline')]),
-        chart('Entropy of the choices', 'nats per word', [ofRollout('−log p of drawn words', 'entropy')]),
-        chart('Length of drawn captions', 'words', [ofRollout('length', 'meanLength')]),
-        chart('Drawn captions that end in a function word', 'share', [ofRollout('share', 'endInFunctionWord')]),
-        chart('Distinct words in a batch of drawn captions', 'words', [ofRollout('words', 'distinctWords')]),
+        chart('Reward of sampled captions', 'CIDEr-D', [ofRollout('reward', 'reward'), ofRollout('baseline', 'baseline')]),
+        chart('Entropy of the samples', 'nats per token', [ofRollout('−log p of the sampled tokens', 'entropy')]),
+        chart('Length of sampled captions', 'words', [ofRollout('length', 'meanLength')]),
+        chart('Sampled captions that end in a function word', 'share', [ofRollout('share', 'endInFunctionWord')]),
+        chart('Distinct words in a mini-batch of sampled captions', 'words', [ofRollout('words', 'distinctWords')]),
       ]
     : [chart('Loss', 'nats per token', [course('training', (step) => step.lossPerToken), { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) }])];
   const charts = [
