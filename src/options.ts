@@ -13,7 +13,7 @@ export interface Range {
 
 /** Old names of values. Old files are read with them; the command line refuses them and tells the new name. */
 export interface Renamed {
-  /** What such a value is, as in "the preset". */
+  /** The word for such a value in messages, such as "preset". */
   what: string;
   /** Old name → new name. */
   names: Readonly<Record<string, string>>;
@@ -24,7 +24,7 @@ export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'whole' | 'number' | 'c
 /** The values that an option takes, of type T. A flag is given or not; a switch is `--x` or `--no-x`. */
 export interface Values<T, K extends Kind = Kind> {
   kind: K;
-  /** What stands for the value in the help, such as "file". */
+  /** The placeholder for the value in the help, such as "file". */
   placeholder: string;
   choices?: readonly string[];
   range?: Range;
@@ -35,13 +35,13 @@ export interface Values<T, K extends Kind = Kind> {
 
 /** What an option belongs to: without it, the option would have no effect. */
 export interface Condition {
-  /** As it stands after "belongs to". */
+  /** The text after "belongs to" in a refusal. */
   to: string;
   /** The reason, where `to` alone does not say it. Only a refusal shows it. */
   why?: string;
   /** `values` has all options and arguments by name, defaults included. A value that is not known yet is undefined. */
   holds(values: Readonly<Record<string, unknown>>): boolean;
-  /** Said after the flag in a refusal, instead of "belongs to …". */
+  /** The text after the flag in a refusal, instead of "belongs to …". */
   refusal?: string;
 }
 
@@ -160,7 +160,6 @@ export const whenOption = (name: string, value: string): Condition => ({ to: `${
 /** The option belongs to `to`, which is not used when the option `name` is given. */
 export const withoutOption = (name: string, to: string): Condition => ({
   to,
-  why: `${flagOf(name)} does without it`,
   holds: (values) => !isGiven(values[name]),
 });
 
@@ -198,7 +197,7 @@ export function settled(rows: Rows, values: Readonly<Record<string, unknown>>, d
   return { ...values, ...Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, valueFor(name, row)])) };
 }
 
-/** The default as the help and the docs say it; '' where there is none. */
+/** The text of the default in the help and the docs; '' if there is none. */
 export function defaultText({ default: fixed, defaults, defaultNote }: Row): string {
   if (defaultNote !== undefined) return defaultNote;
   if (fixed !== undefined) return String(fixed);

@@ -72,7 +72,7 @@ export function shadersFingerprint(gpu: Gpu, shaders: readonly string[]): string
   return fingerprint(shaders.map((file) => gpu.host.shaderSource(file)).join('\0'));
 }
 
-/** Whether a family's shaders are still those that a table was measured with, and the measured families whose are not. */
+/** `fresh` tells whether a family's shaders are those that the table was measured with. `stale` lists measured families that are not. */
 function freshness(gpu: Gpu, table: TuningTable, shadersOf: (family: string) => readonly string[]): { fresh: (family: string) => boolean; stale: string[] } {
   const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
   const measured = new Set(table.problems.flatMap(({ family, medianMs }) => (medianMs ? [family] : [])));

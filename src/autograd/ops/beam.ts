@@ -27,7 +27,7 @@ const beamCase = (name: string, pictures: number, width: number, k: number, attr
     [pictures, width],
   ],
   attrs: { ...base, ...attrs },
-  draw: ['ids:5 plus -4', 'ids:7', 'ids:4 plus -3', 'ids:3'],
+  draw: ['ids:5 plus -2', 'ids:7', 'ids:4 plus -2', 'ids:3'],
 });
 
 /** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, parents, words, lengths of those kept. */

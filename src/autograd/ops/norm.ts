@@ -65,7 +65,7 @@ const CASES = [
   { name: 'NCHW', shape: [5, 7, 3, 11], attrs: { eps: 1e-5, layout: 'nchw' as const } },
   { name: 'NCHW, more channels than lanes', shape: [3, 71, 8, 9], attrs: { eps: 1e-5, layout: 'nchw' as const } },
   { name: 'NHWC', shape: [3, 7, 5, 13], attrs: { eps: 1e-3, layout: 'nhwc' as const } },
-  { name: 'rows, in ten pieces', shape: [661, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
+  { name: 'rows, in twenty pieces', shape: [1301, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
 ];
 
 export const batchNormTrainOp: Op<BatchNormAttrs> = {

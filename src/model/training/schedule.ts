@@ -9,10 +9,10 @@ const STEP_FACTOR = 0.8;
 const STEP_EPOCHS = 3;
 
 /**
- * The learning rate of the next update. `plateau` is the rate after the halvings so far. `update` counts from 1. `place` is the
+ * The learning rate of the next update. `plateau` is the rate after the halvings so far. `update` counts from 1. `epochs` is the
  * number of epochs done, with the fraction of the present one.
  */
-export function rateAt(config: TrainingConfig, plateau: number, update: number, place: number): number {
+export function rateAt(config: TrainingConfig, plateau: number, update: number, epochs: number): number {
   const warm = config.warmup > 0 ? Math.min(1, update / config.warmup) : 1;
   switch (config.schedule) {
     case 'plateau':
@@ -20,10 +20,10 @@ export function rateAt(config: TrainingConfig, plateau: number, update: number, 
     case 'constant':
       return warm * config.rate;
     case 'step':
-      return warm * config.rate * STEP_FACTOR ** Math.floor(place / STEP_EPOCHS);
+      return warm * config.rate * STEP_FACTOR ** Math.floor(epochs / STEP_EPOCHS);
     case 'cosine':
       // One period (Loshchilov and Hutter 2017). It never reaches 0, because an update would then do nothing.
-      return warm * config.rate * Math.max(1e-3, 0.5 * (1 + Math.cos(Math.PI * Math.min(1, place / config.horizon))));
+      return warm * config.rate * Math.max(1e-3, 0.5 * (1 + Math.cos(Math.PI * Math.min(1, epochs / config.horizon))));
   }
 }
 
@@ -32,14 +32,14 @@ export function encoderRateAt(config: TrainingConfig, rate: number): number {
   return config.encoderRate * (rate / config.rate);
 }
 
-/** The probability that scheduled sampling replaces a word. It grows linearly from 0 to its share at the last epoch. */
-export function samplingProbability(config: TrainingConfig, place: number): number {
-  return (config.options.scheduledSampling * place) / Math.max(1, config.horizon);
+/** The probability that scheduled sampling replaces a word: from 0, linearly, to its share at the last epoch. */
+export function samplingProbability(config: TrainingConfig, epochs: number): number {
+  return (config.options.scheduledSampling * epochs) / Math.max(1, config.horizon);
 }
 
 /**
- * The progress after an epoch with this score. `plateau` halves the rate after each `patience` epochs without a better score. An
- * epoch without a score (null) does not count as one without a better score.
+ * The progress after an epoch with this CIDEr-D. `plateau` halves the rate after every `patience` epochs without a better score.
+ * An epoch without a validation (null) does not count as one without a better score.
  */
 export function afterEpoch(config: TrainingConfig, progress: Progress, score: number | null): Pick<Progress, 'rate' | 'bestScore' | 'epochsSinceBest'> {
   const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);

@@ -34,8 +34,8 @@ export interface Rollout {
   tokens: number;
 }
 
-/** The number of steps is rounded up to a multiple of this, so that few shapes have to be captured. */
-const STEPS_ROUNDED_TO = 4;
+/** Lengths are rounded up to this, so that few shapes of a replay have to be captured. */
+const LENGTH_ROUNDED_TO = 4;
 
 export class SelfCritical {
   private readonly cider: CiderD;
@@ -61,13 +61,13 @@ export class SelfCritical {
     return [...tokens.map((id) => this.vocabulary.words[id]), ...(ended ? [END_WORD] : [])];
   }
 
-  /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `step` selects the random numbers. */
-  async rollout(files: readonly string[], features: Float32Array, step: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
+  /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `draw` selects the random numbers. */
+  async rollout(files: readonly string[], features: Float32Array, draw: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
     const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
     const { regions, features: width } = this.model.sizes;
     const input: Tensor = tensor(features, [files.length, regions, width]);
-    const draw = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + step) >>> 0 };
-    const drawn = await this.model.decoding.sample(input, maxLength, draw);
+    const options = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + draw) >>> 0 };
+    const drawn = await this.model.decoding.sample(input, maxLength, options);
     const greedy = baseline === 'greedy' ? await this.model.decoding.greedy(input, maxLength, { suppress: true }) : null;
     input.dispose();
     const images = files.map((file) => this.references.get(file) as CaptionedWords);
@@ -88,7 +88,7 @@ export class SelfCritical {
       const deviation = Math.sqrt(advantages.reduce((sum, value) => sum + value * value, 0) / advantages.length);
       for (let r = 0; r < advantages.length; r++) advantages[r] /= Math.max(1e-6, deviation);
     }
-    const inputs = this.layOut(images, features, drawn, advantages, mix, step);
+    const inputs = this.layOut(images, features, drawn, advantages, mix, draw);
     const tokens = drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
     const sentences = drawn.map((caption) => caption.tokens.map((id) => this.vocabulary.words[id]));
@@ -104,19 +104,19 @@ export class SelfCritical {
     return { inputs, rollout };
   }
 
-  /** Rows of each picture: its samples, then, with `mix`, one of its references. The reference changes from step to step. */
+  /** Rows of each picture: its samples, then, with `mix`, one of its references. The reference changes from draw to draw. */
   private layOut(
     images: readonly CaptionedWords[],
     features: Float32Array,
     drawn: readonly GeneratedCaption[],
     advantages: readonly number[],
     mix: number,
-    step: number,
+    draw: number,
   ): StepInputs {
     const { samples } = this.config;
     const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const rows: { words: number[]; weight: number }[] = [];
-    const references = mix > 0 ? images.map(({ ids }) => ids[step % ids.length].slice(1)) : [];
+    const references = mix > 0 ? images.map(({ ids }) => ids[draw % ids.length].slice(1)) : [];
     const ofReferences = mix / Math.max(1, references.flat().length);
     images.forEach((_, i) => {
       for (let k = i * samples; k < (i + 1) * samples; k++)
@@ -124,16 +124,16 @@ export class SelfCritical {
       if (mix > 0) rows.push({ words: references[i], weight: ofReferences });
     });
     const longest = rows.reduce((most, { words }) => Math.max(most, words.length), 1);
-    const steps = Math.ceil(longest / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO;
+    const length = Math.ceil(longest / LENGTH_ROUNDED_TO) * LENGTH_ROUNDED_TO;
     const count = rows.length;
-    const weights = new Float32Array(steps * count);
+    const weights = new Float32Array(length * count);
     rows.forEach(({ words, weight }, r) => {
       for (let t = 0; t < words.length; t++) weights[t * count + r] = weight;
     });
     const { ids, targets } = timeMajor(
       rows.map(({ words }) => [START, ...words]),
-      steps,
+      length,
     );
-    return { features, pictures: images.length, ids, targets, weights, steps };
+    return { features, pictures: images.length, ids, targets, weights, length };
   }
 }

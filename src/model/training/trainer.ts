@@ -79,7 +79,7 @@ export interface TrainerOptions {
   epochs: number;
   resume: boolean;
   keep: number;
-  /** Updates between checkpoints within an epoch; 0 saves only at its end or on an interrupt. */
+  /** Save within an epoch after so many updates; 0 only at its end. */
   saveEvery: number;
   /** The model that a new run starts from. */
   start?: Checkpoint;
@@ -94,13 +94,13 @@ export interface TrainerOptions {
   shouldStop?: () => boolean;
 }
 
-/** The weight of each target word. `tokens` and `rows` are the totals of all batches of an update. */
+/** What each predicted word counts; `tokens` and `rows` are those of all micro-batches of an update. */
 function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
   const each = objective === 'caption-mean' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
 }
 
-const rowsOf = (batch: Batch) => batch.targets.length / batch.steps;
+const rowsOf = (batch: Batch) => batch.targets.length / batch.length;
 
 class Log {
   private readonly file: number;
@@ -334,8 +334,8 @@ async function trainEpoch(state: Run): Promise<boolean> {
   };
   for (let i = state.progress.batch; i < batches.length; i++) {
     const group = batches.slice(i - (i % config.accumulate), i - (i % config.accumulate) + config.accumulate);
-    const turn = { index: i % config.accumulate, of: group.length };
-    if (turn.index === 0) {
+    const microBatch = { index: i % config.accumulate, of: group.length };
+    if (microBatch.index === 0) {
       state.progress.batch = i;
       if (o.shouldStop?.()) return false;
       if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
@@ -344,11 +344,11 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    const place = epoch - 1 + i / batches.length;
-    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, place);
-    step.ownWords = samplingProbability(config, place);
-    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + turn.index);
-    const results = step.run(inputs, turn);
+    const epochs = epoch - 1 + i / batches.length;
+    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
+    step.samplingProbability = samplingProbability(config, epochs);
+    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + microBatch.index);
+    const results = step.run(inputs, microBatch);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
       throw new GlimpseError(
@@ -372,7 +372,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     };
     log.write({ kind: 'step', ...report });
     const { lossPerToken, gradNorm, rate } = report;
-    if (turn.index === turn.of - 1)
+    if (microBatch.index === microBatch.of - 1)
       events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
     o.hooks.onStep(report);
   }
@@ -401,9 +401,9 @@ async function stepInputs(
     });
     return { inputs, rollout };
   }
-  const { files, ids, targets, steps } = batch;
+  const { files, ids, targets, length } = batch;
   const all = { tokens: sumOf(group, ({ tokens }) => tokens), rows: sumOf(group, rowsOf) };
-  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), steps }, rollout: null };
+  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), length }, rollout: null };
 }
 
 /** Loss per token over all captions, and CIDEr-D of greedy captions against them, on the first validation pictures. */
@@ -418,10 +418,10 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   let tokens = 0;
   for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
     using _batch = scope();
-    const rows = batch.targets.length / batch.steps;
+    const rows = batch.targets.length / batch.length;
     const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
-    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.steps, rows]);
-    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.steps, rows]), tensor(batch.targets, [batch.steps, rows]), weights));
+    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.length, rows]);
+    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.length, rows]), tensor(batch.targets, [batch.length, rows]), weights));
     nats += (await crossEntropy.item()) * batch.tokens;
     tokens += batch.tokens;
   }

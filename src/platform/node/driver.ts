@@ -53,7 +53,7 @@ async function askDawn(flags: string[], environment: Record<string, string>): Pr
   }
 }
 
-/** Maps a Vulkan loader into the process, so that Dawn finds it by its soname. Node then complains that it is no addon. */
+/** Maps a Vulkan loader into the process, so that Dawn finds it by its soname. Node's error that it is no addon is ignored. */
 function loadVulkanLoader(path: string): void {
   const RTLD_NOW = 2;
   const RTLD_GLOBAL = 0x100;
