@@ -13,8 +13,9 @@ import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
-import { type CommonOptions, duration, progress, result, say, wholeNumber } from '../src/cli/output.ts';
+import { type CommonOptions, duration, progress, result, say } from '../src/cli/output.ts';
 import { GlimpseError, messageOf, UsageError } from '../src/errors.ts';
+import { whole } from '../src/options.ts';
 import { MUTATIONS, type Mutation } from './mutations.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -216,7 +217,7 @@ async function main(): Promise<void> {
     .description('Put small faults into copies of the shaders and count those that the self-test notices')
     .option('--only <text>', 'only faults with this text in "shader: name"')
     .addOption(new Option('--adapter <name>', 'as for glimpse selftest').default(undefined, 'lavapipe'))
-    .option('--jobs <count>', 'self-tests at a time', wholeNumber('--jobs', 1), Math.min(4, availableParallelism()))
+    .option('--jobs <count>', 'self-tests at a time', (text) => whole('count', { atLeast: 1 }).parse(text, '--jobs'), Math.min(4, availableParallelism()))
     .option('--json', 'JSON on stdout')
     .option('--quiet', 'only the result and errors')
     .parse();

@@ -679,8 +679,8 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'the first special token is skipped, the rest taken',
     shader: 'argmax_token_subgroup',
-    find: 'words >= vec4u(params.skip_below)',
-    replace: 'words >= vec4u(min(params.skip_below, 1u))',
+    find: 'tokens >= vec4u(params.skip_below)',
+    replace: 'tokens >= vec4u(min(params.skip_below, 1u))',
     ops: ['argmaxToken'],
   },
   {

@@ -18,6 +18,7 @@ import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
+/** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
@@ -93,11 +94,15 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
   axpby(y.gpu, alpha, x.slice, beta, y.slice, y.size, 'blendInto');
 }
 
-export { attentionLstm } from './attention_lstm.ts';
-export { beamSelect, limitTokens } from './beam.ts';
-export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
+export type { BeamStep, LengthPenalty, LimitAttrs } from '../../kernels/beam.ts';
+export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
+export type { Score } from '../../kernels/recurrent.ts';
+export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
+export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
+export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
+export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
-export { matmul } from './matmul.ts';
+export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
