@@ -67,6 +67,12 @@ export const adamOp: Op<AdamUpdate> = {
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
     },
     {
+      name: 'Adam, within the bound of clipping',
+      shapes: [[41], [41], [41], [41], [1]],
+      attrs: { ...adamCase, maxNorm: 3 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
       name: 'AdamW',
       shapes: [[271], [271], [271], [271], [1]],
       attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
@@ -122,6 +128,12 @@ export const sgdOp: Op<SgdUpdate> = {
   cases: [
     { name: 'momentum', shapes: [[331], [331], [331], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
     { name: 'clipped', shapes: [[29, 11], [29, 11], [29, 11], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    {
+      name: 'within the bound of clipping',
+      shapes: [[41], [41], [41], [1]],
+      attrs: { ...sgdCase, maxNorm: 3 },
+      draw: ['normal', 'normal', 'normal', 'positive'],
+    },
     { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
   ],
 };
