@@ -1,5 +1,5 @@
 /** What this adapter can do at most, measured by our own kernels just before the rest: multiply-adds, and memory traffic. */
-import type { Gpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
 import { copyRoof, fmaRoof } from '../src/kernels/roofs.ts';
 import { empty } from '../src/tensor/tensor.ts';
 

@@ -1,9 +1,7 @@
-// The compiler emits only JavaScript; shaders and tuning tables are files that dist reads at run time, so they follow it. Last
-// comes the mark that bin/built.js looks for.
+// The compiler emits only JavaScript and declarations. Shaders and tuning tables are files that Node reads at run time, and the
+// bundle of both is what a browser imports: they follow it. Last comes the mark that bin/built.js looks for.
 import { cpSync, writeFileSync } from 'node:fs';
 
-for (const folder of ['wgsl', 'tuned'])
-  cpSync(new URL(`../src/kernels/${folder}`, import.meta.url), new URL(`../dist/kernels/${folder}`, import.meta.url), {
-    recursive: true,
-  });
+const follow = (path) => cpSync(new URL(`../src/${path}`, import.meta.url), new URL(`../dist/src/${path}`, import.meta.url), { recursive: true });
+for (const path of ['kernels/wgsl', 'kernels/tuned', 'platform/web/bundle.js', 'platform/web/bundle.d.ts']) follow(path);
 writeFileSync(new URL('../dist/built', import.meta.url), '');

@@ -1,16 +1,41 @@
-/** What a program that uses Glimpse as a library imports. */
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The engine for any host: tensors, ops with gradients, modules, the captioner. It uses no file, process or Node module.
+ * node.ts and web.ts add `openGpu` and what else their host can do.
+ */
 export { checkOp } from './autograd/check.ts';
-export { gradcheck } from './autograd/gradcheck.ts';
-export type { Op } from './autograd/op.ts';
+export { type GradcheckResult, gradcheck } from './autograd/gradcheck.ts';
+export {
+  type BackwardContext,
+  type Cost,
+  type ForwardContext,
+  type Op,
+  type OpCase,
+  type Reference,
+  reference,
+  type Thunk,
+  type Tolerance,
+} from './autograd/op.ts';
 export * as ops from './autograd/ops/index.ts';
 export { OPS } from './autograd/ops/index.ts';
 export { apply, backward, gradOf, noGrad, variable, zeroGrad } from './autograd/tape.ts';
-export { GlimpseError, GpuError } from './errors.ts';
-export { type Gpu, openGpu } from './gpu/device.ts';
-export { formatProfile, Profiler } from './gpu/profiler.ts';
-export { Captioner, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
-export { ImageEncoder } from './model/encoder/encoder.ts';
-export { OnnxModel } from './model/onnx/run.ts';
-export { Optimizer } from './nn/optimizer.ts';
-export { Parameters } from './nn/parameters.ts';
-export { full, memory, scope, Tensor, tensor, zeros } from './tensor/tensor.ts';
+export { Vocabulary, type WordRule, wordsOf } from './data/words.ts';
+export { FileError, GlimpseError, GpuError, type GpuErrorKind, ShapeError, UsageError } from './errors.ts';
+export type { Replay } from './gpu/capture.ts';
+export { currentGpu, Gpu, type GpuHost, makeCurrent } from './gpu/gpu.ts';
+export type { Kernel } from './gpu/pipelines.ts';
+export type { BufferSlice, MemoryReport } from './gpu/pool.ts';
+export { formatProfile, type ProfileRow, Profiler } from './gpu/profiler.ts';
+export type { Grid } from './gpu/recorder.ts';
+export type { ShaderVariant } from './gpu/shader.ts';
+export type { ParamValue, ParamValues } from './gpu/uniforms.ts';
+export { chosenVersion, FAMILIES, forceVersion } from './kernels/families.ts';
+export { VersionNotApplicable } from './kernels/family.ts';
+export { type TuningTable, tuningOf } from './kernels/tuning.ts';
+export { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
+export { constant, glorotUniform, type Initializer, uniform, zerosInit } from './nn/initializers.ts';
+export { Optimizer, type OptimizerOptions } from './nn/optimizer.ts';
+export { type NamedArray, Parameters } from './nn/parameters.ts';
+export { MAX_RANK, type Shape, sizeOf } from './tensor/shape.ts';
+export { type DType, empty, full, memory, readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor, zeros } from './tensor/tensor.ts';
+export { type TuneHooks, tune } from './tuning/tune.ts';

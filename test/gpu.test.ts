@@ -1,19 +1,17 @@
 /** The layer below tensors: pool, recorder, errors, profiler. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { GpuError } from '../src/errors.ts';
-import { openGpu } from '../src/gpu/device.ts';
 import { sizeClass } from '../src/gpu/pool.ts';
 import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
-import { matmulVersions } from '../src/kernels/matmul.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../src/kernels/versions.ts';
-import { empty, full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
-import { temporaryFolder, useGpu } from './support.ts';
+import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
+import { VersionNotApplicable } from '../src/kernels/family.ts';
+import { matmulFamily } from '../src/kernels/matmul.ts';
+import { openGpu } from '../src/platform/node/open.ts';
+import { empty, full, memory, Scope, scope, tensor, zeros } from '../src/tensor/tensor.ts';
+import { useGpu } from './support.ts';
 
 const device = useGpu();
-const folder = temporaryFolder();
 
 test('an upload does not overtake recorded commands that read the old values', async () => {
   using _s = scope();
@@ -56,7 +54,7 @@ test('buffers are reused: allocations stop growing', async () => {
 
 test('a copy kept for reading as texels gives way when its buffer is written, however that happens', async () => {
   const { gpu } = device;
-  const version = ['v6_subgroup_texels', 'v1_naive'].find((name) => name === 'v1_naive' || gpu.subgroupWidth > 0) as string;
+  const version = ['subgroup_texels', 'naive'].find((name) => name === 'naive' || gpu.subgroupWidth > 0) as string;
   using _s = scope();
   const a = full([32, 32], 1);
   const b = tensor(new Float32Array(32 * 32).fill(1), [32, 32]);
@@ -94,7 +92,7 @@ test('making room in the midst of a dispatch loses neither its copies nor its pa
     if (label.startsWith('copy of') && trims++ < 4) gpu.pool.trim(); // as when the budget is short
     reserve.call(gpu.pool, bytes, label);
   };
-  forceVersion('matmul', 'v6_subgroup_texels');
+  forceVersion('matmul', 'subgroup_texels');
   try {
     const product = await ops.matmul(a, b).data();
     expect(new Set(product)).toEqual(new Set([72]));
@@ -134,9 +132,9 @@ test.each([
     forceVersion('matmul', null);
     return result;
   };
-  const expected = await product('v1_naive');
-  const panels = order === 'NN' ? ['v11_subgroup_panels', 'v12_subgroup_panels_half'] : [];
-  for (const version of ['v6_subgroup_texels', 'v7_subgroup_texels_a', 'v9_subgroup_texels_half', 'v10_subgroup_texels_wide', ...panels]) {
+  const expected = await product('naive');
+  const panels = order === 'NN' ? ['subgroup_panels', 'subgroup_panels_half'] : [];
+  for (const version of ['subgroup_texels', 'subgroup_texels_half', 'subgroup_texels_wide', ...panels]) {
     const result = await product(version);
     expect(
       result.findIndex((value, i) => !(Math.abs(value - expected[i]) < 1e-3)),
@@ -166,7 +164,7 @@ test('prepared weights are made anew when the weights were written, in a replay 
   const { buffersInUse } = memory();
   const w = tensor(new Float32Array(2 * 2 * 3 * 4).fill(1), [2, 2, 3, 4]);
   const convolve = () => {
-    forceVersion('conv2d', 'v4_subgroup_texels');
+    forceVersion('conv2d', 'subgroup_texels');
     const y = Scope.release(ops.conv2d(x, w, null, { stride: 2, layout: 'nhwc' }));
     forceVersion('conv2d', null);
     return y;
@@ -195,14 +193,17 @@ test('weights lie in panels once they are used again unchanged; a replay puts th
   const [m, k, n] = [40, 8, 36];
   const a = full([m, k], 1);
   const w = tensor(new Float32Array(k * n).fill(1), [k, n]);
-  const mayUsePanels = () => matmulVersions(gpu, { a: a.slice, b: w.slice, c: a.slice, m, n, k, label: 'test' }).includes('v11_subgroup_panels');
-  expect([mayUsePanels(), mayUsePanels()]).toEqual([false, true]);
+  const panels = matmulFamily.versions.find(({ name }) => name === 'subgroup_panels') as (typeof matmulFamily.versions)[number];
+  const mayUsePanels = () => panels.unable(gpu, { a: a.slice, b: w.slice, c: a.slice, m, n, k, label: 'test' }) === null;
+  expect([mayUsePanels(), mayUsePanels()], 'asking changes nothing').toEqual([false, false]);
+  ops.matmul(a, w);
+  expect(mayUsePanels()).toBe(true);
   w.write(new Float32Array(k * n).fill(2));
-  expect([mayUsePanels(), mayUsePanels()]).toEqual([false, true]);
+  expect(mayUsePanels()).toBe(false);
 
   const recorded: string[] = [];
   gpu.trace = (kernel) => recorded.push(kernel);
-  forceVersion('matmul', 'v11_subgroup_panels');
+  forceVersion('matmul', 'subgroup_panels');
   const { result, replay } = gpu.capture(() => Scope.release(ops.matmul(a, w)));
   forceVersion('matmul', null);
   replay.run();
@@ -251,7 +252,31 @@ test('a tensor used after dispose says so', () => {
   expect(() => ops.relu(x)).toThrow(/used after dispose/);
 });
 
-test('the profiler names kernels, sums their time, and writes a Chrome trace', async () => {
+test('a shader may be a text of the user: one kernel for each text and each set of constants, errors by its name and line', async () => {
+  using _s = scope();
+  const text = (expression: string) => `
+override FACTOR: f32 = 1.0;
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@compute @workgroup_size(1)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  y[id.x] = FACTOR * ${expression};
+}`;
+  const { gpu } = device;
+  const run = async (source: string, FACTOR: number) => {
+    const [x, y] = [tensor([1, 2, 3]), zeros([3])];
+    gpu.dispatch(gpu.kernel({ file: 'mine', source, constants: { FACTOR } }), [x.slice, y.slice], {}, [3, 1, 1]);
+    return [...(await y.data())];
+  };
+  expect(await run(text('x[id.x]'), 2)).toEqual([2, 4, 6]);
+  expect(await run(text('x[id.x]'), 3)).toEqual([3, 6, 9]);
+  expect(await run(text('x[2u - id.x]'), 2)).toEqual([6, 4, 2]);
+  const kernel = () => gpu.kernel({ file: 'mine', source: text('x[id.x]'), constants: { FACTOR: 2 } });
+  expect(kernel()).toBe(kernel());
+  expect(() => gpu.kernel({ file: 'mine', source: text('no_such_name') })).toThrow(/compiling mine: [\s\S]*no_such_name[\s\S]*7 \|/);
+});
+
+test('the profiler names kernels, sums their time, and gives a Chrome trace', async () => {
   using _s = scope();
   if (!device.gpu.device.features.has('timestamp-query')) return;
   const profiler = new Profiler(device.gpu.device);
@@ -262,9 +287,7 @@ test('the profiler names kernels, sums their time, and writes a Chrome trace', a
   expect(table.map((row) => row.kernel).join()).toMatch(/matmul.*|softmax.*/);
   expect(table.reduce((sum, row) => sum + row.share, 0)).toBeCloseTo(1);
   expect(formatProfile(table)).toContain('GPU ms');
-  const path = join(folder, 'trace.json');
-  await profiler.writeTrace(path);
-  expect(JSON.parse(readFileSync(path, 'utf8')).traceEvents.length).toBe(table.reduce((sum, row) => sum + row.calls, 0));
+  expect(JSON.parse(await profiler.chromeTrace()).traceEvents.length).toBe(table.reduce((sum, row) => sum + row.calls, 0));
 });
 
 test('other users of setImmediate are not delayed or broken', async () => {
@@ -336,7 +359,7 @@ test('a failing copy, upload or readback names the operation and the shapes of b
   expect(Array.from(await full([2], 1).data())).toEqual([1, 1]); // and the device goes on
 });
 
-test.each(FAMILIES.matmul)('matmul %s folds more tiles than one dimension of a dispatch takes', async (version) => {
+test.each(FAMILIES.matmul.names)('matmul %s folds more tiles than one dimension of a dispatch takes', async (version) => {
   using _s = scope();
   const rows = 2_200_000;
   const a = tensor(
@@ -362,7 +385,7 @@ test.each(FAMILIES.matmul)('matmul %s folds more tiles than one dimension of a d
   }
 });
 
-test.each(['v1_direct', 'v2_im2col', 'v3_subgroup'])('conv2d %s folds more tiles than one dimension of a dispatch takes', async (version) => {
+test.each(['direct', 'im2col', 'subgroup'])('conv2d %s folds more tiles than one dimension of a dispatch takes', async (version) => {
   using _s = scope();
   const side = 1490;
   const x = tensor(

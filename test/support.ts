@@ -7,7 +7,8 @@ import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { afterAll, beforeAll } from 'vitest';
-import { type Gpu, openGpu } from '../src/gpu/device.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { openGpu } from '../src/platform/node/open.ts';
 
 /** The data folder, or null; says aloud what is skipped without it. */
 export function dataFolder(what: string): string | null {
@@ -37,19 +38,27 @@ export function useGpu(): { readonly gpu: Gpu } {
 /** A folder that is removed after the test file. */
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'glimpse-test-'));
-  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  afterAll(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
   return folder;
 }
 
 const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable', process.env.CHROME_PATH ?? ''];
+
+/** Where an installed browser is, or null; says aloud what `skipped` means then. */
+export function browserPath(skipped: string): string | null {
+  const browser = BROWSERS.find((path) => path !== '' && existsSync(path));
+  if (browser) return browser;
+  console.warn(`SKIPPED: no browser is installed (CHROME_PATH names one); ${skipped}`);
+  return null;
+}
 
 /**
  * Opens a page in a real browser: every picture on it must decode and have a size, and what is seen must not be one color.
  * Says aloud when there is no browser.
  */
 export async function shownByBrowser(page: string, scratch: string): Promise<void> {
-  const browser = BROWSERS.find((path) => path !== '' && existsSync(path));
-  if (!browser) return console.warn('SKIPPED: no browser is installed (CHROME_PATH names one); the page was not opened');
+  const browser = browserPath('the page was not opened');
+  if (!browser) return;
   const probe = `<script>addEventListener('load', () => { const all = [...document.images]; document.title = 'shown ' + all.filter((i) => i.naturalWidth > 1 && i.getBoundingClientRect().height > 20).length + ' of ' + all.length; });</script>`;
   const copy = join(scratch, 'opened.html');
   writeFileSync(copy, readFileSync(page, 'utf8').replace('</body>', `${probe}</body>`));

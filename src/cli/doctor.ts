@@ -2,9 +2,10 @@
 
 import * as ops from '../autograd/ops/index.ts';
 import { GpuError } from '../errors.ts';
-import { type Gpu, openGpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import { tuningOf } from '../kernels/tuning.ts';
 import { adviceFor } from '../platform/node/advice.ts';
+import { openGpu } from '../platform/node/open.ts';
 import { full, scope } from '../tensor/tensor.ts';
 import { type CommonOptions, result } from './output.ts';
 
@@ -30,7 +31,7 @@ export async function doctor(options: CommonOptions): Promise<number> {
     return 1;
   }
   try {
-    const { adapter, reason } = gpu.found;
+    const { features, reason } = gpu.host.adapter;
     const limits = Object.fromEntries(LIMITS.map((name) => [name, gpu.device.limits[name]]));
     const works = await addsTwoAndTwo();
     const report = {
@@ -40,7 +41,7 @@ export async function doctor(options: CommonOptions): Promise<number> {
       reason,
       works,
       subgroupWidth: gpu.subgroupWidth,
-      features: [...adapter.features].sort(),
+      features: [...features].sort(),
       limits,
       tuning: tuningOf(gpu).source,
       advice: adviceFor(gpu.adapterName, gpu.software),

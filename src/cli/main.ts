@@ -1,12 +1,13 @@
 /** The command line: runs the command that was asked for, and says what went wrong with the exit code that belongs to it. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import { GlimpseError, messageOf } from '../errors.ts';
 import { runCommand } from './command.ts';
 import { COMMANDS } from './commands.ts';
 
-/** From the sources and from what was built the file lies two folders up. */
-const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+/** Two folders up from the sources, three from what was built of them. */
+const PACKAGE = ['../../package.json', '../../../package.json'].map((path) => new URL(path, import.meta.url)).find((url) => existsSync(url)) as URL;
+const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
 
 async function main(): Promise<number> {
   try {

@@ -62,7 +62,7 @@ function smooth(points: readonly (readonly [number, number])[], window: number):
   });
 }
 
-/** The logs of runs that follow one another as one: epochs count on, and what came after the last whole epoch of an earlier one is left out. */
+/** Joins the logs of runs that follow one another. Epochs count on. What an earlier run logged after its last whole epoch is left out. */
 function joined(runs: readonly string[]): z.infer<typeof Line>[] {
   let before = 0;
   return runs.flatMap((run, i) => {

@@ -8,7 +8,7 @@ import { DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
-import { weightsHash } from '../nn/parameters.ts';
+import { weightsHash } from '../model/training/weights_hash.ts';
 import { refuseWithoutEffect } from '../options.ts';
 import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';

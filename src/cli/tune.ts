@@ -1,10 +1,11 @@
 /** `glimpse tune`: finds the fastest version of every kernel on this adapter and keeps the table for later runs. */
 import { mkdirSync } from 'node:fs';
+import { cpus } from 'node:os';
 import { dirname } from 'node:path';
 import { onFile, writeFileAtomic } from '../data/atomic_file.ts';
 import { UsageError } from '../errors.ts';
-import { tuningPath } from '../kernels/tuning.ts';
-import { FAMILIES } from '../kernels/versions.ts';
+import { FAMILIES } from '../kernels/families.ts';
+import { tuningPath } from '../platform/node/tuning_files.ts';
 import { tune } from '../tuning/tune.ts';
 import type { TuneOptions } from './commands/tune.ts';
 import { progress, result, say } from './output.ts';
@@ -19,7 +20,7 @@ export async function tuneCommand(o: TuneOptions): Promise<number> {
     say(o, 'checking every version against its reference, then timing those that agree');
     const refused: { family: string; version: string; reason: string }[] = [];
     let bar: ReturnType<typeof progress> | null = null;
-    const table = await tune(gpu, families, {
+    const table = await tune(gpu, cpus()[0]?.model.trim() ?? 'an unknown processor', families, {
       onRefused(family, version, reason) {
         refused.push({ family, version, reason });
         say(o, `left out: ${family} ${version} (${reason})`);

@@ -1,9 +1,10 @@
 /**
- * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
- * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
+ * GPU time per kernel, from timestamp queries around each dispatch. Every dispatch gets a pass of its own, so the sum is
+ * larger than the time of a normal run. Use it to see where time goes, never to state a speed.
  */
-import { renameSync, writeFileSync } from 'node:fs';
+import type { Device } from './webgpu_types.ts';
 
+/** The time of one kernel: milliseconds on the GPU over all its calls, and its share of the whole. */
 export interface ProfileRow {
   kernel: string;
   calls: number;
@@ -13,18 +14,21 @@ export interface ProfileRow {
 
 const CAPACITY = 2048;
 
+/** Times kernels: assign one to `gpu.profiler`, run the work, then read `table()`. It needs the feature timestamp-query. */
 export class Profiler {
   private readonly spans: { kernel: string; startNs: number; endNs: number }[] = [];
   private querySet: GPUQuerySet | null = null;
   private names: string[] = [];
   private readonly pending: Promise<void>[] = [];
 
-  constructor(private readonly device: GPUDevice) {}
+  constructor(private readonly device: Device) {}
 
+  /** Whether the batch holds as many timestamps as it can. */
   get full(): boolean {
     return this.names.length >= CAPACITY / 2;
   }
 
+  /** Where the next dispatch's pass writes its two timestamps. @internal */
   begin(kernel: string): GPUComputePassTimestampWrites {
     this.querySet ??= this.device.createQuerySet({ type: 'timestamp', count: CAPACITY });
     const slot = 2 * this.names.length;
@@ -32,7 +36,7 @@ export class Profiler {
     return { querySet: this.querySet, beginningOfPassWriteIndex: slot, endOfPassWriteIndex: slot + 1 };
   }
 
-  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. */
+  /** Records the copy of this batch's timestamps; call the result after the batch was submitted. @internal */
   resolve(encoder: GPUCommandEncoder): () => void {
     const { names, querySet } = this;
     if (!querySet || names.length === 0) return () => {};
@@ -56,6 +60,7 @@ export class Profiler {
     };
   }
 
+  /** Kernels by falling time. */
   async table(): Promise<ProfileRow[]> {
     await Promise.all(this.pending);
     const rows = new Map<string, ProfileRow>();
@@ -72,8 +77,8 @@ export class Profiler {
     return [...rows.values()].sort((a, b) => b.totalMs - a.totalMs);
   }
 
-  /** Writes the spans in Chrome's trace format (open it in chrome://tracing or Perfetto). */
-  async writeTrace(path: string): Promise<void> {
+  /** The spans in Chrome's trace format, as JSON (open it in chrome://tracing or Perfetto). */
+  async chromeTrace(): Promise<string> {
     await Promise.all(this.pending);
     const origin = this.spans.reduce((least, span) => Math.min(least, span.startNs), Number.POSITIVE_INFINITY);
     const traceEvents = this.spans.map(({ kernel, startNs, endNs }) => ({
@@ -84,11 +89,11 @@ export class Profiler {
       ts: (startNs - origin) / 1e3,
       dur: (endNs - startNs) / 1e3,
     }));
-    writeFileSync(`${path}.tmp`, JSON.stringify({ traceEvents, displayTimeUnit: 'ms' }));
-    renameSync(`${path}.tmp`, path);
+    return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
 }
 
+/** The rows as a table for a terminal. */
 export function formatProfile(rows: ProfileRow[]): string {
   const width = Math.max(6, ...rows.map((row) => row.kernel.length));
   const lines = rows.map(

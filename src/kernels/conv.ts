@@ -1,16 +1,16 @@
 /**
  * Launchers of convolution and its gradients, channels last: x [N, H, W, C], w [KH, KW, C/G, O], y [N, OH, OW, O].
- * Version 2 unfolds pictures into rows and leaves the work to the matrix product, a few pictures at a time so that the
- * rows stay below a fixed size; versions from 3 on multiply without storing the rows, and fold a stride over few channels away.
+ * `im2col` unfolds pictures into rows and leaves the work to the matrix product. It takes a few pictures at a time, so that
+ * the rows stay below a fixed size. The subgroup versions multiply without storing the rows. Where the channels are not a
+ * multiple of 4, they fold a stride away or add channels of zeros.
  */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { inStorage, type TexelLayout, texelParams } from '../gpu/texels.ts';
+import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { axpby, grid, stridedCopy } from './elementwise.ts';
+import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { matmul, tileOrder } from './matmul.ts';
-import { columnPanels, panelsServe, type WeightsRead } from './panels.ts';
-import { sizeRange } from './tuning.ts';
-import { chooseVersion, FAMILIES, hasFixedSubgroup } from './versions.ts';
+import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -54,7 +54,7 @@ function convParams(g: ConvGeometry, count: number): Record<string, number> {
   };
 }
 
-/** Unfolds (im2col) or folds back (col2im) the images from `first` on: `count` elements, four at a time where that divides. */
+/** Unfolds (im2col) or folds back (col2im) images from `firstImage` on: `count` elements, four at a time if C is a multiple of 4. */
 function launchColumns(
   gpu: Gpu,
   file: 'im2col' | 'col2im',
@@ -71,7 +71,7 @@ function launchColumns(
   gpu.dispatch(gpu.kernel({ file: per === 4 ? `${file}_vec4` : file }), [from, to], params, grid(count / per), label);
 }
 
-/** A 1×1 convolution of stride 1 is a product of the pixels as they lie: nothing to unfold. */
+/** A 1×1 convolution of stride 1 is a matrix product of the stored pixels; there is nothing to unfold. */
 function isPointwise(g: ConvGeometry): boolean {
   return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0 && g.outHeight === g.height && g.outWidth === g.width;
 }
@@ -80,7 +80,7 @@ const roundUp4 = (count: number) => 4 * Math.ceil(count / 4);
 const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;
 const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
 
-/** Calls `work` for runs of images whose columns fit, with a buffer for them. */
+/** Calls `work` for runs of images whose columns fit in `MAX_COLUMN_BYTES`, with a buffer for the columns. */
 function forImageRuns(gpu: Gpu, g: ConvGeometry, label: string, work: (columns: BufferSlice, first: number, images: number) => void): void {
   const perImage = rowsPerImage(g) * columnsOf(g) * 4;
   const run = Math.max(1, Math.min(g.images, Math.floor(MAX_COLUMN_BYTES / Math.max(1, perImage))));
@@ -100,17 +100,17 @@ export interface ConvForward {
   label: string;
 }
 
-/** A plain product of pixels or not, and the output pixels of the whole batch. */
+/** The class: whether the convolution is a plain product of pixels, and the number of output pixels of the whole batch. */
 function convClass(g: ConvGeometry): string {
   return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
 }
 
-/** Whether blocks of stride × stride pixels can stand for pixels: whole blocks, and channels that go by fours only together. */
+/** Whether blocks of stride × stride pixels can become pixels: all blocks are whole, and a block's channels are a multiple of 4. */
 function foldsStride({ height, width, channels, stride: [sy, sx], dilation }: ConvGeometry): boolean {
   return sy > 1 && sy === sx && height % sy === 0 && width % sx === 0 && (sy * sx * channels) % 4 === 0 && dilation[0] * dilation[1] === 1;
 }
 
-/** The same convolution with pixels for blocks of stride × stride pixels; padding grows to whole blocks, by `before` zeros. */
+/** The same convolution on blocks of stride × stride pixels. Padding grows to whole blocks, by `before` zeros. */
 function folded(g: ConvGeometry): { geometry: ConvGeometry; before: number[] } {
   const s = g.stride[0];
   const pad = g.pad.map((each) => Math.ceil(each / s)) as [number, number];
@@ -119,51 +119,85 @@ function folded(g: ConvGeometry): { geometry: ConvGeometry; before: number[] } {
   return { geometry: { ...g, height: g.height / s, width: g.width / s, channels: s * s * g.channels, kernel, stride: [1, 1], pad }, before };
 }
 
-/** What versions with channels by fours work on. */
+/** The geometry for versions that read four channels at a time. */
 function byFours(g: ConvGeometry): ConvGeometry {
   if (g.channels % 4 === 0) return g;
   return foldsStride(g) ? folded(g).geometry : { ...g, channels: roundUp4(g.channels) };
 }
 
-/** How pictures and weights are read as texels: pixels by channels, and channels of each tap by output channels. */
+/** How operands are read as texels. Rows of pictures are pixels; rows of weights are input channels of a tap. */
 function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
   return [gpu.texelLayout(g.images * g.height * g.width, g.channels), gpu.texelLayout(columnsOf(g), g.outChannels)];
 }
 
-/** Versions in conv2d_subgroup_texels.wgsl: blocks of output channels side by side in a tile, and how weights are read. */
-const TEXEL_VERSIONS: Record<string, { parts: number; w: WeightsRead }> = {
-  v4_subgroup_texels: { parts: 1, w: 'texels' },
-  v5_subgroup_texels_x: { parts: 1, w: 'storage' },
-  v6_subgroup_texels_wide: { parts: 2, w: 'texels' },
-  v7_subgroup_panels: { parts: 2, w: 'panels' },
-};
-
-/** Versions that can serve the problem; where no table says otherwise the first is taken. */
-function conv2dVersions(gpu: Gpu, { geometry: g, w, residual }: ConvForward): string[] {
-  if (g.groups !== 1) return ['v1_direct'];
-  const versions = residual ? ['v1_direct'] : ['v2_im2col', 'v1_direct'];
-  if (!hasFixedSubgroup(gpu) || g.outChannels % 4 !== 0) return versions;
-  const f = byFours(g);
-  if (!texelLayouts(gpu, f).every((layout) => layout !== null)) return ['v3_subgroup', ...versions];
-  const panels = panelsServe(gpu, 'conv2d', w, columnsOf(f), f.outChannels);
-  const texels = Object.keys(TEXEL_VERSIONS).filter((name) => panels || TEXEL_VERSIONS[name].w !== 'panels');
-  return ['v3_subgroup', ...texels, ...versions];
+/** A version of the convolution. */
+interface ConvVersion extends Version<ConvForward> {
+  launch(gpu: Gpu, p: ConvForward, version: ConvVersion): void;
+  /** For versions that read texels: blocks of output channels side by side in a tile, and how weights are read. */
+  texels?: { parts: number; w: WeightsRead };
 }
 
-/** Copies [outer, channels, inner] to where zeros make the channels go by fours. */
+/** Why the subgroup versions cannot serve the problem; null if they can. */
+function withoutSubgroup(gpu: Gpu, { geometry: g }: ConvForward): string | null {
+  if (g.groups !== 1) return 'its channels are in groups';
+  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels are not a multiple of 4`);
+}
+
+function withoutTexels(gpu: Gpu, p: ConvForward): string | null {
+  const reason = withoutSubgroup(gpu, p);
+  if (reason !== null) return reason;
+  return texelLayouts(gpu, byFours(p.geometry)).every((layout) => layout !== null) ? null : 'its operands cannot be read as texels here';
+}
+
+function withoutWeights(gpu: Gpu, { geometry, w }: ConvForward, name: string): string | null {
+  const g = byFours(geometry);
+  return withoutPanels(gpu, 'conv2d', conv2dFamily.isForced(name), w, columnsOf(g), g.outChannels);
+}
+
+function texelVersion(name: string, parts: number, w: WeightsRead): ConvVersion {
+  return {
+    ...{ name, shader: 'conv2d_subgroup_texels', uses: ['space_to_depth', ...(w === 'panels' ? ['column_panels'] : [])] },
+    ...{ texels: { parts, w }, launch: launchTiles },
+    unable: (gpu, p) => withoutTexels(gpu, p) ?? (w === 'panels' ? withoutWeights(gpu, p, name) : null),
+  };
+}
+
+/** In the best order to read them. `im2col` runs the version of the matrix product that is chosen for it. */
+const VERSIONS: readonly ConvVersion[] = [
+  { name: 'direct', shader: 'conv2d_direct', launch: launchDirect, unable: always },
+  {
+    ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], launch: launchIm2col },
+    unable: (_gpu, { geometry, residual }) =>
+      geometry.groups !== 1 ? 'its channels are in groups' : residual ? 'the product has no place for a residual' : null,
+  },
+  { name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
+  texelVersion('subgroup_texels', 1, 'texels'),
+  texelVersion('subgroup_texels_wide', 2, 'texels'),
+  texelVersion('subgroup_panels', 2, 'panels'),
+];
+
+export const conv2dFamily: Family<ConvForward, ConvVersion> = new Family('conv2d', VERSIONS, ({ geometry }) => convClass(geometry));
+
+export function conv2d(gpu: Gpu, p: ConvForward): void {
+  const version = conv2dFamily.choose(gpu, p);
+  gpu.noteRead(p.w, conv2dFamily.name);
+  version.launch(gpu, p, version);
+}
+
+/** Copies [outer, channels, inner] and adds channels of zeros until their number is a multiple of 4. */
 function padChannels(gpu: Gpu, from: BufferSlice, to: BufferSlice, [outer, channels, inner]: readonly [number, number, number], label: string): void {
   gpu.clear(to);
   const target = { slice: to, strides: [roundUp4(channels) * inner, inner, 1] };
   stridedCopy(gpu, { slice: from, strides: [channels * inner, inner, 1] }, target, [outer, channels, inner], label);
 }
 
-/** Blocks of stride × stride pixels become pixels of as many times the channels. */
+/** Turns blocks of stride × stride pixels into pixels with stride² times the channels. */
 function foldPictures(gpu: Gpu, x: BufferSlice, to: BufferSlice, { images, height, width, channels, stride: [s] }: ConvGeometry, label: string): void {
   const rows = (images * height) / s;
   gpu.dispatch(gpu.kernel({ file: 'space_to_depth' }), [x, to], { rows, width: width / s, run: s * channels, size: s }, grid(rows, 1), label);
 }
 
-/** Tap k of the kernel goes to row (k + before) mod S of block (k + before) / S. */
+/** Along each axis, tap k of the kernel goes to row (k + before) mod S of block ⌊(k + before) / S⌋. */
 function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry): void {
   const s = g.stride[0];
   const { geometry, before } = folded(g);
@@ -172,7 +206,7 @@ function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry)
   for (let ky = 0; ky < g.kernel[0]; ky++)
     for (let kx = 0; kx < g.kernel[1]; ) {
       const [row, column] = [ky + before[0], kx + before[1]];
-      const together = Math.min(s - (column % s), g.kernel[1] - kx); // taps of one row of a block lie together on both sides
+      const together = Math.min(s - (column % s), g.kernel[1] - kx); // taps of one row of a block are contiguous in both buffers
       const block = Math.floor(row / s) * geometry.kernel[1] + Math.floor(column / s);
       gpu.copy(w, to, together * tap, (ky * g.kernel[1] + kx) * tap, ((block * s + (row % s)) * s + (column % s)) * tap);
       kx += together;
@@ -180,11 +214,11 @@ function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry)
 }
 
 /**
- * Pictures whose channels do not go by fours: a stride is folded away, or channels of zeros are added. Folding makes a
- * convolution of stride S one of stride 1 on blocks of S × S pixels: the 49 taps of 3 channels of ResNet-50's first layer,
- * each with an index of its own, become 16 of 12, a seventh less time on lavapipe than zeros. Weights are prepared once.
+ * Serves pictures whose number of channels is not a multiple of 4: it folds the stride away, or adds channels of zeros.
+ * Folding turns a convolution of stride S into one of stride 1 on blocks of S × S pixels. The first layer of ResNet-50 has 49
+ * taps of 3 channels; they become 16 taps of 12 channels. Weights are prepared once.
  */
-function withChannelsByFours(gpu: Gpu, p: ConvForward, version: string): void {
+function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const { geometry: g, label } = p;
   const folds = foldsStride(g);
   const geometry = byFours(g);
@@ -197,79 +231,105 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: string): void {
     if (folds) foldWeights(gpu, p.w, to, g);
     else padChannels(gpu, p.w, to, [g.kernel[0] * g.kernel[1], g.channels, g.outChannels], label);
   });
-  launchConv(gpu, { ...p, geometry, x, w }, version);
+  launchTiles(gpu, { ...p, geometry, x, w }, version);
   gpu.pool.release(x.buffer);
 }
 
-export function conv2d(gpu: Gpu, p: ConvForward): void {
-  launchConv(gpu, p, chooseVersion(gpu, 'conv2d', convClass(p.geometry), conv2dVersions(gpu, p)));
+const bindings = (p: ConvForward) => [p.x, p.w, p.bias ?? p.x, p.residual ?? p.x, p.y];
+
+function forwardParams(p: ConvForward): Record<string, number> {
+  const count = p.geometry.images * rowsPerImage(p.geometry) * p.geometry.outChannels;
+  return { ...convParams(p.geometry, count), has_bias: p.bias ? 1 : 0, has_residual: p.residual ? 1 : 0, relu: p.relu ? 1 : 0 };
 }
 
-function launchConv(gpu: Gpu, p: ConvForward, version: string): void {
-  const { geometry: g, x, w, y, label } = p;
-  const count = g.images * rowsPerImage(g) * g.outChannels;
-  const epilogue = { has_bias: p.bias ? 1 : 0, has_residual: p.residual ? 1 : 0, relu: p.relu ? 1 : 0 };
-  if (version === 'v2_im2col') {
-    const product = { b: w, c: y, n: g.outChannels, k: columnsOf(g), bias: p.bias, relu: p.relu, label };
-    if (isPointwise(g)) {
-      matmul(gpu, { ...product, a: x, m: g.images * rowsPerImage(g) });
-      return;
-    }
-    forImageRuns(gpu, g, label, (columns, first, images) => {
-      const m = images * rowsPerImage(g);
-      const total = m * columnsOf(g);
-      launchColumns(gpu, 'im2col', x, columns, g, total, first, label);
-      matmul(gpu, { ...product, a: columns, m, cStart: first * rowsPerImage(g) * g.outChannels });
-    });
+function launchDirect(gpu: Gpu, p: ConvForward): void {
+  const params = forwardParams(p);
+  gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), bindings(p), params, grid(params.count), p.label);
+}
+
+function launchIm2col(gpu: Gpu, { geometry: g, x, w, y, bias, relu, label }: ConvForward): void {
+  const product = { b: w, c: y, n: g.outChannels, k: columnsOf(g), bias, relu, label };
+  if (isPointwise(g)) {
+    matmul(gpu, { ...product, a: x, m: g.images * rowsPerImage(g) });
     return;
   }
-  const slices = [x, w, p.bias ?? x, p.residual ?? x, y];
-  const params: Record<string, number> = { ...convParams(g, count), ...epilogue };
-  if (version.includes('subgroup') && g.channels % 4 !== 0) {
+  forImageRuns(gpu, g, label, (columns, first, images) => {
+    const m = images * rowsPerImage(g);
+    launchColumns(gpu, 'im2col', x, columns, g, m * columnsOf(g), first, label);
+    matmul(gpu, { ...product, a: columns, m, cStart: first * rowsPerImage(g) * g.outChannels });
+  });
+}
+
+/** Each subgroup makes a tile: 4 subgroup widths of pixels by as many output channels, or by twice as many. */
+function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
+  const { geometry: g, label } = p;
+  if (g.channels % 4 !== 0) {
     withChannelsByFours(gpu, p, version);
     return;
   }
-  if (version.includes('subgroup')) {
-    const tile = 4 * gpu.subgroupWidth;
-    const texels = TEXEL_VERSIONS[version];
-    const columnTiles = Math.ceil(g.outChannels / (tile * (texels?.parts ?? 1)));
-    const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
-    const tiles = columnTiles * rowTiles;
-    const tiled = { ...params, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
-    const tune = { WIDTH: gpu.subgroupWidth };
-    if (!texels) gpu.dispatch(gpu.kernel({ file: 'conv2d_subgroup', tune }), slices, tiled, grid(tiles, 1), label);
-    else {
-      const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
-      const rows = columnsOf(g);
-      const fromStorage = texels.w === 'storage';
-      const xTexels = { ...x, layout: xLayout };
-      const wTexels = texels.w === 'panels' ? columnPanels(gpu, w, 0, rows, g.outChannels) : { ...w, layout: wLayout };
-      const found = {
-        ...texelParams('x', xLayout),
-        ...texelParams('w', fromStorage ? inStorage(wLayout) : wTexels.layout),
-        w_panel: texels.w === 'panels' ? rows : 0,
-      };
-      const kernel = gpu.kernel({ file: 'conv2d_subgroup_texels', tune: { ...tune, PARTS: texels.parts }, constants: { W_TEXELS: fromStorage ? 0 : 1 } });
-      gpu.dispatch(kernel, [xTexels, fromStorage ? xTexels : wTexels, ...slices.slice(1)], { ...tiled, ...found }, grid(tiles, 1), label);
-    }
+  const { texels, shader: file } = version;
+  const tile = 4 * gpu.subgroupWidth;
+  const columnTiles = Math.ceil(g.outChannels / (tile * (texels?.parts ?? 1)));
+  const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
+  const tiles = columnTiles * rowTiles;
+  const params = { ...forwardParams(p), column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
+  const tune = { WIDTH: gpu.subgroupWidth };
+  if (!texels) {
+    gpu.dispatch(gpu.kernel({ file, tune }), bindings(p), params, grid(tiles, 1), label);
     return;
   }
-  gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), slices, params, grid(count), label);
+  const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
+  const rows = columnsOf(g);
+  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, 0, rows, g.outChannels) : { ...p.w, layout: wLayout };
+  const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
+  const kernel = gpu.kernel({ file, tune: { ...tune, PARTS: texels.parts } });
+  gpu.dispatch(kernel, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
 }
 
-/** The gradients go through the matrix product unless groups forbid it, or the plain version is forced. */
-function gradVersion(gpu: Gpu, g: ConvGeometry): string {
-  const version = chooseVersion(gpu, 'conv2d', 'gradients', g.groups === 1 ? ['v2_im2col', ...FAMILIES.conv2d] : ['v1_direct']);
-  return version.includes('subgroup') ? 'v2_im2col' : version; // the gradients have no such versions of their own
+/** A version of both gradients, each with a launcher. */
+interface ConvGradVersion extends Version<ConvGeometry> {
+  input(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void;
+  weight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void;
 }
 
-/** dx = the transposed convolution of dy. */
+export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Family(
+  'conv2d_grad',
+  [
+    {
+      ...{ name: 'direct', shader: 'conv2d_grad_input', uses: ['conv2d_grad_weight'], unable: always },
+      input: inputDirect,
+      weight: weightDirect,
+    },
+    {
+      ...{ name: 'im2col', shader: 'col2im', uses: ['col2im_vec4', 'im2col', 'im2col_vec4'] },
+      ...{ input: inputByProduct, weight: weightByProduct },
+      unable: (_gpu: Gpu, { groups }: ConvGeometry) => (groups === 1 ? null : 'its channels are in groups'),
+    },
+  ],
+  convClass,
+);
+
+/** dx = the transposed convolution of dy with w. */
 export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
-  if (gradVersion(gpu, g) === 'v1_direct') {
-    const count = g.images * g.height * g.width * g.channels;
-    gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_input' }), [dy, w, dx], convParams(g, count), grid(count), label);
-    return;
-  }
+  conv2dGradFamily.choose(gpu, g).input(gpu, g, dy, w, dx, label);
+}
+
+/** dw = Σ over output pixels of (unfolded x)ᵀ dy. */
+export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
+  conv2dGradFamily.choose(gpu, g).weight(gpu, g, x, dy, dw, label);
+}
+
+function inputDirect(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
+  const count = g.images * g.height * g.width * g.channels;
+  gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_input' }), [dy, w, dx], convParams(g, count), grid(count), label);
+}
+
+function weightDirect(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
+  const count = (columnsOf(g) / g.groups) * g.outChannels;
+  gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_weight' }), [x, dy, dw], convParams(g, count), grid(count), label);
+}
+
+function inputByProduct(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
   const product = { a: dy, b: w, transB: true, n: columnsOf(g), k: g.outChannels, label };
   if (isPointwise(g)) {
     matmul(gpu, { ...product, c: dx, m: g.images * rowsPerImage(g) });
@@ -282,13 +342,8 @@ export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: B
   });
 }
 
-/** dw = Σ over pixels of the unfolded input times dy. */
-export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
+function weightByProduct(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
   const weights = (columnsOf(g) / g.groups) * g.outChannels;
-  if (gradVersion(gpu, g) === 'v1_direct') {
-    gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_weight' }), [x, dy, dw], convParams(g, weights), grid(weights), label);
-    return;
-  }
   const product = { b: dy, transA: true, m: columnsOf(g), n: g.outChannels, label };
   if (isPointwise(g)) {
     matmul(gpu, { ...product, a: x, c: dw, k: g.images * rowsPerImage(g) });

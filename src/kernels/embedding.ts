@@ -1,5 +1,5 @@
 /** Launchers of the embedding and its gradient. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, rowGrid } from './elementwise.ts';
 
@@ -16,7 +16,7 @@ export function embedding(
   gpu.dispatch(gpu.kernel({ file: 'embedding' }), [table, ids, y], { rows, width, vocabulary }, rowGrid(rows, width), label);
 }
 
-/** dtable is cleared, then each id's rows are summed in their order. */
+/** Clears dtable, then adds the rows of dy with the same id in their order. */
 export function embeddingGrad(
   gpu: Gpu,
   dy: BufferSlice,

@@ -1,11 +1,10 @@
-/** Launcher of the matrix product, in twelve versions. */
-import type { Gpu } from '../gpu/device.ts';
+/** The matrix product: the table of its versions, and the launcher that reads it. */
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { inStorage, type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
+import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
-import { columnPanels, panelsServe, type WeightsRead } from './panels.ts';
-import { sizeRange } from './tuning.ts';
-import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
+import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -16,12 +15,12 @@ export interface MatmulProblem {
   k: number;
   transA?: boolean;
   transB?: boolean;
-  /** Per column, added before the ReLU. */
+  /** [n], added to every row before the ReLU. */
   bias?: BufferSlice | null;
   relu?: boolean;
   addToC?: boolean;
   batch?: number;
-  /** Elements between the matrices of a batch; 0 shares one. Default: dense. */
+  /** Elements from one matrix of a batch to the next; 0 shares one matrix. Default: dense. */
   aStride?: number;
   bStride?: number;
   /** First element of the first matrix. */
@@ -31,59 +30,91 @@ export interface MatmulProblem {
   label: string;
 }
 
-const FILES: Record<string, string> = {
-  v1_naive: 'matmul_naive',
-  v2_register: 'matmul_register',
-  v3_subgroup: 'matmul_subgroup',
-  v4_subgroup_pairs: 'matmul_subgroup_pairs',
-  v5_workgroup: 'matmul_workgroup',
-  v8_subgroup_rows: 'matmul_subgroup_rows',
-};
-
-/**
- * Versions in matmul_subgroup_texels.wgsl: rows of a tile, in subgroup widths; blocks of columns side by side in it; and how B
- * is read.
- */
-const TEXEL_VERSIONS: Record<string, { rows: number; parts: number; b: WeightsRead }> = {
-  v6_subgroup_texels: { rows: 4, parts: 1, b: 'texels' },
-  v7_subgroup_texels_a: { rows: 4, parts: 1, b: 'storage' },
-  v9_subgroup_texels_half: { rows: 2, parts: 2, b: 'texels' },
-  v10_subgroup_texels_wide: { rows: 4, parts: 2, b: 'texels' },
-  v11_subgroup_panels: { rows: 4, parts: 2, b: 'panels' },
-  v12_subgroup_panels_half: { rows: 2, parts: 2, b: 'panels' },
-};
-
-/** Widths that version 8 can be compiled for. */
-const SUBGROUP_WIDTHS = [4, 8, 16, 32, 64];
-
-/** Rows and columns of C that one workgroup makes, where it does not depend on the adapter. */
-const TILES: Record<string, readonly [number, number]> = { v1_naive: [8, 8], v2_register: [64, 32], v5_workgroup: [64, 64] };
-
-function multiplesOf4(...numbers: number[]): boolean {
-  return numbers.every((value) => value % 4 === 0);
+/** A version of the product. */
+interface MatmulVersion extends Version<MatmulProblem> {
+  /** Rows and columns of C that one workgroup owns, for subgroups of this width. */
+  tile(width: number): readonly [number, number];
+  /** Values of the shader's `@tune` constants for subgroups of this width. */
+  tune?(width: number): Record<string, number>;
+  /** Numbers per unit, in which the shader counts starts and strides. */
+  unit: 1 | 4;
+  /** How B is read; only in versions that read texels. */
+  b?: WeightsRead;
 }
 
-/** Operands turned or not, and the smaller side of C: how often each number that is loaded, or copied, is used. */
+/** Widths that `subgroup_rows` can be compiled for. */
+const ROWS_WIDTHS = [4, 8, 16, 32, 64];
+const MOST_SHARED_ROWS = 16;
+
+/** Why operands cannot be read four numbers at a time; null if they can. */
+function notByFours(p: MatmulProblem): string | null {
+  const extents = [p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, ...(p.transA ? [] : [p.k])];
+  const starts = [p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0];
+  return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'row lengths and starts of its operands are not all multiples of 4';
+}
+
+const withoutSubgroup = (gpu: Gpu, p: MatmulProblem) => withoutFixedSubgroup(gpu) ?? notByFours(p);
+
+function withoutTexels(gpu: Gpu, p: MatmulProblem): string | null {
+  return withoutSubgroup(gpu, p) ?? (storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? null : 'its operands cannot be read as texels here');
+}
+
+/** A version that reads texels. Each subgroup makes a tile of `rows` × `4 · parts` subgroup widths. */
+function texelVersion(name: string, rows: number, parts: number, b: WeightsRead): MatmulVersion {
+  return {
+    ...{ name, b, unit: 4, shader: 'matmul_subgroup_texels' },
+    ...(b === 'panels' ? { uses: ['column_panels'] } : {}),
+    tile: (width) => [rows * width, 4 * parts * width],
+    tune: (width) => ({ WIDTH: width, ROWS: rows * width, PARTS: parts }),
+    unable: (gpu, p) => withoutTexels(gpu, p) ?? (b === 'panels' ? withoutWeights(gpu, p, name) : null),
+  };
+}
+
+/** Why B cannot or should not be read from panels; null if it should. */
+function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null {
+  if (p.transA || p.transB || (p.batch ?? 1) !== 1) return 'panels are made of one matrix that is not transposed';
+  return withoutPanels(gpu, 'matmul', matmulFamily.isForced(name), p.b, p.k, p.n);
+}
+
+/** In the best order to read them: each changes one thing of an earlier one. */
+const VERSIONS: readonly MatmulVersion[] = [
+  { name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
+  { name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
+  { name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
+  {
+    ...{ name: 'subgroup', shader: 'matmul_subgroup', unit: 4 },
+    tile: (width) => [4 * width, 4 * width],
+    tune: (width) => ({ WIDTH: width }),
+    unable: withoutSubgroup,
+  },
+  {
+    ...{ name: 'subgroup_pairs', shader: 'matmul_subgroup_pairs', unit: 4 },
+    tile: (width) => [4 * width, 4 * width],
+    tune: (width) => ({ WIDTH: width }),
+    unable: withoutSubgroup,
+  },
+  {
+    ...{ name: 'subgroup_rows', shader: 'matmul_subgroup_rows', unit: 4 },
+    tile: (width) => [Math.min(MOST_SHARED_ROWS, width), 4 * width],
+    tune: (width) => ({ WIDTH: width, ROWS: Math.min(MOST_SHARED_ROWS, width) }),
+    unable: (gpu, p) => (ROWS_WIDTHS.includes(gpu.subgroupWidth) ? notByFours(p) : 'the adapter has no subgroups of one known width'),
+  },
+  texelVersion('subgroup_texels', 4, 1, 'texels'),
+  texelVersion('subgroup_texels_wide', 4, 2, 'texels'),
+  texelVersion('subgroup_texels_half', 2, 2, 'texels'),
+  texelVersion('subgroup_panels', 4, 2, 'panels'),
+  texelVersion('subgroup_panels_half', 2, 2, 'panels'),
+];
+
+/** The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. */
 function matmulClass(p: MatmulProblem): string {
   return `${p.transA ? 'T' : 'N'}${p.transB ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
 }
 
-/** Versions that can serve the problem; where no table says otherwise the first is taken. */
-export function matmulVersions(gpu: Gpu, p: MatmulProblem): string[] {
-  const portable = gpu.software ? ['v2_register', 'v5_workgroup', 'v1_naive'] : ['v5_workgroup', 'v2_register', 'v1_naive'];
-  const aligned = multiplesOf4(p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0);
-  if (!SUBGROUP_WIDTHS.includes(gpu.subgroupWidth) || !aligned || !(p.transA || p.k % 4 === 0)) return portable;
-  if (!hasFixedSubgroup(gpu)) return [...portable, 'v8_subgroup_rows'];
-  return ['v3_subgroup', 'v4_subgroup_pairs', ...texelVersions(gpu, p), 'v8_subgroup_rows', ...portable];
-}
+export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
+const [naive] = VERSIONS;
 
-function texelVersions(gpu: Gpu, p: MatmulProblem): string[] {
-  if (!storedLayout(gpu, p, 'a') || !storedLayout(gpu, p, 'b')) return [];
-  const panels = panelsServe(gpu, 'matmul', p.b, p.k, p.n) && !p.transA && !p.transB && (p.batch ?? 1) === 1;
-  return Object.keys(TEXEL_VERSIONS).filter((name) => panels || TEXEL_VERSIONS[name].b !== 'panels');
-}
-
-/** An operand's matrices as they are stored, one below the other: the length of a row, and the rows from one matrix to the next. */
+/** An operand's matrices as they are stored, one below the other: row length, rows from one matrix to the next, and all rows. */
 function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrixRows: number; rows: number } {
   const { m, n, k, batch = 1 } = p;
   const [outer, inner, stride] =
@@ -91,70 +122,62 @@ function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrix
   return { columns: inner, matrixRows: stride / inner, rows: (stride / inner) * (batch - 1) + outer };
 }
 
-/** How an operand is read as texels; null if it can't be. */
+/** How an operand is read as texels; null if it cannot be. */
 function storedLayout(gpu: Gpu, p: MatmulProblem, operand: 'a' | 'b'): TexelLayout | null {
   const { columns, rows } = stored(p, operand);
   return Number.isInteger(rows) ? gpu.texelLayout(rows, columns) : null;
 }
 
-/** The part of a storage from element `start` on, as texels. */
+/** The part of a storage from element `start` on, to be read as texels. */
 function texelsOf({ buffer, offset }: BufferSlice, start: number, layout: TexelLayout): TexelSlice {
   return { buffer, offset: offset + 4 * start, bytes: 16 * layout.rows * layout.row, layout };
 }
 
-/** The order in which tiles are made: along the shorter side first. */
+/** The order of the tiles: along the shorter side first. */
 export function tileOrder(rowTiles: number, columnTiles: number): { column_step: number; row_step: number } {
   return rowTiles <= columnTiles ? { column_step: rowTiles, row_step: 1 } : { column_step: 1, row_step: columnTiles };
 }
 
-/** C = op(A) op(B) (+ bias) (ReLU), per matrix of the batch; see the shaders for shapes and layouts. */
+/** C = op(A) op(B) (+ bias) (ReLU) for each matrix of the batch. The shaders give shapes and layouts. */
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
-  const { m, n, k } = p;
-  const batch = p.batch ?? 1;
-  // Without an inner extent there is only the bias; the plain version needs no special case.
-  const version = k === 0 ? 'v1_naive' : chooseVersion(gpu, 'matmul', matmulClass(p), matmulVersions(gpu, p));
-  const bySubgroup = version.includes('subgroup');
-  const per = bySubgroup ? 4 : 1; // those shaders count in vec4
+  const { m, n, k, batch = 1 } = p;
+  // With k = 0 only the bias is left. The naive version handles that without a special case.
+  const version = k === 0 ? naive : matmulFamily.choose(gpu, p);
+  gpu.noteRead(p.b, matmulFamily.name);
+  const { unit } = version;
   const width = gpu.subgroupWidth;
-  const texels = TEXEL_VERSIONS[version];
-  const rows = version === 'v8_subgroup_rows' ? Math.min(16, width) : (texels?.rows ?? 4) * width;
-  const tile = TILES[version] ?? [rows, 4 * width * (texels?.parts ?? 1)];
-  const [rowTiles, columnTiles] = [Math.ceil(m / tile[0]), Math.ceil(n / tile[1])];
+  const [tileRows, tileColumns] = version.tile(width);
+  const [rowTiles, columnTiles] = [Math.ceil(m / tileRows), Math.ceil(n / tileColumns)];
   const tiles = rowTiles * columnTiles * batch;
   const params = {
-    m,
-    n,
-    k,
-    b_start: (p.bStart ?? 0) / per,
-    c_start: (p.cStart ?? 0) / per,
-    c_stride: (m * n) / per,
+    ...{ m, n, k, tiles, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles) },
+    c_start: (p.cStart ?? 0) / unit,
+    c_stride: (m * n) / unit,
     has_bias: p.bias ? 1 : 0,
     relu: p.relu ? 1 : 0,
     add_to_c: p.addToC ? 1 : 0,
-    column_tiles: columnTiles,
-    row_tiles: rowTiles,
-    ...tileOrder(rowTiles, columnTiles),
-    tiles,
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
-  if (texels) {
+  const kernel = gpu.kernel({ file: version.shader, ...(version.tune ? { tune: version.tune(width) } : {}), constants });
+  if (version.b) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
-    const b = texels.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
-    const fromStorage = texels.b === 'storage';
+    const b = version.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
     const found = {
       ...texelParams('a', a.layout),
-      ...texelParams('b', fromStorage ? inStorage(b.layout) : b.layout),
+      ...texelParams('b', b.layout),
       a_rows: stored(p, 'a').matrixRows,
       b_rows: stored(p, 'b').matrixRows,
-      b_panel: texels.b === 'panels' ? k : 0,
+      b_panel: version.b === 'panels' ? k : 0,
     };
-    const tune = { WIDTH: width, ROWS: rows, PARTS: texels.parts };
-    const kernel = gpu.kernel({ file: 'matmul_subgroup_texels', tune, constants: { ...constants, B_TEXELS: fromStorage ? 0 : 1 } });
-    gpu.dispatch(kernel, [a, fromStorage ? a : b, p.b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
+    gpu.dispatch(kernel, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
     return;
   }
-  const tune: Record<string, number> | undefined = version === 'v8_subgroup_rows' ? { WIDTH: width, ROWS: rows } : bySubgroup ? { WIDTH: width } : undefined;
-  const starts = { a_start: (p.aStart ?? 0) / per, a_stride: (p.aStride ?? m * k) / per, b_stride: (p.bStride ?? k * n) / per };
-  gpu.dispatch(gpu.kernel({ file: FILES[version], tune, constants }), [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
+  const starts = {
+    a_start: (p.aStart ?? 0) / unit,
+    b_start: (p.bStart ?? 0) / unit,
+    a_stride: (p.aStride ?? m * k) / unit,
+    b_stride: (p.bStride ?? k * n) / unit,
+  };
+  gpu.dispatch(kernel, [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
 }

@@ -1,5 +1,5 @@
 /** Launchers of the optimizers' updates and of the global gradient norm, each over a whole buffer of parameters. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live, present, unary } from './elementwise.ts';
 import { reduce } from './reduce.ts';
@@ -10,11 +10,11 @@ export interface AdamUpdate {
   beta2: number;
   eps: number;
   weightDecay: number;
-  /** Decay applied to the parameter (AdamW) instead of to the gradient (Adam). */
+  /** Decay is applied to the parameter (AdamW), not to the gradient (Adam). */
   decoupled: boolean;
-  /** Clip the global norm at this; 0 clips nothing. */
+  /** The global gradient norm is clipped at this; 0 clips nothing. */
   maxNorm: number;
-  /** 1, 2, … */
+  /** The number of the update, from 1. */
   step: Live;
 }
 
@@ -35,6 +35,8 @@ export function adam(
     rate: u.rate,
     beta1: u.beta1,
     beta2: u.beta2,
+    one_minus_beta1: 1 - u.beta1,
+    one_minus_beta2: 1 - u.beta2,
     eps: u.eps,
     correction1: () => 1 - u.beta1 ** present(u.step),
     correction2: () => 1 - u.beta2 ** present(u.step),
@@ -63,7 +65,7 @@ export function sgd(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, no
   );
 }
 
-/** norm[0] = √ Σ over all slices of the sum of squares. */
+/** norm[0] = √ (the sum of the squares of all slices). */
 export function globalNorm(gpu: Gpu, gradients: readonly { slice: BufferSlice; count: number }[], norm: BufferSlice): void {
   const squares = gradients.map(({ slice, count }) => {
     const y = { buffer: gpu.pool.acquire(4, 'global norm'), offset: 0, bytes: 4 };

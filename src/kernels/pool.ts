@@ -1,5 +1,5 @@
 /** Launchers of max and average pooling over windows, in either layout. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
 

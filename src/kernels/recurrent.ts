@@ -1,15 +1,15 @@
-/** Launchers of the fused LSTM and GRU cells and of fused additive attention, with starts into buffers that hold a sequence. */
-import type { Gpu } from '../gpu/device.ts';
+/** Launchers of the fused LSTM and GRU cells and of fused additive attention. Starts select a step in buffers of a sequence. */
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { grid, rowGrid } from './elementwise.ts';
-import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+import { always, Family, type Version, withoutFixedSubgroup } from './family.ts';
 
 export interface LstmStep {
   gx: BufferSlice;
   gh: BufferSlice;
   c: BufferSlice;
-  /** Written only if `keepGates`: a gradient needs them. */
+  /** Written only if `keepGates`, because only a gradient needs them. */
   gates: BufferSlice;
   keepGates: boolean;
   cNew: BufferSlice;
@@ -88,7 +88,7 @@ export function gruCellGrad(gpu: Gpu, p: GruStepGrad, label: string): void {
   gpu.dispatch(gpu.kernel({ file: 'gru_cell_grad' }), slices, { count, hidden: p.hidden }, grid(count), label);
 }
 
-/** What squashes keys + query before v weighs it. */
+/** The function of key + query in the score: e = vᵀ f(key + query). */
 export type Score = 'tanh' | 'relu';
 
 export interface AttentionStep {
@@ -108,36 +108,62 @@ export interface AttentionStep {
   alphaStart?: number;
 }
 
-/** Vec4 of the keys' columns that a lane of version 3 may own, and so the widest keys. */
+/** Most vec4 of the keys' columns that a lane of the subgroup version owns. It limits the width of keys. */
 const MOST_PER_LANE = 32;
 
 type AttentionSizes = Pick<AttentionStep, 'batch' | 'regions' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
 
-/** How keys and values are read as texels: a stored row is a region. */
+/** How keys and values are read as texels. A stored row is a region. */
 function regionLayouts(gpu: Gpu, { batch, regions, keysWidth, valuesWidth }: AttentionSizes): (TexelLayout | null)[] {
   return [gpu.texelLayout(batch * regions, keysWidth), gpu.texelLayout(batch * regions, valuesWidth)];
 }
 
-function attentionVersion(gpu: Gpu, p: AttentionSizes): string {
-  const aligned = [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0);
-  const able = aligned ? ['v2_vec4', 'v1_scalar'] : ['v1_scalar'];
-  if (aligned && hasFixedSubgroup(gpu) && p.keysWidth <= 4 * MOST_PER_LANE * gpu.subgroupWidth && regionLayouts(gpu, p).every((layout) => layout !== null))
-    able.push('v3_subgroup');
-  return chooseVersion(gpu, 'attention', 'any', able);
+const byFours = (p: AttentionSizes) =>
+  [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0)
+    ? null
+    : 'widths and starts are not all multiples of 4';
+
+function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
+  if (p.keysWidth > 4 * MOST_PER_LANE * gpu.subgroupWidth) return `keys of ${p.keysWidth} columns do not fit the registers of a subgroup`;
+  return regionLayouts(gpu, p).every((layout) => layout !== null) ? null : 'keys or values cannot be read as texels here';
 }
 
-/** Tuning of version 3's shaders for keys of this width. */
+export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes> & { texels: boolean }>(
+  'attention',
+  [
+    { name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
+    { name: 'vec4', shader: 'additive_attention_vec4', texels: false, unable: (_gpu, p) => byFours(p) },
+    {
+      name: 'subgroup',
+      shader: 'additive_attention_subgroup',
+      texels: true,
+      unable: (gpu, p) => byFours(p) ?? withoutFixedSubgroup(gpu) ?? withoutSubgroup(gpu, p),
+    },
+  ],
+  () => 'any',
+);
+
+/** The gradient of the scores is one kernel. The kernel after it, for keys, query and v, has two versions. */
+export const attentionGradFamily = new Family<AttentionSizes, Version<AttentionSizes> & { per: number }>(
+  'attention_grad',
+  [
+    { name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
+    { name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'], unable: (_gpu, p) => byFours(p) },
+  ],
+  () => 'any',
+);
+
+/** Values of the subgroup version's `@tune` constants for keys of this width. */
 function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
   const perLane = Math.ceil(keysWidth / 4 / gpu.subgroupWidth);
   return { WIDTH: gpu.subgroupWidth, PER_LANE: 2 ** Math.ceil(Math.log2(perLane)) };
 }
 
-/** Workgroup memory for the regions, in steps of 64 so that few pipelines serve many sizes. */
+/** Regions that workgroup memory is reserved for, in steps of 64. Few pipelines then serve many sizes. */
 const roundedRegions = (regions: number) => Math.ceil(regions / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const version = attentionVersion(gpu, p);
-  const file = { v1_scalar: 'additive_attention', v2_vec4: 'additive_attention_vec4', v3_subgroup: 'additive_attention_subgroup' }[version] as string;
+  const { texels, shader: file } = attentionFamily.choose(gpu, p);
   const params = {
     regions: p.regions,
     keys_width: p.keysWidth,
@@ -148,7 +174,7 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
   };
   const constants = { REGIONS: roundedRegions(p.regions), RELU: p.score === 'relu' ? 1 : 0 };
   const groups = [p.batch, 1, 1] as const;
-  if (version === 'v3_subgroup') {
+  if (texels) {
     const [keys, values] = regionLayouts(gpu, p) as [TexelLayout, TexelLayout];
     const slices = [{ ...p.keys, layout: keys }, p.query, p.v, { ...p.values, layout: values }, p.context, p.alpha];
     const found = { ...texelParams('keys', keys), ...texelParams('values', values) };
@@ -166,7 +192,7 @@ export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
   /** += */
   dkeys: BufferSlice;
   dquery: BufferSlice;
-  /** += , [B, A]; its sum over the rows is dv. */
+  /** +=, [B, A]. Its sum over the rows is dv. */
   dvRows: BufferSlice;
 }
 
@@ -179,10 +205,10 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
     [p.batch, 1, 1],
     label,
   );
-  const vec4 = attentionVersion(gpu, p) !== 'v1_scalar';
-  const count = (p.batch * p.keysWidth) / (vec4 ? 4 : 1);
+  const { per, shader: file } = attentionGradFamily.choose(gpu, p); // columns of the keys that an invocation owns
+  const count = (p.batch * p.keysWidth) / per;
   gpu.dispatch(
-    gpu.kernel({ file: vec4 ? 'additive_attention_grad_vec4' : 'additive_attention_grad', constants: { RELU: p.score === 'relu' ? 1 : 0 } }),
+    gpu.kernel({ file, constants: { RELU: p.score === 'relu' ? 1 : 0 } }),
     [p.keys, p.query, p.v, p.de, p.dkeys, p.dquery, p.dvRows],
     { count, regions: p.regions, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
     grid(count),
@@ -214,7 +240,7 @@ export function contextGate(gpu: Gpu, p: GateStep & { hidden: BufferSlice; b: Bu
   gpu.dispatch(gpu.kernel({ file: 'context_gate' }), [p.hidden, p.w, p.b, p.context, p.gated, p.beta], gateParams(p), [p.batch, 1, 1], label);
 }
 
-/** dhidden gathers (+=). */
+/** Adds to dhidden (+=); overwrites dcontext and dpre. */
 export function contextGateGrad(
   gpu: Gpu,
   p: GateStep & { dgated: BufferSlice; dcontext: BufferSlice; dhidden: BufferSlice; dpre: BufferSlice },

@@ -1,14 +1,14 @@
-/** Launcher of reductions over one axis; long rows with few results are reduced in two steps. */
-import type { Gpu } from '../gpu/device.ts';
+/** Launcher of reductions over one axis. Long rows with few results are reduced in two steps. */
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
-import { sizeRange } from './tuning.ts';
-import { chooseVersion } from './versions.ts';
+import { always, Family, sizeRange, type Version } from './family.ts';
 
 export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
 const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3 };
-/** Results below which a reduction is cut into pieces, and the fewest elements a piece may have. */
+/** A reduction with fewer results than this is cut into pieces. */
 const ENOUGH_RESULTS = 512;
+/** The fewest elements of a piece. */
 const LEAST_PIECE = 64;
 
 export interface ReduceProblem {
@@ -23,20 +23,27 @@ export interface ReduceProblem {
   label: string;
 }
 
+/** `rows`: a workgroup owns a row of the last axis, and one dispatch does it all. */
+export const reduceFamily = new Family<ReduceProblem, Version<ReduceProblem> & { rows: boolean }>(
+  'reduce',
+  [
+    { name: 'invocation', shader: 'reduce', rows: false, unable: always },
+    { name: 'workgroup', shader: 'reduce_workgroup', rows: true, unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only') },
+  ],
+  ({ outer, inner }) => (inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns'),
+);
+
 export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const { outer, n, inner, label } = p;
   const scale = p.scale ?? 1;
   const results = outer * inner;
-  const able = gpu.software ? ['v1_invocation'] : [];
-  if (inner === 1) able.push('v2_workgroup');
-  if (!able.includes('v1_invocation')) able.push('v1_invocation');
-  const version = chooseVersion(gpu, 'reduce', inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns', able);
+  const { rows, shader: file } = reduceFamily.choose(gpu, p);
   const constants = { KIND: KINDS[p.kind] };
-  if (version === 'v2_workgroup') {
-    gpu.dispatch(gpu.kernel({ file: 'reduce_workgroup', constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
+  if (rows) {
+    gpu.dispatch(gpu.kernel({ file, constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
     return;
   }
-  const kernel = gpu.kernel({ file: 'reduce', constants });
+  const kernel = gpu.kernel({ file, constants });
   const pieces = Math.min(Math.ceil(ENOUGH_RESULTS / Math.max(1, results)), Math.floor(n / LEAST_PIECE));
   if (pieces <= 1) {
     gpu.dispatch(kernel, [p.x, p.y], { outer, n, inner, chunk: Math.max(1, n), scale }, grid(results), label);
@@ -47,7 +54,7 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const bytes = outer * count * inner * 4;
   const partial = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
   gpu.dispatch(kernel, [p.x, partial], { outer, n, inner, chunk, scale: 1 }, grid(outer * count * inner), label);
-  const second = gpu.kernel({ file: 'reduce', constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } });
+  const second = gpu.kernel({ file, constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } });
   gpu.dispatch(second, [partial, p.y], { outer, n: count, inner, chunk: count, scale }, grid(results), label);
   gpu.pool.release(partial.buffer);
 }

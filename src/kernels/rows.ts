@@ -1,31 +1,67 @@
 /** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest token, top-k, sampling. */
-import type { Gpu } from '../gpu/device.ts';
+import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import type { ParamValues } from '../gpu/uniforms.ts';
 import { grid, type Live } from './elementwise.ts';
-import { sizeRange } from './tuning.ts';
-import { chooseVersion, hasFixedSubgroup } from './versions.ts';
+import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 
-/** Constants of the two general versions: how many invocations share a row, and how many rows a workgroup owns. */
-const ROW_PER_INVOCATION = { LANES: 1, ROWS: 64 };
-const ROW_PER_WORKGROUP = { LANES: 128, ROWS: 1 };
+/** Rows [rows, n] of logits, scores or probabilities. */
+interface RowsProblem {
+  rows: number;
+  n: number;
+}
 
-const rowClass = (n: number): string => sizeRange(n, 256, 2048);
+/** A version of a kernel on rows. */
+interface RowsVersion extends Version<RowsProblem> {
+  /** Constants of the shader: invocations that share a row, and rows of a workgroup. */
+  constants?: { LANES: number; ROWS: number };
+}
 
-function rowVersions(gpu: Gpu, n: number, hasSubgroupVersion: boolean): string[] {
-  const versions = gpu.software ? ['v1_invocation', 'v3_workgroup'] : ['v3_workgroup', 'v1_invocation'];
-  if (hasSubgroupVersion && hasFixedSubgroup(gpu) && n % 4 === 0) versions.unshift('v2_subgroup');
-  return versions;
+const rowClass = ({ n }: RowsProblem): string => sizeRange(n, 256, 2048);
+
+/** One invocation per row: no barrier, and `rows` rows per workgroup. */
+const invocation = (shader: string, rows = 64): RowsVersion => ({ name: 'invocation', shader, constants: { LANES: 1, ROWS: rows }, unable: always });
+/** One workgroup per row: lanes read neighboring numbers, which is fast on GPUs. */
+const workgroup = (shader: string): RowsVersion => ({ name: 'workgroup', shader, constants: { LANES: 128, ROWS: 1 }, unable: always });
+/** One subgroup per row: as one workgroup per row, but without barriers. */
+const subgroup = (shader: string): RowsVersion => ({
+  name: 'subgroup',
+  shader,
+  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers are not a multiple of 4 long`),
+});
+
+export const softmaxFamily = new Family('softmax', [invocation('softmax'), subgroup('softmax_subgroup'), workgroup('softmax')], rowClass);
+export const crossEntropyFamily = new Family(
+  'cross_entropy',
+  [invocation('cross_entropy'), subgroup('cross_entropy_subgroup'), workgroup('cross_entropy')],
+  rowClass,
+);
+export const argmaxTokenFamily = new Family(
+  'argmax_token',
+  [invocation('argmax_token', 8), subgroup('argmax_token_subgroup'), workgroup('argmax_token')],
+  rowClass,
+);
+export const topKFamily = new Family('top_k', [invocation('top_k', 8), workgroup('top_k')], rowClass);
+
+/** Launches the version that the family chooses: one dispatch over all rows. */
+function launchRows(
+  gpu: Gpu,
+  family: Family<RowsProblem, RowsVersion>,
+  problem: RowsProblem,
+  slices: readonly BufferSlice[],
+  params: ParamValues,
+  label: string,
+  more: Record<string, number> = {},
+): void {
+  const { shader: file, constants } = family.choose(gpu, problem);
+  const kernel = constants
+    ? gpu.kernel({ file, constants: { ...constants, ...more } })
+    : gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, ...(Object.keys(more).length > 0 ? { constants: more } : {}) });
+  gpu.dispatch(kernel, slices, params, grid(problem.rows, constants?.ROWS ?? 1), label);
 }
 
 export function softmax(gpu: Gpu, x: BufferSlice, y: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
-  const version = chooseVersion(gpu, 'softmax', rowClass(n), rowVersions(gpu, n, true));
-  const LOG = log ? 1 : 0;
-  if (version === 'v2_subgroup') {
-    gpu.dispatch(gpu.kernel({ file: 'softmax_subgroup', tune: { WIDTH: gpu.subgroupWidth }, constants: { LOG } }), [x, y], { rows, n }, grid(rows, 1), label);
-    return;
-  }
-  const constants = { ...(version === 'v1_invocation' ? ROW_PER_INVOCATION : ROW_PER_WORKGROUP), LOG };
-  gpu.dispatch(gpu.kernel({ file: 'softmax', constants }), [x, y], { rows, n }, grid(rows, constants.ROWS), label);
+  launchRows(gpu, softmaxFamily, { rows, n }, [x, y], { rows, n }, label, { LOG: log ? 1 : 0 });
 }
 
 export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
@@ -33,15 +69,15 @@ export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: Buffe
 }
 
 export interface CrossEntropyProblem {
-  /** ε of label smoothing; 0 where it is left out. */
+  /** ε of label smoothing; 0 if it is left out. */
   smoothing?: number;
   logits: BufferSlice;
   targets: BufferSlice;
   weights: BufferSlice;
   rowLoss: BufferSlice;
-  /** Null: only the loss. */
+  /** Null computes the loss only. */
   dlogits: BufferSlice | null;
-  /** A buffer to bind where the gradient is not wanted. */
+  /** A buffer to bind in place of `dlogits` if that is null. */
   unused: BufferSlice;
   rows: number;
   n: number;
@@ -50,18 +86,12 @@ export interface CrossEntropyProblem {
 
 export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
   const { rows, n } = p;
-  const version = chooseVersion(gpu, 'cross_entropy', rowClass(n), rowVersions(gpu, n, true));
   const slices = [p.logits, p.targets, p.weights, p.rowLoss, p.dlogits ?? p.unused];
   const params = { rows, n, with_gradient: p.dlogits ? 1 : 0, smoothing: p.smoothing ?? 0 };
-  if (version === 'v2_subgroup') {
-    gpu.dispatch(gpu.kernel({ file: 'cross_entropy_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), slices, params, grid(rows, 1), p.label);
-    return;
-  }
-  const constants = version === 'v1_invocation' ? ROW_PER_INVOCATION : ROW_PER_WORKGROUP;
-  gpu.dispatch(gpu.kernel({ file: 'cross_entropy', constants }), slices, params, grid(rows, constants.ROWS), p.label);
+  launchRows(gpu, crossEntropyFamily, { rows, n }, slices, params, p.label);
 }
 
-/** The k largest per row, falling; ties to the lower index; ids below `skipBelow` are never taken. */
+/** The k largest values of each row, largest first. Ties go to the lower index. Ids below `skipBelow` are never taken. */
 export function topK(
   gpu: Gpu,
   x: BufferSlice,
@@ -73,12 +103,10 @@ export function topK(
   skipBelow: number,
   label: string,
 ): void {
-  const version = chooseVersion(gpu, 'top_k', rowClass(n), gpu.software ? ['v1_invocation', 'v2_workgroup'] : ['v2_workgroup', 'v1_invocation']);
-  const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
-  gpu.dispatch(gpu.kernel({ file: 'top_k', constants }), [x, values, indices], { rows, n, k, skip_below: skipBelow }, grid(rows, constants.ROWS), label);
+  launchRows(gpu, topKFamily, { rows, n }, [x, values, indices], { rows, n, k, skip_below: skipBelow }, label);
 }
 
-/** The likeliest token of each row of logits [rows, n] from id `skipBelow` on, and its log-probability. */
+/** The likeliest token of each row of logits [rows, n], and its log-probability. Ids below `skipBelow` are never taken. */
 export function argmaxToken(
   gpu: Gpu,
   x: BufferSlice,
@@ -89,22 +117,16 @@ export function argmaxToken(
   skipBelow: number,
   label: string,
 ): void {
-  const version = chooseVersion(gpu, 'argmax_token', rowClass(n), rowVersions(gpu, n, true));
-  const params = { rows, n, skip_below: skipBelow };
-  if (version === 'v2_subgroup') {
-    gpu.dispatch(gpu.kernel({ file: 'argmax_token_subgroup', tune: { WIDTH: gpu.subgroupWidth } }), [x, token, logProb], params, grid(rows, 1), label);
-    return;
-  }
-  const constants = version === 'v1_invocation' ? { LANES: 1, ROWS: 8 } : ROW_PER_WORKGROUP;
-  gpu.dispatch(gpu.kernel({ file: 'argmax_token', constants }), [x, token, logProb], params, grid(rows, constants.ROWS), label);
+  launchRows(gpu, argmaxTokenFamily, { rows, n }, [x, token, logProb], { rows, n, skip_below: skipBelow }, label);
 }
 
+/** Options of `sample`. The same seed, step and stream give the same tokens. */
 export interface SampleAttrs {
   /** Ids below this are never taken. */
   skipBelow: number;
-  /** Only the k likeliest; 0 for all. */
+  /** Only the k likeliest tokens are drawn; 0 for all. */
   topK: number;
-  /** Only the likeliest that make up this probability together; 1 for all. */
+  /** Only the likeliest tokens that together have this probability are drawn; 1 for all. */
   topP: number;
   temperature: number;
   seed: number;
@@ -112,26 +134,27 @@ export interface SampleAttrs {
   stream: number;
 }
 
-/** One token per row, drawn from the log-probabilities x [rows, n]. */
+/** Draws one token per row from the log-probabilities x [rows, n]. */
 export function sample(gpu: Gpu, x: BufferSlice, token: BufferSlice, logProb: BufferSlice, rows: number, n: number, a: SampleAttrs, label: string): void {
   const { skipBelow, topK: k, topP: p, temperature, seed, step, stream } = a;
   const params = { rows, n, skip_below: skipBelow, k, p, temperature, seed, step, stream };
   gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, token, logProb], params, grid(rows, 8), label);
 }
 
+/** Options of `mixTokens`. The same seed, step and stream give the same tokens. */
 export interface MixAttrs {
-  /** With which each word gives way. */
+  /** The probability that a token is replaced. */
   probability: Live;
   seed: number;
   step: Live;
   stream: number;
-  /** Words never replaced: the first of a caption, and padding, which is 0. */
+  /** The first token of a caption. It is never replaced, nor is padding, which is 0. */
   start: number;
-  /** Never put in, for no word follows it. */
+  /** The last token of a caption. It is never put in, because no word follows it. */
   end: number;
 }
 
-/** Words before each step, ids [steps, rows], some of them replaced by the model's own for the step before. */
+/** Replaces some of the input tokens ids [steps, rows] by the model's own choice at the step before. */
 export function mixTokens(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: BufferSlice, steps: number, rows: number, a: MixAttrs, label: string): void {
   const { probability, seed, step, stream, start, end } = a;
   const params = { count: steps * rows, rows, probability, seed, step, stream, start, end };

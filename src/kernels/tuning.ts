@@ -1,123 +1,129 @@
 /**
- * Which version suits which problem on which adapter: a table per adapter, made by `glimpse tune`. Tables for lavapipe,
- * SwiftShader and a generic GPU are committed; one that the user made for this very adapter, in the cache, goes before them
- * as long as its shaders are unchanged. Nothing is ever measured during an ordinary run.
+ * Tables of the fastest versions, one for each adapter, made by `glimpse tune`. The host hands them in, from files, a bundle,
+ * or a browser's storage. A user's table counts for a family only while the family's shaders are those that were measured.
+ * Nothing is ever measured during an ordinary run.
  */
-import { createHash } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { z } from 'zod';
-import { FileError, messageOf } from '../errors.ts';
-import type { Gpu } from '../gpu/device.ts';
-import { shaderSource } from '../gpu/shader.ts';
-import { cacheFolder } from '../platform/node/embedded_driver.ts';
+import type { Gpu } from '../gpu/gpu.ts';
+import { fingerprint } from '../random.ts';
 
-/** The shaders that a family's versions are made of. */
-const SHADERS: Record<string, readonly string[]> = {
-  matmul: [
-    'matmul_naive',
-    'matmul_register',
-    'matmul_subgroup',
-    'matmul_subgroup_pairs',
-    'matmul_workgroup',
-    'matmul_subgroup_texels',
-    'column_panels',
-    'matmul_subgroup_rows',
-  ],
-  conv2d: ['conv2d_direct', 'im2col', 'im2col_vec4', 'space_to_depth', 'conv2d_subgroup', 'conv2d_subgroup_texels', 'column_panels'],
-  reduce: ['reduce', 'reduce_workgroup'],
-  softmax: ['softmax', 'softmax_subgroup'],
-  cross_entropy: ['cross_entropy', 'cross_entropy_subgroup'],
-  argmax_token: ['argmax_token', 'argmax_token_subgroup'],
-  top_k: ['top_k'],
-  attention: ['additive_attention', 'additive_attention_vec4', 'additive_attention_subgroup'],
-};
+/** A tuning table: which version is fastest for each class of problems, measured on one adapter. */
+export interface TuningTable {
+  version: 2;
+  adapter: string;
+  driver: string;
+  /** The processor of the machine that measured. */
+  host: string;
+  date: string;
+  /** Fingerprints of the measured shaders, by family. */
+  shaders: Record<string, string>;
+  problems: TunedProblem[];
+}
 
-export const TuningFile = z.object({
-  version: z.literal(1),
-  adapter: z.string(),
-  driver: z.string(),
-  date: z.string(),
-  /** SHA-256 of each family's shaders, first 16 digits. */
-  shaders: z.record(z.string(), z.string()),
-  problems: z.array(
-    z.object({
-      family: z.string(),
-      key: z.string(),
-      shape: z.string(),
-      /** Median milliseconds of every version that agreed with the reference and could run. */
-      medianMs: z.record(z.string(), z.number()).optional(),
-      /** Fastest first by reasoning, where nothing was measured (the generic GPU); the key `*` stands for every class. */
-      order: z.array(z.string()).optional(),
-    }),
-  ),
-});
-export type TuningFile = z.infer<typeof TuningFile>;
+export interface TunedProblem {
+  family: string;
+  key: string;
+  shape: string;
+  /** Median milliseconds of every version that could run and agreed with the reference. */
+  medianMs?: Record<string, number>;
+  /** Versions, fastest first, by reasoning; for the generic GPU, where nothing was measured. The key `*` stands for every class. */
+  order?: string[];
+}
+
+/** Checks that parsed JSON is a table. Throws an Error that names the first wrong field. */
+export function parseTuningTable(json: unknown): TuningTable {
+  const expect = (holds: boolean, field: string, what: string) => {
+    if (!holds) throw new Error(`${field} is not ${what}`);
+  };
+  const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+  const allOf = (value: unknown, type: 'string' | 'number') => isRecord(value) && Object.values(value).every((each) => typeof each === type);
+  if (!isRecord(json)) throw new Error('it is no object');
+  expect(json.version === 2, 'version', '2, that of this program');
+  for (const field of ['adapter', 'driver', 'host', 'date']) expect(typeof json[field] === 'string', field, 'a text');
+  expect(allOf(json.shaders, 'string'), 'shaders', 'a record of texts');
+  expect(Array.isArray(json.problems), 'problems', 'a list');
+  for (const [i, problem] of (json.problems as unknown[]).entries()) {
+    const at = `problems[${i}]`;
+    if (!isRecord(problem)) throw new Error(`${at} is no object`);
+    for (const field of ['family', 'key', 'shape']) expect(typeof problem[field] === 'string', `${at}.${field}`, 'a text');
+    if (problem.medianMs !== undefined) expect(allOf(problem.medianMs, 'number'), `${at}.medianMs`, 'a record of numbers');
+    if (problem.order !== undefined)
+      expect(Array.isArray(problem.order) && problem.order.every((name) => typeof name === 'string'), `${at}.order`, 'a list of names');
+    expect(problem.medianMs !== undefined || problem.order !== undefined, at, 'measured or ordered');
+  }
+  return json as unknown as TuningTable;
+}
 
 export interface Tuning {
-  /** Where it comes from, for `doctor`. */
+  /** Where the tuning comes from, for `glimpse doctor`. */
   source: string;
-  /** Versions by family and problem class, fastest first. */
+  /** Versions by family and class of problem, fastest first. */
   order: ReadonlyMap<string, readonly string[]>;
 }
 
-export function shaderHash(family: string): string {
-  const hash = createHash('sha256');
-  for (const file of SHADERS[family]) hash.update(shaderSource(file));
-  return hash.digest('hex').slice(0, 16);
-}
-
-export function tuningPath(gpu: Gpu): string {
-  const name = `${gpu.adapterName} ${gpu.driverName}`.replaceAll(/[^\w.]+/g, '-').slice(0, 120);
-  return join(cacheFolder(), 'tuning', `${name}.json`);
-}
-
-function read(path: string | URL): TuningFile {
-  try {
-    return TuningFile.parse(JSON.parse(readFileSync(path, 'utf8')));
-  } catch (error) {
-    throw new FileError(String(path), `is no tuning table (${messageOf(error)}); delete it or run \`glimpse tune\` again`);
-  }
-}
-
-function ordered(file: TuningFile, fresh: (family: string) => boolean): Map<string, readonly string[]> {
+function ordered(table: TuningTable, fresh: (family: string) => boolean): Map<string, readonly string[]> {
   const byTime = (medianMs: Record<string, number>) => Object.keys(medianMs).sort((a, b) => medianMs[a] - medianMs[b]);
   return new Map(
-    file.problems.filter(({ family }) => fresh(family)).map(({ family, key, medianMs = {}, order }) => [`${family} ${key}`, order ?? byTime(medianMs)]),
+    table.problems.filter(({ family }) => fresh(family)).map(({ family, key, medianMs = {}, order }) => [`${family} ${key}`, order ?? byTime(medianMs)]),
   );
 }
 
-function load(gpu: Gpu): Tuning {
-  const kind = /llvmpipe|lavapipe/i.test(gpu.description) ? 'lavapipe' : /swiftshader/i.test(gpu.description) ? 'swiftshader' : 'generic';
-  const committed = ordered(read(new URL(`./tuned/${kind}.json`, import.meta.url)), () => true);
-  const path = tuningPath(gpu);
-  if (!existsSync(path)) return { source: `committed defaults for ${kind}`, order: committed };
-  const own = read(path);
-  const fresh = (family: string) => own.shaders[family] === shaderHash(family);
-  const stale = [...new Set(own.problems.map(({ family }) => family))].filter((family) => !fresh(family));
-  const note = stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '';
-  return { source: `${path}, made ${own.date}${note}`, order: new Map([...committed, ...ordered(own, fresh)]) };
+/** The fingerprint of some shader files, as this program has them. */
+export function shadersFingerprint(gpu: Gpu, shaders: readonly string[]): string {
+  return fingerprint(shaders.map((file) => gpu.host.shaderSource(file)).join('\0'));
 }
 
+/** `fresh` tells whether a family's shaders are those that the table was measured with. `stale` lists measured families that are not. */
+function freshness(gpu: Gpu, table: TuningTable, shadersOf: (family: string) => readonly string[]): { fresh: (family: string) => boolean; stale: string[] } {
+  const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
+  const measured = new Set(table.problems.flatMap(({ family, medianMs }) => (medianMs ? [family] : [])));
+  return { fresh, stale: [...measured].filter((family) => !fresh(family)) };
+}
+
+const staleNote = (stale: readonly string[]) => (stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '');
+
+/**
+ * Merges the committed table and the user's own. The user's goes first for every family whose shaders are unchanged since.
+ * A committed table whose shaders have changed still gives the order, because there must be one; `source` says so.
+ */
+export function tuningFrom(
+  gpu: Gpu,
+  shadersOf: (family: string) => readonly string[],
+  committed: TuningTable,
+  own: { name: string; table: TuningTable } | null,
+): Tuning {
+  const defaults = ordered(committed, () => true);
+  if (own) {
+    const { fresh, stale } = freshness(gpu, own.table, shadersOf);
+    const order = new Map([...defaults, ...ordered(own.table, fresh)]);
+    return { source: `${own.name}, made ${own.table.date} on ${own.table.host}${staleNote(stale)}`, order };
+  }
+  if (gpu.kind === 'generic') return { source: 'committed defaults for any GPU, by reasoning: run `glimpse tune` once', order: defaults };
+  const { stale } = freshness(gpu, committed, shadersOf);
+  return { source: `committed defaults for ${gpu.kind}, made ${committed.date} on ${committed.host}${staleNote(stale)}`, order: defaults };
+}
+
+const UNTUNED: Tuning = { source: 'none', order: new Map() };
+const loaders = new WeakMap<Gpu, () => Tuning>();
 const tunings = new WeakMap<Gpu, Tuning>();
 
+/** Sets the function that loads a device's tuning. It is called when the tuning is first needed. */
+export function useTuning(gpu: Gpu, load: () => Tuning): void {
+  loaders.set(gpu, load);
+  tunings.delete(gpu);
+}
+
+/** The tuning that a device uses, loaded at its first use. */
 export function tuningOf(gpu: Gpu): Tuning {
   let tuning = tunings.get(gpu);
   if (!tuning) {
-    tuning = load(gpu);
+    tuning = loaders.get(gpu)?.() ?? UNTUNED;
     tunings.set(gpu, tuning);
   }
   return tuning;
 }
 
-/** Versions for this class of problems, fastest first; empty where no table says anything. */
+/** Versions for this class of problems, fastest first; empty if no table has the class. */
 export function tunedOrder(gpu: Gpu, family: string, key: string): readonly string[] {
   const { order } = tuningOf(gpu);
   return order.get(`${family} ${key}`) ?? order.get(`${family} *`) ?? [];
-}
-
-/** The class of a size: sizes of one class are served by the same version. */
-export function sizeRange(value: number, ...bounds: number[]): string {
-  const bound = bounds.find((limit) => value <= limit);
-  return bound === undefined ? `>${bounds[bounds.length - 1]}` : `≤${bound}`;
 }

@@ -1,37 +1,40 @@
 /**
- * The tuner: for every kernel family, versions that agree with the float64 reference on the op table's ragged sizes are timed
- * on representative problems, all in turn, round after round, so that a slow phase of the machine hits them alike.
+ * The tuner. It times the versions of every kernel family that agree with the float64 reference on the op table's cases.
+ * Each round times all versions in turn, so that a slow phase of the machine affects them alike.
  */
 import { checkOp } from '../autograd/check.ts';
 import { OPS } from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
-import type { Gpu } from '../gpu/device.ts';
-import { shaderHash, type TuningFile } from '../kernels/tuning.ts';
-import { FAMILIES, forceVersion, VersionNotApplicable } from '../kernels/versions.ts';
+import type { Gpu } from '../gpu/gpu.ts';
+import { FAMILIES, familyOf, forceVersion } from '../kernels/families.ts';
+import { VersionNotApplicable } from '../kernels/family.ts';
+import { shadersFingerprint, type TunedProblem, type TuningTable } from '../kernels/tuning.ts';
 import { scope } from '../tensor/tensor.ts';
 import { PROBLEMS, type TuningProblem } from './problems.ts';
 
+/** What `tune` reports as it goes on. */
 export interface TuneHooks {
-  /** A version that disagreed with its reference and is left out. */
+  /** Called for a version that is left out because it disagreed with its reference. */
   onRefused(family: string, version: string, reason: string): void;
   onProblem(problem: TuningProblem, done: number, total: number): void;
 }
 
 const ROUNDS = 15;
-/** No more rounds than this for a problem that has taken so long. */
+/** A problem that has taken `ms` milliseconds gets no round beyond the first `rounds`. */
 const ENOUGH = { rounds: 7, ms: 4000 };
 /** A version this much slower than the best after the first round is not timed further. */
 const HOPELESS = 4;
 
-/** The family's versions that pass every case of every op it serves here. */
+/** The family's versions that do not fail in any case of the ops that use it. */
 async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
   const failed = new Map<string, string>();
-  for (const op of OPS.filter((each) => each.family === family)) {
+  for (const op of OPS.filter((each) => each.family === family || each.gradientFamily === family)) {
     for (const result of await checkOp(op))
-      if (result.status === 'failed') failed.set(result.version.split(' ')[0], `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);
+      if (result.status === 'failed' && result.family === family)
+        failed.set(result.version, `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);
   }
   for (const [version, reason] of failed) hooks.onRefused(family, version, reason);
-  return FAMILIES[family].filter((version) => !failed.has(version));
+  return FAMILIES[family].names.filter((version) => !failed.has(version));
 }
 
 async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly string[]): Promise<Record<string, number>> {
@@ -67,12 +70,12 @@ async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly
   return Object.fromEntries([...times].map(([version, list]) => [version, Number(median(list).toFixed(4))]));
 }
 
-/** Times everything, or only some families, and returns the table. */
-export async function tune(gpu: Gpu, families: readonly string[], hooks: TuneHooks): Promise<TuningFile> {
+/** Times the given families and returns their table. `host` names the machine's processor. */
+export async function tune(gpu: Gpu, host: string, families: readonly string[], hooks: TuneHooks): Promise<TuningTable> {
   const agree = new Map<string, string[]>();
   for (const family of families) agree.set(family, await agreeing(family, hooks));
   const chosen = PROBLEMS.filter(({ family }) => families.includes(family));
-  const problems: TuningFile['problems'] = [];
+  const problems: TunedProblem[] = [];
   for (const [i, problem] of chosen.entries()) {
     hooks.onProblem(problem, i, chosen.length);
     const medianMs = await timeVersions(gpu, problem, agree.get(problem.family) as string[]);
@@ -80,11 +83,12 @@ export async function tune(gpu: Gpu, families: readonly string[], hooks: TuneHoo
     gpu.pool.trim();
   }
   return {
-    version: 1,
+    version: 2,
     adapter: gpu.adapterName,
     driver: gpu.driverName,
+    host,
     date: new Date().toISOString().slice(0, 10),
-    shaders: Object.fromEntries(families.map((family) => [family, shaderHash(family)])),
+    shaders: Object.fromEntries(families.map((family) => [family, shadersFingerprint(gpu, familyOf(family).shaders)])),
     problems,
   };
 }

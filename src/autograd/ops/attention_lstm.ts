@@ -1,13 +1,47 @@
 /**
- * The recurrent heart of the captioner as one op: for every step, attention with the previous state of LSTM 2 (or of LSTM 1)
- * as query, the optional gate, LSTM 1 on the context, LSTM 2. All that does not depend on the state is done outside (keys, the
- * embedding's share of LSTM 1), and every weight gradient is one product over all steps after the loop.
+ * The recurrent heart of the captioner as one op: attention, the optional gate, LSTM 1 on the context, LSTM 2, at every step.
  *
- *   q_t = h2_{t−1} W2 + b2;   α_t = softmax_i(vᵀ tanh(K_i + q_t));   z_t = Σ α_t,i a_i        (or ReLU for tanh, h1 for h2)
- *   β_t = σ(h2_{t−1} · w_g + b_g), z_t ← β_t z_t                                              (with `gate`; h1 likewise)
- *   [i|f|g|o]₁ = xe_t + z_t Wz + h1_{t−1} U1;   [i|f|g|o]₂ = h1_t W + h2_{t−1} U2 + b
+ * Forward, t = 1 … T. The state s makes the query: it is h2 or h1, by the attribute `query`. `score` puts ReLU in tanh's place.
  *
- * Sequences are time-major, and hidden states have one slot more than there are steps: slot 0 is the start.
+ *   q_t = s_{t−1} W2 + b2;   m_i = K_i + q_t;   u_i = tanh m_i;   α_t = softmax_i(vᵀ u_i);   z_t = Σ_i α_t,i a_i
+ *   β_t = σ(s_{t−1} · w_g + b_g);   ẑ_t = β_t z_t                                     with `gate`, else ẑ_t = z_t
+ *   p_t = xe_t + ẑ_t Wz + h1_{t−1} U1;          h1_t, c1_t = cell(p_t, c1_{t−1})
+ *   r_t = h1_t W + b + h2_{t−1} U2;             h2_t, c2_t = cell(r_t, c2_{t−1})
+ *   cell, with [i|f|g|o] = (σ|σ|tanh|σ) of p:   c_t = f c_{t−1} + i g;   h_t = o tanh c_t
+ *
+ * What does not depend on a state is computed outside, for all steps at once: the keys K [B, P, A] and xe [T, B, 4H]. xe is what
+ * the embedded words add to the gates of LSTM 1, its bias included. The op returns h2, α, ẑ, h1, c1 and c2 of all steps.
+ *
+ * Backward, t = T … 1. dh2, dẑ and dα begin with the gradients from outside, where there are any; all else begins with 0. The
+ * cells' gradients dc1 and dc2 [B, H] are carried from step to step.
+ *
+ *   LSTM 2     dc2 += dh2_t o (1 − tanh² c2_t)
+ *              dr_t = [dc2 g i(1 − i) | dc2 c2_{t−1} f(1 − f) | dc2 i (1 − g²) | dh2_t tanh(c2_t) o(1 − o)];   dc2 ← dc2 f
+ *              dh1_t += dr_t Wᵀ;   dh2_{t−1} += dr_t U2ᵀ
+ *   LSTM 1     dp_t and dc1 in the same way from dh1_t, which is complete now
+ *              dh1_{t−1} += dp_t U1ᵀ;   dẑ_t += dp_t Wzᵀ
+ *   gate       dπ_t = (dẑ_t · z_t) β_t(1 − β_t);   dz_t = β_t dẑ_t;   ds_{t−1} += dπ_t w_g
+ *   attention  dα_i += dz_t · a_i;   de_i = α_i (dα_i − Σ_j α_j dα_j);   dm_i = de_i v (1 − u_i²), for ReLU de_i v where u_i > 0
+ *              dK_i += dm_i;   dv += Σ_i de_i u_i;   dq_t = Σ_i dm_i;   ds_{t−1} += dq_t W2ᵀ
+ *
+ * What must be sequential. dr_t needs dh2_t, which needs dr_{t+1} and, for the query h2, dq_{t+1}. dq_t needs dz_t, which needs
+ * dp_t, which needs dr_t. So the five products with Wᵀ, U2ᵀ, U1ᵀ, Wzᵀ and W2ᵀ run at every step, with B rows each. The same holds
+ * of the five forward products: h2_t needs h1_t, which needs ẑ_t, which needs q_t, which needs s_{t−1}.
+ *
+ * What can wait. The gradient of a weight is a sum over the steps, and no step reads it. After the loop it is one product,
+ * because stacking the steps makes the sum over t part of the sum over the inner dimension:
+ *
+ *   dU1 = Σ_t h1_{t−1}ᵀ dp_t = [h1_0; …; h1_{T−1}]ᵀ [dp_1; …; dp_T]           [H, T·B] × [T·B, 4H], K = T·B
+ *   dWz = ẑᵀ dp;   dW = h1ᵀ dr;   dU2 = h2₋₁ᵀ dr;   dW2 = s₋₁ᵀ dq;   dw_g = s₋₁ᵀ dπ           (₋₁: the states one step earlier)
+ *   db, db2, db_g are the sums over the T·B rows of dr, dq, dπ;   dxe = dp
+ *   da_i = Σ_t α_t,i dz_t, one product per picture with K = T
+ *
+ * A product at every step would have K = B. It would read and write the whole weight gradient T times, for B multiply-adds an
+ * element each time. Stacking costs no copy: sequences are time-major, and h1 and h2 have T + 1 slots, of which slot 0 is the
+ * start. From slot 0 on the buffer holds h_{t−1}; from slot 1 on it holds h_t.
+ *
+ * Kept from the forward pass: q, z, ẑ, β, α, the gates i, f, g, o of both cells, all h and c. Computed again: tanh c_t, and
+ * u [T, B, P, A], which would take P times the memory of q. dK and dv are summed in the loop, because u is not kept.
  */
 import { ShapeError } from '../../errors.ts';
 import { stridedCopy } from '../../kernels/elementwise.ts';
@@ -20,11 +54,12 @@ import { type BackwardContext, type Op, type Reference, reference, type Thunk } 
 import { apply } from '../tape.ts';
 import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 
+/** How the recurrent loop attends. */
 export interface AttentionLstmAttrs {
   /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
   gate: boolean;
   score: Score;
-  /** Whose state before the step asks. */
+  /** Whose state before the step makes the query. */
   query: 'h1' | 'h2';
 }
 
@@ -47,6 +82,7 @@ const NAMES = [
   'gateW',
   'gateB',
 ] as const;
+/** The inputs of `attentionLstm` by name; their shapes stand with the op. */
 export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW' | 'gateB'>, Tensor> & { gateW?: Tensor; gateB?: Tensor };
 
 interface Sizes {
@@ -359,11 +395,13 @@ function referenceProduct(x: Reference, w: Reference, bias?: Reference): Referen
 
 const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) => x.data[i] + y.data[i]);
 
-function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
-  return [
-    { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
-    { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
-  ].map(({ steps, batch, regions, d, a, h }) => ({
+const SMALL = [
+  { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
+  { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
+];
+
+function cases(attrs: AttentionLstmAttrs, list = SMALL): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
+  return list.map(({ steps, batch, regions, d, a, h }) => ({
     name: `${steps} steps, ${batch}×${regions}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
     shapes: [
       [batch, regions, d],
@@ -389,6 +427,42 @@ function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attr
 
 export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   name: 'attentionLstm',
+  doc: {
+    equation:
+      'for t = 0 … T − 1: q = h2 w2 + b2 (h1 in place of h2 with query h1); context, alpha = additiveAttention(keys, q, v, values); context ← σ(h2 gateW + gateB) context, if there is a gate; h1, c1 = lstmCell(xe[t], context wz + h1 u1, c1); h2, c2 = lstmCell(h1 lstm2W + lstm2B, h2 lstm2U, c2)',
+    gradient:
+      'backpropagation through time of h2, alpha and context; the equations stand at the head of `src/autograd/ops/attention_lstm.ts`. Each gradient of a weight is one product over all steps, after the loop. The other states are for reading.',
+    tensors: {
+      values: '[B, P, D]',
+      keys: '[B, P, A]',
+      xe: '[T, B, 4H]: share of each word in the gates of LSTM 1, bias included',
+      w2: '[H, A]',
+      b2: '[A]',
+      v: '[A] or [A, 1]',
+      wz: '[D, 4H]',
+      u1: '[H, 4H]',
+      lstm2W: '[H, 4H]',
+      lstm2U: '[H, 4H]',
+      lstm2B: '[4H]',
+      h1Start: '[B, H]',
+      c1Start: '[B, H]',
+      h2Start: '[B, H]',
+      c2Start: '[B, H]',
+      gateW: '[H] or [H, 1], only with a gate',
+      gateB: '[1], only with a gate',
+      h2: '[T, B, H]',
+      alpha: '[T, B, P]: attention weights',
+      context: '[T, B, D], gated',
+      h1: '[T, B, H]',
+      c1: '[T, B, H]',
+      c2: '[T, B, H]',
+    },
+    example:
+      'ops.attentionLstm({ values: full([1, 2, 1], 1), keys: zeros([1, 2, 1]), xe: full([2, 1, 4], 1), w2: full([1, 1], 1), b2: zeros([1]), v: full([1], 1), wz: full([1, 4], 0.5), u1: full([1, 4], 0.5), lstm2W: full([1, 4], 0.5), lstm2U: full([1, 4], 0.5), lstm2B: zeros([4]), h1Start: zeros([1, 1]), c1Start: zeros([1, 1]), h2Start: zeros([1, 1]), c2Start: zeros([1, 1]) })',
+    refused: [
+      'ops.attentionLstm({ values: zeros([1, 2, 1]), keys: zeros([1, 2, 1]), xe: zeros([2, 1, 4]), w2: zeros([1, 2]), b2: zeros([1]), v: zeros([1]), wz: zeros([1, 4]), u1: zeros([1, 4]), lstm2W: zeros([1, 4]), lstm2U: zeros([1, 4]), lstm2B: zeros([4]), h1Start: zeros([1, 1]), c1Start: zeros([1, 1]), h2Start: zeros([1, 1]), c2Start: zeros([1, 1]) })',
+    ],
+  },
   inputs: NAMES,
   outputs: ['h2', 'alpha', 'context', 'h1', 'c1', 'c2'],
   gradientOutputs: 3,
@@ -456,6 +530,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     ...cases({ gate: true, score: 'tanh', query: 'h2' }),
     ...cases({ gate: false, score: 'relu', query: 'h1' }),
     ...cases({ gate: true, score: 'tanh', query: 'h1' }),
+    ...cases({ gate: true, score: 'tanh', query: 'h2' }, [{ steps: 2, batch: 2, regions: 5, d: 67, a: 66, h: 70 }]), // more units than lanes
   ],
   tolerance: { rtol: 2e-5, atol: 1e-5, why: 'errors of exp add up over the steps' },
 };

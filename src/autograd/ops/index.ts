@@ -67,7 +67,7 @@ export const sigmoid = (x: Tensor) => unaryOf('sigmoid', x);
 export const tanh = (x: Tensor) => unaryOf('tanh', x);
 export const scale = (x: Tensor, factor: number) => unaryOf('scale', x, factor);
 export const addScalar = (x: Tensor, value: number) => unaryOf('addScalar', x, value);
-/** 1 where x > threshold, else 0. */
+/** 1 where x > threshold, else 0, and NaN for a NaN. */
 export const step = (x: Tensor, threshold = 0) => unaryOf('step', x, threshold);
 export const add = (a: Tensor, b: Tensor) => binaryOf('add', a, b);
 export const sub = (a: Tensor, b: Tensor) => binaryOf('sub', a, b);
@@ -75,7 +75,9 @@ export const mul = (a: Tensor, b: Tensor) => binaryOf('mul', a, b);
 export const div = (a: Tensor, b: Tensor) => binaryOf('div', a, b);
 export const maximum = (a: Tensor, b: Tensor) => binaryOf('maximum', a, b);
 export const minimum = (a: Tensor, b: Tensor) => binaryOf('minimum', a, b);
+/** 1 where a > b, else 0, and NaN beside a NaN. */
 export const greater = (a: Tensor, b: Tensor) => binaryOf('greater', a, b);
+/** 1 where a ≥ b, else 0, and NaN beside a NaN. */
 export const greaterEqual = (a: Tensor, b: Tensor) => binaryOf('greaterEqual', a, b);
 export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
 export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
@@ -91,11 +93,15 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
   axpby(y.gpu, alpha, x.slice, beta, y.slice, y.size, 'blendInto');
 }
 
-export { attentionLstm } from './attention_lstm.ts';
-export { beamSelect, limitTokens } from './beam.ts';
-export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
+export type { BeamStep, LengthPenalty, LimitAttrs } from '../../kernels/beam.ts';
+export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
+export type { Score } from '../../kernels/recurrent.ts';
+export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
+export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
+export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
+export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
-export { matmul } from './matmul.ts';
+export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';

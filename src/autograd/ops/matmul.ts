@@ -69,6 +69,23 @@ function gradProduct(a: Tensor, b: Tensor, transA: boolean, transB: boolean, sha
 
 export const matmulOp: Op<MatmulAttrs> = {
   name: 'matmul',
+  doc: {
+    equation: 'c = op(a) op(b) + bias, then max(c, 0) if relu; op transposes the last two axes if asked',
+    gradient: 'dA = dC Bᵀ, dB = Aᵀ dC, dbias = Σ dC over all rows; dC is 0 where a ReLU gave 0. A shared operand sums over the batch.',
+    tensors: {
+      a: '[m, k] or [batch, m, k]; with transA [k, m]',
+      b: '[k, n] or [batch, k, n]; with transB [n, k]',
+      bias: '[n], may be left out',
+      c: '[m, n], or [batch, m, n] if an operand has a batch; a batch of 1 is shared',
+    },
+    example: 'ops.matmul(tensor([1, 2, 3, 4], [2, 2]), tensor([1, -1, 0, 1], [2, 2]), { bias: tensor([10, 20]) })',
+    refused: [
+      'ops.matmul(zeros([2, 3]), zeros([4, 5]))',
+      'ops.matmul(zeros([3]), zeros([3, 5]))',
+      'ops.matmul(zeros([2, 5, 3]), zeros([4, 3, 5]))',
+      'ops.matmul(zeros([2, 3]), zeros([3, 5]), { bias: zeros([4]) })',
+    ],
+  },
   inputs: ['a', 'b', 'bias'],
   outputs: ['c'],
   shape: (shapes, attrs) => {
@@ -181,12 +198,37 @@ export const matmulOp: Op<MatmulAttrs> = {
       attrs: { transA: false, transB: false, relu: false },
       draw: ['outliers', 'normal'],
     },
+    { name: 'many tiles, more columns', shapes: [[70, 36], [36, 140], [140]], attrs: { transA: false, transB: false, relu: true } },
+    {
+      name: 'many tiles, more rows',
+      shapes: [
+        [140, 20],
+        [20, 72],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NT, many tiles',
+      shapes: [
+        [67, 36],
+        [132, 36],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
+    {
+      name: 'TN, many tiles',
+      shapes: [
+        [19, 132],
+        [19, 68],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },
     {
       name: 'batch',
       shapes: [
-        [3, 5, 8],
-        [3, 8, 12],
+        [3, 67, 12],
+        [3, 12, 68],
       ],
       attrs: { transA: false, transB: false, relu: false },
     },
@@ -211,10 +253,15 @@ export const matmulOp: Op<MatmulAttrs> = {
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 113 products that cancel, with outliers of 30' },
 };
 
+/** Options of `matmul`. */
 export interface MatmulOptions {
+  /** a is given as [k, m]. */
   transA?: boolean;
+  /** b is given as [n, k]. */
   transB?: boolean;
+  /** [n], added to every row. */
   bias?: Tensor;
+  /** max(c, 0) after the bias. */
   relu?: boolean;
 }
 

@@ -1,8 +1,6 @@
-/** `glimpse bench`: declared. The benchmarks are no part of what is built: bench/command.ts does the work. */
+/** `glimpse bench`: declared. bench/command.ts does the work. */
 import { type Condition, FLAG, number, text, whole, withOption } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
-
-const WORK = new URL('../../../bench/command.ts', import.meta.url).href;
 
 const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
 const includes = (name: string): Condition => ({
@@ -43,5 +41,5 @@ export const bench = command({
     '[names...]': 'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, train-step, greedy, resnet50, first-caption, or all',
   },
   options,
-  run: async () => (await import(WORK)).bench,
+  run: async () => (await import('../../../bench/command.ts')).bench,
 });

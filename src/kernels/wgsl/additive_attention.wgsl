@@ -1,11 +1,12 @@
-// Additive (Bahdanau) attention, fused: score, softmax and context of one step.
+// Additive (Bahdanau) attention of one step, fused: scores, softmax and context.
 //
 //   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]           (Bahdanau, Cho and Bengio 2015)
 //
 // keys [B, P, A], query [B, A], v [A], values [B, P, D]; context [B, D], alpha [B, P]. Sequences live in one buffer per
-// quantity, so query and outputs have a start. A workgroup owns one picture b: its lanes first share the regions i, then
-// the columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_grad.wgsl.
+// quantity, so query and outputs have a start. One workgroup owns one picture b. Its lanes first share the regions i, then the
+// columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_scores_grad.wgsl, then
+// additive_attention_grad.wgsl.
 const LANES: u32 = 64u;
 
 override RELU: bool = false;
@@ -30,12 +31,22 @@ struct Params {
 
 var<workgroup> weight: array<f32, REGIONS>;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
 // tanh, or with RELU the rectifier.
 fn squash(x: f32) -> f32 {
   if (RELU) {
-    return max(x, 0.0);
+    return select(max(x, 0.0), x, is_nan(x));
   }
-  return tanh(clamp(x, -10.0, 10.0));
+  return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x));
 }
 
 @compute @workgroup_size(LANES)
@@ -57,7 +68,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   }
   var sum = 0.0;
   for (var i = 0u; i < params.regions; i++) {
-    sum += exp(weight[i] - largest);
+    sum += exp_or_nan(weight[i] - largest);
   }
   for (var i = local.x; i < params.regions; i += LANES) {
     alpha[params.alpha_start + b * params.regions + i] = exp(weight[i] - largest) / sum;

@@ -3,8 +3,9 @@
 //   with t = tanh(keys[b, i, a] + query[b, a]), or with RELU max(0, …), whose slope stands for 1 − t²:
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
-// dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
-// One invocation owns one (b, a) and walks the regions. dvalues is α ⊗ dcontext, one product over all steps.
+// keys, dkeys [B, P, A]; query, dquery, dv_rows [B, A]; v [A]; de [B, P], from step 1. dkeys and dv_rows gather over the steps
+// of a sequence, so they are cleared first. dv is the sum of dv_rows over b; dvalues is α ⊗ dcontext, one product over all steps.
+// One invocation owns one (b, a) and walks the regions.
 override RELU: bool = false;
 
 struct Params {
@@ -24,17 +25,22 @@ struct Params {
 @group(0) @binding(6) var<storage, read_write> dv_rows: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 // tanh, or with RELU the rectifier; and its slope where it gives t.
 fn squash(x: f32) -> f32 {
   if (RELU) {
-    return max(x, 0.0);
+    return select(max(x, 0.0), x, is_nan(x));
   }
-  return tanh(clamp(x, -10.0, 10.0));
+  return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x));
 }
 
 fn slope(t: f32) -> f32 {
   if (RELU) {
-    return select(0.0, 1.0, t > 0.0);
+    return select(select(0.0, 1.0, t > 0.0), t, is_nan(t));
   }
   return 1.0 - t * t;
 }

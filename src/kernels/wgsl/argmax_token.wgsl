@@ -1,10 +1,11 @@
-// The likeliest word of each row of logits and its log-probability, versions 1 and 3: LANES invocations share a row, ROWS rows a
-// workgroup (see softmax.wgsl).
+// The likeliest token of each row of logits and its log-probability.
 //
-//   word[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, word] − log Σ_j exp x[r, j]       (ties: the lower j)
+//   token[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, token[r]] − log Σ_j exp x[r, j]       (ties: the lower j)
 //
-// x [rows, n]; word, log_prob [rows]. Greedy decoding needs no other log-probability: one pass over the logits instead of a
-// log-softmax (three passes and a store) and a search. Maximum and sum come from that one pass (Milakov and Gimelshein 2018).
+// x [rows, n]; token, log_prob [rows]. A NaN counts as the largest, as in PyTorch. LANES invocations share a row, and a workgroup
+// owns ROWS rows: with LANES = 1 there is no barrier, which software drivers run slowly. Greedy decoding needs no other
+// log-probability: one pass over the logits takes the place of a log-softmax and a search. Maximum and sum come from that pass
+// (Milakov and Gimelshein 2018).
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 
@@ -15,18 +16,39 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> word: array<u32>;
+@group(0) @binding(1) var<storage, read_write> token: array<u32>;
 @group(0) @binding(2) var<storage, read_write> log_prob: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 struct Seen {
   most: f32,
   sum: f32, // of exp(x − most)
-  best: f32,
+  best: u32, // in order()
   best_at: u32,
 }
 
 var<workgroup> tree: array<Seen, LANES * ROWS>;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(x));
+}
+
+// Numbers in rising order as whole numbers above 0: −0 is 0, and a NaN comes last, whatever its sign.
+fn order(x: f32) -> u32 {
+  let magnitude = bitcast<u32>(x) & 0x7fffffffu;
+  let place = select(0x80000000u + magnitude, 0x80000000u - magnitude, bitcast<i32>(x) < 0);
+  return select(place, 0xffffffffu, magnitude > 0x7f800000u);
+}
 
 fn join(a: Seen, b: Seen) -> Seen {
   let most = max(a.most, b.most);
@@ -42,14 +64,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let slot = local.y * LANES + local.x;
   let row = (group.x + group.y * groups.x) * ROWS + local.y;
   let base = min(row, params.rows - 1u) * params.n;
-  var seen = Seen(-3.4028234e38, 0.0, -3.4028234e38, 0xffffffffu);
+  var seen = Seen(-3.4028234e38, 0.0, 0u, 0xffffffffu);
   for (var j = local.x; j < params.n; j += LANES) {
     let value = x[base + j];
     let most = max(seen.most, value);
-    seen.sum = seen.sum * exp(seen.most - most) + exp(value - most);
+    seen.sum = seen.sum * exp(seen.most - most) + exp_or_nan(value - most);
     seen.most = most;
-    if (j >= params.skip_below && value > seen.best) {
-      seen.best = value;
+    let place = order(value);
+    if (j >= params.skip_below && place > seen.best) {
+      seen.best = place;
       seen.best_at = j;
     }
   }
@@ -65,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     seen = tree[local.y * LANES];
   }
   if (local.x == 0u && row < params.rows) {
-    word[row] = min(seen.best_at, params.n - 1u);
-    log_prob[row] = seen.best - seen.most - log(seen.sum);
+    token[row] = seen.best_at;
+    log_prob[row] = x[base + seen.best_at] - seen.most - log_or_nan(seen.sum);
   }
 }

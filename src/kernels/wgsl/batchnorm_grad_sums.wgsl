@@ -2,7 +2,8 @@
 //
 //   sum_dy[s, c] = Σ dy;  sum_dy_xhat[s, c] = Σ dy · x̂,   x̂ = (x − mean) / √(var + eps)
 //
-// Their sums over the chunks are dbeta and dgamma. Layouts as in batchnorm_partial.wgsl.
+// Layouts and chunks as in batchnorm_partial.wgsl. The sums over the chunks are dbeta and dgamma. One invocation owns one chunk
+// of one channel.
 struct Params {
   channels: u32,
   inner: u32,
@@ -20,6 +21,39 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> sum_dy_xhat: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// A sum of many terms: of single ones, and of 8, 64, 512 and 4,096 together, of which only the last ever has more than eight
+// terms. The error of a plain running sum grows with their count.
+struct LongSum {
+  terms: u32,
+  ones: f32,
+  more: vec4f,
+}
+
+fn add(sum: ptr<function, LongSum>, value: f32) {
+  (*sum).terms++;
+  (*sum).ones += value;
+  if ((*sum).terms % 8u == 0u) {
+    (*sum).more.x += (*sum).ones;
+    (*sum).ones = 0.0;
+    if ((*sum).terms % 64u == 0u) {
+      (*sum).more.y += (*sum).more.x;
+      (*sum).more.x = 0.0;
+      if ((*sum).terms % 512u == 0u) {
+        (*sum).more.z += (*sum).more.y;
+        (*sum).more.y = 0.0;
+        if ((*sum).terms % 4096u == 0u) {
+          (*sum).more.w += (*sum).more.z;
+          (*sum).more.z = 0.0;
+        }
+      }
+    }
+  }
+}
+
+fn total(sum: LongSum) -> f32 {
+  return ((sum.ones + sum.more.x) + sum.more.y) + (sum.more.z + sum.more.w);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let index = id.x + id.y * groups.x * 64u;
@@ -30,13 +64,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let end = min(params.n, (piece + 1u) * params.chunk);
   let inverse = 1.0 / sqrt(variance[c] + params.eps);
-  var plain = 0.0;
-  var weighted = 0.0;
+  var plain = LongSum();
+  var weighted = LongSum();
   for (var j = piece * params.chunk; j < end; j++) {
     let at = (j / params.inner * params.channels + c) * params.inner + j % params.inner;
-    plain += dy[at];
-    weighted += dy[at] * (x[at] - mean[c]) * inverse;
+    add(&plain, dy[at]);
+    add(&weighted, dy[at] * (x[at] - mean[c]) * inverse);
   }
-  sum_dy[index] = plain;
-  sum_dy_xhat[index] = weighted;
+  sum_dy[index] = total(plain);
+  sum_dy_xhat[index] = total(weighted);
 }

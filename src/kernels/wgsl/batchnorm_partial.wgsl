@@ -3,7 +3,8 @@
 //   mean[s, c] = mean of the chunk;  m2[s, c] = Σ (x − mean[s, c])²  over the chunk
 //
 // x [outer, C, inner] (NCHW: inner = H·W; NHWC: inner = 1). Element j of a channel is x[j / inner, c, j % inner]. Chunk s
-// covers elements s·chunk … of a channel. Two passes per chunk, so no large sum of squares is ever subtracted.
+// has elements s·chunk and those that follow, up to chunk of them. Two passes per chunk: no large sum of squares is ever
+// subtracted. One invocation owns one chunk of one channel.
 struct Params {
   channels: u32,
   inner: u32,
@@ -21,6 +22,39 @@ fn at(c: u32, j: u32) -> u32 {
   return (j / params.inner * params.channels + c) * params.inner + j % params.inner;
 }
 
+// A sum of many terms: of single ones, and of 8, 64, 512 and 4,096 together, of which only the last ever has more than eight
+// terms. The error of a plain running sum grows with their count.
+struct LongSum {
+  terms: u32,
+  ones: f32,
+  more: vec4f,
+}
+
+fn add(sum: ptr<function, LongSum>, value: f32) {
+  (*sum).terms++;
+  (*sum).ones += value;
+  if ((*sum).terms % 8u == 0u) {
+    (*sum).more.x += (*sum).ones;
+    (*sum).ones = 0.0;
+    if ((*sum).terms % 64u == 0u) {
+      (*sum).more.y += (*sum).more.x;
+      (*sum).more.x = 0.0;
+      if ((*sum).terms % 512u == 0u) {
+        (*sum).more.z += (*sum).more.y;
+        (*sum).more.y = 0.0;
+        if ((*sum).terms % 4096u == 0u) {
+          (*sum).more.w += (*sum).more.z;
+          (*sum).more.z = 0.0;
+        }
+      }
+    }
+  }
+}
+
+fn total(sum: LongSum) -> f32 {
+  return ((sum.ones + sum.more.x) + sum.more.y) + (sum.more.z + sum.more.w);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let index = id.x + id.y * groups.x * 64u;
@@ -31,16 +65,16 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let first = piece * params.chunk;
   let end = min(params.n, first + params.chunk);
-  var sum = 0.0;
+  var sum = LongSum();
   for (var j = first; j < end; j++) {
-    sum += x[at(c, j)];
+    add(&sum, x[at(c, j)]);
   }
-  let average = sum / f32(end - first);
-  var squares = 0.0;
+  let average = total(sum) / f32(end - first);
+  var squares = LongSum();
   for (var j = first; j < end; j++) {
     let d = x[at(c, j)] - average;
-    squares += d * d;
+    add(&squares, d * d);
   }
   mean[index] = average;
-  m2[index] = squares;
+  m2[index] = total(squares);
 }

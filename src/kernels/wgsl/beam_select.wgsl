@@ -1,14 +1,14 @@
 // One step of beam search: from the continuations of every hypothesis of a picture, the best `width` are kept.
 //
-// values, ids  [pictures, width, k]   each hypothesis' best next words: log-probability (falling) and word
-// sums         [pictures, width]      log-probability of each hypothesis so far; −1e30 marks a place not taken
-// lengths      [pictures, width]      words of a hypothesis that has ended, endseq included; 0 while it goes on
-// new_sums, parents (rows), words, new_lengths [pictures, width]   of those kept
+//   values, ids  [pictures, width, k]   each hypothesis' best next words: log-probability (falling) and word
+//   sums         [pictures, width]      log-probability of each hypothesis so far; −1e30 marks a place not taken
+//   lengths      [pictures, width]      words of a hypothesis that has ended, endseq included; 0 while it goes on
+//   new_sums, parents (rows), words, new_lengths [pictures, width]   of those kept
 //
-// A hypothesis that has ended stays with its score and the word pad. Order: falling score, then hypothesis, then rank, so
-// ties are settled alike everywhere. Scores are divided by a length penalty: 1 (none), the length (average), or
-// ((5 + length) / 6)^alpha (Wu and others 2016). One invocation serves a picture; width² candidates are few. No gradient:
-// a choice is flat everywhere.
+// A hypothesis that has ended stays, with its score and the word pad. Order: falling score, then hypothesis, then rank, so ties
+// are settled alike everywhere; a NaN comes first. Scores are divided by a length penalty: 1 (none), the length (average), or
+// ((5 + length) / 6)^alpha (Wu and others 2016). One invocation owns one picture, whose candidates are few. There is no
+// gradient: a choice is flat everywhere.
 struct Params {
   pictures: u32,
   width: u32,
@@ -40,16 +40,23 @@ fn normalized(sum: f32, length: u32) -> f32 {
   return sum;
 }
 
+// Numbers in rising order as whole numbers above 0: −0 is 0, and a NaN comes last, whatever its sign.
+fn order(x: f32) -> u32 {
+  let magnitude = bitcast<u32>(x) & 0x7fffffffu;
+  let place = select(0x80000000u + magnitude, 0x80000000u - magnitude, bitcast<i32>(x) < 0);
+  return select(place, 0xffffffffu, magnitude > 0x7f800000u);
+}
+
 @compute @workgroup_size(8)
 fn main(@builtin(global_invocation_id) id: vec3u) {
   if (id.x >= params.pictures) {
     return;
   }
   let first = id.x * params.width;
-  var last = 3.4028234e38;
+  var last = 0u;
   var last_place = 0u;
   for (var taken = 0u; taken < params.width; taken++) {
-    var best = -3.4028234e38;
+    var best = 0u; // in order()
     var best_place = 0xffffffffu;
     for (var place = 0u; place < params.width * params.k; place++) {
       let row = first + place / params.k;
@@ -60,9 +67,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
         continue; // an ended one goes on in one way only: as it is
       }
       let sum = select(sums[row] + values[at], sums[row], ended);
-      let score = normalized(sum, select(params.step, lengths[row], ended));
+      let score = order(normalized(sum, select(params.step, lengths[row], ended)));
       let after = taken == 0u || score < last || (score == last && place > last_place);
-      if (after && (score > best || best_place == 0xffffffffu)) {
+      if (after && score > best) {
         best = score;
         best_place = place;
       }

@@ -1,7 +1,7 @@
 // Elementwise c = f(a, b) with broadcasting: a stride of 0 repeats an operand along an axis.
 //
-// c is dense with `rank` axes of extents shape[]; a and b are read through strides. One invocation owns one element.
-// The gradient sums over the repeated axes (reduce.wgsl).
+// c is dense with `rank` axes of extents shape[]; a and b are read through strides. A NaN of either gives a NaN. One invocation
+// owns one element. The gradient sums over the repeated axes (reduce.wgsl).
 struct Params {
   count: u32,
   rank: u32,
@@ -17,6 +17,11 @@ struct Params {
 
 fn f(a: vec4f, b: vec4f) -> vec4f {
   return a + b; // @expression f
+}
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
 }
 
 @compute @workgroup_size(64)
@@ -36,5 +41,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     a_at += index * params.a_strides[axis / 4u][axis % 4u];
     b_at += index * params.b_strides[axis / 4u][axis % 4u];
   }
-  c[i] = f(vec4f(a_in[a_at]), vec4f(b_in[b_at])).x;
+  let a = a_in[a_at];
+  let b = b_in[b_at];
+  let value = select(f(vec4f(a), vec4f(b)).x, b, is_nan(b));
+  c[i] = select(value, a, is_nan(a));
 }

@@ -1,7 +1,7 @@
-// The scalar gate on the attention's context (Xu et al. 2015, section 4.2.1): β = σ(h · w + b),  gated = β context.
+// The scalar gate on the attention's context (Xu and others 2015, section 4.2.1): β = σ(h · w + b),  gated = β context.
 //
 // hidden [B, H] at hidden_start (the state before the step), w [H], b [1]; context, gated [B, D] at context_start; beta [B] at
-// beta_start. A workgroup owns one picture; its lanes share the dot product. Gradient: context_gate_grad.wgsl.
+// beta_start. One workgroup owns one picture; its lanes share the dot product. Gradient: context_gate_grad.wgsl.
 const LANES: u32 = 64u;
 
 struct Params {
@@ -22,6 +22,11 @@ struct Params {
 
 var<workgroup> partial: array<f32, LANES>;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
   var sum = 0.0;
@@ -34,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local
   for (var j = 0u; j < LANES; j++) {
     sum += partial[j];
   }
-  let value = 1.0 / (1.0 + exp(-sum));
+  let value = select(1.0 / (1.0 + exp(-sum)), sum, is_nan(sum));
   if (local.x == 0u) {
     beta[params.beta_start + group.x] = value;
   }

@@ -1,7 +1,7 @@
-// Convolution, version 1: one invocation per output element, the definition itself, with groups and dilation.
+// Convolution, the definition itself, with groups and dilation: one invocation owns one element of the output.
 //
 //   y[n, oy, ox, o] = Σ_{ky, kx, c} x[n, oy·stride − pad + ky·dilation, ox·…, g·C/G + c] w[ky, kx, c, o] (+ bias[o])
-//                     (+ residual) (then ReLU)                                  g = o / (O / G)
+//                     (+ residual) (then ReLU)                                  g = ⌊o / (O / G)⌋
 //
 // x [N, H, W, C]; w [KH, KW, C/G, O]; bias [O]; residual, y [N, OH, OW, O]. Buffers that are not wanted bind x.
 // Gradients: conv2d_grad_input.wgsl, conv2d_grad_weight.wgsl.
@@ -34,6 +34,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read> residual: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
@@ -71,5 +76,5 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if (params.has_residual != 0u) {
     sum += residual[i];
   }
-  y[i] = select(sum, max(sum, 0.0), params.relu != 0u);
+  y[i] = select(sum, max(sum, 0.0), params.relu != 0u && !is_nan(sum));
 }

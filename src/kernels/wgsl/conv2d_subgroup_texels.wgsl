@@ -1,21 +1,16 @@
-// Convolution, versions 4 to 7: as version 3 (conv2d_subgroup.wgsl), reading pictures, and but for version 5 also weights, as texels.
+// Convolution as conv2d_subgroup.wgsl, reading pictures and weights as texels: one subgroup owns PIXELS × COLUMNS elements.
 //
 //   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
 //
-// Shapes and parameters as in version 3; the recorder copies x and w into textures just before (src/gpu/texels.ts), as
-// matmul_subgroup_texels.wgsl has it. 36 GF/s against 29 of version 3 for 3×3 64→64 @56 on lavapipe; for 3×3 512→512 @7, whose
-// weights are 9 MB, version 5 makes 29, version 4 only 20. Version 6 has two blocks of output channels in a tile, so that pixels
-// are loaded and shuffled half as often (3.2 ms of 3.6 at 3×3 64→64 @56); version 7 reads weights from panels besides, as
-// matmul_subgroup_texels.wgsl has it (4.4 ms of 5.8 at 3×3 512→512 @7).
+// Shapes as there. The recorder copies x and w into textures just before (src/gpu/texels.ts); matmul_subgroup_texels.wgsl says
+// why. With PARTS = 2 a tile has two blocks of output channels, so pixels are loaded and shuffled half as often. With w_panel
+// the weights lie in panels (column_panels.wgsl).
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
 const PIXELS: u32 = 4u * WIDTH;
 const PARTS: u32 = 1u; // @tune 1 2
 const COLUMNS: u32 = 4u * WIDTH * PARTS;
-
-// Read the weights as texels too; on small maps their copy costs more than it gains.
-override W_TEXELS: bool = true;
 
 struct Params {
   count: u32,
@@ -58,10 +53,9 @@ struct Params {
 
 @group(0) @binding(0) var x: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var w_texels: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(2) var<storage, read> w: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read> residual: array<vec4f>;
-@group(0) @binding(5) var<storage, read_write> y: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read> residual: array<vec4f>;
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Vec4 `column` of a pixel that begins at `origin` (src/gpu/texels.ts has the two layouts).
@@ -73,10 +67,12 @@ fn x_at(origin_x: u32, origin_y: u32, column: u32) -> vec4f {
 // Vec4 `column` of weights of input channel r, counted through the taps.
 fn w_at(r: u32, column: u32) -> vec4f {
   let w_texel = (r & params.w_row_mask) * params.w_row + column;
-  if (W_TEXELS) {
-    return textureLoad(w_texels, vec2u(w_texel & params.w_x_mask, (r >> params.w_row_shift) + (w_texel >> params.w_x_shift)));
-  }
-  return w[w_texel];
+  return textureLoad(w_texels, vec2u(w_texel & params.w_x_mask, (r >> params.w_row_shift) + (w_texel >> params.w_x_shift)));
+}
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -144,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, PIXELS * PARTS>;
   for (var r = 0u; r < PIXELS * PARTS; r++) { // @unroll
     block[r] = acc[r];
@@ -165,7 +161,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         value += residual[at];
       }
       if (params.relu != 0u) {
-        value = max(value, vec4f());
+        value = select(max(value, vec4f()), value, is_nan(value));
       }
       y[at] = value;
     }

@@ -1,11 +1,11 @@
-// Softmax, masked cross-entropy and its gradient in one pass, versions 1 and 3; probabilities are never stored.
+// Softmax, masked cross-entropy and its gradient at once; probabilities are never stored.
 //
 //   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − Σ_j q[r, j] x[r, j])
 //   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
 //   q[r, j] = (1 − ε) [j = target[r]] + ε / n                          (label smoothing; ε = 0 is the plain loss)
 //
 // x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
-// read, its gradient is 0. LANES invocations share a row as in softmax.wgsl: 1 in version 1, 128 in version 3.
+// read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows, as in softmax.wgsl.
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 
@@ -45,6 +45,20 @@ fn join(value: f32, lane: u32, line: u32, largest: bool) -> f32 {
   return joined;
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(x));
+}
+
 @compute @workgroup_size(LANES, ROWS)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
   let lane = local.x;
@@ -52,7 +66,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let safe_row = min(row, params.rows - 1u);
   let base = safe_row * params.n;
   let scale = weight[safe_row];
-  let length = select(0u, params.n, scale != 0.0);
+  let masked = scale == 0.0; // a NaN masks nothing
+  let length = select(params.n, 0u, masked);
   var largest = -3.4028234e38;
   for (var j = lane; j < length; j += LANES) {
     largest = max(largest, x[base + j]);
@@ -62,7 +77,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   var total = 0.0;
   for (var j = lane; j < length; j += LANES) {
     let value = x[base + j] - largest;
-    sum += exp(value);
+    sum += exp_or_nan(value);
     total += value;
   }
   sum = join(sum, lane, local.y, false);
@@ -75,14 +90,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let label = min(target_id[row], params.n - 1u);
   if (lane == 0u) {
     loss[row] = 0.0;
-    if (scale != 0.0) {
-      loss[row] = scale * (log(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - params.smoothing * total / f32(params.n));
+    if (!masked) {
+      let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
+      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere);
     }
   }
   if (params.with_gradient != 0u) {
     for (var j = lane; j < params.n; j += LANES) {
       var value = 0.0;
-      if (scale != 0.0) {
+      if (!masked) {
         let wanted = params.smoothing / f32(params.n) + select(0.0, 1.0 - params.smoothing, j == label);
         value = scale * (exp(x[base + j] - largest) / sum - wanted);
       }

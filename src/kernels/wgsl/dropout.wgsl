@@ -1,9 +1,9 @@
-// Inverted dropout with counter-based random numbers; its own gradient (same seed, step and stream give the same mask).
+// Inverted dropout with counter-based random numbers; its own gradient, since seed, step and stream name the mask.
 //
-//   y[i] = x[i] / (1 − rate) where uniform(seed, step, stream, i) ≥ rate, else 0
+//   y[i] = x[i] / (1 − rate) where uniform(seed, step, stream, i) ≥ rate or x[i] is a NaN, else 0
 //
-// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/random.ts;
-// its first word serves element i, so any element can be drawn alone.
+// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/random.ts. Its first word
+// serves element i, so any element can be drawn alone. One invocation owns one element.
 struct Params {
   count: u32,
   seed: u32,
@@ -30,6 +30,11 @@ fn pcg4d(key: vec4u) -> vec4u {
   return v;
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -37,5 +42,6 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     return;
   }
   let uniform_value = f32(pcg4d(vec4u(params.seed, params.step, params.stream, i)).x >> 8u) / 16777216.0;
-  y[i] = select(0.0, x[i] / (1.0 - params.rate), uniform_value >= params.rate);
+  let value = x[i] / (1.0 - params.rate);
+  y[i] = select(0.0, value, uniform_value >= params.rate || is_nan(value));
 }

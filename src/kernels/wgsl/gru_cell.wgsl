@@ -17,8 +17,13 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> h_new: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(-x));
+  return select(1.0 / (1.0 + exp(-x)), x, is_nan(x));
 }
 
 @compute @workgroup_size(64)
@@ -31,7 +36,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let g = at / width * 3u * width + at % width;
   let r = sigmoid(gx[g] + gh[g]);
   let z = sigmoid(gx[g + width] + gh[g + width]);
-  let n = tanh(clamp(gx[g + 2u * width] + r * gh[g + 2u * width], -10.0, 10.0)); // SwiftShader's tanh is NaN beyond 88
+  let candidate = gx[g + 2u * width] + r * gh[g + 2u * width];
+  let n = select(tanh(clamp(candidate, -10.0, 10.0)), candidate, is_nan(candidate)); // SwiftShader's tanh is NaN beyond 88
   gates[g] = r;
   gates[g + width] = z;
   gates[g + 2u * width] = n;

@@ -4,9 +4,8 @@
 //   i, f, o = σ;  g = tanh;   c' = f c + i g;   h' = o tanh(c')          (Hochreiter and Schmidhuber 1997; Gers 2000)
 //
 // gx, gh [B, 4H]; c [B, H]; gates [B, 4H] keeps the activated gates for the gradient; c_new, h_new [B, H]. Sequences live
-// in one buffer per quantity, so each binding has a start. One invocation owns one unit of one row, a workgroup 64 units: no
-// index is divided, which drivers on a CPU do number by number.
-// Gradient: lstm_cell_grad.wgsl.
+// in one buffer per quantity, so each binding of a sequence has a start. One invocation owns one unit of one row, a workgroup
+// 64 units: no index is divided, which drivers on a CPU do number by number. Gradient: lstm_cell_grad.wgsl.
 override KEEP_GATES: bool = true; // only a gradient needs them
 
 struct Params {
@@ -26,12 +25,17 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> h_new: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 fn sigmoid(x: f32) -> f32 {
-  return 1.0 / (1.0 + exp(-x));
+  return select(1.0 / (1.0 + exp(-x)), x, is_nan(x));
 }
 
 fn safe_tanh(x: f32) -> f32 {
-  return tanh(clamp(x, -10.0, 10.0)); // SwiftShader's tanh is NaN beyond 88
+  return select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x)); // SwiftShader's tanh is NaN beyond 88
 }
 
 @compute @workgroup_size(64)

@@ -5,7 +5,8 @@
 //   dc = dc' f
 //
 // dh [B, H] at dh_start; dc_carry [B, H] comes from the next step (dc') and leaves for the one before (dc), in place.
-// gates, dgates [B, 4H]; c (before), c_new (after) [B, H]. dgates is the gradient of gx and of gh alike.
+// gates, dgates [B, 4H]; c (before), c_new (after) [B, H]. dgates is the gradient of gx and of gh alike. One invocation owns
+// one unit of one row.
 struct Params {
   rows: u32, // B
   hidden: u32,
@@ -21,6 +22,11 @@ struct Params {
 @group(0) @binding(5) var<storage, read_write> dgates: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let row = id.y + id.z * groups.y;
@@ -35,7 +41,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let f = gates[g_at + h];
   let g = gates[g_at + 2u * h];
   let o = gates[g_at + 3u * h];
-  let squashed = tanh(clamp(c_new[at], -10.0, 10.0));
+  let cell = c_new[at];
+  let squashed = select(tanh(clamp(cell, -10.0, 10.0)), cell, is_nan(cell));
   let d_hidden = dh[params.dh_start + at];
   let d_cell = dc_carry[at] + d_hidden * o * (1.0 - squashed * squashed);
   dgates[g_at] = d_cell * g * i * (1.0 - i);

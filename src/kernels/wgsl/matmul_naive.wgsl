@@ -1,10 +1,10 @@
-// Matrix product, version 1: one invocation per element of C, the definition itself.
+// Matrix product, the definition itself: one invocation owns one element of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
 // a [batch, M, K] or, with TRANS_A, [batch, K, M];  b [batch, K, N] or, with TRANS_B, [batch, N, K];
-// bias [N] (any buffer when has_bias = 0);  c [batch, M, N]
-// Every multiply-add costs two loads. Gradient: the same product, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
+// bias [N] (any buffer when has_bias = 0);  c [batch, M, N]. A workgroup owns 8 × 8 elements. Every multiply-add costs two loads.
+// Gradient: the same product, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
 
@@ -43,6 +43,11 @@ fn b_at(z: u32, k: u32, column: u32) -> f32 {
   return b[params.b_start + z * params.b_stride + select(k * params.n + column, column * params.k + k, TRANS_B)];
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 fn store(z: u32, row: u32, column: u32, sum: f32) {
   let at = params.c_start + z * params.c_stride + row * params.n + column;
   var value = sum;
@@ -50,7 +55,7 @@ fn store(z: u32, row: u32, column: u32, sum: f32) {
     value += bias[column];
   }
   if (params.relu != 0u) {
-    value = max(value, 0.0);
+    value = select(max(value, 0.0), value, is_nan(value));
   }
   if (params.add_to_c != 0u) {
     value += c[at];

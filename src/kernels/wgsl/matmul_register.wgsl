@@ -1,10 +1,9 @@
-// Matrix product, version 2: one invocation owns a block of ROWS × 4 elements of C in registers.
+// Matrix product in registers: one invocation owns a block of ROWS × 4 elements of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Bindings as in matmul_naive.wgsl; any sizes. Per k it loads ROWS + 4 numbers for 4 ROWS multiply-adds, against two
-// loads for one in version 1: 12–15 GF/s against 2 on lavapipe at 512³. Needs no feature, so it is the one that always
-// works; version 3 (matmul_subgroup.wgsl) shares the loads between lanes.
+// Bindings as in matmul_naive.wgsl; any sizes. Per k an invocation loads ROWS + 4 numbers for 4 ROWS multiply-adds, against two
+// loads for one there. It needs no feature, so it always works; matmul_subgroup.wgsl shares the loads between lanes.
 const ROWS: u32 = 8u; // @tune 4 8
 
 override TRANS_A: bool = false;
@@ -45,6 +44,11 @@ fn b_at(z: u32, k: u32, column: u32) -> f32 {
   return b[params.b_start + z * params.b_stride + select(k * params.n + column, column * params.k + k, TRANS_B)];
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 fn store(z: u32, row: u32, column: u32, sum: f32) {
   let at = params.c_start + z * params.c_stride + row * params.n + column;
   var value = sum;
@@ -52,7 +56,7 @@ fn store(z: u32, row: u32, column: u32, sum: f32) {
     value += bias[column];
   }
   if (params.relu != 0u) {
-    value = max(value, 0.0);
+    value = select(max(value, 0.0), value, is_nan(value));
   }
   if (params.add_to_c != 0u) {
     value += c[at];

@@ -1,11 +1,9 @@
-// Matrix product, version 4: as version 3 (matmul_subgroup.wgsl), in steps of 2 k instead of 4, for narrow subgroups.
+// Matrix product as matmul_subgroup.wgsl, in steps of 2 k instead of 4, for narrow subgroups: one subgroup owns one tile.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes, bindings and parameters as in version 3, but A and B are read as pairs. SwiftShader slows down twofold once a
-// loop holds some 200 vector operations, and a broadcast from a known lane is cheaper there than a shuffle: 5.9 against
-// 2.8 GF/s at 256³. On lavapipe it is 5–10 % slower than version 3.
-// Gradient: the same kernel, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
+// Shapes and parameters as there, but A and B are read as pairs. Written for SwiftShader, which runs long loop bodies slowly,
+// and a broadcast from a known lane faster than a shuffle.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -39,6 +37,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -102,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, TILE>;
   for (var r = 0u; r < TILE; r++) { // @unroll
     block[r] = acc[r];
@@ -118,7 +121,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
     var value = block[r] + start;
     if (params.relu != 0u) {
-      value = max(value, vec4f());
+      value = select(max(value, vec4f()), value, is_nan(value));
     }
     if (params.add_to_c != 0u) {
       value += c[at];

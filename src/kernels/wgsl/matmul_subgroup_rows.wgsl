@@ -1,12 +1,11 @@
-// Matrix product, version 8: one subgroup of a real GPU, 16 to 64 lanes wide, shares the rows of A among its lanes.
+// Matrix product for wide subgroups, 16 to 64 lanes: one subgroup owns one tile and shares the rows of A among its lanes.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes, bindings and parameters as in version 3 (matmul_subgroup.wgsl), whose tile of 4 WIDTH rows would not fit the
-// registers of a wide subgroup. Here a workgroup is one subgroup and owns ROWS × 4 WIDTH elements; per step of 4 k a lane loads
-// 4 numbers of one row of A and a 4×4 block of B, so 5 loads serve 16 ROWS multiply-adds, without workgroup memory or
-// barrier. Written for real GPUs and checked for its results on the software drivers' widths 4 and 8, where it is slower
-// than version 3; how fast it is on a GPU is for `glimpse tune` to say.
+// Shapes, bindings and parameters as in matmul_subgroup.wgsl, whose tile of 4 WIDTH rows would not fit the registers of a
+// wide subgroup. Here a workgroup is one subgroup and owns ROWS × 4 WIDTH elements. Per step of 4 k a lane loads 4 numbers of
+// one row of A and a 4×4 block of B. So 5 loads serve 16 ROWS multiply-adds, without workgroup memory or barrier. It is
+// written for real GPUs; on the software drivers' widths of 4 and 8 only its results are checked.
 enable subgroups;
 
 const WIDTH: u32 = 32u; // @tune 4 8 16 32 64
@@ -40,6 +39,11 @@ struct Params {
 @group(0) @binding(2) var<storage, read> bias: array<vec4f>;
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -101,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, ROWS>;
   for (var r = 0u; r < ROWS; r++) { // @unroll
     block[r] = acc[r];
@@ -117,7 +121,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
     var value = block[r] + start;
     if (params.relu != 0u) {
-      value = max(value, vec4f());
+      value = select(max(value, vec4f()), value, is_nan(value));
     }
     if (params.add_to_c != 0u) {
       value += c[at];

@@ -1,20 +1,14 @@
-// Matrix product, versions 6, 7 and 9 to 12: as version 3 (matmul_subgroup.wgsl), reading A, and but for version 7 also B, as texels.
+// Matrix product as matmul_subgroup.wgsl, reading A and B as texels: one subgroup owns ROWS × TILE elements of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before (src/gpu/texels.ts), rows
-// of the matrix as rows of the texture: lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
-// 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
-// time, version 7 makes 34 against 32 of version 6 and 26 of version 3. A tile reads 32 rows of A side by side, and rows a
-// power of two apart push one another out of the cache: textures whose rows lie an odd number of cache lines apart made
-// 47 GF/s of 39 at 64×2048×2048.
+// Shapes as there. The recorder copies A and B into textures just before (src/gpu/texels.ts), rows of the matrix as rows of
+// the texture. lavapipe fetches a texel for all lanes at once, but a buffer's elements lane by lane. A tile reads ROWS rows of A
+// side by side. Rows a power of two apart would push one another out of the cache, so textures are laid out otherwise.
 //
-// Version 10 has PARTS = 2 blocks of columns in a tile: what a lane loads of A, and shuffles, serves twice as many
-// multiplications. 1.13 times version 6 at 320×512×5000, 1.2 to 1.4 at 64 rows, 1.2 at 16; nothing where B is transposed.
-// Version 9 is that with tiles of half the rows, for products of few rows (a step of a recurrent layer).
-// Versions 11 and 12 are 10 and 9 with B in panels (column_panels.wgsl), for weights that are used again and again: what a
-// tile reads of B then lies together, and the processor fetches it ahead. 1.2 times version 10 at 64×512×5000 (4.5 ms), 1.06
-// at 320 rows, and 1.3 at 16 rows over version 9.
+// With PARTS = 2 a tile has two blocks of columns: what a lane loads of A, and shuffles, serves twice as many multiplications.
+// Fewer ROWS suit products of few rows, as in a step of a recurrent layer. With b_panel, B lies in panels (column_panels.wgsl),
+// for weights that are used again and again. What a tile reads of B then lies together, and the processor fetches it ahead.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -22,8 +16,6 @@ const PARTS: u32 = 1u; // @tune 1 2
 const TILE: u32 = 4u * WIDTH * PARTS; // columns
 const ROWS: u32 = 32u; // @tune 8 16 32
 
-// Read B as texels too. A copy of a large B costs more than it gains when each of its numbers serves few rows of A.
-override B_TEXELS: bool = true;
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
 
@@ -35,7 +27,6 @@ struct Params {
   b_rows: u32,
   b_panel: u32, // stored rows from one panel of B (column_panels.wgsl) to the next; 0 where B lies as it is
   c_stride: u32, // between matrices of the batch, in vec4
-  b_start: u32, // first vec4 of the first matrix, where B is no texture
   c_start: u32,
   has_bias: u32,
   relu: u32,
@@ -59,9 +50,8 @@ struct Params {
 
 @group(0) @binding(0) var a: texture_storage_2d<rgba32float, read>;
 @group(0) @binding(1) var b_texels: texture_storage_2d<rgba32float, read>;
-@group(0) @binding(2) var<storage, read> b: array<vec4f>;
-@group(0) @binding(3) var<storage, read> bias: array<vec4f>;
-@group(0) @binding(4) var<storage, read_write> c: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
 // Where stored row r of A begins, and vec4 `column` of that row. Both layouts of src/gpu/texels.ts are served by masks and
@@ -81,10 +71,12 @@ fn b_origin(r: u32) -> vec2u {
 
 fn b_at(origin: vec2u, column: u32) -> vec4f {
   let x = origin.x + column;
-  if (B_TEXELS) {
-    return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
-  }
-  return b[params.b_start + x];
+  return textureLoad(b_texels, vec2u(x & params.b_x_mask, origin.y + (x >> params.b_x_shift)));
+}
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
 }
 
 @compute @workgroup_size(WIDTH)
@@ -176,7 +168,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, ROWS * PARTS>;
   for (var r = 0u; r < ROWS * PARTS; r++) { // @unroll
     block[r] = acc[r];
@@ -194,7 +186,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       let at = params.c_start + z * params.c_stride + (row0 + r) * n4 + column4;
       var value = block[r * PARTS + p] + start;
       if (params.relu != 0u) {
-        value = max(value, vec4f());
+        value = select(max(value, vec4f()), value, is_nan(value));
       }
       if (params.add_to_c != 0u) {
         value += c[at];

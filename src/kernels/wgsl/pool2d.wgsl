@@ -2,8 +2,8 @@
 //
 //   y[n, c, oy, ox] = max or mean over the window of x[n, c, oy·stride − pad + ky, ox·stride − pad + kx]
 //
-// x and y in either layout, through strides. Cells outside the picture never win a max. One invocation owns one output.
-// Gradient: pool2d_grad.wgsl.
+// x and y in either layout, through strides. Cells outside the picture never win a max; a NaN always does. One invocation owns
+// one output. Gradient: pool2d_grad.wgsl.
 struct Params {
   count: u32,
   channels: u32,
@@ -44,7 +44,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let ox = (i / params.channels) % params.out_width;
   let oy = (i / params.channels / params.out_width) % params.out_height;
   let n = i / params.channels / params.out_width / params.out_height;
-  var best = -3.4028234e38;
+  var best = 0.0;
+  var magnitude = 0u; // the largest by bits: beyond infinity's it is a NaN's
   var sum = 0.0;
   var cells = 0u;
   for (var ky = 0u; ky < params.kernel_height; ky++) {
@@ -58,11 +59,13 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
         continue;
       }
       let value = x[n * params.x_image + iy * params.x_row + ix * params.x_pixel + c * params.x_channel];
-      best = max(best, value);
+      best = select(max(best, value), value, cells == 0u);
+      magnitude = max(magnitude, bitcast<u32>(value) & 0x7fffffffu);
       sum += value;
       cells++;
     }
   }
+  best = select(best, bitcast<f32>(magnitude), magnitude > 0x7f800000u);
   let divisor = select(cells, params.kernel_height * params.kernel_width, params.count_padding != 0u);
   y[n * params.y_image + oy * params.y_row + ox * params.y_pixel + c * params.y_channel] = select(sum / f32(max(divisor, 1u)), best, IS_MAX);
 }

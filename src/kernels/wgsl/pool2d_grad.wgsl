@@ -1,7 +1,9 @@
 // Gradient of pool2d.wgsl: each input element looks at every window that holds it; no atomics.
 //
-// Max: a window's dy goes to its first largest element in row order (as onnxruntime and PyTorch do).
-// Average: dy / divisor of each window. x, dx like x; dy like y. One invocation owns one element of dx.
+//   max:      a window's dy goes to its first largest element in row order, or its first NaN (as in PyTorch)
+//   average:  dy / divisor of each window
+//
+// x and dx in one layout, dy in that of y, through strides. One invocation owns one element of dx.
 struct Params {
   count: u32,
   channels: u32,
@@ -33,6 +35,13 @@ override IS_MAX: bool = true;
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// Numbers in rising order as whole numbers above 0: −0 is 0, and a NaN comes last, whatever its sign.
+fn order(x: f32) -> u32 {
+  let magnitude = bitcast<u32>(x) & 0x7fffffffu;
+  let place = select(0x80000000u + magnitude, 0x80000000u - magnitude, bitcast<i32>(x) < 0);
+  return select(place, 0xffffffffu, magnitude > 0x7f800000u);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -58,7 +67,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
         continue;
       }
       // Walk the window: how many cells lie inside, and which is its first largest.
-      var best = -3.4028234e38;
+      var best = 0u;
       var best_at = 0xffffffffu;
       var cells = 0u;
       for (var ky = 0u; ky < params.kernel_height; ky++) {
@@ -68,9 +77,9 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
           if (iy < params.height && ix < params.width) {
             cells++;
             if (IS_MAX) {
-              let value = x[x_base + iy * params.x_row + ix * params.x_pixel];
-              if (value > best || best_at == 0xffffffffu) {
-                best = value;
+              let place = order(x[x_base + iy * params.x_row + ix * params.x_pixel]);
+              if (place > best) {
+                best = place;
                 best_at = iy * params.width + ix;
               }
             }

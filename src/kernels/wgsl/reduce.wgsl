@@ -1,10 +1,11 @@
-// Reduction over the middle axis, version 1: one invocation per result.
+// Reduction over the middle axis: one invocation owns one result.
 //
-//   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum, sum of squares, max or min
+//   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
 //
-// x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. Sums run in
-// eight interleaved partial sums, so the error grows with n / 8. Long rows with few results are cut into pieces by the
-// launcher, which reduces twice. Version 2 (reduce_workgroup.wgsl) gives a row to a workgroup.
+// x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. The launcher cuts
+// long rows with few results into pieces and reduces twice. A sum runs in eight sums side by side, whose parts of 64 terms go
+// through levels of eight. The error of a long sum grows with the terms in a row. reduce_workgroup.wgsl gives a row to a
+// workgroup.
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;
 const MAX: u32 = 2u;
@@ -23,6 +24,17 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// The larger or the smaller of two numbers; a NaN stays.
+fn extreme(acc: f32, value: f32) -> f32 {
+  let chosen = select(min(acc, value), max(acc, value), KIND == MAX);
+  return select(select(chosen, value, is_nan(value)), acc, is_nan(acc));
+}
+
 fn combine(acc: f32, value: f32) -> f32 {
   switch (KIND) {
     case SUM: {
@@ -31,13 +43,32 @@ fn combine(acc: f32, value: f32) -> f32 {
     case SUM_SQUARES: {
       return acc + value * value;
     }
-    case MAX: {
-      return max(acc, value);
-    }
     default: {
-      return min(acc, value);
+      return extreme(acc, value);
     }
   }
+}
+
+// Sums of parts, of 8 parts, of 64 and of 512, of which none but the last ever has more than eight terms.
+fn add_part(sums: ptr<function, vec4f>, part: f32, parts: u32) {
+  (*sums).x += part;
+  if (parts % 8u == 0u) {
+    (*sums).y += (*sums).x;
+    (*sums).x = 0.0;
+    if (parts % 64u == 0u) {
+      (*sums).z += (*sums).y;
+      (*sums).y = 0.0;
+      if (parts % 512u == 0u) {
+        (*sums).w += (*sums).z;
+        (*sums).z = 0.0;
+      }
+    }
+  }
+}
+
+fn total(low: vec4f, high: vec4f) -> f32 {
+  let quarter = low + high;
+  return (quarter.x + quarter.y) + (quarter.z + quarter.w);
 }
 
 @compute @workgroup_size(64)
@@ -56,11 +87,19 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let start = select(0.0, x[base + first * params.inner], KIND >= MAX);
   var low = vec4f(start);
   var high = vec4f(start);
+  var sums = vec4f();
+  var rounds = 0u;
   var j = first;
   for (; j + 8u <= end; j += 8u) {
     let at = base + j * params.inner;
     low = vec4f(combine(low.x, x[at]), combine(low.y, x[at + params.inner]), combine(low.z, x[at + 2u * params.inner]), combine(low.w, x[at + 3u * params.inner]));
     high = vec4f(combine(high.x, x[at + 4u * params.inner]), combine(high.y, x[at + 5u * params.inner]), combine(high.z, x[at + 6u * params.inner]), combine(high.w, x[at + 7u * params.inner]));
+    rounds++;
+    if (KIND < MAX && rounds % 8u == 0u) {
+      add_part(&sums, total(low, high), rounds / 8u);
+      low = vec4f();
+      high = vec4f();
+    }
   }
   for (; j < end; j++) {
     low.x = combine(low.x, x[base + j * params.inner]);
@@ -70,8 +109,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     let quarter = vec4f(combine(low.x, high.x), combine(low.y, high.y), combine(low.z, high.z), combine(low.w, high.w));
     result = combine(combine(quarter.x, quarter.y), combine(quarter.z, quarter.w));
   } else {
-    let quarter = low + high;
-    result = (quarter.x + quarter.y) + (quarter.z + quarter.w);
+    result = ((total(low, high) + sums.x) + sums.y) + (sums.z + sums.w);
   }
   y[index] = result * params.scale;
 }

@@ -1,9 +1,9 @@
-// Stochastic gradient descent with momentum, fused over every parameter that shares a buffer.
+// Stochastic gradient descent with momentum, over every parameter that shares a buffer.
 //
-//   g ← g · min(1, max_norm / norm)  (when max_norm > 0);   g ← g + weight_decay p
+//   g ← g · min(1, max_norm / (norm + 1e-6))   when max_norm > 0;   g ← g + weight_decay p
 //   m ← momentum m + g;   p ← p − rate m
 //
-// p, g, m [count] as vec4 (padded storages); norm [1]. One invocation owns one vec4.
+// p, g, m [count] as vec4, padded storages; norm [1], the global gradient norm. One invocation owns one vec4.
 struct Params {
   count4: u32,
   rate: f32,
@@ -18,6 +18,11 @@ struct Params {
 @group(0) @binding(3) var<storage, read> norm: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -26,7 +31,8 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   var gradient = g[i];
   if (params.max_norm > 0.0) {
-    gradient *= min(1.0, params.max_norm / (norm[0] + 1e-6));
+    let factor = params.max_norm / (norm[0] + 1e-6);
+    gradient *= select(min(1.0, factor), factor, is_nan(factor));
   }
   let velocity = params.momentum * m[i] + gradient + params.weight_decay * p[i];
   m[i] = velocity;

@@ -15,6 +15,16 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: f32) -> bool {
+  return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u;
+}
+
+// SwiftShader's exp of a NaN is infinite.
+fn exp_or_nan(x: f32) -> f32 {
+  return select(exp(x), x, is_nan(x));
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let index = id.x + id.y * groups.x * 64u;
@@ -27,6 +37,6 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     sum += dy[j] * select(y[j], 1.0, LOG);
   }
   for (var j = base; j < base + params.n; j++) {
-    dx[j] = select(y[j] * (dy[j] - sum), dy[j] - exp(y[j]) * sum, LOG);
+    dx[j] = select(y[j] * (dy[j] - sum), dy[j] - exp_or_nan(y[j]) * sum, LOG);
   }
 }

@@ -1,11 +1,10 @@
-// Softmax and log-softmax over rows, version 2: one subgroup per row, joined by subgroup operations.
+// Softmax and log-softmax over rows: one subgroup, which is a workgroup, owns one row.
 //
 //   y = exp(x − max) / Σ exp(x − max)     or, with LOG,   y = x − max − log Σ exp(x − max)
 //
-// x, y [rows, n] as vec4, n a multiple of 4. A workgroup is one subgroup of WIDTH lanes and owns one row: loads of four,
-// no workgroup memory, no barrier. Maximum and sum come from one pass (Milakov and Gimelshein 2018): CHUNK loads at a time,
-// the sum so far is brought to the new maximum once per chunk. A load costs lavapipe as much as the exponential, so two
-// passes instead of three take 17 ms instead of 22 at 2240 × 5000; chunks of 4 and 8 took 18 and 21.
+// x, y [rows, n] as vec4, n a multiple of 4. Loads of four, no workgroup memory, no barrier. Maximum and sum come from one pass
+// (Milakov and Gimelshein 2018): CHUNK loads at a time, the sum so far is brought to the new maximum once per chunk. So a row is
+// read twice, not three times. Gradient: softmax_grad.wgsl.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -21,6 +20,20 @@ struct Params {
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
 @group(0) @binding(1) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
+// SwiftShader's exp of a NaN is infinite, its logarithm a number.
+fn exp_or_nan(x: vec4f) -> vec4f {
+  return select(exp(x), x, is_nan(x));
+}
+
+fn log_or_nan(x: f32) -> f32 {
+  return select(log(x), x, is_nan(vec4f(x)).x);
+}
 
 @compute @workgroup_size(WIDTH)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -42,7 +55,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     sums *= exp(most - next);
     for (var k = 0u; k < CHUNK; k++) { // @unroll
-      sums += exp(part[k] - next);
+      sums += select(vec4f(), exp_or_nan(part[k] - next), vec4<bool>(j + k * WIDTH < n4));
     }
     most = next;
   }
@@ -50,9 +63,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   sums *= exp(most - largest);
   let sum = subgroupAdd((sums.x + sums.y) + (sums.z + sums.w));
   let factor = 1.0 / sum;
-  let shift = largest + log(sum);
+  let log_sum = log_or_nan(sum);
   for (var j = lane; j < n4; j += WIDTH) {
-    let value = x[base + j];
-    y[base + j] = select(exp(value - largest) * factor, value - shift, vec4<bool>(LOG));
+    let value = x[base + j] - largest;
+    y[base + j] = select(exp(value) * factor, value - log_sum, vec4<bool>(LOG));
   }
 }

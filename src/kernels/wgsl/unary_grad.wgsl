@@ -1,6 +1,7 @@
 // Gradient of an elementwise y = f(x): dx = dy · f'(x), written with x, y or both, whichever is cheapest.
 //
-// x, y, dy, dx  [count] as vec4. A row that does not need x or y binds dy in its place.
+// x, y, dy, dx [count] as vec4. A row that does not need x or y binds dy in its place. A NaN of any gives a NaN. One invocation
+// owns one vec4.
 struct Params {
   count4: u32,
   alpha: f32,
@@ -16,10 +17,21 @@ fn g(x: vec4f, y: vec4f, dy: vec4f, alpha: f32) -> vec4f {
   return dy * alpha; // @expression g
 }
 
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
   if (i < params.count4) {
-    dx[i] = g(x_in[i], y_in[i], dy_in[i], params.alpha);
+    let x = x_in[i];
+    let y = y_in[i];
+    let dy = dy_in[i];
+    var value = g(x, y, dy, params.alpha);
+    value = select(value, dy, is_nan(dy));
+    value = select(value, y, is_nan(y));
+    dx[i] = select(value, x, is_nan(x));
   }
 }

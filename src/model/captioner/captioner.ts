@@ -4,12 +4,13 @@
  *   a = ReLU(X We + be)                 X [B,P,F] → a [B,P,D]
  *   K = a W1 + b1                       [B,P,A]
  *   xe_t = Emb[y_{t−1}] We₁ + b₁        [T,B,4H], We₁ = the lower E rows of the weight of LSTM 1 (context comes first)
- *   h2, α = recur(a, K, xe)             the only part that runs step by step (model/recurrence.ts)
+ *   h2, α = recur(a, K, xe)             the only part that runs step by step (recurrence.ts)
  *   logits = h2 Wo + bo                 [T,B,V], or [h2 ; z] Wo + bo
  *
- * A transformer (model/transformer.ts) takes the place of K, xe and recur.
+ * A transformer (transformer.ts) takes the place of K, xe and recur. plain.ts has the same equations in plain loops.
  *
- * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
+ * Everything here is time-major. The preset `recommended` adds dropout, the gate, a learned initial state, and the attention
+ * penalty.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
@@ -27,6 +28,7 @@ import { transform, transformerMemory, transformerTable } from './transformer.ts
 
 export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
+/** The widths of a captioner. */
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of regions (P). */
   features: number;
@@ -39,17 +41,17 @@ export interface CaptionerSizes {
   vocabulary: number;
 }
 
-/** Weight of the entropy of the maps in the objective of hard attention (Xu and others 2015, section 4.1). */
+/** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
 const ENTROPY_WEIGHT = 0.002;
 
-/** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
+/** The widths of the original course project: 8,962,697 parameters at F = 2048, V = 5000. */
 export const DEFAULT_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
 
 export const embeddingInit = uniform(-0.05, 0.05);
 
 type Row = [string, number[], Initializer];
 
-/** Attention, recurrent layers, gate and start. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
+/** Parameters of attention, recurrent layers, gate and start. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
 function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Row[]; layers: Row[]; extras: Row[] } {
   const width = GATES[o.cell] * s.hidden;
   const forgetOne: Initializer = (shape) => Float32Array.from({ length: shape[0] }, (_, i) => (Math.floor(i / s.hidden) === 1 ? 1 : 0));
@@ -73,7 +75,7 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
       ['w2', [s.hidden, s.attention], glorotUniform],
       ['b2', [s.attention], zerosInit],
       ['v', [s.attention, 1], glorotUniform],
-      ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
+      ['bv', [1], zerosInit], // cancels in the softmax, so its gradient is exactly 0; kept so that weights can be exchanged
     ],
     layers: [...layer(1, wordRows(s, o) + s.embedding), ...(layerCount(o.decoder) === 2 ? layer(2, (o.decoder === 'up-down' ? s.project : 0) + s.hidden) : [])],
     extras,
@@ -101,17 +103,19 @@ export interface ForwardResult {
   logits: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
-  /** log α of the regions that hard attention looked at, [T, B]. */
-  logChoice: Tensor | null;
+  /** log α of the regions that hard attention looked at, [T, B]; else null. */
+  regionLogProb: Tensor | null;
 }
 
-/** Names the random streams of one training step. */
+/** Selects the random numbers of one training step. */
 export interface DropoutStep extends RandomStep {
-  /** Share of the words before each step that are the model's own, with scheduled sampling. */
+  /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
   ownWords?: Live;
 }
 
+/** The captioning model: parameters, loss for training, and decoding. `dispose` frees all of it. */
 export class Captioner {
+  /** Captions of features: `greedy`, `sample`, `beam`. */
   readonly decoding = new Decoding(this);
 
   constructor(
@@ -120,12 +124,14 @@ export class Captioner {
     readonly parameters: Parameters,
   ) {}
 
+  /** A new captioner with initial weights drawn by the random seed. */
   static create(sizes: CaptionerSizes, options: CaptionerOptions, seed: number): Captioner {
     const parameters = new Parameters();
     for (const [name, shape, initializer] of parameterTable(sizes, options)) parameters.init(name, shape, initializer, seed);
     return new Captioner(sizes, options, parameters);
   }
 
+  /** A captioner with these weights, as `parameters.read()` gave them. Throws a GlimpseError that names a weight that is missing or misshaped. */
   static fromWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): Captioner {
     const parameters = new Parameters();
     for (const [name, shape] of parameterTable(sizes, options)) {
@@ -137,9 +143,9 @@ export class Captioner {
     return new Captioner(sizes, options, parameters);
   }
 
-  /** Words decoded since the weights of `wordTable` last changed, and those weights' count of writes. */
+  /** Words decoded since the weights behind `wordTable` were last written. `writes` tells these weights' numbers of writes. */
   private decoded = { words: 0, writes: '' };
-  /** The share of every word in layer 1, [V, gates · H]; `current` while it is that of the weights as they are. */
+  /** The part of every word in the gates of layer 1, [V, gates · H]. `current` tells whether it fits the present weights. */
   private wordTable: { rows: Tensor; current: boolean } | null = null;
 
   private p(name: string): Tensor {
@@ -151,7 +157,7 @@ export class Captioner {
     return ops.dropout(x, { rate: this.options.dropout, seed: step.seed, step: step.step, stream: streamOf(name) });
   }
 
-  /** What is computed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
+  /** Computes what is needed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
   encode(features: Tensor, step: DropoutStep | null = null): Encoded {
     const { project, attention, hidden } = this.sizes;
     const [batch, regions, width] = features.shape;
@@ -171,16 +177,16 @@ export class Captioner {
     return { values, keys, start: Array.from({ length: count }, (_, i) => ops.slice(all, [0, i * hidden], [batch, hidden])) };
   }
 
-  /** What the words are predicted from, and the maps: ids [T, B] follow what the states in `encoded` know. */
+  /** The decoder's outputs and attention weights for the input words ids [T, B], from the states in `encoded` on. */
   private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
     const p = (name: string) => this.p(name);
-    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordShare(words), step);
-    return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, logChoice: null };
+    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordGates(words), step);
+    return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, regionLogProb: null };
   }
 
-  /** The share of the words in layer 1: [T, B, E] → [T, B, gates · H]. */
-  private wordShare(words: Tensor): Tensor {
+  /** The words' part in the gates of layer 1, its bias included: [T, B, E] → [T, B, gates · H]. */
+  private wordGates(words: Tensor): Tensor {
     const [steps, batch, embedding] = words.shape;
     const { cell } = this.options;
     const width = GATES[cell] * this.sizes.hidden;
@@ -189,25 +195,27 @@ export class Captioner {
     return ops.reshape(product, [steps, batch, width]);
   }
 
-  private project({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
+  /** The decoder's output (and context) → logits [T · B, V]. */
+  private logits({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
     const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
     const [steps, batch, width] = all.shape;
     const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
-  /** Teacher forcing: features [N, P, F] and the words before each step, ids u32 [T, B]; B / N captions share a picture. */
+  /** Teacher forcing: features [N, P, F] and the input words ids u32 [T, B] → logits and α. Each picture has B / N captions. */
   forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
     const decoded = this.decode(shareAll(this.encode(features, step), captions), ids, step);
-    return { logits: this.project(decoded, step), alpha: decoded.alpha, logChoice: decoded.logChoice };
+    return { logits: this.logits(decoded, step), alpha: decoded.alpha, regionLogProb: decoded.regionLogProb };
   }
 
   /**
-   * The weighted sum of the cross-entropies of all rows, plus the attention penalty. targets u32 and weights f32 [T, B];
-   * a weight of 0 masks a row. Returns the part without the penalty for the log. `step` names the random streams of a
-   * training step (none: no dropout, smoothing, or words of the model's own); `share` is this batch's part of an update.
+   * The loss: the weighted sum of the cross-entropies of all rows, plus the attention penalty. `ids` and `targets` are u32 [T, B];
+   * `weights` is f32 [T, B], and 0 masks a row. `crossEntropy` is the loss without the penalty, for the log. `step` selects the
+   * random numbers of a training step. Without it there is no dropout, label smoothing or scheduled sampling. `share` is this
+   * batch's share of an update.
    */
   loss(
     features: Tensor,
@@ -217,8 +225,8 @@ export class Captioner {
     { step = null, share: part = 1 }: { step?: DropoutStep | null; share?: number } = {},
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
     const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
-    const words = step && scheduledSampling > 0 ? this.withOwnWords(features, ids, step) : ids;
-    const { logits, alpha, logChoice } = this.forward(features, words, step);
+    const words = step && scheduledSampling > 0 ? this.withSampledWords(features, ids, step) : ids;
+    const { logits, alpha, regionLogProb } = this.forward(features, words, step);
     const { loss: crossEntropy, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
     const [steps, batch] = ids.shape;
     const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
@@ -228,15 +236,15 @@ export class Captioner {
       const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));
       loss = ops.add(loss, ops.scale(penalty, lambda * part));
     }
-    if (step && logChoice) loss = ops.add(loss, glimpseLoss(logChoice, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
+    if (step && regionLogProb) loss = ops.add(loss, hardAttentionLoss(regionLogProb, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
     return { loss, crossEntropy, rowLoss };
   }
 
   /**
-   * Scheduled sampling (Bengio and others 2015) without a loop over steps, as Duckworth and others 2019: a first pass on the
-   * true words draws the model's word for every place; each true word gives way to it with the step's probability.
+   * Scheduled sampling (Bengio and others 2015) without a loop over steps (Duckworth and others 2019). A first pass on the true
+   * words samples a word of the model for every position. It replaces the true word with the probability `step.ownWords`.
    */
-  private withOwnWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
+  private withSampledWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
     return noGrad(() => {
       const [steps, batch] = ids.shape;
       const logProbs = ops.softmax(this.forward(features, ids, step).logits, true);
@@ -254,9 +262,9 @@ export class Captioner {
   }
 
   /**
-   * To be called before so many words are decoded. The share of a word in layer 1 depends on nothing but the word: once more words
-   * were decoded than there are in the vocabulary, a table of all of them has cost less than one product per step. Returns a
-   * name for the way that decoding takes, for captures to tell them apart.
+   * Must be called before `words` words are decoded. A word's part in the gates of layer 1 depends on the word alone. Once more
+   * words were decoded than the vocabulary has, a table of all words costs less than a product at each step. Returns "word table"
+   * if decoding uses the table, else an empty text. Captures are told apart by this.
    */
   prepareDecoding(words: number): string {
     const { decoder, cell } = this.options;
@@ -274,19 +282,19 @@ export class Captioner {
     if (this.decoded.words <= this.sizes.vocabulary) return '';
     using _table = scope();
     const { vocabulary, embedding } = this.sizes;
-    const rows = noGrad(() => this.wordShare(ops.reshape(this.p('emb'), [1, vocabulary, embedding])));
+    const rows = noGrad(() => this.wordGates(ops.reshape(this.p('emb'), [1, vocabulary, embedding])));
     this.wordTable ??= { rows: Scope.release(zeros(rows.shape.slice(1), 'f32', 'word table')), current: false };
     rows.gpu.copy(rows.slice, this.wordTable.rows.slice, 4 * rows.size);
     this.wordTable.current = true;
     return 'word table';
   }
 
-  /** One step of decoding, after `prepareDecoding`: the words before [1, B] and the states → logits [B, V], maps [1, B, P], states. */
+  /** One step of decoding, after `prepareDecoding`: the previous words [1, B] and the states → logits [B, V], α [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] } {
     const decoded = this.wordTable?.current
       ? recur(this.sizes, this.options, (name) => this.p(name), encoded, ops.embedding(this.wordTable.rows, previous))
       : this.decode(encoded, previous, null);
-    return { logits: this.project(decoded, null), alpha: decoded.alpha, states: decoded.states };
+    return { logits: this.logits(decoded, null), alpha: decoded.alpha, states: decoded.states };
   }
 
   dispose(): void {
@@ -297,19 +305,19 @@ export class Captioner {
 }
 
 /**
- * What hard attention learns where to look from: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
- * with the mean of the batch's other captions as baseline, plus the entropy of the maps. Its gradient, not its value, has a meaning.
+ * The term that teaches hard attention where to look: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
+ * plus the entropy of α. The baseline is the mean of the batch's other captions. Only the gradient has a meaning, not the value.
  *
  *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(region) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
  *
- * logChoice, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
+ * regionLogProb, valid, weights [T, B]; alpha [T, B, P]; rowLoss [T · B].
  */
-function glimpseLoss(logChoice: Tensor, alpha: Tensor, valid: Tensor, weights: Tensor, rowLoss: Tensor): Tensor {
+function hardAttentionLoss(regionLogProb: Tensor, alpha: Tensor, valid: Tensor, weights: Tensor, rowLoss: Tensor): Tensor {
   const advantage = noGrad(() => {
     const reward = ops.neg(ops.sum(ops.reshape(rowLoss, valid.shape), 0));
     return reward.size > 1 ? ops.scale(ops.sub(reward, ops.mean(reward)), reward.size / (reward.size - 1)) : reward;
   });
-  const choices = ops.sum(ops.mul(ops.sum(ops.mul(logChoice, valid), 0), advantage));
+  const reinforce = ops.sum(ops.mul(ops.sum(ops.mul(regionLogProb, valid), 0), advantage));
   const entropy = ops.neg(ops.sum(ops.mul(alpha, ops.log(ops.addScalar(alpha, 1e-20))), 2));
-  return ops.neg(ops.add(choices, ops.scale(ops.sum(ops.mul(entropy, weights)), ENTROPY_WEIGHT)));
+  return ops.neg(ops.add(reinforce, ops.scale(ops.sum(ops.mul(entropy, weights)), ENTROPY_WEIGHT)));
 }

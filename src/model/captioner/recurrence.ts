@@ -1,17 +1,17 @@
 /**
- * What runs step by step in a captioner: attention and the recurrent layers, in one of three orders.
+ * The part of a captioner that runs step by step: attention and the recurrent layers, in one of three orders.
  *
  *   stacked            query h2_{t−1}: z_t = attend(h2_{t−1});  h1_t = LSTM1([z_t ; e_t]);  h2_t = LSTM2(h1_t)
  *   show-attend-tell   one LSTM (Xu and others 2015):  z_t = β_t attend(h_{t−1});  h_t = LSTM([z_t ; e_t])
  *   up-down            Anderson and others 2018:  h1_t = LSTM1([h2_{t−1} ; mean a ; e_t]);  z_t = attend(h1_t);
  *                      h2_t = LSTM2([z_t ; h1_t])
  *
- * e_t is the embedding of the word before; GRUs can stand for the LSTMs. The stacked order with soft attention and LSTMs is one op
- * with gradients by hand (autograd/ops/attention_lstm.ts); everything else is put together from ops, one step after the other,
- * and the tape finds the gradients.
+ * e_t is the embedding of the previous word. GRUs can replace the LSTMs. The stacked order with soft attention and LSTMs is one op
+ * with its own gradient (autograd/ops/attention_lstm.ts). All others are composed of ops, step by step, and the tape computes
+ * their gradients.
  *
- * Hard attention (Xu and others 2015, section 4.1) looks at one region: drawn from α in training, the likeliest otherwise. What
- * the draw's probability learns from is the captioner's business; here its logarithm is kept.
+ * Hard attention (Xu and others 2015, section 4.1) looks at one region: sampled from α in training, the likeliest otherwise. The
+ * log-probability of that region is kept here. captioner.ts has the objective that hard attention learns from.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
@@ -27,7 +27,7 @@ export type CellKind = CaptionerOptions['cell'];
 /** How a recurrent decoder is built. */
 export type RecurrentOptions = Pick<CaptionerOptions, 'decoder' | 'gate' | 'cell' | 'score' | 'query' | 'attention'>;
 
-/** Names the random numbers of a training step; a function is asked anew at every replay of a capture. */
+/** Selects the random numbers of a training step. If `step` is a function, every replay of a capture calls it again. */
 export interface RandomStep {
   seed: number;
   step: Live;
@@ -37,11 +37,11 @@ export interface Encoded {
   /** a [B, P, D] and K [B, P, A]. */
   values: Tensor;
   keys: Tensor;
-  /** h and c of each LSTM (h of each GRU), in order, [B, H] each; none for a transformer. */
+  /** The first states: h and c of each LSTM, or h of each GRU, in order, [B, H] each. None for a transformer. */
   start: Tensor[];
 }
 
-/** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
+/** [N, …] → [N · captions, …]: repeats each row. The gradient sums over the captions. */
 function share(x: Tensor, captions: number): Tensor {
   if (captions === 1) return x;
   const [n, ...rest] = x.shape;
@@ -49,79 +49,80 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
-/** Everything of a picture for several captions, which follow one another. */
+/** Repeats the values, keys and states of each picture for its captions, which follow one another. */
 export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
   return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
 }
 
 export interface Recurrence {
-  /** What the words are predicted from, [T, B, H]. */
+  /** The h of the uppermost layer, from which words are predicted, [T, B, H]. */
   output: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
-  /** What attention took of the picture, gated where there is a gate, [T, B, D]. */
+  /** The context z, after the gate if there is one, [T, B, D]. */
   context: Tensor;
-  /** As `start`, after the step; only for decoding by single steps, no gradient flows. */
+  /** The states after the last step, in the order of `start`. For decoding by single steps; they have no gradient. */
   states: Tensor[];
-  /** log α of the region that hard attention drew, [T, B]; else null. */
-  logChoice: Tensor | null;
+  /** log α of the region that hard attention looked at, [T, B]; else null. */
+  regionLogProb: Tensor | null;
 }
 
 type Widths = { project: number; hidden: number };
 
 export const layerCount = (decoder: DecoderKind): number => (decoder === 'show-attend-tell' ? 1 : 2);
-/** Gates of a cell, and the states it carries. */
+/** Number of gates of a cell. */
 export const GATES: Record<CellKind, number> = { lstm: 4, gru: 3 };
+/** Number of states of a cell: h and c, or h. */
 const STATES: Record<CellKind, number> = { lstm: 2, gru: 1 };
 
-/** h and c of each LSTM, or h of each GRU. */
+/** Number of states of all layers. */
 export function stateCount({ decoder, cell }: { decoder: DecoderKind; cell: CellKind }): number {
   return layerCount(decoder) * STATES[cell];
 }
 
-/** Rows of the weight of LSTM 1 that stand above those of the words. */
+/** Rows of the weight of layer 1 that come before those of the words. */
 export function wordRows({ project, hidden }: Widths, { decoder }: { decoder: DecoderKind }): number {
   return decoder === 'up-down' ? hidden + project : project;
 }
 
 type Lookup = (name: string) => Tensor;
 
-/** What attention gives at a step: the context [B, D] after the gate, the map [B, P], and hard attention's log α [B]. */
-interface Glimpse {
+/** The results of attention at a step: the context [B, D] after the gate, the weights α [B, P], and hard attention's log α [B]. */
+interface Attended {
   context: Tensor;
   alpha: Tensor;
-  logChoice: Tensor | null;
+  regionLogProb: Tensor | null;
 }
 
-/** One step of an order: the states before and the word's share of layer 1 [B, gates · H] → the states after, and the glimpse. */
-type Step = (states: readonly Tensor[], word: Tensor, t: number) => { states: Tensor[]; glimpse: Glimpse };
+/** One step of an order: the states and the word's part in the gates of layer 1, [B, gates · H] → the next states. */
+type Step = (states: readonly Tensor[], word: Tensor, t: number) => { states: Tensor[]; attended: Attended };
 
-/** The values at one region of each picture: drawn from alpha, or without `draw` where alpha is largest. */
-function regionOf(alpha: Tensor, values: Tensor, t: number, draw: RandomStep | null): { context: Tensor; logChoice: Tensor } {
+/** The values at one region of each picture. The region is sampled from alpha; without `random`, it is that of the largest alpha. */
+function regionOf(alpha: Tensor, values: Tensor, t: number, random: RandomStep | null): { context: Tensor; regionLogProb: Tensor } {
   const [batch, regions, width] = values.shape;
   const logAlpha = ops.log(ops.addScalar(alpha, 1e-20));
   const region = noGrad(() =>
-    draw
-      ? ops.sample(logAlpha, { ...{ skipBelow: 0, topK: 0, topP: 1, temperature: 1 }, seed: draw.seed, step: draw.step, stream: streamOf(`glimpse ${t}`) })
+    random
+      ? ops.sample(logAlpha, { ...{ skipBelow: 0, topK: 0, topP: 1, temperature: 1 }, seed: random.seed, step: random.step, stream: streamOf(`glimpse ${t}`) })
           .token
       : ops.topK(alpha, 1).indices.alias([batch]),
   );
   const there = ops.oneHot(region, regions);
   const context = ops.reshape(ops.matmul(ops.reshape(there, [batch, 1, regions]), values), [batch, width]);
-  return { context, logChoice: ops.sum(ops.mul(there, logAlpha), 1) };
+  return { context, regionLogProb: ops.sum(ops.mul(there, logAlpha), 1) };
 }
 
-function attendWith(options: RecurrentOptions, p: Lookup, { values, keys }: Encoded, draw: RandomStep | null): (state: Tensor, t: number) => Glimpse {
+function attendWith(options: RecurrentOptions, p: Lookup, { values, keys }: Encoded, random: RandomStep | null): (state: Tensor, t: number) => Attended {
   return (state, t) => {
     const soft = ops.additiveAttention(keys, ops.matmul(state, p('w2'), { bias: p('b2') }), p('v'), values, options.score);
-    const { context, logChoice } = options.attention === 'hard' ? regionOf(soft.alpha, values, t, draw) : { ...soft, logChoice: null };
-    if (!options.gate) return { context, alpha: soft.alpha, logChoice };
+    const { context, regionLogProb } = options.attention === 'hard' ? regionOf(soft.alpha, values, t, random) : { ...soft, regionLogProb: null };
+    if (!options.gate) return { context, alpha: soft.alpha, regionLogProb };
     const beta = ops.sigmoid(ops.matmul(state, p('gate_w'), { bias: p('gate_b') }));
-    return { context: ops.mul(context, beta), alpha: soft.alpha, logChoice };
+    return { context: ops.mul(context, beta), alpha: soft.alpha, regionLogProb };
   };
 }
 
-/** A layer's states after a step, from its input's share of the gates and its states before; the first of both is h. */
+/** A layer's next states, from x W + b and its states. The first state is h. */
 function advance(cell: CellKind, input: Tensor, states: readonly Tensor[], u: Tensor): Tensor[] {
   const product = ops.matmul(states[0], u);
   if (cell === 'gru') return [ops.gruCell(input, product, states[0])];
@@ -132,10 +133,11 @@ function advance(cell: CellKind, input: Tensor, states: readonly Tensor[], u: Te
 interface Parts {
   sizes: Widths;
   options: RecurrentOptions;
-  /** Parameters of layer 1 or 2: `w`, `u`, `b`; rows of `w`. */
+  /** A parameter of layer 1 or 2: `w`, `u` or `b`. */
   layer: (number: 1 | 2, name: string) => Tensor;
+  /** Some rows of the parameter `w` of layer 1 or 2. */
   rows: (number: 1 | 2, start: number, count: number) => Tensor;
-  attend: (state: Tensor, t: number) => Glimpse;
+  attend: (state: Tensor, t: number) => Attended;
   encoded: Encoded;
 }
 
@@ -144,18 +146,18 @@ function stackedOrder({ sizes: { project }, options: { cell, query }, layer, row
   const count = STATES[cell];
   return (states, word, t) => {
     const [first, second] = [states.slice(0, count), states.slice(count)];
-    const glimpse = attend(query === 'h1' ? first[0] : second[0], t);
-    const lower = advance(cell, ops.add(word, ops.matmul(glimpse.context, ofContext)), first, layer(1, 'u'));
+    const attended = attend(query === 'h1' ? first[0] : second[0], t);
+    const lower = advance(cell, ops.add(word, ops.matmul(attended.context, ofContext)), first, layer(1, 'u'));
     const upper = advance(cell, ops.matmul(lower[0], layer(2, 'w'), { bias: layer(2, 'b') }), second, layer(2, 'u'));
-    return { states: [...lower, ...upper], glimpse };
+    return { states: [...lower, ...upper], attended };
   };
 }
 
 function showAttendTell({ sizes: { project }, options: { cell }, layer, rows, attend }: Parts): Step {
   const ofContext = rows(1, 0, project);
   return (states, word, t) => {
-    const glimpse = attend(states[0], t);
-    return { states: advance(cell, ops.add(word, ops.matmul(glimpse.context, ofContext)), states, layer(1, 'u')), glimpse };
+    const attended = attend(states[0], t);
+    return { states: advance(cell, ops.add(word, ops.matmul(attended.context, ofContext)), states, layer(1, 'u')), attended };
   };
 }
 
@@ -168,9 +170,9 @@ function upDown({ sizes: { project, hidden }, options: { cell }, layer, rows, at
   return (states, word, t) => {
     const [first, second] = [states.slice(0, count), states.slice(count)];
     const lower = advance(cell, ops.add(ops.add(word, ofPicture), ops.matmul(second[0], ofUpper)), first, layer(1, 'u'));
-    const glimpse = attend(lower[0], t);
-    const input = ops.add(ops.matmul(glimpse.context, ofContext), ops.matmul(lower[0], ofLower, { bias: layer(2, 'b') }));
-    return { states: [...lower, ...advance(cell, input, second, layer(2, 'u'))], glimpse };
+    const attended = attend(lower[0], t);
+    const input = ops.add(ops.matmul(attended.context, ofContext), ops.matmul(lower[0], ofLower, { bias: layer(2, 'b') }));
+    return { states: [...lower, ...advance(cell, input, second, layer(2, 'u'))], attended };
   };
 }
 
@@ -189,12 +191,13 @@ function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup
     },
     { score: options.score, query: options.query },
   );
-  return { output: h2, alpha, context, states: steps === 1 ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [], logChoice: null };
+  return { output: h2, alpha, context, states: steps === 1 ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [], regionLogProb: null };
 }
 
 /**
- * xe [T, B, gates · H]: the words' share of layer 1, its bias included. `p` gives the parameters of captioner.ts by name; `draw`
- * names the random numbers of hard attention in training. `composed` takes the ops one by one where one op could do, for tests.
+ * Runs all steps of a recurrent decoder. xe [T, B, gates · H] is the words' part in the gates of layer 1, its bias included. `p`
+ * gives the parameters of captioner.ts by name. `random` selects the random numbers of hard attention in training. With `composed`,
+ * which is for tests, the single ops run even if one fused op could do it.
  */
 export function recur(
   sizes: Widths,
@@ -202,36 +205,36 @@ export function recur(
   p: Lookup,
   encoded: Encoded,
   xe: Tensor,
-  draw: RandomStep | null = null,
+  random: RandomStep | null = null,
   composed = false,
 ): Recurrence {
   const { decoder, cell, attention } = options;
-  if (decoder === 'transformer') throw new GlimpseError('a transformer does not recur');
+  if (decoder === 'transformer') throw new GlimpseError('a transformer has no recurrence');
   if (decoder === 'stacked' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
   const [steps, batch, width] = xe.shape;
   const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);
   const step = ORDERS[decoder]({
     ...{ sizes, options, layer, encoded },
     rows: (number, start, count) => ops.slice(layer(number, 'w'), [start, 0], [count, width]),
-    attend: attendWith(options, p, encoded, draw),
+    attend: attendWith(options, p, encoded, random),
   });
   const outputs: Tensor[] = [];
-  const glimpses: Glimpse[] = [];
+  const attended: Attended[] = [];
   let states = encoded.start;
   for (let t = 0; t < steps; t++) {
     const word = ops.reshape(ops.slice(xe, [t, 0, 0], [1, batch, width]), [batch, width]);
     const next = step(states, word, t);
     states = next.states;
     outputs.push(states[states.length - STATES[cell]]); // the h of the uppermost layer
-    glimpses.push(next.glimpse);
+    attended.push(next.attended);
   }
   const stack = (list: Tensor[]) => ops.reshape(ops.concat(list, 0), [steps, ...list[0].shape]);
-  const choices = glimpses.flatMap(({ logChoice }) => (logChoice ? [logChoice] : []));
+  const regionLogProbs = attended.flatMap(({ regionLogProb }) => (regionLogProb ? [regionLogProb] : []));
   return {
     output: stack(outputs),
-    alpha: stack(glimpses.map(({ alpha }) => alpha)),
-    context: stack(glimpses.map(({ context }) => context)),
+    alpha: stack(attended.map(({ alpha }) => alpha)),
+    context: stack(attended.map(({ context }) => context)),
     states,
-    logChoice: choices.length > 0 ? stack(choices) : null,
+    regionLogProb: regionLogProbs.length > 0 ? stack(regionLogProbs) : null,
   };
 }

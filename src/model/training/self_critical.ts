@@ -1,12 +1,12 @@
 /**
- * Self-critical sequence training (Rennie and others 2017): captions drawn from the model itself are rewarded with CIDEr-D,
- * and the log-probability of those above a baseline is raised.
+ * Self-critical sequence training (Rennie and others 2017): captions sampled from the model are rewarded with CIDEr-D. The
+ * log-probability of captions above a baseline is raised, that of captions below it is lowered.
  *
  *   L = −(1 − mix) Σ m (r − b) log p / Σ m  +  mix · (cross-entropy of the references)
  *
- * r is the reward of the sample, the end token inside both the mask m and the reward; b is the reward of the greedy caption
- * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Drawing leaves no tape: the samples come back
- * once, and their loss is the weighted cross-entropy of a teacher-forced replay. Document frequencies are the training split's.
+ * r is the reward of the sample. The end token counts in the mask m and in the reward. b is the reward of the greedy caption
+ * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Sampling is not recorded on the tape. The loss is
+ * the weighted cross-entropy of the samples under teacher forcing. Document frequencies are those of the training split.
  */
 import type { CaptionedWords } from '../../data/captions.ts';
 import { END, START, type Vocabulary, type WordRule, wordsOf } from '../../data/words.ts';
@@ -21,20 +21,20 @@ import type { StepInputs } from './step.ts';
 
 const END_WORD = 'endseq';
 
-/** What a batch of samples was like. */
+/** Statistics of a batch of samples. */
 export interface Rollout {
   reward: number;
   baseline: number;
-  /** −log p per drawn word: an estimate of the entropy of the model's choices, in nats. */
+  /** Mean −log p of a sampled word: an estimate of the entropy of the model's choices, in nats. */
   entropy: number;
   meanLength: number;
   endInFunctionWord: number;
   distinctWords: number;
-  /** Words drawn, endseq included. */
+  /** Number of words sampled, endseq included. */
   tokens: number;
 }
 
-/** Lengths are rounded up to this, so that few shapes of a replay have to be captured. */
+/** The length is rounded up to a multiple of this, so that few shapes have to be captured. */
 const LENGTH_ROUNDED_TO = 4;
 
 export class SelfCritical {
@@ -61,7 +61,7 @@ export class SelfCritical {
     return [...tokens.map((id) => this.vocabulary.words[id]), ...(ended ? [END_WORD] : [])];
   }
 
-  /** Draws captions for the pictures, rewards them, and lays out what the replay trains on. `draw` names the random stream. */
+  /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `draw` selects the random numbers. */
   async rollout(files: readonly string[], features: Float32Array, draw: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
     const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
     const { regions, features: width } = this.model.sizes;
@@ -104,7 +104,7 @@ export class SelfCritical {
     return { inputs, rollout };
   }
 
-  /** Rows picture by picture: its samples, then (when mixing) one of its references, another one at each draw. */
+  /** Rows of each picture: its samples, then, with `mix`, one of its references. The reference changes from draw to draw. */
   private layOut(
     images: readonly CaptionedWords[],
     features: Float32Array,

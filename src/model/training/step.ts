@@ -1,24 +1,23 @@
 /**
- * One step of training, made to be repeated: forward and backward pass over a micro-batch and, with the last one of a mini-batch,
- * the update. The first micro-batch of a shape goes through ops and tape and is captured on the way. Later ones of that shape
- * replay the commands on new inputs.
+ * One step of training, captured and replayed. The first micro-batch of a shape runs through ops and tape and is captured.
+ * Later ones of that shape only replay the commands on new inputs. The last micro-batch of a mini-batch brings the update.
  */
 import { backward } from '../../autograd/tape.ts';
-import type { Replay } from '../../gpu/device.ts';
+import type { Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 
 export interface StepInputs {
-  /** [pictures, regions, width]; or the pictures themselves, for an encoder that is trained too. */
+  /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
   features: Float32Array;
   pictures: number;
-  /** [length, rows], time-major. */
+  /** Input words and target words, [length, rows]. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** A weight per word to predict, [length, rows]; 0 masks. */
+  /** Weights of the targets, [length, rows]; 0 masks a target. */
   weights: Float32Array;
-  /** Words to predict of the longest caption. */
+  /** Number of words to predict in the longest caption. */
   length: number;
 }
 
@@ -30,14 +29,14 @@ interface Captured {
   replay: Replay;
 }
 
-/** An encoder that is trained with the captioner: what it takes of each picture, and its parameters' optimizer. */
+/** An encoder that is trained with the captioner: the shape of a picture, the encoder's function, and its optimizer. */
 export interface EncoderStep {
   shape: readonly number[];
   encode(pictures: Tensor): Tensor;
   optimizer: Optimizer;
 }
 
-/** Shapes kept; a shape more costs the buffers that its sizes do not share with others. */
+/** Most shapes that stay captured. Each one costs the buffers that it does not share with the others. */
 const MAX_SHAPES = 12;
 
 /** Which micro-batch it is, from 0, of those whose gradients are accumulated for one update. */
@@ -49,11 +48,11 @@ export interface MicroBatch {
 export class TrainingStep {
   private readonly captured = new Map<string, Captured>();
   private updating: Replay | null = null;
-  /** The weighted cross-entropy of the last batch; captures share buffers, so what outlives a replay has one of its own. */
+  /** The weighted cross-entropy of the last micro-batch. It has its own buffer, because captures share theirs and may overwrite them. */
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
-  /** The probability that scheduled sampling replaces an input word by one that the model sampled. */
+  /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
   samplingProbability = 0;
-  /** Micro-batches done; names the random streams of each. */
+  /** The number of the micro-batch. It selects its random numbers. */
   private draws = 0;
 
   constructor(
@@ -68,8 +67,8 @@ export class TrainingStep {
   }
 
   /**
-   * Accumulates a micro-batch's gradient and, with the last one of a mini-batch, updates the model. The results are to be read
-   * before the next step; the norm is that of the last update.
+   * Accumulates a micro-batch's gradient and, with the last one of a mini-batch, updates the model. Read the results before the
+   * next call, which overwrites them. `norm` is the gradient norm of the last update.
    */
   run(inputs: StepInputs, microBatch: MicroBatch = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
     this.draws = this.optimizer.steps * microBatch.of + microBatch.index + 1;
@@ -88,11 +87,11 @@ export class TrainingStep {
   private gradient(inputs: StepInputs, microBatch: MicroBatch): void {
     const { features, pictures, ids, targets, weights, length } = inputs;
     const rows = ids.length / length;
-    const first = microBatch.index === 0; // overwrites the gradients of the last update, where later micro-batches add to them
+    const first = microBatch.index === 0; // the first micro-batch overwrites the gradients, later ones add to them
     const key = `${pictures} ${rows} ${length} ${first}`;
     const known = this.captured.get(key);
     if (known) {
-      this.captured.delete(key); // to the end: the one used longest ago goes first
+      this.captured.delete(key); // moves to the end, so that the first key is the least recently used
       this.captured.set(key, known);
       known.features.write(features);
       known.ids.write(ids);

@@ -1,34 +1,39 @@
 /**
- * Finds a working adapter in this one process: a real GPU, else an installed lavapipe, else the embedded SwiftShader.
- * Each `create()` of Dawn's bindings reads the Vulkan environment anew, so the ladder is climbed without a re-exec.
+ * Finds a working adapter: a real GPU, else an installed lavapipe, else the embedded SwiftShader. Each `create()` of Dawn's
+ * bindings reads the Vulkan environment again, so all of this ladder can be tried in one process.
  */
 import { tmpdir } from 'node:os';
 import { create, globals } from 'webgpu';
 import { GpuError, messageOf, UsageError } from '../../errors.ts';
+import { isSoftware } from '../../gpu/adapter.ts';
 import { embeddedDriver } from './embedded_driver.ts';
+import { withoutNativeStderr } from './native_stderr.ts';
 
 Object.assign(globalThis, globals);
 
 /**
- * Dawn's bindings crash when the object returned by `create` is collected while a device lives, so it stays here until
- * its device is known to be gone.
+ * Dawn's bindings crash if the object returned by `create` is garbage-collected while its device lives. So it stays here until
+ * the device is gone.
  */
 const living = new Set<GPU>();
 
 export interface FoundAdapter {
   gpu: GPU;
   adapter: GPUAdapter;
-  /** Why this one was taken, and what was tried before it. */
+  /** Why this adapter was taken, and what failed before it. */
   reason: string;
   release(): void;
 }
 
-/** What `GLIMPSE_ADAPTER` and `--adapter` accept; any other text selects by a part of the adapter's name. */
+/** Values of `GLIMPSE_ADAPTER` and `--adapter`. Any other text selects the adapter by a part of its name. */
 export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader', 'null'] as const;
 
 const FLAGS = ['disable-dawn-features=timestamp_quantization'];
 
-async function tryCreate(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
+/** Asks Dawn for an adapter, without the warnings that it prints for its own developers. */
+const tryCreate = (flags: string[], environment: Record<string, string>) => withoutNativeStderr(() => askDawn(flags, environment));
+
+async function askDawn(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
   const before = new Map(Object.keys(environment).map((key) => [key, process.env[key]]));
   Object.assign(process.env, environment);
   try {
@@ -48,7 +53,7 @@ async function tryCreate(flags: string[], environment: Record<string, string>): 
   }
 }
 
-/** Maps a Vulkan loader into the process so that Dawn finds it by its soname. It is no addon, hence the swallowed error. */
+/** Maps a Vulkan loader into the process, so that Dawn finds it by its soname. Node's error that it is no addon is ignored. */
 function loadVulkanLoader(path: string): void {
   const RTLD_NOW = 2;
   const RTLD_GLOBAL = 0x100;
@@ -60,8 +65,15 @@ function loadVulkanLoader(path: string): void {
   }
 }
 
-export function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software/i.test(`${info.device} ${info.description}`);
+/** Says that the system has no Vulkan loader; null if it has one. Dawn without a loader would print a warning. */
+function withoutLoader(): string | null {
+  if (process.platform !== 'linux') return null;
+  try {
+    loadVulkanLoader('libvulkan.so.1');
+    return null;
+  } catch {
+    return 'no Vulkan loader (libvulkan.so.1)';
+  }
 }
 
 type Rung = { name: string; open: () => Promise<{ gpu: GPU; adapter: GPUAdapter } | string>; accept?: (info: GPUAdapterInfo) => boolean };
@@ -70,7 +82,7 @@ function swiftShaderRungs(): Rung[] {
   return [
     {
       name: 'SwiftShader (embedded) through the system loader',
-      open: () => tryCreate(['adapter=SwiftShader'], { VK_ADD_DRIVER_FILES: embeddedDriver().manifest }),
+      open: async () => withoutLoader() ?? (await tryCreate(['adapter=SwiftShader'], { VK_ADD_DRIVER_FILES: embeddedDriver().manifest })),
     },
     {
       name: 'SwiftShader (embedded) through its own loader',
@@ -85,14 +97,14 @@ function swiftShaderRungs(): Rung[] {
 }
 
 function rungs(choice: string): Rung[] {
-  const installed: Rung = { name: 'installed Vulkan drivers', open: () => tryCreate([], {}) };
+  const installed: Rung = { name: 'installed Vulkan drivers', open: async () => withoutLoader() ?? (await tryCreate([], {})) };
   switch (choice) {
     case 'auto':
       return [installed, ...swiftShaderRungs()];
     case 'gpu':
       return [{ ...installed, name: 'a GPU', accept: (info) => !isSoftware(info) }];
     case 'lavapipe':
-      return [{ name: 'lavapipe', open: () => tryCreate(['adapter=llvmpipe'], {}) }];
+      return [{ name: 'lavapipe', open: async () => withoutLoader() ?? (await tryCreate(['adapter=llvmpipe'], {})) }];
     case 'swiftshader':
       return swiftShaderRungs();
     case 'null':
@@ -103,8 +115,8 @@ function rungs(choice: string): Rung[] {
 }
 
 /**
- * Climbs the ladder for `wanted` until `open` succeeds too (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
- * taken only when `allowNull` says that compiling is all that is wanted.
+ * Tries the rungs for `wanted` (default: `GLIMPSE_ADAPTER`, else auto) until `open` makes a device. The null backend compiles
+ * but executes nothing, so it is taken only with `allowNull`. Throws a GpuError that lists what failed if no rung works.
  */
 export async function findAdapter<D>(
   wanted: string | undefined,
@@ -139,7 +151,7 @@ export async function findAdapter<D>(
     }
     let device: D;
     try {
-      device = await open(adapter); // an adapter that cannot open a device is no better than none
+      device = await open(adapter); // without a device, the adapter is useless
     } catch (error) {
       failures.push(`${rung.name}: ${messageOf(error)}`);
       living.delete(gpu);

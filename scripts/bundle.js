@@ -1,0 +1,16 @@
+// Writes the shaders and tuning tables as one module, since a browser has no files to read them from.
+//
+//   node scripts/bundle.js [FILE]      default: src/platform/web/bundle.js
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+const kernels = new URL('../src/kernels/', import.meta.url);
+const target = process.argv[2] ?? fileURLToPath(new URL('../src/platform/web/bundle.js', import.meta.url));
+
+function filesOf(folder, ending) {
+  const names = readdirSync(new URL(`${folder}/`, kernels)).filter((name) => name.endsWith(ending));
+  return Object.fromEntries(names.sort().map((name) => [name.slice(0, -ending.length), readFileSync(new URL(`${folder}/${name}`, kernels), 'utf8')]));
+}
+
+const tuned = Object.fromEntries(Object.entries(filesOf('tuned', '.json')).map(([name, text]) => [name, JSON.parse(text)]));
+writeFileSync(target, `export const SHADERS = ${JSON.stringify(filesOf('wgsl', '.wgsl'))};\nexport const TUNED = ${JSON.stringify(tuned)};\n`);

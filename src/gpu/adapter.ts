@@ -1,0 +1,33 @@
+/**
+ * What an adapter says about itself, read the same way in every host. Browsers mask names and give only vendor and
+ * architecture, so these two are read as well.
+ */
+import type { AdapterInfo } from './webgpu_types.ts';
+
+/** The texts of a `GPUAdapterInfo` that tell one adapter from another. */
+const wordsOf = ({ device, description, vendor, architecture }: AdapterInfo): string => `${device} ${description} ${vendor} ${architecture}`;
+
+/** Whether the adapter computes on the processor: its numbers are not those of a GPU. */
+export function isSoftware(info: AdapterInfo): boolean {
+  return info.isFallbackAdapter || /llvmpipe|lavapipe|swiftshader|software|warp/i.test(wordsOf(info));
+}
+
+export interface AdapterNames {
+  adapter: string;
+  driver: string;
+}
+
+/** The best names the adapter gives: device and description, else architecture and vendor, else "unknown". */
+export function namesOf(info: AdapterInfo): AdapterNames {
+  const masked = [info.vendor, info.architecture].filter(Boolean).join(' ');
+  return { adapter: info.device || info.description || masked || 'unknown', driver: info.description || info.vendor || 'unknown' };
+}
+
+/** The kinds of adapter that a committed tuning table is for. */
+export type AdapterKind = 'lavapipe' | 'swiftshader' | 'generic';
+
+export function kindOf(info: AdapterInfo): AdapterKind {
+  const words = wordsOf(info);
+  if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';
+  return /swiftshader/i.test(words) ? 'swiftshader' : 'generic';
+}

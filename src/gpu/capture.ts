@@ -1,0 +1,71 @@
+/**
+ * Capture and replay: a piece of work runs once and leaves a list of its commands. The list can be recorded again without
+ * the JavaScript of tensors, ops and tape.
+ */
+import { GpuError } from '../errors.ts';
+import type { BufferPool } from './pool.ts';
+
+/** Commands of a captured piece of work. Its buffers stay reserved until `dispose`. */
+export interface Replay {
+  /** Records the same commands again. They read what their buffers hold now. */
+  run(): void;
+  dispose(): void;
+}
+
+export class Captures {
+  /** Commands of the capture under way. */
+  private commands: (() => void)[] | null = null;
+
+  constructor(private readonly pool: BufferPool) {}
+
+  get underWay(): boolean {
+    return this.commands !== null;
+  }
+
+  /** Adds a command to the capture under way, if there is one. */
+  note(command: () => void): void {
+    this.commands?.push(command);
+  }
+
+  /** Runs work without adding its commands to the capture under way. */
+  without(work: () => void): void {
+    const { commands } = this;
+    this.commands = null;
+    try {
+      work();
+    } finally {
+      this.commands = commands;
+    }
+  }
+
+  capture<T>(work: () => T): { result: T; replay: Replay } {
+    if (this.commands) throw new GpuError('internal', 'capture', 'another capture is under way');
+    const commands: (() => void)[] = [];
+    this.commands = commands;
+    this.pool.beginCapture();
+    let result: T;
+    try {
+      result = work();
+    } catch (error) {
+      this.pool.endCapture();
+      this.pool.forgetCapture();
+      throw error;
+    } finally {
+      this.commands = null;
+    }
+    this.pool.endCapture();
+    let live = true;
+    const replay: Replay = {
+      run: () => {
+        if (!live) throw new GpuError('internal', 'replay', 'was disposed');
+        for (const command of commands) command();
+      },
+      dispose: () => {
+        if (live) this.pool.forgetCapture();
+        live = false;
+        commands.length = 0;
+      },
+    };
+    return { result, replay };
+  }
+}

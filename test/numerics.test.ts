@@ -1,0 +1,269 @@
+/** What float32 must not lose: differences under a common offset, infinities, NaNs, and the digits of long sums. On both software drivers. */
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { checkNaN, checksOf } from '../src/autograd/check.ts';
+import * as ops from '../src/autograd/ops/index.ts';
+import { OPS } from '../src/autograd/ops/index.ts';
+import { backward, gradOf, variable } from '../src/autograd/tape.ts';
+import type { Gpu } from '../src/gpu/gpu.ts';
+import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
+import { VersionNotApplicable } from '../src/kernels/family.ts';
+import { Optimizer } from '../src/nn/optimizer.ts';
+import { Parameters } from '../src/nn/parameters.ts';
+import { openGpu } from '../src/platform/node/open.ts';
+import { full, readTensors, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+
+/** Runs `work` with every version of a family that can serve it; gives how many could. */
+async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
+  let served = 0;
+  for (const version of FAMILIES[family].names) {
+    forceVersion(family, version);
+    try {
+      await work(version);
+      served++;
+    } catch (error) {
+      if (!(error instanceof VersionNotApplicable)) throw error;
+    } finally {
+      forceVersion(family, null);
+    }
+  }
+  return served;
+}
+
+describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
+  let gpu: Gpu;
+  beforeAll(async () => {
+    gpu = await openGpu({ adapter });
+  });
+  afterAll(async () => {
+    await gpu.close();
+  });
+
+  test.each([0, 1e3, 1e4, 1e5, -1e5])('log-softmax does not change under an offset of %f', async (offset) => {
+    using _s = scope();
+    const row = [0, 1, 2, 3].map((x) => x + offset); // exact in float32
+    const log = Math.log(row.reduce((sum, x) => sum + Math.exp(x - row[3]), 0));
+    const served = await withEachVersion('softmax', async (version) => {
+      const y = await ops.softmax(tensor(row, [1, 4]), true).data();
+      row.forEach((x, i) => {
+        expect(Math.abs(y[i] - (x - row[3] - log)), version).toBeLessThan(5e-7);
+      });
+    });
+    expect(served).toBeGreaterThan(1);
+  });
+
+  test.each([0, 1, 2, 7])('cross-entropy: a logit %i of −∞ counts nothing unless smoothing wants it', async (masked) => {
+    using _s = scope();
+    const target = 4;
+    const row = [1, 2, 0.25, 0.5, 1.5, 0, 0, 0];
+    row[masked] = Number.NEGATIVE_INFINITY;
+    const sum = row.reduce((total, x) => total + Math.exp(x), 0);
+    const served = await withEachVersion('cross_entropy', async (version) => {
+      const x = variable(tensor(row, [1, 8]));
+      const [targets, weights] = [tensor(Uint32Array.of(target)), tensor([1])];
+      const { loss } = ops.crossEntropy(x, targets, weights);
+      expect(await loss.item(), version).toBeCloseTo(Math.log(sum) - row[target], 5);
+      backward(loss);
+      const gradient = await gradOf(x)?.data();
+      row.forEach((value, j) => {
+        expect(gradient?.[j], version).toBeCloseTo(Math.exp(value) / sum - (j === target ? 1 : 0), 6);
+      });
+      expect(await ops.crossEntropy(x, targets, weights, 0.1).loss.item(), version).toBe(Number.POSITIVE_INFINITY);
+      expect(await ops.crossEntropy(x, tensor(Uint32Array.of(masked)), weights).loss.item(), version).toBe(Number.POSITIVE_INFINITY);
+    });
+    expect(served).toBeGreaterThan(1);
+  });
+
+  test.each(OPS.map((op) => [op.name, op] as const))('%s: a NaN stays one', async (_name, op) => {
+    for (const check of checksOf(op).filter(({ forward }) => forward))
+      for (const c of op.cases) expect((await checkNaN(op, c, check)).filter(({ status }) => status === 'failed')).toEqual([]);
+  });
+
+  /** The gradient of Σ f(x) by x. */
+  async function gradient(f: (x: Tensor) => Tensor, values: number[], shape: number[]): Promise<number[]> {
+    using _s = scope();
+    const x = variable(tensor(values, shape));
+    backward(ops.sum(f(x)));
+    return [...((await gradOf(x)?.data()) ?? [])];
+  }
+  const { NaN: nan } = Number;
+  const other = (x: Tensor) => tensor([0.5, 0.5, 0.5], x.shape);
+
+  test.each<[string, (x: Tensor) => Tensor]>([
+    ['relu', ops.relu],
+    ['leakyRelu', (x) => ops.leakyRelu(x)],
+    ['abs', ops.abs],
+    ['tanh', ops.tanh],
+    ['sigmoid', ops.sigmoid],
+    ['exp', ops.exp],
+    ['square', ops.square],
+    ['maximum', (x) => ops.maximum(x, other(x))],
+    ['minimum', (x) => ops.minimum(other(x), x)],
+  ])('the gradient of %s at a NaN is one', async (_name, f) => {
+    for (const place of [0, 1, 2]) {
+      const slopes = await gradient(
+        f,
+        [0, 1, 2].map((i) => (i === place ? nan : i - 0.5)),
+        [1, 3],
+      );
+      expect(slopes.map(Number.isNaN)).toEqual([0, 1, 2].map((i) => i === place));
+    }
+  });
+
+  test.each<[string, (x: Tensor) => Tensor]>([
+    ['matmul with ReLU', (x) => ops.matmul(x, tensor([1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1], [4, 4]), { relu: true })],
+    ['softmax', (x) => ops.square(ops.softmax(x))],
+    ['log-softmax', (x) => ops.softmax(x, true)],
+    ['crossEntropy', (x) => ops.crossEntropy(x, tensor(Uint32Array.of(2, 3)), tensor([1, 1])).loss],
+    ['lstmCell', (x) => ops.lstmCell(x, tensor(new Float32Array(8), [2, 4]), tensor([0.5, 0.5], [2, 1])).h],
+    [
+      'tanh of attention',
+      (x) =>
+        ops.square(ops.additiveAttention(tensor([1, 2, 3, 4], [2, 2, 1]), ops.slice(x, [0, 0], [2, 1]), tensor([2]), tensor([1, 2, 3, 4], [2, 2, 1])).context),
+    ],
+    [
+      'ReLU of attention',
+      (x) =>
+        ops.square(
+          ops.additiveAttention(tensor([1, 2, 3, 4], [2, 2, 1]), ops.slice(x, [0, 0], [2, 1]), tensor([2]), tensor([1, 2, 3, 4], [2, 2, 1]), 'relu').context,
+        ),
+    ],
+  ])('a NaN in a row of %s is one in its gradient, and stays in the row', async (_name, f) => {
+    const slopes = await gradient(f, [nan, 1, 2, 3, 0.5, 0.25, 0.125, 1], [2, 4]);
+    expect(slopes[0]).toBeNaN();
+    expect(slopes.slice(4).some(Number.isNaN)).toBe(false);
+  });
+
+  test('max pooling sends the gradient of a window with a NaN there', async () => {
+    const values = [3, nan, 5, 1, 2, 4, 7, 6];
+    expect(await gradient((x) => ops.pool('maxPool2d', x, { kernel: [1, 4] }), values, [1, 1, 2, 4])).toEqual([0, 1, 0, 0, 0, 0, 1, 0]);
+  });
+
+  test.each([50_000, 1_000_003, 20_000_003])('means and sums of %i equal values keep their digits', async (n) => {
+    for (const value of adapter ? [0.1] : [0.1, 0.7, 3.3]) {
+      using _s = scope();
+      const x = full([n], value);
+      const exact = Math.fround(value);
+      const rows = Math.floor(n / 3);
+      const columns = ops.slice(x, [0], [3 * rows]).alias([rows, 3]);
+      const served = await withEachVersion('reduce', async (version) => {
+        expect(Math.abs((await ops.mean(x).item()) / exact - 1), version).toBeLessThan(1e-6);
+        expect(Math.abs((await ops.sumSquares(x).item()) / (n * exact * exact) - 1), version).toBeLessThan(1e-6);
+      });
+      expect(served).toBe(2);
+      for (const mean of await ops.mean(columns, 0).data()) expect(Math.abs(mean / exact - 1)).toBeLessThan(1e-6);
+    }
+  });
+
+  test.each([
+    [1, 1_000_003],
+    [64, 50_001],
+  ])('statistics and gradients of batch normalization keep their digits: %i channels of %i values', async (channels, n) => {
+    using _s = scope();
+    const values = [0.1, 0.7].map(Math.fround);
+    const x = tensor(
+      Float32Array.from({ length: n * channels }, (_, i) => values[Math.floor(i / channels) % 2]),
+      [n, channels],
+    );
+    const share = Math.floor(n / 2) / n; // of the second value
+    const [gamma, beta] = [1, 0].map((value) => variable(full([channels], value)));
+    const { y, mean, variance } = ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc');
+    const near = async (found: Tensor | null, wanted: number) => {
+      for (const value of (await found?.data()) ?? [Number.NaN]) expect(Math.abs(value / wanted - 1)).toBeLessThan(1e-6);
+    };
+    await near(mean, values[0] + share * (values[1] - values[0]));
+    await near(variance, share * (1 - share) * (values[1] - values[0]) ** 2);
+    backward(ops.scale(ops.sum(ops.mul(y, y)), 0.1));
+    backward(ops.sum(ops.scale(ops.batchNormTrain(x, gamma, beta, 1e-5, 'nhwc').y, 0.1)));
+    await near(gradOf(gamma), (0.2 * n * (share * (1 - share) * (values[1] - values[0]) ** 2)) / (share * (1 - share) * (values[1] - values[0]) ** 2 + 1e-5));
+    await near(gradOf(beta), n * Math.fround(0.1));
+  });
+
+  test('Adam takes 1 − β from float64', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    const p = parameters.add('p', [1], Float32Array.of(1));
+    const optimizer = new Optimizer(parameters, { kind: 'adam', rate: 1e-3, beta1: 0.9, beta2: 0.9999 });
+    backward(ops.sum(ops.scale(p, 3)));
+    optimizer.step();
+    const moments = await optimizer.read();
+    const relative = (name: string, wanted: number) => Math.abs((moments.get(name)?.data[0] ?? Number.NaN) / wanted - 1);
+    expect(relative('m.p', 0.3)).toBeLessThan(2e-7); // 1 − 0.9 in float32 is off by 2.4e-7, 1 − 0.9999 by 1.7e-4
+    expect(relative('v.p', 9e-4)).toBeLessThan(2e-7);
+    optimizer.dispose();
+    parameters.dispose();
+  });
+
+  test('an optimizer zeroes the gradients of an arena with one clear, and the next gradient replaces them', async () => {
+    using _s = scope();
+    const parameters = new Parameters();
+    for (let i = 0; i < 20; i++) parameters.add(`p${i}`, [7], new Float32Array(7).fill(1));
+    const optimizer = new Optimizer(parameters, { kind: 'sgd', rate: 0.1 });
+    const learn = () => {
+      for (const p of parameters.all.values()) backward(ops.sum(ops.scale(p, 2)));
+    };
+    const gradients = async () => new Set((await readTensors([...parameters.all.values()].map((p) => gradOf(p) as Tensor))).flatMap((data) => [...data]));
+    learn();
+    learn();
+    expect(await gradients()).toEqual(new Set([4]));
+    const clears = vi.spyOn(gpu, 'clear');
+    optimizer.zeroGrad();
+    expect(clears).toHaveBeenCalledTimes(1);
+    clears.mockRestore();
+    expect(await gradients()).toEqual(new Set([0]));
+    learn();
+    expect(await gradients()).toEqual(new Set([2]));
+    optimizer.dispose();
+    parameters.dispose();
+  });
+
+  test('an infinity is no NaN', async () => {
+    using _s = scope();
+    const most = Number.POSITIVE_INFINITY;
+    const x = tensor([most, -most], [1, 2]);
+    expect([...(await ops.tanh(x).data())]).toEqual([1, -1]);
+    expect([...(await ops.sigmoid(x).data())]).toEqual([1, 0]);
+    expect([...(await ops.relu(x).data())]).toEqual([most, 0]);
+    expect([...(await ops.minimum(x, tensor([2, 3], [1, 2])).data())]).toEqual([2, -most]);
+    expect([...(await ops.maximum(x, tensor([2], [1, 1])).data())]).toEqual([most, 2]);
+    expect([...(await ops.matmul(ops.reshape(x, [2, 1]), tensor([1, 2, 3, 4], [1, 4]), { relu: true }).data())]).toEqual([most, most, most, most, 0, 0, 0, 0]);
+    const gates = tensor([most, most, -most, most], [1, 4]);
+    const { h, c } = ops.lstmCell(gates, tensor([0, 0, 0, 0], [1, 4]), tensor([most], [1, 1]));
+    expect([await h.item(), await c.item()]).toEqual([1, most]);
+    expect(await ops.gruCell(tensor([-most, -most, most], [1, 3]), tensor([0, 0, 0], [1, 3]), tensor([5], [1, 1])).item()).toBe(1);
+  });
+
+  test('softmax of a row of one value is even, and of −∞ alone no number', async () => {
+    using _s = scope();
+    const row = (value: number) => new Array<number>(12).fill(value);
+    const served = await withEachVersion('softmax', async (version) => {
+      const y = [...(await ops.softmax(tensor([...row(-3.4028234e38), ...row(Number.NEGATIVE_INFINITY), ...row(7)], [3, 12])).data())];
+      for (const value of [...y.slice(0, 12), ...y.slice(24)]) expect(value, version).toBeCloseTo(1 / 12, 6);
+      expect(y.slice(12, 24).every(Number.isNaN), version).toBe(true);
+    });
+    expect(served).toBeGreaterThan(1);
+  });
+
+  test('rows of −∞, and of −∞ and a NaN', async () => {
+    using _s = scope();
+    const least = Number.NEGATIVE_INFINITY;
+    const x = tensor([least, least, least, least, least, 1, least, 2, least, nan, 5, least], [3, 4]);
+    expect([...(await ops.max(x, 1).data())]).toEqual([least, 2, nan]);
+    expect([...(await ops.pool('maxPool2d', ops.reshape(x, [1, 1, 3, 4]), { kernel: [1, 4] }).data())]).toEqual([least, 2, nan]);
+    expect(
+      await withEachVersion('top_k', async (version) => {
+        const { values, indices } = ops.topK(x, 3);
+        expect([...(await values.data())], version).toEqual([least, least, least, 2, 1, least, nan, 5, least]);
+        expect([...(await indices.data())], version).toEqual([0, 1, 2, 3, 1, 0, 1, 2, 0]);
+      }),
+    ).toBe(2);
+    expect(
+      await withEachVersion('argmax_token', async (version) => {
+        const { token, logProb } = ops.argmaxToken(x, 1);
+        expect([...(await token.data())], version).toEqual([1, 3, 1]);
+        const found = [...(await logProb.data())];
+        expect(found[1], version).toBeCloseTo(-Math.log(1 + Math.exp(-1)), 5);
+        expect(found[2], version).toBeNaN();
+      }),
+    ).toBeGreaterThan(1);
+  });
+});
