@@ -129,7 +129,7 @@ function kernelsOf(work: () => void, own: readonly (string | undefined)[]): stri
   const told = [...ran].map((kernel) => {
     const family = families.find(({ shaders }) => shaders.includes(kernel));
     if (!family) return `[\`${kernel}.wgsl\`](../src/kernels/wgsl/${kernel}.wgsl)`;
-    return `family [\`${family.name}\`](kernels.md#${family.name}) (${family.names.join(', ')})`;
+    return `family [\`${family.name}\`](kernels.md#${family.name})${own.includes(family.name) ? ` (${family.names.join(', ')})` : ''}`;
   });
   return [...new Set(told)].sort().join(', ') || 'none, nothing is computed';
 }
@@ -207,7 +207,7 @@ export function undocumented(): string[] {
   const inTable = new Set(OPS.map(functionOf));
   const lacking = (each: Exported) => {
     const missing = exports.docOf(each.symbol) === '' ? [each.symbol.name] : [];
-    const plain = /^(constructor|dispose|\[Symbol\.dispose\])$/;
+    const plain = /^(constructor|name|dispose|\[Symbol\.dispose\])$/;
     const members =
       each.symbol.valueDeclaration?.kind && /^class /.test(each.symbol.valueDeclaration.getText().replace(/^export /, ''))
         ? exports.membersOf(each.symbol)

@@ -154,9 +154,9 @@ function withoutWeights(gpu: Gpu, { geometry, w }: ConvForward, name: string): s
   return withoutPanels(gpu, 'conv2d', conv2dFamily.isForced(name), w, columnsOf(g), g.outChannels);
 }
 
-function texelVersion(name: string, parts: number, w: WeightsRead): ConvVersion {
+function texelVersion(name: string, parts: number, w: WeightsRead, idea: string): ConvVersion {
   return {
-    ...{ name, shader: 'conv2d_subgroup_texels', uses: ['space_to_depth', ...(w === 'panels' ? ['column_panels'] : [])] },
+    ...{ name, idea, shader: 'conv2d_subgroup_texels', uses: ['space_to_depth', ...(w === 'panels' ? ['column_panels'] : [])] },
     ...{ texels: { parts, w }, launch: launchTiles },
     unable: (gpu, p) => withoutTexels(gpu, p) ?? (w === 'panels' ? withoutWeights(gpu, p, name) : null),
   };
@@ -164,16 +164,23 @@ function texelVersion(name: string, parts: number, w: WeightsRead): ConvVersion 
 
 /** In the best order to read them. `im2col` runs the version of the matrix product that is chosen for it. */
 const VERSIONS: readonly ConvVersion[] = [
-  { name: 'direct', shader: 'conv2d_direct', launch: launchDirect, unable: always },
+  {
+    ...{ name: 'direct', shader: 'conv2d_direct', launch: launchDirect, unable: always },
+    idea: 'one invocation owns one element of the output; groups and every dilation',
+  },
   {
     ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], launch: launchIm2col },
+    idea: 'pictures are unfolded into rows, and a version of `matmul` multiplies them',
     unable: (_gpu, { geometry, residual }) =>
       geometry.groups !== 1 ? 'its channels are in groups' : residual ? 'the product has no place for a residual' : null,
   },
-  { name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
-  texelVersion('subgroup_texels', 1, 'texels'),
-  texelVersion('subgroup_texels_wide', 2, 'texels'),
-  texelVersion('subgroup_panels', 2, 'panels'),
+  {
+    ...{ name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
+    idea: 'as `im2col`, but rows are gathered while they are multiplied and never stored; the tile is that of `matmul` `subgroup`',
+  },
+  texelVersion('subgroup_texels', 1, 'texels', 'as `subgroup`; pictures and weights are read as texels'),
+  texelVersion('subgroup_texels_wide', 2, 'texels', 'as `subgroup_texels`, with two blocks of output channels'),
+  texelVersion('subgroup_panels', 2, 'panels', 'as `subgroup_texels_wide`; weights lie in panels of channels'),
 ];
 
 export const conv2dFamily: Family<ConvForward, ConvVersion> = new Family('conv2d', VERSIONS, ({ geometry }) => convClass(geometry));
@@ -297,11 +304,13 @@ export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Famil
   [
     {
       ...{ name: 'direct', shader: 'conv2d_grad_input', uses: ['conv2d_grad_weight'], unable: always },
+      idea: 'one invocation owns one element of dx, or one weight, and gathers all it took part in',
       input: inputDirect,
       weight: weightDirect,
     },
     {
       ...{ name: 'im2col', shader: 'col2im', uses: ['col2im_vec4', 'im2col', 'im2col_vec4'] },
+      idea: 'both gradients are products of unfolded pictures; what `matmul` gives for dx is folded back',
       ...{ input: inputByProduct, weight: weightByProduct },
       unable: (_gpu: Gpu, { groups }: ConvGeometry) => (groups === 1 ? null : 'its channels are in groups'),
     },

@@ -15,6 +15,8 @@ import { tunedOrder } from './tuning.ts';
 export interface Version<P> {
   /** Says the idea, not a number. */
   readonly name: string;
+  /** How the work is shared out: what it changes of an earlier row. docs/kernels.md shows it. */
+  readonly idea: string;
   /** The file of kernels/wgsl, without the ending. */
   readonly shader: string;
   /** Other shader files that it runs. */

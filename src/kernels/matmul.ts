@@ -60,9 +60,9 @@ function withoutTexels(gpu: Gpu, p: MatmulProblem): string | null {
 }
 
 /** A version that reads texels. Each subgroup makes a tile of `rows` × `4 · parts` subgroup widths. */
-function texelVersion(name: string, rows: number, parts: number, b: WeightsRead): MatmulVersion {
+function texelVersion(name: string, rows: number, parts: number, b: WeightsRead, idea: string): MatmulVersion {
   return {
-    ...{ name, b, unit: 4, shader: 'matmul_subgroup_texels' },
+    ...{ name, idea, b, unit: 4, shader: 'matmul_subgroup_texels' },
     ...(b === 'panels' ? { uses: ['column_panels'] } : {}),
     tile: (width) => [rows * width, 4 * parts * width],
     tune: (width) => ({ WIDTH: width, ROWS: rows * width, PARTS: parts }),
@@ -78,32 +78,50 @@ function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null
 
 /** In the best order to read them: each changes one thing of an earlier one. */
 const VERSIONS: readonly MatmulVersion[] = [
-  { name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
-  { name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
-  { name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
+  {
+    ...{ name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
+    idea: 'one invocation owns one element; each multiply-add costs two loads',
+  },
+  {
+    ...{ name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
+    idea: 'one invocation owns a block in registers; each number loaded serves a row or a column of it',
+  },
+  {
+    ...{ name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
+    idea: 'as `register`; tiles of both operands pass through workgroup memory, so that 256 invocations share each load',
+  },
   {
     ...{ name: 'subgroup', shader: 'matmul_subgroup', unit: 4 },
+    idea: 'as `workgroup`; lanes of a subgroup pass rows of A to one another, without workgroup memory or barrier',
     tile: (width) => [4 * width, 4 * width],
     tune: (width) => ({ WIDTH: width }),
     unable: withoutSubgroup,
   },
   {
     ...{ name: 'subgroup_pairs', shader: 'matmul_subgroup_pairs', unit: 4 },
+    idea: 'as `subgroup`, in steps of 2 k instead of 4; shorter loop bodies for narrow subgroups',
     tile: (width) => [4 * width, 4 * width],
     tune: (width) => ({ WIDTH: width }),
     unable: withoutSubgroup,
   },
   {
     ...{ name: 'subgroup_rows', shader: 'matmul_subgroup_rows', unit: 4 },
+    idea: 'as `subgroup`, with a tile of at most 16 rows that fits the registers of wide subgroups',
     tile: (width) => [Math.min(MOST_SHARED_ROWS, width), 4 * width],
     tune: (width) => ({ WIDTH: width, ROWS: Math.min(MOST_SHARED_ROWS, width) }),
     unable: (gpu, p) => (ROWS_WIDTHS.includes(gpu.subgroupWidth) ? notByFours(p) : 'the adapter has no subgroups of one known width'),
   },
-  texelVersion('subgroup_texels', 4, 1, 'texels'),
-  texelVersion('subgroup_texels_wide', 4, 2, 'texels'),
-  texelVersion('subgroup_texels_half', 2, 2, 'texels'),
-  texelVersion('subgroup_panels', 4, 2, 'panels'),
-  texelVersion('subgroup_panels_half', 2, 2, 'panels'),
+  texelVersion('subgroup_texels', 4, 1, 'texels', 'as `subgroup`; A and B are read as texels, which some drivers fetch for all lanes at once'),
+  texelVersion(
+    'subgroup_texels_wide',
+    4,
+    2,
+    'texels',
+    'as `subgroup_texels`, with two blocks of columns; what is loaded and shuffled of A serves twice as often',
+  ),
+  texelVersion('subgroup_texels_half', 2, 2, 'texels', 'as `subgroup_texels_wide`, with half the rows; for products of few rows'),
+  texelVersion('subgroup_panels', 4, 2, 'panels', 'as `subgroup_texels_wide`; B lies in panels of columns, so that a tile reads it in the order of memory'),
+  texelVersion('subgroup_panels_half', 2, 2, 'panels', 'as `subgroup_panels`, with half the rows; for products of few rows'),
 ];
 
 /** The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. */

@@ -131,12 +131,18 @@ function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
 export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes> & { texels: boolean }>(
   'attention',
   [
-    { name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
-    { name: 'vec4', shader: 'additive_attention_vec4', texels: false, unable: (_gpu, p) => byFours(p) },
     {
-      name: 'subgroup',
-      shader: 'additive_attention_subgroup',
-      texels: true,
+      ...{ name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
+      idea: 'one workgroup owns one picture; its lanes share the regions, then the columns of the context',
+    },
+    {
+      ...{ name: 'vec4', shader: 'additive_attention_vec4', texels: false },
+      idea: 'as `scalar`, with four numbers a load',
+      unable: (_gpu, p) => byFours(p),
+    },
+    {
+      ...{ name: 'subgroup', shader: 'additive_attention_subgroup', texels: true },
+      idea: 'as `vec4`; one subgroup owns one picture, its lanes share the columns of the keys, and keys and values are read as texels',
       unable: (gpu, p) => byFours(p) ?? withoutFixedSubgroup(gpu) ?? withoutSubgroup(gpu, p),
     },
   ],
@@ -147,8 +153,15 @@ export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes
 export const attentionGradFamily = new Family<AttentionSizes, Version<AttentionSizes> & { per: number }>(
   'attention_grad',
   [
-    { name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
-    { name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'], unable: (_gpu, p) => byFours(p) },
+    {
+      ...{ name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
+      idea: 'one invocation owns one column of the keys of one picture and walks the regions',
+    },
+    {
+      ...{ name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'] },
+      idea: 'as `scalar`, with four columns an invocation',
+      unable: (_gpu, p) => byFours(p),
+    },
   ],
   () => 'any',
 );

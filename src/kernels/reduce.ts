@@ -27,8 +27,15 @@ export interface ReduceProblem {
 export const reduceFamily = new Family<ReduceProblem, Version<ReduceProblem> & { rows: boolean }>(
   'reduce',
   [
-    { name: 'invocation', shader: 'reduce', rows: false, unable: always },
-    { name: 'workgroup', shader: 'reduce_workgroup', rows: true, unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only') },
+    {
+      ...{ name: 'invocation', shader: 'reduce', rows: false, unable: always },
+      idea: 'one invocation owns one result; long rows with few results are cut into pieces and reduced twice',
+    },
+    {
+      ...{ name: 'workgroup', shader: 'reduce_workgroup', rows: true },
+      idea: 'one workgroup owns one row; its lanes join in a tree in workgroup memory',
+      unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only'),
+    },
   ],
   ({ outer, inner }) => (inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns'),
 );

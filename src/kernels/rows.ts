@@ -20,12 +20,19 @@ interface RowsVersion extends Version<RowsProblem> {
 const rowClass = ({ n }: RowsProblem): string => sizeRange(n, 256, 2048);
 
 /** One invocation per row: no barrier, and `rows` rows per workgroup. */
-const invocation = (shader: string, rows = 64): RowsVersion => ({ name: 'invocation', shader, constants: { LANES: 1, ROWS: rows }, unable: always });
+const invocation = (shader: string, rows = 64): RowsVersion => ({
+  ...{ name: 'invocation', shader, constants: { LANES: 1, ROWS: rows }, unable: always },
+  idea: 'one invocation owns one row; no barrier, but lanes read far apart',
+});
 /** One workgroup per row: lanes read neighboring numbers, which is fast on GPUs. */
-const workgroup = (shader: string): RowsVersion => ({ name: 'workgroup', shader, constants: { LANES: 128, ROWS: 1 }, unable: always });
+const workgroup = (shader: string): RowsVersion => ({
+  ...{ name: 'workgroup', shader, constants: { LANES: 128, ROWS: 1 }, unable: always },
+  idea: 'one workgroup owns one row; lanes read side by side and join in a tree in workgroup memory',
+});
 /** One subgroup per row: as one workgroup per row, but without barriers. */
 const subgroup = (shader: string): RowsVersion => ({
   name: 'subgroup',
+  idea: 'one subgroup owns one row and joins by subgroup operations, without workgroup memory or barrier; four numbers a load',
   shader,
   unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers are not a multiple of 4 long`),
 });

@@ -478,6 +478,7 @@ export class OnnxModel {
     if (host.data.length <= 1024 && !this.trainable(name)) this.constants.set(name, host);
   }
 
+  /** A constant of the file as a tensor, convolution weights as HWIO. */
   weight(name: string, form: 'hwio' | 'plain'): Tensor {
     const found = this.weights.get(name);
     if (!found) throw new UnsupportedOnnx(this.graph.path, `the ${form === 'hwio' ? 'convolution weight' : 'parameter'} "${name}" is no constant of the file`);
