@@ -66,8 +66,8 @@ export function epochBatches(
     shape.captionsPerImage === 1
       ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })))
       : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
-  const batchOf = (regions: readonly number[]): Batch => {
-    const chosen = regions.map((i) => items[i]);
+  const batchOf = (at: readonly number[]): Batch => {
+    const chosen = at.map((i) => items[i]);
     return layOut(
       chosen.map(({ file }) => file),
       shape.captionsPerImage,

@@ -94,7 +94,7 @@ export interface TrainerOptions {
   shouldStop?: () => boolean;
 }
 
-/** The weight of each target word. `tokens` and `rows` are the totals of all batches of an update. */
+/** The weight of each target word. `tokens` and `rows` are the totals of all micro-batches of an update. */
 function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
   const each = objective === 'caption-mean' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
