@@ -2,9 +2,19 @@
  * Elementwise ops: a row holds the formula in WGSL, its derivative side by side, and the same formula in f64. Binary ops
  * broadcast; their gradients are built from other ops of the table and summed back to each operand's shape.
  */
-import { binary, binaryBroadcast, type DropoutKey, dropout as dropoutKernel, present, unary, unaryGrad } from '../../kernels/elementwise.ts';
+import { ShapeError } from '../../errors.ts';
+import {
+  axpby as axpbyKernel,
+  binary,
+  binaryBroadcast,
+  type DropoutKey,
+  dropout as dropoutKernel,
+  present,
+  unary,
+  unaryGrad,
+} from '../../kernels/elementwise.ts';
 import { pcg4d, uniformFromBits } from '../../random.ts';
-import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
 import { apply } from '../tape.ts';
@@ -268,6 +278,34 @@ export function unaryOf(name: string, x: Tensor, alpha = 0): Tensor {
 export function binaryOf(name: string, a: Tensor, b: Tensor): Tensor {
   return apply(binaryOps[name], [a, b], null)[0];
 }
+
+/** A weighted sum in place: gradients that add up, running statistics. */
+export const axpbyOp: Op<{ alpha: number; beta: number }> = {
+  name: 'axpby',
+  doc: {
+    equation: 'yNew = alpha x + beta y',
+    tensors: { x: 'any shape', y: 'as many elements', yNew: 'as y' },
+    example: "apply(entry('axpby'), [tensor([1, 2]), tensor([10, 20])], { alpha: 0.5, beta: 2 })",
+    refused: ["apply(entry('axpby'), [zeros([2]), zeros([3])], { alpha: 1, beta: 1 })"],
+  },
+  inputs: ['x', 'y'],
+  outputs: ['yNew'],
+  shape: ([x, y]) => {
+    if (sizeOf(x) !== sizeOf(y)) throw new ShapeError(`axpby: [${x}] into [${y}]`);
+    return [y];
+  },
+  forward: ({ gpu, inputs: [x, y], outputs: [yNew], attrs: { alpha, beta }, label }) => {
+    gpu.copy(y.slice, yNew.slice, y.size * 4);
+    axpbyKernel(gpu, alpha, x.slice, beta, yNew.slice, y.size, label);
+  },
+  backward: 'an update in place, not a function to be differentiated',
+  reference: ([x, y], { alpha, beta }) => [reference(y.shape, (i) => alpha * x.data[i] + beta * y.data[i])],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 3),
+  cases: [
+    { name: 'primes', shapes: [[331], [331]], attrs: { alpha: 0.3, beta: 0.7 } },
+    { name: 'an element less than a vec4', shapes: [[7], [7]], attrs: { alpha: 1, beta: 1 } },
+  ],
+};
 
 /** Srivastava et al. 2014, inverted: y = x / (1 − rate) where uniform(seed, step, stream, index) ≥ rate, else 0. */
 export const dropoutOp: Op<DropoutKey> = {

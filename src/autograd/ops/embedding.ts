@@ -45,7 +45,7 @@ export const embeddingOp: Op<null> = {
       name: 'repeated ids',
       shapes: [
         [11, 70],
-        [5, 13],
+        [7, 19],
       ],
       attrs: null,
       draw: ['normal', 'ids:11'],

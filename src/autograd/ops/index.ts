@@ -8,9 +8,9 @@ import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
-import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
+import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
-import { matmulOp } from './matmul.ts';
+import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
@@ -22,6 +22,7 @@ import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
+  axpbyOp,
   dropoutOp,
   ...Object.values(reduceOps),
   reshapeOp,
@@ -30,6 +31,7 @@ export const OPS: readonly Op[] = [
   concatOp,
   broadcastOp,
   matmulOp,
+  matmulIntoOp,
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
