@@ -1,4 +1,5 @@
 /** The benchmarks by name: what is timed at which sizes, what it costs, and which kernel family's versions it can compare. */
+import { UsageError } from '../src/errors.ts';
 import { type ConvShape, outSize, type Work } from './work.ts';
 
 export interface Benchmark {
@@ -57,7 +58,7 @@ function convolution(kind: ConvKind, [channels, outChannels, size, kernel, strid
     name: CONV_NAMES[kind],
     shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}`,
     work: { kind, ...geometry },
-    family: 'conv2d',
+    family: kind === 'conv' ? 'conv2d' : 'conv2d_grad',
     peers: true,
     flops: 2 * kernel * kernel * channels * outChannels * out * out,
     bytes: 4 * (channels * size * size + kernel * kernel * channels * outChannels + outChannels * out * out),
@@ -135,3 +136,31 @@ export function catalog(model: string | null): Benchmark[] {
 }
 
 export const NAMES = ['matmul', 'conv', 'conv-grad-input', 'conv-grad-weight', 'softmax', 'cross-entropy', 'train-step', 'greedy', 'resnet50', 'first-caption'];
+
+/** No kernel and no model alone: a process of its own, which captions one picture. */
+export const FIRST_CAPTION = { name: 'first-caption', shape: 'one picture, fresh process' };
+
+interface Selection {
+  benchmarks: Benchmark[];
+  firstCaption: boolean;
+  /** Of what the names ask for, what cannot be done, and what it needs. */
+  leftOut: string[];
+}
+
+/**
+ * The benchmarks of these names (none: all) whose shape holds the text `only`. `model` is the file of ResNet-50, `canCaption`
+ * whether there are a run and a picture. Throws UsageError where nothing is selected, naming the shapes there are.
+ */
+export function select(names: readonly string[], only: string | undefined, model: string | null, canCaption: boolean): Selection {
+  const wanted = (name: string) => names.length === 0 || names.includes('all') || names.includes(name);
+  const leftOut = [
+    ...(!model && wanted('resnet50') ? ['resnet50 (it needs --model FILE)'] : []),
+    ...(!canCaption && wanted('first-caption') ? ['first-caption (it needs --run FOLDER and --picture FILE)'] : []),
+  ];
+  const there = catalog(model).filter(({ name }) => wanted(name));
+  const fits = ({ shape }: { shape: string }) => !only || shape.includes(only);
+  const selection = { benchmarks: there.filter(fits), firstCaption: canCaption && wanted('first-caption') && fits(FIRST_CAPTION), leftOut };
+  if (selection.benchmarks.length > 0 || selection.firstCaption) return selection;
+  const all = [...there, ...(canCaption && wanted('first-caption') ? [FIRST_CAPTION] : [])].map(({ name, shape }) => `  ${name} ${shape}`);
+  throw new UsageError([`--only ${only}: no shape holds "${only}"; there are`, ...all, ...leftOut.map((each) => `  left out: ${each}`)].join('\n'));
+}

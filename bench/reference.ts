@@ -1,75 +1,174 @@
-/** The first numbers of each kernel's result in float64, so that nothing wrong is ever timed. Layouts as in work.ts. */
-import { type ConvShape, numbers, outSize, SAMPLE, type Work, words } from './work.ts';
+/**
+ * What a timed run must have written, every element of it, in float64. Layouts are those of work.ts. The largest sizes take
+ * about a second, which is little beside their timing.
+ */
+import { type ConvShape, convInputs, type InputSet, matmulInputs, outSize, rowInputs, type Work } from './work.ts';
 
-function convolution(kind: 'conv' | 'convGradInput' | 'convGradWeight', s: ConvShape): number[] {
-  const [oh, ow] = [outSize(s.height, s), outSize(s.width, s)];
-  const x = numbers(s.images * s.channels * s.height * s.width, 1);
-  const w = numbers(s.outChannels * s.channels * s.kernel ** 2, 2);
-  const xAt = (n: number, c: number, iy: number, ix: number) =>
-    iy < 0 || ix < 0 || iy >= s.height || ix >= s.width ? 0 : x[((n * s.channels + c) * s.height + iy) * s.width + ix];
-  const wAt = (o: number, c: number, ky: number, kx: number) => w[((o * s.channels + c) * s.kernel + ky) * s.kernel + kx];
-  const taps = Array.from({ length: s.kernel ** 2 }, (_, i) => [Math.floor(i / s.kernel), i % s.kernel]);
-  if (kind === 'conv') {
-    return Array.from({ length: Math.min(SAMPLE, oh * ow) }, (_, i) => {
-      let sum = 0;
-      for (let c = 0; c < s.channels; c++)
-        for (const [ky, kx] of taps) sum += xAt(0, c, Math.floor(i / ow) * s.stride + ky - s.pad, (i % ow) * s.stride + kx - s.pad) * wAt(0, c, ky, kx);
-      return sum;
-    });
-  }
-  const dy = numbers(s.images * s.outChannels * oh * ow, 3);
-  const dyAt = (o: number, oy: number, ox: number) => dy[(o * oh + oy) * ow + ox];
-  if (kind === 'convGradInput') {
-    return Array.from({ length: Math.min(SAMPLE, s.height * s.width) }, (_, i) => {
-      let sum = 0;
-      for (let o = 0; o < s.outChannels; o++)
-        for (const [ky, kx] of taps) {
-          const [oy, ox] = [(Math.floor(i / s.width) + s.pad - ky) / s.stride, ((i % s.width) + s.pad - kx) / s.stride];
-          if (Number.isInteger(oy) && Number.isInteger(ox) && oy >= 0 && ox >= 0 && oy < oh && ox < ow) sum += dyAt(o, oy, ox) * wAt(o, 0, ky, kx);
-        }
-      return sum;
-    });
-  }
-  return Array.from({ length: Math.min(SAMPLE, s.channels * taps.length) }, (_, i) => {
-    const [c, [ky, kx]] = [Math.floor(i / taps.length), taps[i % taps.length]];
-    let sum = 0;
-    for (let oy = 0; oy < oh; oy++) for (let ox = 0; ox < ow; ox++) sum += dyAt(0, oy, ox) * xAt(0, c, oy * s.stride + ky - s.pad, ox * s.stride + kx - s.pad);
-    return sum;
-  });
+export interface Expected {
+  values: ArrayLike<number>;
+  shape: readonly number[];
+  /** Largest error allowed, as a share of the largest number. */
+  tolerance: number;
+  /** What the values come from. */
+  against: string;
 }
 
-/** Null for whole models: their correctness is shown by goldens, in tests. */
-export function expectedSample(work: Work): number[] | null {
-  switch (work.kind) {
-    case 'matmul': {
-      const { m, n, k, transA, transB } = work;
-      const [a, b] = [numbers(m * k, 1), numbers(k * n, 2)];
-      return Array.from({ length: Math.min(SAMPLE, n) }, (_, j) => {
-        let sum = 0;
-        for (let p = 0; p < k; p++) sum += a[transA ? p * m : p] * b[transB ? j * k + p : p * n + j];
-        return sum;
-      });
+/** How a result compared with what it must be. */
+export interface Check {
+  against: string;
+  /** How many numbers or words were compared. */
+  checked: number;
+  /** The largest error, as a share of the largest number. */
+  maxError: number;
+  /** Null for a result that is right; else what is wrong with it, beginning with "is off" or the like. */
+  wrong: string | null;
+}
+
+/** What float32 sums may be off by. */
+const SUMS = 1e-4;
+/** The largest number of this gradient is 1 − p of a target, a thousand times the others: they too must be right. */
+const CROSS_ENTROPY = 1e-6;
+
+/** c [m, n] = a [m, k] · b [k, n], four rows of b at a time, so that c is read and written a quarter as often. */
+function product(a: Float64Array, b: Float64Array, m: number, k: number, n: number): Float64Array {
+  const c = new Float64Array(m * n);
+  for (let i = 0; i < m; i++) {
+    const row = c.subarray(i * n, (i + 1) * n);
+    let p = 0;
+    for (; p + 4 <= k; p += 4) {
+      const [at, b0] = [i * k + p, p * n];
+      const [b1, b2, b3] = [b0 + n, b0 + 2 * n, b0 + 3 * n];
+      const [a0, a1, a2, a3] = [a[at], a[at + 1], a[at + 2], a[at + 3]];
+      for (let j = 0; j < n; j++) row[j] += a0 * b[b0 + j] + a1 * b[b1 + j] + a2 * b[b2 + j] + a3 * b[b3 + j];
     }
+    for (; p < k; p++) for (let j = 0; j < n; j++) row[j] += a[i * k + p] * b[p * n + j];
+  }
+  return c;
+}
+
+function transposed(a: Float64Array, rows: number, columns: number): Float64Array {
+  const t = new Float64Array(a.length);
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) t[j * rows + i] = a[i * columns + j];
+  return t;
+}
+
+/** Calls `visit` for every tap that meets a pixel: its place in the columns [C · K · K, OH · OW], and in a picture [C, H, W]. */
+function forTaps({ channels, height, width, kernel, stride, pad, ...rest }: ConvShape, visit: (column: number, pixel: number) => void): void {
+  const [oh, ow] = [height, width].map((size) => outSize(size, { channels, height, width, kernel, stride, pad, ...rest }));
+  for (let c = 0; c < channels; c++)
+    for (let ky = 0; ky < kernel; ky++)
+      for (let kx = 0; kx < kernel; kx++)
+        for (let oy = 0; oy < oh; oy++)
+          for (let ox = 0; ox < ow; ox++) {
+            const [y, x] = [oy * stride + ky - pad, ox * stride + kx - pad];
+            if (y < 0 || x < 0 || y >= height || x >= width) continue;
+            visit((((c * kernel + ky) * kernel + kx) * oh + oy) * ow + ox, (c * height + y) * width + x);
+          }
+}
+
+function convolution(kind: 'conv' | 'convGradInput' | 'convGradWeight', s: ConvShape, set: InputSet): Omit<Expected, 'against'> {
+  const [oh, ow] = [outSize(s.height, s), outSize(s.width, s)];
+  const [pixels, places, taps] = [s.channels * s.height * s.width, oh * ow, s.channels * s.kernel ** 2];
+  const inputs = convInputs(s, set);
+  const [x, w, dy] = [inputs.x, inputs.w, inputs.dy].map((values) => new Float64Array(values));
+  const shapes = {
+    conv: [s.images, s.outChannels, oh, ow],
+    convGradInput: [s.images, s.channels, s.height, s.width],
+    convGradWeight: [s.outChannels, s.channels, s.kernel, s.kernel],
+  };
+  const shape = shapes[kind];
+  const values = new Float64Array(shape.reduce((size, extent) => size * extent, 1));
+  for (let n = 0; n < s.images; n++) {
+    const picture = x.subarray(n * pixels, (n + 1) * pixels);
+    const gradient = dy.subarray(n * s.outChannels * places, (n + 1) * s.outChannels * places);
+    if (kind === 'convGradInput') {
+      const columns = product(transposed(w, s.outChannels, taps), gradient, taps, s.outChannels, places);
+      forTaps(s, (column, pixel) => {
+        values[n * pixels + pixel] += columns[column];
+      });
+      continue;
+    }
+    const columns = new Float64Array(taps * places);
+    forTaps(s, (column, pixel) => {
+      columns[column] = picture[pixel];
+    });
+    if (kind === 'conv') values.set(product(w, columns, s.outChannels, taps, places), n * s.outChannels * places);
+    else {
+      const part = product(gradient, transposed(columns, taps, places), s.outChannels, places, taps);
+      for (let i = 0; i < part.length; i++) values[i] += part[i];
+    }
+  }
+  return { values, shape, tolerance: SUMS };
+}
+
+/** softmax, or the gradient of the summed cross-entropy: softmax − 1 at the target. */
+function rowWise(work: Extract<Work, { kind: 'softmax' | 'crossEntropyGrad' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { rows, columns } = work;
+  const { x, targets } = rowInputs(work, set);
+  const values = new Float64Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    const row = x.subarray(r * columns, (r + 1) * columns);
+    const largest = row.reduce((max, value) => Math.max(max, value), Number.NEGATIVE_INFINITY);
+    let sum = 0;
+    for (let j = 0; j < columns; j++) sum += values[r * columns + j] = Math.exp(row[j] - largest);
+    for (let j = 0; j < columns; j++) values[r * columns + j] /= sum;
+    if (work.kind === 'crossEntropyGrad') values[r * columns + targets[r]] -= 1;
+  }
+  return { values, shape: [rows, columns], tolerance: work.kind === 'softmax' ? SUMS : CROSS_ENTROPY };
+}
+
+function matrixProduct(work: Extract<Work, { kind: 'matmul' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { m, n, k, transA, transB } = work;
+  const inputs = matmulInputs(work, set);
+  const [a, b] = [new Float64Array(inputs.a), new Float64Array(inputs.b)];
+  return { values: product(transA ? transposed(a, k, m) : a, transB ? transposed(b, n, k) : b, m, k, n), shape: [m, n], tolerance: SUMS };
+}
+
+/** Null for whole models, which no formula gives. */
+export function expectedResult(work: Work, set: InputSet): Expected | null {
+  switch (work.kind) {
+    case 'matmul':
+      return { ...matrixProduct(work, set), against: 'float64' };
     case 'conv':
     case 'convGradInput':
     case 'convGradWeight':
-      return convolution(work.kind, work);
+      return { ...convolution(work.kind, work, set), against: 'float64' };
     case 'softmax':
-    case 'crossEntropyGrad': {
-      const row = numbers(work.rows * work.columns, 1, 4).subarray(0, work.columns);
-      const largest = row.reduce((max, value) => Math.max(max, value), Number.NEGATIVE_INFINITY);
-      const sum = row.reduce((total, value) => total + Math.exp(value - largest), 0);
-      const target = work.kind === 'crossEntropyGrad' ? words(work.rows, 2, work.columns)[0] : -1;
-      return Array.from(row.subarray(0, SAMPLE), (value, j) => Math.exp(value - largest) / sum - (j === target ? 1 : 0));
-    }
+    case 'crossEntropyGrad':
+      return { ...rowWise(work, set), against: 'float64' };
     default:
       return null;
   }
 }
 
-/** Throws when a sample is off by more than float32 sums may be: 1e-4 of the largest number. */
-export function checkSample(who: string, what: string, got: readonly number[], expected: readonly number[]): void {
-  const scale = Math.max(...expected.map(Math.abs));
-  const worst = Math.max(...expected.map((value, i) => Math.abs((got[i] ?? Number.NaN) - value)));
-  if (!(worst <= 1e-4 * scale)) throw new Error(`${who}: the result of ${what} is off by ${worst} (largest number ${scale}); it is not timed`);
+/** The place of an element, counted along each axis. */
+function place(index: number, shape: readonly number[]): string {
+  const at: number[] = [];
+  for (let axis = shape.length - 1, rest = index; axis >= 0; axis--) {
+    at.unshift(rest % shape[axis]);
+    rest = Math.floor(rest / shape[axis]);
+  }
+  return `[${at.join(', ')}] of [${shape.join(', ')}]`;
+}
+
+/** Compares every element. */
+export function compare(got: ArrayLike<number>, { values, shape, tolerance, against }: Expected): Check {
+  const checked = values.length;
+  if (got.length !== checked) return { against, checked, maxError: Number.POSITIVE_INFINITY, wrong: `has ${got.length} numbers, not ${checked}` };
+  let largest = 0;
+  for (let i = 0; i < checked; i++) largest = Math.max(largest, Math.abs(values[i]));
+  let [worst, count, first] = [0, 0, 0];
+  for (let i = 0; i < checked; i++) {
+    const difference = Math.abs(got[i] - values[i]);
+    const error = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
+    if (error > worst) worst = error;
+    if (!(error <= tolerance * largest) && count++ === 0) first = i; // not >, for a reference of NaN allows nothing
+  }
+  const maxError = worst / (largest || 1);
+  const wrong =
+    count === 0
+      ? null
+      : `is off by ${maxError.toExponential(1)} of its largest number: ${count} of ${checked} numbers differ from ${against} by more than ${tolerance} of it, ` +
+        `the first at ${place(first, shape)}, where ${got[first]} came and ${values[first]} must come`;
+  return { against, checked, maxError, wrong };
 }

@@ -45,37 +45,41 @@ export interface SamplingOptions {
 /** Bigger than the caches of the machines this runs on; written before each sample, for us and for peers. */
 const FLUSH = new Float64Array(1 << 23);
 
-/** Runs twice to warm up (the first of them is the cold time), then samples; `sample` is in the order of time, for `summary`. */
+/**
+ * Runs twice to warm up (the first of them is the cold time), then samples, the last on other activations than all before:
+ * its result is the one to check. `sample` is in the order of time, for `summary`.
+ */
 export async function timeWork(prepared: Prepared, { minSamples, maxSeconds }: SamplingOptions): Promise<{ sample: number[]; coldMs: number }> {
+  await prepared.load?.(0);
   const cold = performance.now();
   await prepared.run();
   const coldMs = performance.now() - cold;
   const warm = performance.now();
   await prepared.run();
-  const once = performance.now() - warm;
+  const warmMs = performance.now() - warm;
   const sample: number[] = [];
   // Work of seconds gets few samples, but never fewer than three.
-  const wanted = Math.max(3, Math.min(minSamples, Math.ceil((maxSeconds * 1000) / Math.max(once, 0.01))));
+  const wanted = Math.max(3, Math.min(minSamples, Math.ceil((maxSeconds * 1000) / Math.max(warmMs, 0.01))));
+  const takeSample = async () => {
+    FLUSH.fill(FLUSH[0] + 1);
+    const start = performance.now();
+    await prepared.run();
+    sample.push(performance.now() - start);
+  };
   await new Promise<void>((resolve, reject) => {
     const bench = new Benchmark('work', {
       defer: true,
       initCount: 1,
       minTime: 1e-9, // one run is a sample: the package would else put runs together, and the quantiles would be of means
-      minSamples: wanted,
+      minSamples: wanted - 1,
       maxTime: maxSeconds,
-      fn: (deferred: { resolve(): void }) => {
-        const go = async () => {
-          FLUSH.fill(FLUSH[0] + 1);
-          const start = performance.now();
-          await prepared.run();
-          sample.push(performance.now() - start);
-        };
-        go().then(() => deferred.resolve(), reject);
-      },
+      fn: (deferred: { resolve(): void }) => void takeSample().then(() => deferred.resolve(), reject),
       onComplete: () => resolve(),
       onError: (event: Benchmark.Event) => reject((event.target as unknown as { error: unknown }).error),
     });
     bench.run({ async: true });
   });
+  await prepared.load?.(1);
+  await takeSample();
   return { sample, coldMs };
 }

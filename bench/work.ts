@@ -1,7 +1,8 @@
 /**
  * What is timed, as plain data: the same record goes to our kernels and, through a pipe, to every peer. Inputs are made by
- * one formula on both sides, so that results can be compared before anything is timed.
+ * one formula on both sides, so that the results of the timed runs can be compared.
  */
+import type { Check } from './reference.ts';
 
 export interface ConvShape {
   images: number;
@@ -33,31 +34,79 @@ export type Work =
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
 
 /** Numbers between −scale and scale, the same everywhere for a seed. */
-export function numbers(count: number, seed: number, scale = 1): Float32Array {
+export function numbers(count: number, seed: number, scale = 1): Float32Array<ArrayBuffer> {
   let state = (seed * 2654435761 + 1) >>> 0;
-  return Float32Array.from({ length: count }, () => {
+  const values = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state / 2 ** 31 - 1) * scale;
-  });
+    values[i] = (state / 2 ** 31 - 1) * scale;
+  }
+  return values;
 }
 
 /** Word ids, likewise. */
-export function words(count: number, seed: number, vocabulary: number): Uint32Array {
+export function words(count: number, seed: number, vocabulary: number): Uint32Array<ArrayBuffer> {
   return Uint32Array.from(numbers(count, seed), (x) => 4 + Math.floor(((x + 1) / 2) * (vocabulary - 4)));
+}
+
+/**
+ * Which activations go in. All timed runs but the last work on set 0, the last on set 1: what an earlier run left behind
+ * cannot pass for its result. Weights are the same in both sets, for engines may keep copies of them.
+ */
+export type InputSet = 0 | 1;
+
+const fresh = (seed: number, set: InputSet): number => seed + 100 * set;
+
+type MatmulWork = Extract<Work, { kind: 'matmul' }>;
+type RowWork = Extract<Work, { kind: 'softmax' | 'crossEntropyGrad' }>;
+
+/** a [m, k] or, transposed, [k, m]; b [k, n] or [n, k]. b is a weight, but not beside a transposed a: those make a gradient of weights. */
+export function matmulInputs({ m, n, k, transA }: MatmulWork, set: InputSet): { a: Float32Array; b: Float32Array } {
+  return { a: numbers(m * k, fresh(1, set)), b: numbers(k * n, transA ? fresh(2, set) : 2) };
+}
+
+/** x [N, C, H, W], w [O, C, K, K], dy [N, O, OH, OW]. */
+export function convInputs(s: ConvShape, set: InputSet): { x: Float32Array; w: Float32Array; dy: Float32Array } {
+  return {
+    x: numbers(s.images * s.channels * s.height * s.width, fresh(1, set)),
+    w: numbers(s.outChannels * s.channels * s.kernel ** 2, 2),
+    dy: numbers(s.images * s.outChannels * outSize(s.height, s) * outSize(s.width, s), fresh(3, set)),
+  };
+}
+
+/** x [rows, columns] and, for cross-entropy, a target per row. */
+export function rowInputs({ rows, columns }: RowWork, set: InputSet): { x: Float32Array; targets: Uint32Array } {
+  return { x: numbers(rows * columns, fresh(1, set), 4), targets: words(rows, fresh(2, set), columns) };
+}
+
+/** [images, 3, 224, 224] */
+export function pictureInputs(images: number, set: InputSet): Float32Array<ArrayBuffer> {
+  return numbers(images * 3 * 224 * 224, fresh(1, set));
+}
+
+/** features [batch, regions, width]; ids and targets [steps, batch]. */
+export function decoderInputs(s: DecoderShape, set: InputSet): { features: Float32Array; ids: Uint32Array; targets: Uint32Array } {
+  return {
+    features: numbers(s.batch * s.regions * s.features, fresh(1, set)),
+    ids: words(s.steps * s.batch, fresh(5, set), s.vocabulary),
+    targets: words(s.steps * s.batch, fresh(6, set), s.vocabulary),
+  };
 }
 
 export const outSize = (size: number, { kernel, stride, pad }: ConvShape): number => Math.floor((size + 2 * pad - kernel) / stride) + 1;
 
-/** A peer, or this engine, ready to do one piece of work again and again. */
+/** A peer, or this engine, ready to do one piece of work again and again; set 0 is loaded. */
 export interface Prepared {
+  /** Puts the activations of a set in; resolves when they are there. Without it the engine works on set 0 always. */
+  load?(set: InputSet): Promise<void>;
   /** Resolves when the device has done it. */
   run(): Promise<void>;
-  /** The first numbers of the result, row-major, pictures as N, C, H, W, for comparison; null where it has no plain result. */
-  sample?(): Promise<number[]>;
+  /** All of what the last run wrote, row-major, pictures as N, C, H, W. It reads that run's output and runs nothing. */
+  result?(): Promise<ArrayLike<number>>;
+  /** The last run beside another way to do the same, for models, whose result no formula gives. */
+  check?(): Promise<Check>;
   dispose(): void;
 }
-
-export const SAMPLE = 64;
 
 export interface Engine {
   name: string;

@@ -1,51 +1,191 @@
-/** The benchmarks run, their report keeps its contract, and nothing wrong is timed. No test asserts a time. */
+/** The benchmarks run, their report keeps its contract, and no wrong result has a row. No test asserts a time. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-import { catalog } from '../bench/catalog.ts';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { type Benchmark, catalog } from '../bench/catalog.ts';
+import { bench } from '../bench/command.ts';
+import { expectations, type Measurement, measure, type Report } from '../bench/measure.ts';
+import { compareWords } from '../bench/models.ts';
 import { openOurs } from '../bench/ours.ts';
 import { PeerProcess } from '../bench/peers/process.ts';
 import { oraclesInstalled } from '../bench/peers/untyped.ts';
-import { checkSample, expectedSample } from '../bench/reference.ts';
-import type { Work } from '../bench/work.ts';
+import { compare, type Expected, expectedResult } from '../bench/reference.ts';
+import { markdown, table } from '../bench/report.ts';
+import { timeWork } from '../bench/sampling.ts';
+import type { Engine, Prepared, Work } from '../bench/work.ts';
 import { FAMILIES } from '../src/kernels/families.ts';
 import { tuningOf } from '../src/kernels/tuning.ts';
 import { PROBLEMS } from '../src/tuning/problems.ts';
 import { glimpse, temporaryFolder, useGpu } from './support.ts';
 
-const device = useGpu();
-const folder = temporaryFolder();
-
 const small: Work[] = [
-  ...[false, true].flatMap((transA) => [false, true].map((transB) => ({ kind: 'matmul' as const, m: 36, n: 44, k: 52, transA, transB }))),
+  ...[false, true].flatMap((transA) => [false, true].map((transB) => ({ kind: 'matmul' as const, m: 36, n: 44, k: 53, transA, transB }))),
   ...(['conv', 'convGradInput', 'convGradWeight'] as const).map((kind) => ({
     kind,
-    ...{ images: 1, height: 9, width: 9, channels: 8, outChannels: 12, kernel: 3, stride: 2, pad: 1 },
+    ...{ images: 2, height: 9, width: 11, channels: 8, outChannels: 12, kernel: 3, stride: 2, pad: 1 },
   })),
   { kind: 'softmax', rows: 7, columns: 100 },
   { kind: 'crossEntropyGrad', rows: 7, columns: 100 },
 ];
+const named = small.map((work) => [JSON.stringify(work), work] as const);
+const briefly = { minSamples: 3, maxSeconds: 0.001 };
 
-test.each(small.map((work) => [JSON.stringify(work), work] as const))('%s is checked before it is timed', async (_name, work) => {
-  const prepared = await openOurs(device.gpu).prepare(work);
-  const expected = expectedSample(work) as number[];
-  const sample = (await prepared?.sample?.()) ?? [];
-  checkSample('glimpse', work.kind, sample, expected);
-  expect(() => checkSample('glimpse', work.kind, [sample[0] + 1 + Math.abs(expected[1]), ...sample.slice(1)], expected)).toThrow(/is not timed/);
-  expect(() => checkSample('glimpse', work.kind, [], expected)).toThrow(/is not timed/);
-  await prepared?.run();
-  prepared?.dispose();
+/** An engine whose work differs from that of ours. */
+function changed(engine: Engine, change: (prepared: Prepared) => Partial<Prepared>): Engine {
+  return {
+    name: 'changed',
+    async prepare(work) {
+      const prepared = await engine.prepare(work);
+      return prepared && { ...prepared, ...change(prepared) };
+    },
+  };
+}
+
+/** Right in the first 64 numbers, zero in the others. */
+const rightInTheFirst64 = (prepared: Prepared): Partial<Prepared> => ({
+  result: async () => Array.from((await prepared.result?.()) ?? [], (value, i) => (i < 64 ? value : 0)),
+});
+
+/** Its first run works; later ones leave what that run wrote. */
+function rightInTheFirstRun(prepared: Prepared): Partial<Prepared> {
+  let runs = 0;
+  return { run: async () => void (runs++ === 0 && (await prepared.run())) };
+}
+
+function measurement(work: Work, family: string | null): Measurement {
+  const benchmark: Benchmark = { name: work.kind, shape: 'small', work, family, peers: false, flops: 1, bytes: 1 };
+  return { benchmark, sampling: briefly, roofs: { fmaGflops: 1, copyGBs: 1 }, expected: expectations(work), forced: null, peers: async () => [] };
+}
+
+describe('what the last timed run wrote', () => {
+  const device = useGpu();
+
+  test.each(named)('is compared in every number: %s', async (_name, work) => {
+    const prepared = (await openOurs(device.gpu).prepare(work)) as Prepared;
+    await timeWork(prepared, briefly);
+    const got = Float32Array.from((await prepared.result?.()) ?? []);
+    prepared.dispose();
+    const expected = expectedResult(work, 1) as Expected;
+    const size = expected.shape.reduce((product, extent) => product * extent, 1);
+    expect(compare(got, expected)).toEqual({ against: 'float64', checked: size, maxError: expect.any(Number), wrong: null });
+    // Whichever number is wrong, it is found; and so is a run on the other activations.
+    const largest = Math.max(...Array.from(expected.values, Math.abs));
+    for (let i = 0; i < size; i++) {
+      const right = got[i];
+      got[i] += 0.01 * largest;
+      expect(compare(got, expected).wrong).toContain(`1 of ${size} numbers differ`);
+      got[i] = right;
+    }
+    got[size - 1] = Number.NaN;
+    const last = expected.shape.map((extent) => extent - 1).join(', ');
+    expect(compare(got, expected).wrong).toContain(
+      `the first at [${last}] of [${expected.shape.join(', ')}], where NaN came and ${expected.values[size - 1]} must come`,
+    );
+    expect(compare(got.subarray(1), expected).wrong).toBe(`has ${size - 1} numbers, not ${size}`);
+    expect(compare(Float32Array.from(expectedResult(work, 0)?.values ?? []), expected).wrong).not.toBeNull();
+  });
+
+  test('a result that is right has its largest error and what it was compared with in the row', async () => {
+    const row = await measure(device.gpu, openOurs(device.gpu), measurement(small[0], 'matmul'));
+    expect(row).toMatchObject({ version: expect.any(String), checked: 36 * 44, checkedAgainst: 'float64' });
+    expect(FAMILIES.matmul.names).toContain(row.version);
+    expect(row.maxError).toBeGreaterThan(0);
+    expect(row.maxError).toBeLessThan(1e-5);
+  });
+
+  test.each([
+    ['right in the first 64 numbers only', rightInTheFirst64],
+    ['right in its first run only', rightInTheFirstRun],
+  ])('a kernel that is %s has no row', async (_name, change) => {
+    for (const work of small) {
+      const measured = measure(device.gpu, changed(openOurs(device.gpu), change), measurement(work, null));
+      await expect(measured, work.kind).rejects.toThrow(
+        new RegExp(
+          `^the result of ${work.kind} small \\(model\\) is off by .* the first at \\[.*\\] of \\[.*\\], where \\S+ came and \\S+ must come; its time is not reported$`,
+        ),
+      );
+    }
+  });
+
+  test('a version that did not run is not reported under its name', async () => {
+    const other = FAMILIES.matmul.names.find((name) => name !== 'naive') as string;
+    FAMILIES.matmul.force('naive');
+    try {
+      await expect(measure(device.gpu, openOurs(device.gpu), { ...measurement(small[0], 'matmul'), forced: other })).rejects.toThrow(
+        `naive ran instead of ${other}`,
+      );
+    } finally {
+      FAMILIES.matmul.force(null);
+    }
+  });
+
+  const decoder = { batch: 2, steps: 4, regions: 6, features: 32, vocabulary: 200 };
+
+  test.each([true, false])('a training step is compared with steps op by op (replayed: %s)', async (replayed) => {
+    const m = measurement({ kind: 'trainStep', ...decoder, replayed }, null);
+    expect(await measure(device.gpu, openOurs(device.gpu), m)).toMatchObject({ checked: 2, checkedAgainst: expect.stringContaining('op by op') });
+    // An update that is lost after the first, in the timed runs only.
+    let runs = 0;
+    const forgetful = changed(openOurs(device.gpu), (prepared) => ({
+      async run() {
+        const { gpu } = device;
+        const { dispatch } = gpu;
+        const first = runs++ === 0;
+        gpu.dispatch = (kernel, ...rest) => void ((first || kernel.name !== 'adam') && dispatch.call(gpu, kernel, ...rest));
+        try {
+          await prepared.run();
+        } finally {
+          gpu.dispatch = dispatch;
+        }
+      },
+    }));
+    await expect(measure(device.gpu, forgetful, m)).rejects.toThrow(/the result of trainStep small \(model\) is off by/);
+  }, 60_000);
+
+  test.each([true, false])('greedy words are compared with one pass over all words (replayed: %s)', async (replayed) => {
+    const m = measurement({ kind: 'greedy', ...decoder, replayed }, null);
+    expect(await measure(device.gpu, openOurs(device.gpu), m)).toMatchObject({
+      checked: expect.any(Number),
+      checkedAgainst: expect.stringContaining('one pass over all words'),
+    });
+    // The features of the last run never arrive.
+    const deaf = changed(openOurs(device.gpu), (prepared) => ({
+      async check() {
+        await prepared.load?.(0);
+        return (await prepared.check?.()) ?? Promise.reject();
+      },
+    }));
+    await expect(measure(device.gpu, deaf, m)).rejects.toThrow(/has words that are not the likeliest: word \d+ of caption \d+ is \d+, must be \d+/);
+  });
+
+  test('a word is wrong unless it is the likeliest, or as likely but for rounding', () => {
+    // Two captions of two words, time-major, four words in the vocabulary.
+    const logits = [0, 9, 1, 2, 0, 1, 9, 2, 0, 1, 2, 8, 9, 1, 2, 9];
+    const check = (first: number[], second: number[], skipBelow = 0) => compareWords([first, second], logits, 4, skipBelow);
+    expect(check([1, 3], [2, 0])).toMatchObject({ checked: 4, maxError: 0, wrong: null });
+    expect(check([1, 3], [2, 3], 1)).toMatchObject({ checked: 4, wrong: null });
+    expect(check([1, 3], [2])).toMatchObject({ checked: 3, wrong: null });
+    expect(check([1, 2], [2, 0]).wrong).toContain('word 2 of caption 1 is 2, must be 3');
+    expect(check([1, 3], [2, -1]).wrong).toContain('word 2 of caption 2 is -1, must be 0');
+  });
+
+  test('a reference that is no number allows nothing', () => {
+    expect(compare([Number.NaN, 1], { values: [Number.NaN, 1], shape: [2], tolerance: 1e-4, against: 'NaN' }).wrong).toContain('2 of 2 numbers differ');
+    expect(compareWords([[1]], [0, Number.NaN], 2, 0).wrong).toContain('word 1 of caption 1 is 1');
+  });
 });
 
 test.skipIf(!oraclesInstalled())(
   'a peer in its own process answers with a result that agrees, or says what it cannot do',
   async () => {
     const peer = new PeerProcess('tfjs-wasm', '', false);
-    const answer = await peer.time(small[0], 3, 0.05);
-    expect(answer).toMatchObject({ timing: { samples: expect.any(Number) } });
-    if ('timing' in answer) checkSample(peer.name, 'matmul', answer.sample ?? [], expectedSample(small[0]) as number[]);
+    for (const work of [small[0], small[4], small[7], small[8]]) {
+      const answer = await peer.time(work, briefly);
+      expect(answer).toMatchObject({ timing: { samples: expect.any(Number) }, set: 0 });
+      if ('timing' in answer) expect(compare(answer.result ?? [], expectedResult(work, 0) as Expected), work.kind).toMatchObject({ wrong: null });
+    }
     const other = new PeerProcess('onnxruntime-cpu', '', false);
-    expect(await other.time(small[8], 3, 0.05)).toEqual({ unable: true });
+    expect(await other.time(small[8], briefly)).toEqual({ unable: true });
     peer.close();
     other.close();
   },
@@ -54,48 +194,92 @@ test.skipIf(!oraclesInstalled())(
 if (!oraclesInstalled()) console.warn('SKIPPED: the peers; install them with `npm run oracles`');
 
 describe('glimpse bench', () => {
+  const folder = temporaryFolder();
+  afterEach(() => vi.restoreAllMocks());
+
   test('reports every version by its contract, and draws a roofline', async () => {
     const chart = join(folder, 'roofline.svg');
-    const { code, stdout } = await glimpse(
-      'bench',
-      'matmul',
-      '--only',
-      '64×512×5000 NN',
-      '--versions',
-      '--samples',
-      '3',
-      '--seconds',
-      '0.01',
-      '--json',
-      '--chart',
-      chart,
-    );
+    const page = join(folder, 'results.md');
+    const shape = '64×512×5000 TN';
+    const options = ['--only', shape, '--versions', '--samples', '3', '--seconds', '0.01', '--json', '--chart', chart, '--report', page];
+    const { code, stdout } = await glimpse('bench', 'matmul', ...options);
     expect(code).toBe(0);
-    const report = JSON.parse(stdout);
+    const report: Report = JSON.parse(stdout);
     expect(report).toMatchObject({
       adapter: expect.any(String),
       driver: expect.any(String),
       roofs: { fmaGflops: expect.any(Number), copyGBs: expect.any(Number) },
+      wrong: [],
     });
-    expect(report.rows.length).toBeGreaterThanOrEqual(3);
-    for (const row of report.rows) {
-      expect(row).toMatchObject({ name: 'matmul', shape: '64×512×5000 NN', peers: [] });
-      for (const key of ['medianMs', 'p95Ms', 'gflops', 'roofShare']) expect(row[key], key).toBeGreaterThan(0);
-      expect(FAMILIES.matmul.names).toContain(row.version);
-    }
+    expect(report.rows.map(({ version }) => version)).toEqual(FAMILIES.matmul.names);
     const svg = readFileSync(chart, 'utf8');
     expect(svg).toMatch(/^<svg .*GFLOP\/s, .* GB\/s, measured.*<\/svg>$/s);
-    for (const { version } of report.rows) expect(svg).toContain(`64×512×5000 NN, ${version}`);
+    for (const row of report.rows) {
+      expect(row).toMatchObject({ name: 'matmul', shape });
+      if ('skipped' in row) {
+        // A version that cannot run has its reason where the numbers would stand.
+        expect(Object.keys(row)).toEqual(['name', 'shape', 'version', 'skipped']);
+        expect(table(report.rows)).toContain(`cannot run: ${row.skipped}`);
+        expect(readFileSync(page, 'utf8')).toContain(`| ${row.version} | cannot run: ${row.skipped} |`);
+        expect(svg).not.toContain(`${shape}, ${row.version}<`);
+        continue;
+      }
+      for (const key of ['medianMs', 'p95Ms', 'gflops', 'roofShare'] as const) expect(row[key], key).toBeGreaterThan(0);
+      expect(row).toMatchObject({ peers: [], maxError: expect.any(Number), checked: 64 * 5000, checkedAgainst: 'float64' });
+      expect(svg).toContain(`${shape}, ${row.version}<`);
+      expect(readFileSync(page, 'utf8')).toContain(`| ${row.maxError?.toExponential(1)} | ${64 * 5000}, float64 |`);
+    }
+    const skipped = report.rows.filter((row) => 'skipped' in row);
+    expect(skipped.map(({ version }) => version)).toContain('subgroup_panels'); // which takes no transposed operand
+    expect(skipped.length).toBeLessThan(report.rows.length);
   }, 120_000);
+
+  test('exits with 1 after a wrong result, which has no row, and goes on', async () => {
+    const printed = { stdout: '', stderr: '' };
+    for (const stream of ['stdout', 'stderr'] as const)
+      vi.spyOn(process[stream], 'write').mockImplementation((text) => {
+        printed[stream] += text;
+        return true;
+      });
+    const options = { only: '1×1 512→2048', samples: 3, seconds: 0.001, json: true, quiet: true };
+    const brokenForward = (gpu: Parameters<typeof openOurs>[0]): Engine => {
+      const [ours, broken] = [openOurs(gpu), changed(openOurs(gpu), rightInTheFirst64)];
+      return { name: 'half broken', prepare: (work) => (work.kind === 'conv' ? broken : ours).prepare(work) };
+    };
+    const code = await bench(options, ['conv', 'conv-grad-input'], brokenForward);
+    const whole = await bench(options, ['conv-grad-input'], brokenForward);
+    vi.restoreAllMocks();
+    const [report] = printed.stdout.split('\n').map((line) => line && JSON.parse(line)) as [Report];
+    expect(code).toBe(1);
+    expect(report.rows).toMatchObject([{ name: 'conv-grad-input', shape: '1×1 512→2048 @7', maxError: expect.any(Number) }]);
+    expect(report.wrong).toMatchObject([
+      { name: 'conv', shape: '1×1 512→2048 @7', problem: expect.stringContaining('the first at [0, 1, 2, 1] of [1, 2048, 7, 7]') },
+    ]);
+    expect(printed.stderr).toContain(`the result of conv 1×1 512→2048 @7 (${report.wrong[0].version}) is off by`);
+    expect(markdown(report, 'npx glimpse bench')).toContain(`- conv 1×1 512→2048 @7, ${report.wrong[0].version}: the result is off by`);
+    expect(whole).toBe(0);
+  }, 60_000);
 
   test('refuses what it does not know', async () => {
     expect(await glimpse('bench', 'matmull')).toMatchObject({ code: 2, stderr: expect.stringContaining('there is no benchmark "matmull"') });
     expect(await glimpse('bench', 'resnet50')).toMatchObject({ code: 2, stderr: expect.stringContaining('--model') });
     expect(await glimpse('bench', 'first-caption')).toMatchObject({ code: 2, stderr: expect.stringContaining('--run') });
   });
+
+  test('a size that there is not: the sizes there are, before a device is opened', async () => {
+    const { code, stdout, stderr } = await glimpse('bench', 'softmax', 'conv-grad-weight', '--only', '777');
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toContain('no shape holds "777"');
+    for (const { name, shape } of catalog(null)) expect(stderr.includes(`${name} ${shape}\n`), shape).toBe(['softmax', 'conv-grad-weight'].includes(name));
+    expect(stderr).not.toContain('adapter:');
+    expect(await glimpse('bench', '--only', '777')).toMatchObject({ code: 2, stderr: expect.stringContaining('left out: resnet50') });
+  });
 });
 
 describe('tuning', () => {
+  const device = useGpu();
+  const folder = temporaryFolder();
+
   test('glimpse tune times the versions that agree and writes a table of its own', async () => {
     const out = join(folder, 'tuning', 'table.json');
     const { code } = await glimpse('tune', '--family', 'top_k', 'attention', '--out', out, '--quiet');
@@ -123,9 +307,10 @@ describe('tuning', () => {
   });
 });
 
-test('the catalog holds the sizes of the results page', () => {
+test('the catalog holds the sizes of the results page, and families that there are', () => {
   const names = catalog('model.onnx').map(({ name, shape }) => `${name} ${shape}`);
   expect(new Set(names).size).toBe(names.length);
   for (const wanted of ['matmul 320×512×5000 TN', 'conv 7×7 s2 3→64 @224', 'conv-grad-weight 3×3 512→512 @7', 'softmax 2240×5000', 'resnet50 batch 8'])
     expect(names).toContain(wanted);
+  for (const { name, family } of catalog(null)) if (family !== null) expect(Object.keys(FAMILIES), name).toContain(family);
 });

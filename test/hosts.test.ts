@@ -114,6 +114,16 @@ describe.skipIf(!existsSync(join(SOURCE, 'platform/web/bundle.js')))('the web pl
     expect(tuningOf(opened).source).toContain('committed defaults');
   });
 
+  test('scoped work may wait, one piece after the other; two at the same time are refused', async () => {
+    await openWeb();
+    const { ops, memory, tensor, scoped } = await import('../src/index.ts');
+    const work = () => scoped(async () => ops.addScalar(tensor([1]), 1).item());
+    expect([await work(), await work()]).toEqual([2, 2]);
+    expect(memory().tensors).toBe(0);
+    const [first, second] = await Promise.allSettled([work(), work()]);
+    expect([first.status, second.status]).toContain('rejected');
+  });
+
   test('scopes and noGrad work, and scopes of two jobs at once are refused', async () => {
     await openWeb();
     const { backward, gradOf, noGrad, ops, scope, tensor, variable } = await import('../src/index.ts');

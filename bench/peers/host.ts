@@ -5,8 +5,8 @@
 import { isSoftware } from '../../src/gpu/adapter.ts';
 import { findAdapter } from '../../src/platform/node/driver.ts';
 import { throttlePolling } from '../../src/platform/node/polling.ts';
-import { summary, timeWork } from '../sampling.ts';
-import type { Engine, Work } from '../work.ts';
+import { summary, type Timing, timeWork } from '../sampling.ts';
+import type { Engine, InputSet, Work } from '../work.ts';
 import { openJax } from './jax.ts';
 import { openOnnxruntime } from './onnxruntime.ts';
 import { openTfjs } from './tfjs.ts';
@@ -16,6 +16,9 @@ export interface PeerRequest {
   minSamples: number;
   maxSeconds: number;
 }
+
+/** `result` is what the last timed run wrote, on the activations of `set`; null where it cannot be compared. */
+export type PeerAnswer = { timing: Timing; set: InputSet; result: Float32Array | null; peakBytes: number } | { unable: true } | { error: string };
 
 const OPEN: Record<string, () => Promise<Engine>> = {
   'tfjs-webgpu': () => openTfjs('webgpu'),
@@ -39,13 +42,14 @@ process.on('message', async ({ work, minSamples, maxSeconds }: PeerRequest) => {
     const engine = await opened;
     if (engine instanceof Error) throw engine;
     const prepared = await engine.prepare(work);
-    if (!prepared) return process.send?.({ unable: true });
-    const sample = (await prepared.sample?.()) ?? null;
-    const { sample: times, coldMs } = await timeWork(prepared, { minSamples, maxSeconds });
+    if (!prepared) return process.send?.({ unable: true } satisfies PeerAnswer);
+    const { sample, coldMs } = await timeWork(prepared, { minSamples, maxSeconds });
+    const peakBytes = process.resourceUsage().maxRSS * 1024; // before the result is read, which is no part of the work
+    const result = prepared.result ? Float32Array.from(await prepared.result()) : null;
     prepared.dispose();
-    return process.send?.({ timing: summary(times, coldMs), sample, peakBytes: process.resourceUsage().maxRSS * 1024 });
+    return process.send?.({ timing: summary(sample, coldMs), set: prepared.load ? 1 : 0, result, peakBytes } satisfies PeerAnswer);
   } catch (error) {
-    return process.send?.({ error: String((error as Error)?.stack ?? error) });
+    return process.send?.({ error: String((error as Error)?.stack ?? error) } satisfies PeerAnswer);
   }
 });
 process.send?.({ ready: true });

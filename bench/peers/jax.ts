@@ -1,5 +1,5 @@
 /** jax-js as a peer, on its WebGPU backend, each work compiled by its `jit`. */
-import { type ConvShape, type Engine, numbers, type Prepared, SAMPLE, type Work } from '../work.ts';
+import { type ConvShape, type Engine, numbers, type Prepared, type Work } from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 export async function openJax(): Promise<Engine> {
@@ -11,15 +11,15 @@ export async function openJax(): Promise<Engine> {
 
   function repeat(f: (...inputs: Untyped[]) => Untyped, ...inputs: Untyped[]): Prepared {
     const compiled = jax.jit(f);
-    const call = () => compiled(...inputs.map((x) => x.ref));
+    let last: Untyped = null;
     return {
       async run() {
-        const y = await jax.blockUntilReady(call());
-        y.dispose();
+        last?.dispose();
+        last = await jax.blockUntilReady(compiled(...inputs.map((x) => x.ref)));
       },
-      sample: async () => Array.from((await call().data()).subarray(0, SAMPLE) as Float32Array),
+      result: async () => await last.ref.data(),
       dispose: () => {
-        for (const x of inputs) x.dispose();
+        for (const x of [...inputs, last]) x?.dispose();
       },
     };
   }

@@ -5,7 +5,8 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { node, onnxBytes } from '../../test/onnx_writer.ts';
-import { type Engine, numbers, outSize, type Prepared, SAMPLE, type Work } from '../work.ts';
+import type { Expected } from '../reference.ts';
+import { type Engine, type InputSet, numbers, type Prepared, pictureInputs, type Work } from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 export type OnnxPeer = 'onnxruntime-web' | 'onnxruntime-node-webgpu' | 'onnxruntime-cpu';
@@ -46,13 +47,6 @@ function oneNode(work: Work): OneNode | null {
     default:
       return null;
   }
-}
-
-function outputShape(work: Work): number[] {
-  if (work.kind === 'matmul') return [work.m, work.n];
-  if (work.kind === 'softmax') return [work.rows, work.columns];
-  if (work.kind === 'conv') return [work.images, work.outChannels, outSize(work.height, work), outSize(work.width, work)];
-  throw new Error(`no such model: ${work.kind}`);
 }
 
 /** The browser's build writes buffers from a SharedArrayBuffer, which Dawn's Node bindings refuse: copy first. */
@@ -102,8 +96,21 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
     if (work.kind === 'resnet50') {
       const bytes = readFileSync(work.model);
       const s = await session(work.model.endsWith('.gz') ? gunzipSync(bytes) : bytes, false);
-      const feeds = { [s.inputNames[0]]: new ort.Tensor('float32', numbers(work.images * 3 * 224 * 224, 1), [work.images, 3, 224, 224]) };
-      return { run: () => s.run(feeds).then(() => undefined), dispose: () => void s.release() };
+      const [input, output]: string[] = [s.inputNames[0], s.outputNames[0]];
+      let feeds: Untyped = null;
+      let last: Untyped = null;
+      const load = async (set: InputSet) => {
+        feeds = { [input]: new ort.Tensor('float32', pictureInputs(work.images, set), [work.images, 3, 224, 224]) };
+      };
+      await load(0);
+      return {
+        load,
+        async run() {
+          last = await s.run(feeds);
+        },
+        result: () => last[output].getData(),
+        dispose: () => void s.release(),
+      };
     }
     const one = oneNode(work);
     if (!one) return null;
@@ -112,27 +119,33 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
     const feeds = Object.fromEntries(
       Object.entries(one.feeds).map(([name, { data, shape }]) => [name, device ? onDevice(device, data, shape) : new ort.Tensor('float32', data, shape)]),
     );
-    const size = outputShape(work).reduce((product, extent) => product * extent, 1);
+    let last: Untyped = null;
     return {
       async run() {
-        const results = await s.run(feeds);
-        if (!device) return;
-        await device.queue.onSubmittedWorkDone();
-        results.y.dispose();
+        if (device) last?.y.dispose();
+        last = await s.run(feeds);
+        await device?.queue.onSubmittedWorkDone();
       },
-      async sample() {
-        const { y } = await s.run(feeds);
-        const data: Float32Array = await y.getData();
-        if (data.length !== size) throw new Error(`${kind} made ${data.length} numbers, expected ${size}`);
-        const first = Array.from(data.subarray(0, SAMPLE));
-        if (device) y.dispose();
-        return first;
-      },
+      result: () => last.y.getData(),
       dispose: () => {
-        if (device) for (const feed of Object.values(feeds) as Untyped[]) feed.gpuBuffer.destroy();
+        if (device) {
+          last?.y.dispose();
+          for (const feed of Object.values(feeds) as Untyped[]) feed.gpuBuffer.destroy();
+        }
         void s.release();
       },
     };
   }
   return { name: kind, prepare };
+}
+
+/** The logits of ResNet-50 as onnxruntime has them on the CPU, in this process. */
+export async function onnxruntimeLogits(work: Extract<Work, { kind: 'resnet50' }>, set: InputSet): Promise<Expected> {
+  const prepared = await (await openOnnxruntime('onnxruntime-cpu')).prepare(work);
+  if (!prepared?.load || !prepared.result) throw new Error('onnxruntime cannot run ResNet-50');
+  await prepared.load(set);
+  await prepared.run();
+  const values = await prepared.result();
+  prepared.dispose();
+  return { values, shape: [work.images, values.length / work.images], tolerance: 1e-4, against: 'onnxruntime on the CPU' };
 }

@@ -1,14 +1,12 @@
 /** The parent's side of a peer: starts its process on first use, asks it for one timing at a time, ends it. */
 import { type ChildProcess, fork } from 'node:child_process';
-import type { Timing } from '../sampling.ts';
+import type { SamplingOptions } from '../sampling.ts';
 import type { Work } from '../work.ts';
-import type { PeerRequest } from './host.ts';
+import type { PeerAnswer, PeerRequest } from './host.ts';
 
 /** WebGPU engines first: the best of them is the one to beat. */
 export const WEBGPU_PEERS = ['tfjs-webgpu', 'onnxruntime-web', 'onnxruntime-node-webgpu', 'jax-js'] as const;
 export const CPU_PEERS = ['tfjs-wasm', 'onnxruntime-cpu'] as const;
-
-export type PeerAnswer = { timing: Timing; sample: number[] | null; peakBytes: number } | { unable: true } | { error: string };
 
 /** A peer that takes longer than this for one piece of work is given up. */
 const PATIENCE_MS = 180_000;
@@ -38,7 +36,7 @@ export class PeerProcess {
     readonly stock: boolean,
   ) {}
 
-  async time(work: Work, minSamples: number, maxSeconds: number): Promise<PeerAnswer> {
+  async time(work: Work, { minSamples, maxSeconds }: SamplingOptions): Promise<PeerAnswer> {
     this.child ??= await this.start();
     const { child } = this;
     return new Promise<PeerAnswer>((resolve) => {
@@ -77,6 +75,7 @@ export class PeerProcess {
     const child = fork(new URL('./host.ts', import.meta.url), [this.name, this.adapter, this.stock ? 'stock' : 'throttled'], {
       execArgv: ['--import', import.meta.resolve('tsx')], // not from where the command was given
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+      serialization: 'advanced', // results come as they are, not as text
     });
     if (!process.listeners('exit').includes(endAll)) endAllWithUs();
     living.add(child);

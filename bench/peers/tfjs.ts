@@ -1,5 +1,5 @@
 /** TensorFlow.js as a peer, on its WebGPU or its WebAssembly backend, with the decoder written in its own operations. */
-import { type ConvShape, type DecoderShape, type Engine, numbers, outSize, type Prepared, SAMPLE, type Work, words } from '../work.ts';
+import { type ConvShape, type DecoderShape, type Engine, numbers, outSize, type Prepared, type Work, words } from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 /** Units and strides of ResNet-50: blocks, width, stride of the first block. */
@@ -30,22 +30,24 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
     await gpu.queue.onSubmittedWorkDone();
   }
 
-  function repeat(work: () => Untyped, inputs: readonly Untyped[], sample?: (result: Untyped) => Untyped): Prepared {
+  /** `plain` puts a result in the order in which it is compared. */
+  function repeat(work: () => Untyped, inputs: readonly Untyped[], plain?: (result: Untyped) => Untyped): Prepared {
+    let last: Untyped = [];
     return {
       async run() {
-        const result = tf.tidy(work);
+        tf.dispose(last);
+        last = tf.tidy(work);
         await wait();
-        tf.dispose(result);
       },
-      sample: sample
+      result: plain
         ? async () => {
-            const result = tf.tidy(() => sample(work()));
-            const data = await result.data();
-            tf.dispose(result);
-            return Array.from(data.subarray(0, SAMPLE) as Float32Array);
+            const ordered = tf.tidy(() => plain(last));
+            const data = await ordered.data();
+            if (ordered !== last) tf.dispose(ordered);
+            return data;
           }
         : undefined,
-      dispose: () => tf.dispose(inputs),
+      dispose: () => tf.dispose([...inputs, last]),
     };
   }
 

@@ -1,6 +1,6 @@
 /**
- * Checks the table: every version of every kernel against the entry's f64 reference, every gradient against central
- * differences of that reference. Tests and `glimpse selftest` both run this.
+ * Checks the op table: every version of every kernel against the entry's f64 reference, and every gradient against central
+ * differences of that reference. Tests, `glimpse selftest` and the tuner run this.
  */
 import { messageOf } from '../errors.ts';
 import { currentGpu } from '../gpu/gpu.ts';
@@ -16,7 +16,7 @@ import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
-  /** The kernel family whose version was forced; null where there is only one way. */
+  /** The kernel family whose version was forced; null if the kernels have one version only. */
   family: string | null;
   version: string;
   case: string;
@@ -27,14 +27,14 @@ export interface CaseResult {
 }
 
 const DEFAULT = { rtol: 1e-5, atol: 1e-6 };
-/** Gradients chain several float32 operations; relative to the largest element of the tensor. */
+/** Relative to the largest element of the gradient. It is looser because gradients chain several float32 operations. */
 const GRADIENT_TOLERANCE = 1e-4;
 /** Elements per input whose gradient is compared with a central difference of its own, the first and the last among them. */
 const SAMPLES = 8;
 
 const DRAW = /^(?<name>\w+)(:(?<bound>\d+))?( plus (?<offset>\S+))?( with (?<guest>\S+))?$/;
 
-/** Values of a kind as OpCase.draw names it. */
+/** Draws values of a kind that `OpCase.draw` describes. */
 function draw(kind: string, shape: Shape, random: Random): Reference {
   const { name, bound, offset, guest } = DRAW.exec(kind)?.groups ?? {};
   const values = drawPlain(name ?? kind, Number(bound), shape, random);
@@ -72,7 +72,7 @@ function upload(op: Op, input: number, value: Reference): Tensor {
 }
 
 /**
- * Largest absolute and relative difference, and whether each element is within atol + rtol · |expected|. An infinity equals
+ * The largest absolute and relative difference, and whether every element is within atol + rtol · |expected|. An infinity equals
  * itself, and so does a NaN.
  */
 export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, rtol: number, atol: number): { ok: boolean; maxAbs: number; maxRel: number } {
@@ -89,7 +89,7 @@ export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, 
   return { ok, maxAbs, maxRel };
 }
 
-/** What a check came to, before it has a name. */
+/** The result of a check, before it has a name. */
 interface Outcome {
   ok: boolean;
   maxAbs: number;
@@ -233,16 +233,16 @@ async function checkGradient(problem: Problem): Promise<Outcome> {
   return worst;
 }
 
-/** What one version of a kernel family is checked on. */
+/** What is checked with one version of a kernel family. */
 export interface Check {
-  /** Null where the op's kernels have one version only. */
+  /** Null if the op's kernels have one version only. */
   family: string | null;
   version: string | null;
   forward: boolean;
   gradient: boolean;
 }
 
-/** Runs the checks of one version, each under its name; a version that cannot serve counts as skipped. */
+/** Runs the checks with one version forced. A check that the version cannot serve counts as skipped. */
 async function withVersion(op: Op, { family, version }: Check, checks: readonly { name: string; work: () => Promise<Outcome> }[]): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   if (family) forceVersion(family, version);
@@ -263,7 +263,7 @@ async function withVersion(op: Op, { family, version }: Check, checks: readonly 
   return results;
 }
 
-/** Runs one case through one version: the result, then its gradient where the result is finite. */
+/** Checks one case with one version: the result, then the gradient if the result is finite. */
 async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> {
   const { op, c } = problem;
   const checks: { name: string; work: () => Promise<Outcome> }[] = [];
@@ -273,8 +273,8 @@ async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> 
 }
 
 /**
- * Runs one case of an op through one version once for each of its float inputs, with a NaN among that input's values. It must
- * reach every result that depends on it, and no other. Convolutions may give more NaNs: most versions multiply padding, too.
+ * Checks one case of an op with one version, once for each float input, with a NaN among the values of that input. The NaN must
+ * reach every result that depends on it, and no other. Convolutions may give more NaNs, because most versions multiply padding too.
  */
 export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
   const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
@@ -284,7 +284,7 @@ export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promis
   return withVersion(op, check, checks);
 }
 
-/** What an op is checked on: every version of its kernel family, and of its gradient's where that is another. */
+/** The checks of an op: every version of its kernel family, and of its gradient's family if that is another one. */
 export function checksOf(op: Op): Check[] {
   const differentiated = typeof op.backward === 'function';
   const own = op.family ? FAMILIES[op.family].names : [null];
@@ -294,7 +294,7 @@ export function checksOf(op: Op): Check[] {
   return checks;
 }
 
-/** Every case of an op through every version of its kernel families. */
+/** Checks every case of an op with every version of its kernel families. */
 export async function checkOp(op: Op): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   for (const c of op.cases) {

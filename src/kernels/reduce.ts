@@ -1,4 +1,4 @@
-/** Launcher of reductions over one axis; long rows with few results are reduced in two steps. */
+/** Launcher of reductions over one axis. Long rows with few results are reduced in two steps. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
@@ -6,8 +6,9 @@ import { always, Family, sizeRange, type Version } from './family.ts';
 
 export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
 const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3 };
-/** Results below which a reduction is cut into pieces, and the fewest elements a piece may have. */
+/** A reduction with fewer results than this is cut into pieces. */
 const ENOUGH_RESULTS = 512;
+/** The fewest elements of a piece. */
 const LEAST_PIECE = 64;
 
 export interface ReduceProblem {
@@ -26,8 +27,15 @@ export interface ReduceProblem {
 export const reduceFamily = new Family<ReduceProblem, Version<ReduceProblem> & { rows: boolean }>(
   'reduce',
   [
-    { name: 'invocation', shader: 'reduce', rows: false, unable: always },
-    { name: 'workgroup', shader: 'reduce_workgroup', rows: true, unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only') },
+    {
+      ...{ name: 'invocation', shader: 'reduce', rows: false, unable: always },
+      idea: 'one invocation owns one result; long rows with few results are cut into pieces and reduced twice',
+    },
+    {
+      ...{ name: 'workgroup', shader: 'reduce_workgroup', rows: true },
+      idea: 'one workgroup owns one row; its lanes join in a tree in workgroup memory',
+      unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only'),
+    },
   ],
   ({ outer, inner }) => (inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns'),
 );

@@ -1,6 +1,6 @@
 /**
- * One representative problem for every class that a launcher distinguishes (`matmulClass`, `convClass`, …): what the tuner
- * times. Shapes are those of ResNet-50 and of the captioner.
+ * The problems that the tuner times: one for every class that a launcher distinguishes (`matmulClass`, `convClass`, …).
+ * Shapes are those of ResNet-50 and of the captioner.
  */
 import * as ops from '../autograd/ops/index.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../kernels/conv.ts';
@@ -12,7 +12,7 @@ export interface TuningProblem {
   family: string;
   key: string;
   shape: string;
-  /** Makes the inputs; the result records the work once. */
+  /** Makes the inputs. Each `run` records the work once. */
   prepare(): { run(): void; dispose(): void };
 }
 
@@ -25,7 +25,7 @@ function made(shape: Shape, value: (i: number) => number = (i) => ((i * 7919) % 
   );
 }
 
-/** The first `fresh` inputs are activations, newly written each time; the others are weights, of which copies may be kept. */
+/** The first `fresh` inputs are activations and count as written before each run. The others are weights; copies of them may be kept. */
 function problem(family: string, key: string, shape: string, shapes: readonly Shape[], run: (...inputs: Tensor[]) => unknown, fresh = 1): TuningProblem {
   return {
     family,
@@ -84,7 +84,7 @@ function convGrad(key: string, size: number, kernel: number, channels: number, o
   });
 }
 
-/** The gradient of attention as a step of the captioner has it: batch 16, 49 regions, keys of 512, values of 256. */
+/** The gradient of attention in a step of the captioner: batch 16, 49 regions, keys 512 wide, values 256 wide. */
 function attentionGrad(): TuningProblem {
   const [batch, regions, keysWidth, valuesWidth] = [16, 49, 512, 256];
   const [keyShape, queryShape, alphaShape] = [

@@ -16,6 +16,22 @@ const adamCase: AdamUpdate = { rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, 
 /** Kingma and Ba 2015; with `decoupled`, Loshchilov and Hutter 2019. Returns new p, m, v. */
 export const adamOp: Op<AdamUpdate> = {
   name: 'adam',
+  doc: {
+    equation:
+      'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = β₁ m + (1 − β₁) g; v′ = β₂ v + (1 − β₂) g²; p′ = p − rate (m′ / (1 − β₁ᵗ)) / (√(v′ / (1 − β₂ᵗ)) + ε), t = step. Weight decay adds weightDecay p to g, or, decoupled (AdamW), takes rate weightDecay p from p.',
+    tensors: {
+      p: 'any shape: parameters',
+      g: 'as p: their gradient',
+      m: 'as p: first moment',
+      v: 'as p: second moment',
+      norm: '[1]: global norm of all gradients',
+      pNew: 'as p',
+      mNew: 'as p',
+      vNew: 'as p',
+    },
+    example:
+      "apply(entry('adam'), [tensor([1]), tensor([0.5]), zeros([1]), zeros([1]), tensor([0.5])], { rate: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, decoupled: false, maxNorm: 0, step: 1 })",
+  },
   inputs: ['p', 'g', 'm', 'v', 'norm'],
   outputs: ['pNew', 'mNew', 'vNew'],
   shape: ([p]) => [p, p, p],
@@ -76,6 +92,18 @@ const sgdCase: SgdUpdate = { rate: 0.1, momentum: 0.9, weightDecay: 1e-2, maxNor
 
 export const sgdOp: Op<SgdUpdate> = {
   name: 'sgd',
+  doc: {
+    equation: 'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = momentum m + g + weightDecay p; p′ = p − rate m′',
+    tensors: {
+      p: 'any shape: parameters',
+      g: 'as p: their gradient',
+      m: 'as p: the momentum so far',
+      norm: '[1]: global norm of all gradients',
+      pNew: 'as p',
+      mNew: 'as p',
+    },
+    example: "apply(entry('sgd'), [tensor([1]), tensor([0.5]), tensor([1]), tensor([0.5])], { rate: 0.1, momentum: 0.9, weightDecay: 0, maxNorm: 0 })",
+  },
   inputs: ['p', 'g', 'm', 'norm'],
   outputs: ['pNew', 'mNew'],
   shape: ([p]) => [p, p],
@@ -101,6 +129,15 @@ export const sgdOp: Op<SgdUpdate> = {
 /** √ Σ over both tensors of the sum of squares. */
 export const globalNormOp: Op<null> = {
   name: 'globalNorm',
+  doc: {
+    equation: 'norm = √(Σ a² + Σ b²), over all tensors given',
+    tensors: {
+      a: 'any shape',
+      b: 'any shape; more may follow',
+      norm: '[1]',
+    },
+    example: "apply(entry('globalNorm'), [tensor([3]), tensor([4])], null)",
+  },
   inputs: ['a', 'b'],
   outputs: ['norm'],
   shape: () => [[1]],

@@ -35,6 +35,13 @@ const EXP = { rtol: 1e-5, atol: 5e-6, why: 'exp and log of software drivers are 
 function softmaxOp(name: string, log: boolean): Op<null> {
   return {
     name,
+    doc: {
+      equation: log ? 'y = x − max x − ln Σ exp(x − max x), over the last axis' : 'y = exp(x − max x) / Σ exp(x − max x), over the last axis',
+      gradient: log ? 'dx = dy − exp(y) Σ dy, the sum over the row' : 'dx = y (dy − Σ dy y), the sum over the row',
+      tensors: { x: '[…, n]: scores', y: log ? 'as x: log-probabilities, in nats' : 'as x: probabilities' },
+      example: `ops.softmax(tensor([1, 2, 3, 0, 0, 0], [2, 3])${log ? ', true' : ''})`,
+      refused: [`ops.softmax(zeros([2, 0])${log ? ', true' : ''})`],
+    },
     inputs: ['x'],
     outputs: ['y'],
     shape: ([x]) => {
@@ -91,6 +98,20 @@ export interface CrossEntropyAttrs {
  */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: 'crossEntropy',
+  doc: {
+    equation: 'rowLoss[r] = weights[r] (ln Σⱼ exp(logits[r, j]) − (1 − s) logits[r, targets[r]] − s meanⱼ logits[r, j]), with smoothing s; loss = Σ rowLoss',
+    gradient:
+      'dlogits[r, j] = dloss weights[r] (softmax(logits)[r, j] − (1 − s) [j = targets[r]] − s / n), made in the forward pass. Take it through loss: rowLoss is for reading. weights are constants.',
+    tensors: {
+      logits: '[rows, n]',
+      targets: 'ids below n, as many as rows, in any shape',
+      weights: 'as targets: what each row counts; 0 masks it, 1 / rows gives the mean',
+      loss: '[], in nats',
+      rowLoss: '[rows], in nats',
+    },
+    example: 'ops.crossEntropy(tensor([2, 0, 0, 0, 1, 0], [2, 3]), tensor(new Uint32Array([0, 2])), tensor([0.5, 0.5]))',
+    refused: ['ops.crossEntropy(zeros([2, 3]), zeros([3], "u32"), zeros([2]))', 'ops.crossEntropy(zeros([2, 3, 4]), zeros([2], "u32"), zeros([2]))'],
+  },
   inputs: ['logits', 'targets', 'weights'],
   inputTypes: ['f32', 'u32', 'f32'],
   outputs: ['loss', 'rowLoss'],
@@ -160,6 +181,16 @@ export interface TopKAttrs {
 
 export const topKOp: Op<TopKAttrs> = {
   name: 'topK',
+  doc: {
+    equation: 'the k largest x of each row in falling order, and where they stand; of equal ones the lower index first',
+    tensors: {
+      x: '[…, n]',
+      values: '[…, k]',
+      indices: '[…, k], none below skipBelow',
+    },
+    example: 'ops.topK(tensor([3, 1, 4, 1, 5], [1, 5]), 2)',
+    refused: ['ops.topK(zeros([2, 3]), 4)'],
+  },
   inputs: ['x'],
   outputs: ['values', 'indices'],
   outputTypes: ['f32', 'u32'],
@@ -196,6 +227,16 @@ export const topKOp: Op<TopKAttrs> = {
 /** argmax over the words from id `skipBelow` on, and its log-probability among all: argmax_token.wgsl. logits [rows, n] → [rows], [rows]. */
 export const argmaxTokenOp: Op<{ skipBelow: number }> = {
   name: 'argmaxToken',
+  doc: {
+    equation: 'token[r] = argmaxⱼ logits[r, j] over j ≥ skipBelow, the lower of equal ones; logProb[r] = ln softmax(logits)[r, token[r]], over all j',
+    tensors: {
+      logits: '[rows, n]',
+      token: '[rows]',
+      logProb: '[rows], in nats',
+    },
+    example: 'ops.argmaxToken(tensor([1, 3, 2], [1, 3]))',
+    refused: ['ops.argmaxToken(zeros([2, 3]), 3)', 'ops.argmaxToken(zeros([3]))'],
+  },
   inputs: ['logits'],
   outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
@@ -236,6 +277,18 @@ const mix: MixAttrs = { probability: 0.4, seed: 3, step: 2, stream: 6, start: 2,
 /** Words before each step, some replaced by the model's own: mix_tokens.wgsl. ids, own u32 [T, B] → [T, B]. */
 export const mixTokensOp: Op<MixAttrs> = {
   name: 'mixTokens',
+  doc: {
+    equation:
+      'mixed[t, b] = own[t − 1, b] with the probability given, else ids[t, b]. The first step, padding (0) and `start` stay; `end` is never put in. Scheduled sampling.',
+    tensors: {
+      ids: '[T, B]: the true token before each step',
+      own: '[T, B]: the model’s token at each step',
+      mixed: '[T, B]',
+    },
+    example:
+      'ops.mixTokens(tensor(new Uint32Array([2, 5, 6]), [3, 1]), tensor(new Uint32Array([7, 8, 9]), [3, 1]), { probability: 1, seed: 1, step: 0, stream: 0, start: 2, end: 3 })',
+    refused: ['ops.mixTokens(zeros([3, 2], "u32"), zeros([2, 2], "u32"), { probability: 1, seed: 1, step: 0, stream: 0, start: 2, end: 3 })'],
+  },
   inputs: ['ids', 'own'],
   inputTypes: ['u32', 'u32'],
   outputs: ['mixed'],
@@ -294,6 +347,20 @@ const draw: SampleAttrs = { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed
 /** One token per row, drawn from log-probabilities: sample.wgsl. */
 export const sampleOp: Op<SampleAttrs> = {
   name: 'sample',
+  doc: {
+    equation:
+      'token[r] is drawn with a probability proportional to exp(x[r, j] / temperature), among the topK likeliest and those that make up topP; logProb[r] = x[r, token[r]]',
+    tensors: {
+      x: '[rows, n]: log-probabilities',
+      token: '[rows], none below skipBelow',
+      logProb: '[rows], in nats',
+    },
+    example: 'ops.sample(ops.softmax(tensor([0, 1, 2, 3], [1, 4]), true), { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed: 1, step: 0, stream: 0 })',
+    refused: [
+      'ops.sample(zeros([1, 4]), { skipBelow: 4, topK: 0, topP: 1, temperature: 1, seed: 1, step: 0, stream: 0 })',
+      'ops.sample(zeros([1, 4]), { skipBelow: 0, topK: 0, topP: 1, temperature: 0, seed: 1, step: 0, stream: 0 })',
+    ],
+  },
   inputs: ['x'],
   outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
@@ -343,6 +410,15 @@ export const sampleOp: Op<SampleAttrs> = {
 /** 1 where the column is the row's id, else 0. ids u32 [rows] → [rows, n]. */
 export const oneHotOp: Op<{ n: number }> = {
   name: 'oneHot',
+  doc: {
+    equation: 'y[r, j] = 1 where j = ids[r], else 0',
+    tensors: {
+      ids: '[rows], each below n',
+      y: '[rows, n]',
+    },
+    example: 'ops.oneHot(tensor(new Uint32Array([2, 0])), 3)',
+    refused: ['ops.oneHot(zeros([2, 2], "u32"), 3)'],
+  },
   inputs: ['ids'],
   inputTypes: ['u32'],
   outputs: ['y'],

@@ -4,7 +4,7 @@
 //
 // Shapes, bindings and parameters as in matmul_subgroup.wgsl, whose tile of 4 WIDTH rows would not fit the registers of a
 // wide subgroup. Here a workgroup is one subgroup and owns ROWS × 4 WIDTH elements. Per step of 4 k a lane loads 4 numbers of
-// one row of A and a 4×4 block of B, so 5 loads serve 16 ROWS multiply-adds, without workgroup memory or barrier. It is
+// one row of A and a 4×4 block of B. So 5 loads serve 16 ROWS multiply-adds, without workgroup memory or barrier. It is
 // written for real GPUs; on the software drivers' widths of 4 and 8 only its results are checked.
 enable subgroups;
 

@@ -4,7 +4,7 @@
 //
 // Shapes as there. The recorder copies A and B into textures just before (src/gpu/texels.ts), rows of the matrix as rows of
 // the texture. lavapipe fetches a texel for all lanes at once, but a buffer's elements lane by lane. A tile reads ROWS rows of A
-// side by side; rows a power of two apart would push one another out of the cache, so textures are laid out otherwise.
+// side by side. Rows a power of two apart would push one another out of the cache, so textures are laid out otherwise.
 //
 // With PARTS = 2 a tile has two blocks of columns: what a lane loads of A, and shuffles, serves twice as many multiplications.
 // Fewer ROWS suit products of few rows, as in a step of a recurrent layer. With b_panel, B lies in panels (column_panels.wgsl),

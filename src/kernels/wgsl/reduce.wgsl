@@ -4,7 +4,7 @@
 //
 // x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. The launcher cuts
 // long rows with few results into pieces and reduces twice. A sum runs in eight sums side by side, whose parts of 64 terms go
-// through levels of eight: the error of a long sum grows with the terms in a row. reduce_workgroup.wgsl gives a row to a
+// through levels of eight. The error of a long sum grows with the terms in a row. reduce_workgroup.wgsl gives a row to a
 // workgroup.
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;

@@ -4,7 +4,7 @@
 //   log_prob[r] = x[r, token[r]]
 //
 // x [rows, n], log-probabilities; token, log_prob [rows]. The bounds of top-k and top-p are found by bisection on the
-// log-probability, so nothing is sorted; tokens that tie with the last one allowed are allowed. A row with a NaN gives its first.
+// log-probability, so nothing is sorted. Tokens that tie with the last one allowed are allowed. A row with a NaN gives its first.
 // u is PCG4D keyed by (seed, step, stream, r · n + j), the bits of dropout.wgsl. One invocation owns one row. There is no
 // gradient: a choice is flat everywhere.
 struct Params {
