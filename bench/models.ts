@@ -143,7 +143,7 @@ export async function trainStep(s: DecoderShape): Promise<Prepared> {
     async run() {
       steps.push(batch);
       if (s.replayed) {
-        loss = await step.run({ ...batch, pictures: s.batch, steps: s.steps }).crossEntropy.item();
+        loss = await step.run({ ...batch, pictures: s.batch, length: s.steps }).crossEntropy.item();
         return;
       }
       using _step = scope();

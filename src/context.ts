@@ -1,7 +1,7 @@
 /**
  * Values that belong to a flow of control, such as the innermost scope of tensors. A host with asynchronous contexts (Node)
- * keeps them apart between concurrent async functions. Browsers have none: there a plain variable serves, and functions whose
- * scopes interleave are refused, since each would dispose the other's tensors.
+ * keeps them apart between concurrent async functions. Browsers have no such contexts and use a plain variable. Functions whose
+ * scopes interleave are refused there, because each would dispose the other's tensors.
  */
 import { GlimpseError } from './errors.ts';
 
@@ -56,7 +56,7 @@ function interleaved(): GlimpseError {
 
 let makeStore = <T>(): ContextStore<T> => new SharedStore<T>();
 
-/** The host's way to keep such values, for those used from here on. Called when the host is loaded, before anything is opened. */
+/** Sets how the host keeps such values. The host calls this when it is loaded, before a value is first used. */
 export function useContextStores(make: <T>() => ContextStore<T>): void {
   makeStore = make;
 }
@@ -77,7 +77,7 @@ export class Context<T> {
     this.store.set(value);
   }
 
-  /** Goes back to the value before; refuses when another flow has entered one since and cannot be told apart. */
+  /** Goes back to the value before. Throws if flows cannot be told apart and another one has entered a value since. */
   leave(value: T, before: T): void {
     const { store } = this;
     const nested = !store.shared || store.get() === value;

@@ -1,6 +1,6 @@
 /**
  * The errors that every floor may throw. A `GlimpseError` is something the user can act on: its message says what was
- * expected, what came and where, and the command line prints it without a stack and exits with `exitCode`.
+ * expected, what came and where. The command line prints it without a stack and exits with `exitCode`.
  */
 export class GlimpseError extends Error {
   override name = 'GlimpseError';
@@ -30,9 +30,10 @@ export class ShapeError extends GlimpseError {
   override name = 'ShapeError';
 }
 
+/** Why the GPU failed. */
 export type GpuErrorKind = 'no-adapter' | 'validation' | 'out-of-memory' | 'lost' | 'limit' | 'shader' | 'internal';
 
-/** Every failure of the GPU layer, whatever Dawn called it: which operation, on what, and what to do next. */
+/** Every failure of the GPU layer. It names the operation and its operands, and says what to do next. */
 export class GpuError extends GlimpseError {
   override name = 'GpuError';
   constructor(
@@ -45,7 +46,7 @@ export class GpuError extends GlimpseError {
   }
 }
 
-/** The text of anything thrown; some of Dawn's exceptions have an empty message, so the class name stands in. */
+/** The text of anything thrown. Some of Dawn's exceptions have an empty message; their class name stands in. */
 export function messageOf(error: unknown): string {
   if (error && typeof error === 'object' && 'message' in error) return String(error.message) || error.constructor.name;
   return String(error);

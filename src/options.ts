@@ -1,6 +1,6 @@
 /**
  * An option as a row of data: which values it takes, what it does, and what it belongs to. The command line, the fields of
- * checkpoints and the tables in the docs are made of such rows. Nothing is loaded for them, so that `--help` stays quick.
+ * checkpoints and the tables in the docs are made of such rows. This file imports almost nothing, so that `--help` stays quick.
  */
 import { UsageError } from './errors.ts';
 
@@ -11,9 +11,9 @@ export interface Range {
   below?: number;
 }
 
-/** Names of values that were called otherwise once: old files are read by them, and the command line tells them. */
+/** Old names of values. Old files are read with them; the command line refuses them and tells the new name. */
 export interface Renamed {
-  /** What such a value is, as in "the preset". */
+  /** The word for such a value in messages, such as "preset". */
   what: string;
   /** Old name → new name. */
   names: Readonly<Record<string, string>>;
@@ -24,7 +24,7 @@ export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'whole' | 'number' | 'c
 /** The values that an option takes, of type T. A flag is given or not; a switch is `--x` or `--no-x`. */
 export interface Values<T, K extends Kind = Kind> {
   kind: K;
-  /** What stands for the value in the help, such as "file". */
+  /** The placeholder for the value in the help, such as "file". */
   placeholder: string;
   choices?: readonly string[];
   range?: Range;
@@ -35,13 +35,13 @@ export interface Values<T, K extends Kind = Kind> {
 
 /** What an option belongs to: without it, the option would have no effect. */
 export interface Condition {
-  /** As it stands after "belongs to". */
+  /** The text after "belongs to" in a refusal. */
   to: string;
-  /** Why, where the name alone does not say it; only a refusal gives it. */
+  /** The reason, where `to` alone does not say it. Only a refusal shows it. */
   why?: string;
-  /** `values` are those of all options and arguments by name, defaults included; what nobody knows yet is undefined. */
+  /** `values` has all options and arguments by name, defaults included. A value that is not known yet is undefined. */
   holds(values: Readonly<Record<string, unknown>>): boolean;
-  /** Said after the flag in a refusal, instead of "belongs to …". */
+  /** The text after the flag in a refusal, instead of "belongs to …". */
   refusal?: string;
 }
 
@@ -51,9 +51,9 @@ export interface Row<T = unknown> {
   required?: true;
   /** The value where the option is not given. */
   default?: T;
-  /** Defaults that depend on other options, by the value of the one that decides. Only `settled` fills them in. */
+  /** Defaults that depend on another option: its value → the default. Only `settled` fills them in. */
   defaults?: Readonly<Record<string, T>>;
-  /** How the help names a default that is no value of this option. */
+  /** How the help names the default, where it is not a value of this option. */
   defaultNote?: string;
   belongsTo?: readonly Condition[];
   /** Heading in the help and in the docs. */
@@ -77,7 +77,7 @@ export type OptionsOf<R extends Rows> = { -readonly [K in keyof R]: ValueOf<R[K]
 export const FLAG: Values<boolean, 'flag'> = { kind: 'flag', placeholder: '', parse: () => true };
 export const SWITCH: Values<boolean, 'switch'> = { kind: 'switch', placeholder: '', parse: () => true };
 
-/** `check` throws a UsageError for what is no such text. */
+/** `check` throws a UsageError for a text that is not allowed. */
 export function text(placeholder: string, check: (text: string, flag: string) => void = () => {}): Values<string, 'text'> {
   return {
     kind: 'text',
@@ -151,31 +151,30 @@ export function flagOf(name: string, value: unknown = undefined): string {
 
 const isGiven = (value: unknown) => value !== undefined && value !== false;
 
-/** The option goes with another one. */
+/** The option belongs to another option. */
 export const withOption = (name: string): Condition => ({ to: flagOf(name), holds: (values) => isGiven(values[name]) });
 
-/** The option goes with one value of another one. */
+/** The option belongs to one value of another option. */
 export const whenOption = (name: string, value: string): Condition => ({ to: `${flagOf(name)} ${value}`, holds: (values) => values[name] === value });
 
-/** The option goes with `to`, which another option takes the place of. */
+/** The option belongs to `to`, which is not used when the option `name` is given. */
 export const withoutOption = (name: string, to: string): Condition => ({
   to,
-  why: `${flagOf(name)} does without it`,
   holds: (values) => !isGiven(values[name]),
 });
 
-/** The option goes with a number of at least so much. */
+/** The option belongs to values of at least `least` of another option. */
 export const whenAtLeast = (name: string, least: number): Condition => ({
   to: `${flagOf(name)} of ${least} or more`,
   holds: (values) => Number(values[name]) >= least,
 });
 
-/** What is said after the flag of an option whose condition does not hold. */
+/** The text after the flag, in the refusal of an option whose condition does not hold. */
 export function refusalOf({ to, why, refusal }: Condition): string {
   return refusal ?? `belongs to ${to}${why ? `: ${why}` : ''}`;
 }
 
-/** Refuses the first of the given options that would have no effect: this is the one place where that is decided. */
+/** Throws a UsageError for the first given option that would have no effect. Nothing else decides about this. */
 export function refuseWithoutEffect(rows: Rows, given: ReadonlySet<string>, values: Readonly<Record<string, unknown>>): void {
   for (const [name, { belongsTo = [] }] of Object.entries(rows)) {
     if (!given.has(name)) continue;
@@ -189,7 +188,7 @@ export function fixedDefaults(rows: Rows): Record<string, unknown> {
   return Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, row.values.kind === 'flag' ? false : row.default]));
 }
 
-/** Fills in the defaults that depend on other options: of the values that decide, the first that a row has a default for. */
+/** Fills in the defaults that depend on other options. The first of the `deciding` values that a row has a default for counts. */
 export function settled(rows: Rows, values: Readonly<Record<string, unknown>>, deciding: readonly string[]): Record<string, unknown> {
   const valueFor = (name: string, { defaults = {} }: Row) => {
     const decider = deciding.find((each) => each in defaults);
@@ -198,7 +197,7 @@ export function settled(rows: Rows, values: Readonly<Record<string, unknown>>, d
   return { ...values, ...Object.fromEntries(Object.entries(rows).map(([name, row]) => [name, valueFor(name, row)])) };
 }
 
-/** The default as the help and the docs say it; '' where there is none. */
+/** The text of the default in the help and the docs; '' if there is none. */
 export function defaultText({ default: fixed, defaults, defaultNote }: Row): string {
   if (defaultNote !== undefined) return defaultNote;
   if (fixed !== undefined) return String(fixed);

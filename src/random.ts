@@ -1,7 +1,7 @@
 /**
- * Counter-based random numbers: each value is a pure function of (seed, step, stream, index), so that dropout,
- * shuffling and sampling are the same after a resume, on any machine, and the GPU can draw them in any order.
- * The mixing is PCG4D (Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020); the shader
+ * Counter-based random numbers: each value is a pure function of (seed, step, stream, index). Dropout, shuffling and
+ * sampling are therefore the same after a resume and on any machine, and the GPU can draw numbers in any order.
+ * The mixing is PCG4D (Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 9(3), 2020). The shader
  * `dropout.wgsl` computes the same bits.
  */
 
@@ -30,7 +30,7 @@ export function pcg4d(x: number, y: number, z: number, w: number): [number, numb
   return [a, b, c, d];
 }
 
-/** 32-bit FNV-1a of a name: streams are named, so that adding one does not shift the others. */
+/** 32-bit FNV-1a of a name. Streams have names so that adding one does not shift the others. */
 export function streamOf(name: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < name.length; i++) hash = mul(hash ^ name.charCodeAt(i), 0x01000193);
@@ -79,7 +79,7 @@ export class Random {
   }
 }
 
-/** 16 hexadecimal digits that tell texts apart: two 32-bit FNV-1a hashes from different starts. No secret is kept by it. */
+/** 16 hexadecimal digits that tell texts apart: two 32-bit FNV-1a hashes from different starts. Not for secrets. */
 export function fingerprint(text: string): string {
   let [a, b] = [0x811c9dc5, 0x01000193];
   for (let i = 0; i < text.length; i++) {

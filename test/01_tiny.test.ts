@@ -4,7 +4,7 @@ import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad, variable } from '../src/autograd/tape.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
-import { full, memory, scope, tensor } from '../src/tensor/tensor.ts';
+import { full, memory, scope, scoped, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 const device = useGpu();
@@ -82,6 +82,38 @@ test('scopes of concurrent functions do not see each other', async () => {
     return x.item();
   };
   expect(await Promise.all([work(0, 5), work(100, 2), work(1000, 7)])).toEqual([5, 102, 1007]);
+});
+
+test('scoped does so without `using`, for waiting work and failing work, and what stands beside it is not in its scope', async () => {
+  const before = memory().tensors;
+  expect(scoped(() => tensor([1]).size)).toBe(1);
+  expect(() =>
+    scoped(() => {
+      tensor([1]);
+      throw new Error('of the work');
+    }),
+  ).toThrow('of the work');
+  expect(memory().tensors).toBe(before);
+  const waiting = scoped(async (s) => {
+    const a = tensor([1, 2]);
+    await a.data();
+    const b = ops.add(a, a);
+    await b.data();
+    return s.keep(b);
+  });
+  const beside = tensor([7]); // made while the work waits, by its caller
+  const kept = await waiting;
+  expect(memory().tensors).toBe(before + 2);
+  expect([...(await kept.data()), await beside.item()]).toEqual([2, 4, 7]);
+  kept.dispose();
+  beside.dispose();
+  await expect(
+    scoped(async () => {
+      await tensor([1]).data();
+      throw new Error('later');
+    }),
+  ).rejects.toThrow('later');
+  expect(memory().tensors).toBe(before);
 });
 
 test('gradient descent finds the line', async () => {

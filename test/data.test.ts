@@ -171,7 +171,7 @@ describe('captions', () => {
     expect(at(1, 1)).not.toEqual(at(2, 1));
     expect(at(1, 1).flatMap((b) => b.files)).toHaveLength(22);
     expect(new Set(at(1, 2).flatMap((b) => b.files)).size).toBe(11);
-    expect(at(1, 2)[0]).toMatchObject({ captionsPerImage: 2, steps: 3, tokens: 4 * (2 + 3) });
+    expect(at(1, 2)[0]).toMatchObject({ captionsPerImage: 2, length: 3, tokens: 4 * (2 + 3) });
   });
 });
 

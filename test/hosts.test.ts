@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join, relative, resolve } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { globals } from 'webgpu';
-import { Context, type ContextStore } from '../src/context.ts';
+import { Context } from '../src/context.ts';
 import { GlimpseError } from '../src/errors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 
@@ -52,25 +52,10 @@ test('node.ts is the engine and more', () => {
   expect(reached('node.ts').files).toContain('platform/node/open.ts');
 });
 
-describe('a context that flows share', () => {
-  /** Browsers have no asynchronous contexts: this is the store they get. */
-  const shared = (): Context<string | null> => {
-    let value: string | null | undefined;
-    const context = new Context<string | null>();
-    const store: ContextStore<string | null> = {
-      shared: true,
-      get: () => value,
-      set: (next) => {
-        value = next;
-      },
-      run: (_next, work) => work(),
-    };
-    Object.assign(context, { made: store });
-    return context;
-  };
-
+/** Nothing in this file loads Node's store, so contexts are what browsers get. */
+describe('a context in a host that cannot tell flows apart', () => {
   test('nests', () => {
-    const context = shared();
+    const context = new Context<string | null>();
     context.enter('outer');
     context.enter('inner');
     context.leave('inner', 'outer');
@@ -78,11 +63,28 @@ describe('a context that flows share', () => {
   });
 
   test('refuses what interleaves, and says what to do', () => {
-    const context = shared();
+    const context = new Context<string | null>();
     context.enter('first job');
     context.enter('second job');
     expect(() => context.leave('first job', null)).toThrow(GlimpseError);
-    expect(() => context.leave('first job', null)).toThrow(/Await one before the next makes tensors/);
+    expect(context.get()).toBeNull();
+  });
+
+  test('holds a value across awaits, and goes back', async () => {
+    const context = new Context<string>();
+    const seen = await context.run('within', async () => {
+      await null;
+      return context.get();
+    });
+    expect([seen, context.get()]).toEqual(['within', undefined]);
+  });
+
+  test('refuses a second run that begins within the first and outlives it', async () => {
+    const context = new Context<string>();
+    const wait = (ms: number) => new Promise((done) => setTimeout(done, ms));
+    const results = await Promise.allSettled([context.run('first', () => wait(5)), context.run('second', () => wait(20))]);
+    expect(results.map(({ status }) => status)).toContain('rejected');
+    expect(String((results.find(({ status }) => status === 'rejected') as PromiseRejectedResult).reason)).toMatch(/Await one before the next makes tensors/);
   });
 });
 
@@ -110,6 +112,38 @@ describe.skipIf(!existsSync(join(SOURCE, 'platform/web/bundle.js')))('the web pl
     using _s = scope();
     expect([...(await ops.matmul(tensor([1, 2], [1, 2]), tensor([3, 4], [2, 1])).data())]).toEqual([11]);
     expect(tuningOf(opened).source).toContain('committed defaults');
+  });
+
+  test('scoped work may wait, one piece after the other; two at the same time are refused', async () => {
+    await openWeb();
+    const { ops, memory, tensor, scoped } = await import('../src/index.ts');
+    const work = () => scoped(async () => ops.addScalar(tensor([1]), 1).item());
+    expect([await work(), await work()]).toEqual([2, 2]);
+    expect(memory().tensors).toBe(0);
+    const [first, second] = await Promise.allSettled([work(), work()]);
+    expect([first.status, second.status]).toContain('rejected');
+  });
+
+  test('scopes and noGrad work, and scopes of two jobs at once are refused', async () => {
+    await openWeb();
+    const { backward, gradOf, noGrad, ops, scope, tensor, variable } = await import('../src/index.ts');
+    {
+      using _s = scope();
+      const x = variable(tensor([2]));
+      const outside = await noGrad(async () => {
+        await tensor([1]).data();
+        return ops.square(x);
+      });
+      expect(() => backward(outside)).toThrow(/no variable/);
+      backward(ops.square(x));
+      expect(await gradOf(x)?.item()).toBe(4);
+    }
+    const job = async (reads: number) => {
+      using _s = scope();
+      for (let i = 0; i < reads; i++) await tensor([i]).data();
+    };
+    const results = await Promise.allSettled([job(1), job(5)]);
+    expect(results.some((each) => each.status === 'rejected' && /Await one before the next/.test(String(each.reason)))).toBe(true);
   });
 
   test('at the guaranteed limits and without features, ops run on versions that need no more', async () => {

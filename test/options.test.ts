@@ -6,8 +6,10 @@ import { OPTIONS_PAGE, withTable } from '../scripts/options_table.ts';
 import { type Declaration, runCommand } from '../src/cli/command.ts';
 import { decodingOptions } from '../src/cli/commands/decoding_options.ts';
 import { COMMANDS } from '../src/cli/commands.ts';
+import { checkDecoding, type DecodingOptions, decodingOf } from '../src/cli/decoding.ts';
 import { UsageError } from '../src/errors.ts';
-import { LENGTH_PENALTIES } from '../src/kernels/beam.ts';
+import { LENGTH_PENALTIES, WU_ALPHA } from '../src/kernels/beam.ts';
+import type { TrainingConfig } from '../src/model/training/checkpoint.ts';
 import { modelOptions, PRESETS, settledOptions, TRAINING_OPTIONS, type TrainingOptions } from '../src/model/training/options.ts';
 import { fixedDefaults, flagOf, type Row, refusalOf } from '../src/options.ts';
 import { glimpse, temporaryFolder } from './support.ts';
@@ -219,6 +221,18 @@ describe('defaults', () => {
     expect(modelOptions({ ...going, dropout: 0 }, 'recommended', start)).toEqual({ ...start, labelSmoothing: 0, dropout: 0 });
     expect(modelOptions({ ...going, objective: 'scst' }, 'recommended', start)).toEqual({ ...start, dropout: 0, attentionPenalty: 0, labelSmoothing: 0 });
     expect(modelOptions({ ...going, objective: 'scst', dropout: 0.1 }, 'recommended', start)).toMatchObject({ dropout: 0.1, attentionPenalty: 0 });
+  });
+
+  test('of decoding, and all of them reach the decoder', () => {
+    const o = { ...fixedDefaults(decodingOptions(3)), ...{ minLength: 4, noRepeat: 2, groups: 3, penalty: 'wu' } } as DecodingOptions;
+    const config = { preset: 'recommended', maxLength: 20 } as TrainingConfig;
+    expect(decodingOf(o, config)).toEqual({
+      beam: { width: 3, penalty: 'wu', alpha: WU_ALPHA, groups: 3, diversity: 0.5, minLength: 4, noRepeat: 2, suppress: true },
+      maxLength: 19,
+    });
+    expect(decodingOf({ ...o, maxLength: 9 }, { ...config, preset: 'basic' })).toMatchObject({ beam: { suppress: false }, maxLength: 9 });
+    expect(() => decodingOf({ ...o, maxLength: 3 }, config)).toThrow(/--min-length 4 is more than the longest caption may have: 3 words/);
+    expect(() => checkDecoding({ ...o, beam: 4 })).toThrow(/--groups 3 does not divide --beam 4/);
   });
 
   test('the length penalties are those of the kernel', () => {

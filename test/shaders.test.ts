@@ -55,12 +55,50 @@ test.each(files)('%s is valid WGSL as it stands', async (file) => {
   expect(info.messages.map((m) => m.message)).toEqual([]);
 });
 
-test.each(files)('%s opens with what it computes and the shapes it binds', (file) => {
-  const header = shaderSource(file)
-    .split('\n')
-    .filter((line) => line.startsWith('//'));
-  expect(header.length).toBeGreaterThanOrEqual(3);
-  expect(shaderSource(file)).toMatch(/One invocation|workgroup|subgroup|invocations share/i);
+/** The comment lines that a file opens with, as one text. */
+function headerOf(source: string): string {
+  const lines = source.split('\n');
+  const end = lines.findIndex((line) => !line.startsWith('//'));
+  return lines
+    .slice(0, end)
+    .map((line) => line.replace(/^\/\/ ?/, ''))
+    .join('\n');
+}
+
+/** What a header lacks, or says though it changes with the machine. */
+function faultsOfHeader(source: string): string[] {
+  const header = headerOf(source);
+  const words = header.replaceAll(/\s+/g, ' ');
+  return [
+    ...(/\b(invocation|workgroup|subgroup|lanes)\b[^.]*?\bowns\b/i.test(words) ? [] : ['says not what one invocation, workgroup or subgroup owns']),
+    ...(/\[[^\]]+\]|\bshape\[\]|[Ss]hapes|bindings as in|through strides/i.test(header) ? [] : ['says not the shapes that it binds']),
+    ...[...words.matchAll(/[\d.]+ ?(?:ms|µs|s|GF\/s|GB\/s|%|times)(?= |$|[.,;)])/g)].map(([found]) => `has a measured number: ${found}`),
+    ...[...words.matchAll(/\bversions? \d+/gi)].map(([found]) => `names a version by its number: ${found}`),
+  ];
+}
+
+test.each(files)('%s opens with what it computes, the shapes it binds, and who owns what', (file) => {
+  expect(headerOf(shaderSource(file)).split('\n').length).toBeGreaterThanOrEqual(3);
+  expect(faultsOfHeader(shaderSource(file))).toEqual([]);
+});
+
+test('a header that says nothing of who owns what is found, whatever follows it', () => {
+  const source = `// Adds one.
+//
+// x [n]: 3.2 ms of 4, 1.2 times version 2
+@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+// One invocation owns one element.
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  x[id.x] += 1.0;
+}
+`;
+  expect(faultsOfHeader(source)).toEqual([
+    'says not what one invocation, workgroup or subgroup owns',
+    'has a measured number: 3.2 ms',
+    'has a measured number: 1.2 times',
+    'names a version by its number: version 2',
+  ]);
 });
 
 test('the null backend is refused for real work', async () => {

@@ -7,8 +7,8 @@ import { EventFile, maskedCrc } from '../src/data/event_file.ts';
 import { Vocabulary } from '../src/data/words.ts';
 import { attentionReport } from '../src/metrics/attention.ts';
 import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
-import type { TrainingConfig } from '../src/model/training/checkpoint.ts';
-import { rateAt } from '../src/model/training/schedule.ts';
+import type { Progress, TrainingConfig } from '../src/model/training/checkpoint.ts';
+import { afterEpoch, encoderRateAt, hasStalled, rateAt, samplingProbability } from '../src/model/training/schedule.ts';
 import { SelfCritical } from '../src/model/training/self_critical.ts';
 import { type StepInputs, TrainingStep } from '../src/model/training/step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
@@ -31,6 +31,51 @@ describe('the rate', () => {
     expect(rateAt({ ...config, schedule: 'step' }, 1, 1, 6.5)).toBeCloseTo(0.0064, 12);
     expect(rateAt({ ...config, schedule: 'constant' }, 1, 99, 6.5)).toBe(0.01);
     expect(rateAt({ ...config, schedule: 'plateau' }, 0.003, 99, 6.5)).toBe(0.003);
+  });
+
+  /** Rate, best score and epochs since then, after each of the scores. */
+  function course(own: Partial<TrainingConfig>, scores: readonly (number | null)[]) {
+    let progress = { rate: 0.01, bestScore: null, epochsSinceBest: 0 } as Progress;
+    const seen = scores.map((score) => {
+      progress = { ...progress, ...afterEpoch({ ...config, ...own }, progress, score) };
+      return [progress.rate, progress.bestScore, progress.epochsSinceBest];
+    });
+    return { seen, stalled: hasStalled({ ...config, ...own }, progress) };
+  }
+
+  test('is halved after each patience without a better score, and the run ends after twice as long', () => {
+    const plateau = { schedule: 'plateau', patience: 2 } as const;
+    expect(course(plateau, [0.5, 0.4, 0.5, 0.6, 0.1])).toEqual({
+      seen: [
+        [0.01, 0.5, 0],
+        [0.01, 0.5, 1],
+        [0.005, 0.5, 2],
+        [0.005, 0.6, 0],
+        [0.005, 0.6, 1],
+      ],
+      stalled: false,
+    });
+    expect(course(plateau, [0.5, 0.4, 0.4, 0.4]).stalled).toBe(false);
+    const stalled = course(plateau, [0.5, 0.4, 0.4, 0.4, 0.4]);
+    expect([stalled.seen[4][0], stalled.stalled]).toEqual([0.0025, true]);
+  });
+
+  test('another schedule is not halved, but ends; patience 0 and no validation do neither', () => {
+    const scores = [0.5, 0.4, 0.4, 0.4, 0.4];
+    const last = (own: Partial<TrainingConfig>, list: readonly (number | null)[] = scores) => {
+      const { seen, stalled } = course(own, list);
+      return [...seen[list.length - 1], stalled];
+    };
+    expect(last({ schedule: 'cosine', patience: 2 })).toEqual([0.01, 0.5, 4, true]);
+    expect(last({ schedule: 'plateau', patience: 0 })).toEqual([0.01, 0.5, 4, false]);
+    expect(last({ schedule: 'plateau', patience: 1 }, [null, null, null])).toEqual([0.01, null, 0, false]);
+  });
+
+  test('takes the encoder’s rate and scheduled sampling along', () => {
+    expect(encoderRateAt({ ...config, encoderRate: 1e-4 }, 0.0025)).toBeCloseTo(2.5e-5, 12);
+    const sampled = { ...config, options: { ...PRESETS.basic, scheduledSampling: 0.4 } };
+    expect([0, 5, 10].map((epochs) => samplingProbability(sampled, epochs))).toEqual([0, 0.2, 0.4]);
+    expect(samplingProbability({ ...config, options: PRESETS.basic, horizon: 0 }, 3)).toBe(0);
   });
 
   test('is never above its height and never 0', () => {
@@ -61,7 +106,7 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
     ids: Uint32Array.from({ length: steps * rows }, word),
     targets: Uint32Array.from({ length: steps * rows }, word),
     weights: new Float32Array(steps * rows).fill(1 / (steps * rows)),
-    steps,
+    length: steps,
   };
 }
 
@@ -79,9 +124,9 @@ async function weightsAfter(updates: (step: TrainingStep) => void, options = PRE
 
 /** Rows of two batches of one picture each, one after the other at every step. */
 function joined(a: StepInputs, b: StepInputs): StepInputs {
-  const rows = a.ids.length / a.steps;
+  const rows = a.ids.length / a.length;
   const weave = <T extends Uint32Array | Float32Array>(x: T, y: T, made: T): T => {
-    for (let t = 0; t < a.steps; t++) {
+    for (let t = 0; t < a.length; t++) {
       made.set(x.subarray(t * rows, (t + 1) * rows), 2 * t * rows);
       made.set(y.subarray(t * rows, (t + 1) * rows), (2 * t + 1) * rows);
     }
@@ -95,7 +140,7 @@ function joined(a: StepInputs, b: StepInputs): StepInputs {
     ids: weave(a.ids, b.ids, new Uint32Array(size)),
     targets: weave(a.targets, b.targets, new Uint32Array(size)),
     weights: weights.map((weight) => weight / 2),
-    steps: a.steps,
+    length: a.length,
   };
 }
 
@@ -138,7 +183,7 @@ test('the loss that is reported is that of its batch, whatever was captured in b
 test('scheduled sampling at probability 0 changes nothing, above it does', async () => {
   const run = (share: number, options = PRESETS.basic) =>
     weightsAfter((step) => {
-      step.ownWords = share;
+      step.samplingProbability = share;
       for (let i = 0; i < 3; i++) step.run(batch(3, 1, 7));
     }, options);
   const plain = await run(0);
@@ -190,7 +235,7 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   const critic = new SelfCritical(model, vocabulary, training, config, 1, 'ascii');
   const features = batch(2, 2, 4).features;
   const { inputs, rollout } = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
-  const rows = inputs.ids.length / inputs.steps;
+  const rows = inputs.ids.length / inputs.length;
   expect(rows).toBe(12);
   const advantage = Float64Array.from({ length: rows }, (_, r) => inputs.weights[r]); // the first word's weight is the row's
   for (const first of [0, 6]) expect(advantage.slice(first, first + 6).reduce((sum, value) => sum + value, 0)).toBeCloseTo(0, 6);
@@ -203,7 +248,7 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   expect((await critic.rollout(['0.jpg', '2.jpg'], features, 2)).inputs.targets).not.toEqual(inputs.targets);
   const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1, 'ascii');
   const both = (await mixed.rollout(['0.jpg', '2.jpg'], features, 1)).inputs;
-  expect(both.ids.length / both.steps).toBe(14);
+  expect(both.ids.length / both.length).toBe(14);
   const ofReferences = Array.from(both.weights).filter((_, at) => at % 7 === 6);
   expect(ofReferences.reduce((sum, value) => sum + value, 0)).toBeCloseTo(0.25, 6);
   model.dispose();

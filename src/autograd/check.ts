@@ -1,13 +1,14 @@
 /**
- * Checks the table: every version of every kernel against the entry's f64 reference, every gradient against central
- * differences of that reference. Tests and `glimpse selftest` both run this.
+ * Checks the op table: every version of every kernel against the entry's f64 reference, and every gradient against central
+ * differences of that reference. Tests, `glimpse selftest` and the tuner run this.
  */
 import { messageOf } from '../errors.ts';
+import { currentGpu } from '../gpu/gpu.ts';
 import { FAMILIES, forceVersion } from '../kernels/families.ts';
 import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
-import { readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import { full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Op, type OpCase, type Reference, reference } from './op.ts';
 import { binaryOf } from './ops/elementwise.ts';
 import { reduceOf } from './ops/reduce.ts';
@@ -15,7 +16,7 @@ import { apply, backward, gradOf, variable } from './tape.ts';
 
 export interface CaseResult {
   op: string;
-  /** The kernel family whose version was forced; null where there is only one way. */
+  /** The kernel family whose version was forced; null if the kernels have one version only. */
   family: string | null;
   version: string;
   case: string;
@@ -26,14 +27,14 @@ export interface CaseResult {
 }
 
 const DEFAULT = { rtol: 1e-5, atol: 1e-6 };
-/** Gradients chain several float32 operations; relative to the largest element of the tensor. */
+/** Relative to the largest element of the gradient. It is looser because gradients chain several float32 operations. */
 const GRADIENT_TOLERANCE = 1e-4;
-/** Elements per input whose gradient is compared with a central difference. */
-const SAMPLES = 16;
+/** Elements per input whose gradient is compared with a central difference of its own, the first and the last among them. */
+const SAMPLES = 8;
 
 const DRAW = /^(?<name>\w+)(:(?<bound>\d+))?( plus (?<offset>\S+))?( with (?<guest>\S+))?$/;
 
-/** Values of a kind as OpCase.draw names it. */
+/** Draws values of a kind that `OpCase.draw` describes. */
 function draw(kind: string, shape: Shape, random: Random): Reference {
   const { name, bound, offset, guest } = DRAW.exec(kind)?.groups ?? {};
   const values = drawPlain(name ?? kind, Number(bound), shape, random);
@@ -71,7 +72,7 @@ function upload(op: Op, input: number, value: Reference): Tensor {
 }
 
 /**
- * Largest absolute and relative difference, and whether each element is within atol + rtol · |expected|. An infinity equals
+ * The largest absolute and relative difference, and whether every element is within atol + rtol · |expected|. An infinity equals
  * itself, and so does a NaN.
  */
 export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, rtol: number, atol: number): { ok: boolean; maxAbs: number; maxRel: number } {
@@ -88,7 +89,7 @@ export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, 
   return { ok, maxAbs, maxRel };
 }
 
-/** What a check came to, before it has a name. */
+/** The result of a check, before it has a name. */
 interface Outcome {
   ok: boolean;
   maxAbs: number;
@@ -96,8 +97,98 @@ interface Outcome {
   reason?: string;
 }
 
-async function checkForward(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], expected: readonly Reference[], mayBeNaN = false): Promise<Outcome> {
+/** True for inputs that a gradient is expected for. */
+function differentiable(op: Op, c: OpCase<unknown>, input: number): boolean {
+  const kind = c.draw?.[input] ?? 'normal';
+  return (op.inputTypes?.[input] ?? 'f32') === 'f32' && !kind.startsWith('ids') && !op.constants?.includes(op.inputs[input]);
+}
+
+/** What the reference says of one input's gradient: slopes at some elements, and along a direction that moves all of them. */
+interface Slopes {
+  input: number;
+  indices: number[];
+  each: number[];
+  direction: Float64Array;
+  along: number;
+}
+
+/** A case with its values and what its reference says of them, worked out once for all versions. */
+class Problem {
+  readonly inputs: Reference[];
+  readonly expected: Reference[];
+  private readonly random: Random;
+  private found: { weights: Reference[]; slopes: Slopes[] } | null = null;
+
+  constructor(
+    readonly op: Op,
+    readonly c: OpCase<unknown>,
+    poisoned: number | null = null,
+  ) {
+    this.random = new Random(20261122, `${op.name} ${c.name}${poisoned === null ? '' : ', NaN'}`);
+    this.inputs = c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, this.random));
+    if (poisoned !== null) {
+      const { data } = this.inputs[poisoned];
+      data[this.random.integer(data.length)] = Number.NaN;
+    }
+    this.expected = op.reference(this.inputs, c.attrs);
+    const hasNaN = (values: readonly Reference[]) => values.some(({ data }) => data.some(Number.isNaN));
+    if (hasNaN(this.expected) && !hasNaN(this.inputs)) throw new Error(`${op.name}, ${c.name}: the reference makes a NaN`);
+  }
+
+  get isFinite(): boolean {
+    return this.expected.every(({ data }) => data.every(Number.isFinite));
+  }
+
+  /** Weights that make a loss of the outputs, and the loss's slopes by central differences. */
+  gradient(): { weights: Reference[]; slopes: Slopes[] } {
+    this.found ??= this.differentiate();
+    return this.found;
+  }
+
+  private differentiate(): { weights: Reference[]; slopes: Slopes[] } {
+    const { op, c, inputs, random } = this;
+    const weights = this.expected.slice(0, op.gradientOutputs ?? 1).map(({ shape }) => draw('normal', shape, random));
+    const loss = (at: readonly Reference[]): number => {
+      const outputs = op.reference(at, c.attrs);
+      return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + value * weight.data[i], 0), 0);
+    };
+    const slope = (input: number, h: number, moved: (x: Float64Array, by: number) => Float64Array): number => {
+      const at = (by: number) => loss(inputs.map((x, i) => (i === input ? { shape: x.shape, data: moved(x.data, by) } : x)));
+      return (at(h) - at(-h)) / (2 * h);
+    };
+    const slopes = inputs.flatMap(({ data }, input): Slopes[] => {
+      if (!differentiable(op, c, input)) return [];
+      const indices =
+        data.length <= SAMPLES ? Array.from(data.keys()) : [0, ...Array.from({ length: SAMPLES - 2 }, () => random.integer(data.length)), data.length - 1];
+      const direction = Float64Array.from(data, () => (random.uniform() < 0.5 ? -1 : 1));
+      return [
+        {
+          input,
+          indices,
+          each: indices.map((index) => slope(input, 1e-5, (x, by) => x.with(index, x[index] + by))),
+          direction,
+          along: slope(input, 1e-6, (x, by) => x.map((value, i) => value + by * direction[i])),
+        },
+      ];
+    });
+    return { weights, slopes };
+  }
+}
+
+/**
+ * Buffers that are reused hold the results of the version checked before, which are right. They are freed, and NaNs lie where
+ * the next version's tensors will: what it does not write cannot pass.
+ */
+function forgetResults({ inputs, expected }: Problem): void {
+  currentGpu().pool.trim();
   using _scope = scope();
+  for (const { data } of [...inputs, ...expected]) for (let copy = 0; copy < 2; copy++) full([data.length], Number.NaN);
+}
+
+async function checkForward(problem: Problem, mayBeNaN = false): Promise<Outcome> {
+  using _scope = scope();
+  const { op, c, inputs, expected } = problem;
+  forgetResults(problem);
   const outputs = apply(
     op,
     inputs.map((value, i) => upload(op, i, value)),
@@ -110,66 +201,48 @@ async function checkForward(op: Op, c: OpCase<unknown>, inputs: readonly Referen
   return { ok: results.every((r) => r.ok), maxAbs: Math.max(...results.map((r) => r.maxAbs)), maxRel: Math.max(...results.map((r) => r.maxRel)) };
 }
 
-/** True for inputs that a gradient is expected for. */
-function differentiable(op: Op, c: OpCase<unknown>, input: number): boolean {
-  const kind = c.draw?.[input] ?? 'normal';
-  return (op.inputTypes?.[input] ?? 'f32') === 'f32' && !kind.startsWith('ids') && !op.constants?.includes(op.inputs[input]);
-}
-
-async function checkGradient(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], random: Random): Promise<Outcome> {
+async function checkGradient(problem: Problem): Promise<Outcome> {
   using _scope = scope();
+  forgetResults(problem);
+  const { op, c, inputs } = problem;
+  const { weights, slopes } = problem.gradient();
   const tensors = inputs.map((value, i) => upload(op, i, value));
-  tensors.forEach((t, i) => {
-    if (differentiable(op, c, i)) variable(t);
-  });
-  const outputs = apply(op, tensors, c.attrs).slice(0, op.gradientOutputs ?? 1);
-  const weights = outputs.map((output) => draw('normal', output.shape, random));
+  for (const { input } of slopes) variable(tensors[input]);
+  const outputs = apply(op, tensors, c.attrs);
   let loss: Tensor | null = null;
-  outputs.forEach((output, k) => {
-    const part = reduceOf('sum', binaryOf('mul', output, tensor(Array.from(weights[k].data), output.shape)));
+  weights.forEach((weight, k) => {
+    const part = reduceOf('sum', binaryOf('mul', outputs[k], tensor(Array.from(weight.data), weight.shape)));
     loss = loss ? binaryOf('add', loss, part) : part;
   });
   backward(loss as unknown as Tensor);
-  const value = (at: readonly Reference[]): number =>
-    op
-      .reference(at, c.attrs)
-      .slice(0, weights.length)
-      .reduce((sum, out, k) => sum + out.data.reduce((s, v, i) => s + v * weights[k].data[i], 0), 0);
   let worst = { ok: true, maxAbs: 0, maxRel: 0 };
-  for (let input = 0; input < inputs.length; input++) {
-    if (!differentiable(op, c, input)) continue;
+  for (const { input, indices, each, direction, along } of slopes) {
     const gradient = gradOf(tensors[input]);
     if (!gradient) return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `no gradient for ${op.inputs[input]}` };
-    const actual = await gradient.data();
-    const count = Math.min(SAMPLES, actual.length);
-    const chosen = Array.from({ length: count }, (_, i) => (actual.length <= SAMPLES ? i : random.integer(actual.length)));
-    const expected = chosen.map((index) => {
-      const h = 1e-5;
-      const shifted = (by: number) => value(inputs.map((x, k) => (k === input ? { shape: x.shape, data: x.data.with(index, x.data[index] + by) } : x)));
-      return (shifted(h) - shifted(-h)) / (2 * h);
-    });
-    const size = Math.max(1e-2, ...expected.map(Math.abs));
-    const result = compare(
-      chosen.map((index) => actual[index]),
-      expected,
-      GRADIENT_TOLERANCE,
-      GRADIENT_TOLERANCE * size,
-    );
-    worst = { ok: worst.ok && result.ok, maxAbs: Math.max(worst.maxAbs, result.maxAbs), maxRel: Math.max(worst.maxRel, result.maxAbs / size) };
+    const actual = Array.from(await gradient.data());
+    const check = (found: number[], wanted: number[], size: number) => {
+      const { ok, maxAbs } = compare(found, wanted, GRADIENT_TOLERANCE, GRADIENT_TOLERANCE * size);
+      worst = { ok: worst.ok && ok, maxAbs: Math.max(worst.maxAbs, maxAbs), maxRel: Math.max(worst.maxRel, maxAbs / size) };
+    };
+    const chosen = indices.map((index) => actual[index]);
+    check(chosen, each, Math.max(1e-2, ...each.map(Math.abs)));
+    // Moving all elements at once finds one that is wrong, or was never written, anywhere.
+    const norm = Math.sqrt(actual.reduce((sum, value) => sum + (Number.isFinite(value) ? value * value : 0), 0));
+    check([actual.reduce((sum, value, i) => sum + value * direction[i], 0)], [along], Math.max(1e-2, norm));
   }
   return worst;
 }
 
-/** What one version of a kernel family is checked on. */
+/** What is checked with one version of a kernel family. */
 export interface Check {
-  /** Null where the op's kernels have one version only. */
+  /** Null if the op's kernels have one version only. */
   family: string | null;
   version: string | null;
   forward: boolean;
   gradient: boolean;
 }
 
-/** Runs the checks of one version, each under its name; a version that cannot serve counts as skipped. */
+/** Runs the checks with one version forced. A check that the version cannot serve counts as skipped. */
 async function withVersion(op: Op, { family, version }: Check, checks: readonly { name: string; work: () => Promise<Outcome> }[]): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   if (family) forceVersion(family, version);
@@ -190,36 +263,28 @@ async function withVersion(op: Op, { family, version }: Check, checks: readonly 
   return results;
 }
 
-const drawInputs = (c: OpCase<unknown>, random: Random): Reference[] => c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, random));
-
-/** Runs one case of an op through one version: the result, then its gradient where the result is finite. */
-export async function checkCase(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
-  const random = new Random(20261122, `${op.name} ${c.name}`);
-  const inputs = drawInputs(c, random);
-  const expected = op.reference(inputs, c.attrs);
+/** Checks one case with one version: the result, then the gradient if the result is finite. */
+async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> {
+  const { op, c } = problem;
   const checks: { name: string; work: () => Promise<Outcome> }[] = [];
-  if (check.forward) checks.push({ name: c.name, work: () => checkForward(op, c, inputs, expected) });
-  const finite = expected.every(({ data }) => data.every(Number.isFinite));
-  if (check.gradient && finite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(op, c, inputs, random) });
+  if (check.forward) checks.push({ name: c.name, work: () => checkForward(problem) });
+  if (check.gradient && problem.isFinite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(problem) });
   return withVersion(op, check, checks);
 }
 
 /**
- * Runs one case of an op through one version once for each of its float inputs, with a NaN among that input's values. It must
- * reach every result that depends on it, and no other. Convolutions may give more NaNs: most versions multiply padding, too.
+ * Checks one case of an op with one version, once for each float input, with a NaN among the values of that input. The NaN must
+ * reach every result that depends on it, and no other. Convolutions may give more NaNs, because most versions multiply padding too.
  */
 export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
-  const random = new Random(20261122, `${op.name} ${c.name}, NaN`);
   const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
     if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return [];
-    const inputs = drawInputs(c, random);
-    inputs[i].data[random.integer(inputs[i].data.length)] = Number.NaN;
-    return [{ name: `a NaN in ${input}, ${c.name}`, work: () => checkForward(op, c, inputs, op.reference(inputs, c.attrs), op.family === 'conv2d') }];
+    return [{ name: `a NaN in ${input}, ${c.name}`, work: () => checkForward(new Problem(op, c, i), op.family === 'conv2d') }];
   });
   return withVersion(op, check, checks);
 }
 
-/** What an op is checked on: every version of its kernel family, and of its gradient's where that is another. */
+/** The checks of an op: every version of its kernel family, and of its gradient's family if that is another one. */
 export function checksOf(op: Op): Check[] {
   const differentiated = typeof op.backward === 'function';
   const own = op.family ? FAMILIES[op.family].names : [null];
@@ -229,9 +294,12 @@ export function checksOf(op: Op): Check[] {
   return checks;
 }
 
-/** Every case of an op through every version of its kernel families. */
+/** Checks every case of an op with every version of its kernel families. */
 export async function checkOp(op: Op): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
-  for (const check of checksOf(op)) for (const c of op.cases) results.push(...(await checkCase(op, c, check)));
+  for (const c of op.cases) {
+    const problem = new Problem(op, c);
+    for (const check of checksOf(op)) results.push(...(await checkCase(problem, check)));
+  }
   return results;
 }

@@ -1,18 +1,22 @@
 /**
- * Checks the gradient of any composition of ops by what the loss does along it: for each input, the slope of f in the
- * direction of its own gradient must be the gradient's norm. One direction per input keeps float32's noise far below the slope.
+ * Checks the gradient of any composition of ops. For each input, the slope of the loss along the input's gradient must equal the
+ * norm of that gradient. The slope in this direction is the steepest, so it is far above the noise of float32.
  */
 import type { Shape } from '../tensor/shape.ts';
 import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { backward, gradOf, noGrad, variable } from './tape.ts';
 
+/** What `gradcheck` found; `ok` if every slope equals the norm of its gradient within the tolerance. */
 export interface GradcheckResult {
   ok: boolean;
-  /** Per input: the gradient's norm and the slope that was measured. */
+  /** For each input: the norm of its gradient, and the measured slope. */
   inputs: { norm: number; slope: number }[];
 }
 
-/** `f` maps the inputs to one number. `h` is the length of the step, `rtol` the largest relative difference allowed. */
+/**
+ * Compares the gradients of `f` with measured slopes, one input after the other. `f` maps the inputs to one number. `h` is the
+ * length of the step along a gradient; `rtol` is the largest relative difference allowed.
+ */
 export async function gradcheck(
   f: (...inputs: Tensor[]) => Tensor,
   inputs: readonly { shape: Shape; data: Float32Array }[],

@@ -1,8 +1,8 @@
 /**
- * Reverse-mode differentiation. Running an op on a tensor that needs a gradient leaves a node; `backward` walks the nodes
- * from the loss, newest first, without recursion, adds into the gradients of variables (`+=`), and frees what a node saved
- * as soon as it has run. Nodes are reference-counted by their outputs and their successors, so a graph that is never
- * walked is freed with its tensors.
+ * Reverse-mode differentiation. An op that runs on a tensor that needs a gradient leaves a node. `backward` walks the nodes from
+ * the loss, newest first, without recursion. It adds to the gradients of variables (`+=`) and frees a node's saved tensors as
+ * soon as the node has run. Nodes are reference-counted by their outputs and successors. A graph that is never walked is
+ * therefore freed with its tensors.
  */
 import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
@@ -14,10 +14,10 @@ import type { BackwardContext, Op } from './op.ts';
 let nextOrder = 1;
 const paused = new Context<boolean>();
 
-/** A variable's side of the tape: where its gradient gathers. */
+/** The tape's record of a variable. It holds the gradient, which is a sum over all uses. */
 class Leaf {
   grad: Tensor | null = null;
-  /** The next gradient replaces what is there instead of adding to it. */
+  /** True if the next gradient replaces the old one instead of adding to it. */
   fresh = true;
 
   constructor(readonly shape: Shape) {}
@@ -38,7 +38,7 @@ class Leaf {
   }
 }
 
-/** One op that ran. */
+/** An op that ran. */
 class Node {
   readonly order = nextOrder++;
   references = 0;
@@ -64,7 +64,7 @@ class Node {
   }
 }
 
-/** An output of a node; ends with its tensor. */
+/** The tape's record of a node's output. It is disposed with the tensor. */
 class Edge {
   constructor(
     readonly node: Node,
@@ -88,7 +88,7 @@ function sourceOf(tensor: Tensor): Edge | Leaf | null {
   return attachment instanceof Edge || attachment instanceof Leaf ? attachment : null;
 }
 
-/** Makes the tensor a leaf whose gradient is wanted. */
+/** Makes the tensor a variable, so that `backward` computes its gradient. Returns the tensor. Throws if it is not f32. */
 export function variable(tensor: Tensor): Tensor {
   if (tensor.dtype !== 'f32') throw new GlimpseError(`variable: ${tensor.label} is ${tensor.dtype}, gradients are f32`);
   tensor.attachment ??= new Leaf(tensor.shape);
@@ -100,12 +100,12 @@ function leafOf(tensor: Tensor): Leaf {
   return tensor.attachment;
 }
 
-/** The gathered gradient of a variable, or null before the first backward. It belongs to the variable. */
+/** The gradient of a variable, summed since `zeroGrad`; null before the first `backward`. The variable owns it: do not dispose it. */
 export function gradOf(tensor: Tensor): Tensor | null {
   return leafOf(tensor).grad;
 }
 
-/** Gives the variable a place for its gradient (optimizers gather them in one buffer). */
+/** Gives the variable a tensor for its gradient. Optimizers gather gradients in one buffer this way. */
 export function setGradStorage(tensor: Tensor, grad: Tensor): void {
   const leaf = leafOf(tensor);
   if (!sameShape(grad.shape, tensor.shape)) throw new ShapeError(`gradient [${grad.shape}] of a variable [${tensor.shape}]`);
@@ -114,7 +114,7 @@ export function setGradStorage(tensor: Tensor, grad: Tensor): void {
   leaf.fresh = true;
 }
 
-/** The next backward starts the gradients anew; until then they are zero. */
+/** Sets the gradients of variables to zero. The next `backward` starts new sums. */
 export function zeroGrad(tensors: Iterable<Tensor>): void {
   for (const tensor of tensors) {
     startGradient(tensor);
@@ -123,17 +123,17 @@ export function zeroGrad(tensors: Iterable<Tensor>): void {
   }
 }
 
-/** The next gradient of the variable replaces what is gathered; whoever owns the storage clears it (optimizers, a whole buffer at once). */
+/** Makes the next gradient replace the old one. Does not clear the storage: an optimizer clears a whole buffer at once. */
 export function startGradient(tensor: Tensor): void {
   leafOf(tensor).fresh = true;
 }
 
-/** Runs `work` without recording, also across awaits within it; work elsewhere goes on recording. */
+/** Runs `work` without recording on the tape, also across its awaits. Other work that runs meanwhile is still recorded. */
 export function noGrad<T>(work: () => T): T {
   return paused.run(true, work);
 }
 
-/** Runs one op of the table. */
+/** Runs an op of the table. Throws a GlimpseError for a wrong element type, and a ShapeError for shapes that do not fit. */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
   const inputShapes = inputs.map((t) => t.shape);
   inputs.forEach((input, i) => {
@@ -195,7 +195,10 @@ function reachable(start: Node): Node[] {
   return [...seen].sort((a, b) => b.order - a.order);
 }
 
-/** Adds d loss / d variable into the gradient of every variable that the loss depends on. */
+/**
+ * Adds d loss / d variable to the gradient of every variable that the loss depends on. The loss must have one element. It frees
+ * what the forward pass saved, so it runs once per forward pass. Throws a GlimpseError if it cannot run.
+ */
 export function backward(loss: Tensor): void {
   if (loss.size !== 1) throw new ShapeError(`backward: the loss [${loss.shape}] has ${loss.size} elements, not one`);
   void loss.slice; // throws when disposed

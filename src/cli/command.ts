@@ -1,6 +1,6 @@
 /**
  * What a command declares, and how a command line is made of declarations. The code that does the work is loaded when its command
- * is called; the rule that an option without effect is refused holds before that, so no file is open and no device found.
+ * is called. An option without effect is refused before that, so no file is open and no device found.
  */
 import { Command, Option } from 'commander';
 import { defaultText, FLAG, fixedDefaults, flagOf, type OptionsOf, type Row, type Rows, refuseWithoutEffect, settled, text } from '../options.ts';
@@ -45,6 +45,7 @@ function optionHelp(row: Row, name: string): string {
   const { choices, kind } = row.values;
   const fallback = defaultText(row);
   const notes = [
+    ...(row.required ? ['required'] : []),
     ...(choices ? [choices.join(', ')] : []),
     ...(kind === 'switch' ? [`${flagOf(name, false)} turns it off`] : []),
     ...(fallback ? [`default: ${fallback}`] : []),

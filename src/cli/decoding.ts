@@ -16,7 +16,7 @@ export function checkDecoding({ beam, groups }: DecodingOptions): void {
 /** What the decoder is asked for, with the longest caption. The basic preset may say every word, special ones too. */
 export function decodingOf(o: DecodingOptions, { preset, maxLength }: TrainingConfig): { beam: BeamOptions; maxLength: number } {
   const longest = o.maxLength ?? maxLength - 1;
-  if (o.minLength > longest) throw new UsageError(`captions of at least ${o.minLength} words (--min-length) and at most ${longest} (--max-length) cannot be`);
+  if (o.minLength > longest) throw new UsageError(`--min-length ${o.minLength} is more than the longest caption may have: ${longest} words (--max-length)`);
   const { beam: width, penalty, groups, diversity, minLength, noRepeat } = o;
   return { beam: { width, penalty, alpha: WU_ALPHA, groups, diversity, minLength, noRepeat, suppress: preset === 'recommended' }, maxLength: longest };
 }

@@ -34,7 +34,7 @@ export async function demoPage(described: readonly DescribedScene[], report: Dem
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Glimpse: scenes never seen, described</title>
 <style>${PAGE_STYLE}</style></head><body>
 <h1>Scenes never seen, described word by word</h1>
-<p>A convolutional encoder and an attention decoder, trained together from nothing. Under each word: where attention looked when it was written, and how sure the model was.</p>
+<p>A convolutional encoder and an attention decoder were trained together, from random weights. Under each word stands the attention map of its step, with the word’s probability.</p>
 <dl><dt>right in every word</dt><dd>${percent(report.exactMatch)} of ${report.testScenes} scenes</dd><dt>looks at what it names</dt><dd>${percent(report.pointing)} (chance ${percent(report.pointingByChance)})</dd><dt>training</dt><dd>${report.epochs} epochs of ${report.trainScenes} scenes in ${report.seconds.toFixed(0)} s, ${report.parameters} parameters</dd><dt>adapter</dt><dd>${escapeHtml(adapter)}</dd></dl>
 ${lossCurve(report.lossCurve)}
 ${cards.join('\n')}

@@ -117,8 +117,8 @@ async function card(shown: Shown, out: string): Promise<string> {
   const { entropy, coverage, change, dead } = attention;
   return `<section><h3>${escapeHtml(hypotheses[0].caption)}</h3>
 <p class="dim">${escapeHtml(basename(path))}; ${numbers}log-probability ${hypotheses[0].logProb.toFixed(2)}; attention: entropy ${entropy.toFixed(2)}, coverage ${coverage.toFixed(2)}, change per word ${change.toFixed(2)}</p>
-${dead ? '<p class="warning">Attention is dead here: the same map at every word.</p>' : ''}
-<div class="large">${large}<div>${references.length > 0 ? `<p class="dim">People wrote:</p><ul>${references.map((text) => `<li>${escapeHtml(text)}</li>`).join('')}</ul>` : ''}${beams.length > 0 ? `<p class="dim">The other hypotheses:</p><ul>${beams.join('')}</ul>` : ''}</div></div>
+${dead ? '<p class="warning">Attention is dead here: its map is the same at every word.</p>' : ''}
+<div class="large">${large}<div>${references.length > 0 ? `<p class="dim">References:</p><ul>${references.map((text) => `<li>${escapeHtml(text)}</li>`).join('')}</ul>` : ''}${beams.length > 0 ? `<p class="dim">Other hypotheses:</p><ul>${beams.join('')}</ul>` : ''}</div></div>
 <div class="row">${figures.join('')}</div></section>`;
 }
 
@@ -128,7 +128,7 @@ function page(title: string, facts: readonly (readonly [string, string])[], grou
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(title)}</title><style>${PAGE_STYLE}</style></head><body>
 <h1>${escapeHtml(title)}</h1>
-<p>Under each word: where attention looked when the word was written (from dark at the map’s least weight to bright at its largest), and how likely the word was to the model.</p>
+<p>Under each word stands the attention map of its step, dark at the least weight and bright at the largest. The number is the probability that the model gave the word.</p>
 <dl>${list}</dl>
 ${parts}
 </body></html>
@@ -174,7 +174,7 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
       chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out))) })),
     );
     const dead = shown.filter(({ attention }) => attention.dead).length;
-    if (dead > 0) say(o, `warning: attention is dead in ${dead} of ${shown.length} captions: the same map at every word`);
+    if (dead > 0) say(o, `warning: attention is dead in ${dead} of ${shown.length} captions: their maps are the same at every word`);
     const mean = (value: (report: AttentionReport) => number) => shown.reduce((sum, { attention }) => sum + value(attention), 0) / shown.length;
     const attention = { entropy: mean((a) => a.entropy), coverage: mean((a) => a.coverage), change: mean((a) => a.change), dead };
     const facts: [string, string][] = [

@@ -62,7 +62,7 @@ function smooth(points: readonly (readonly [number, number])[], window: number):
   });
 }
 
-/** The logs of runs that follow one another as one: epochs count on, and what came after the last whole epoch of an earlier one is left out. */
+/** Joins the logs of runs that follow one another. Epochs count on. What an earlier run logged after its last whole epoch is left out. */
 function joined(runs: readonly string[]): z.infer<typeof Line>[] {
   let before = 0;
   return runs.flatMap((run, i) => {
@@ -97,11 +97,11 @@ export async function plot(o: PlotOptions, runs: string[]): Promise<number> {
   const ofRollout = (name: string, key: keyof z.infer<typeof Rollout>): Series => course(name, ({ rollout }) => rollout?.[key] ?? 0);
   const first = steps.some(({ rollout }) => rollout)
     ? [
-        chart('Reward of drawn captions', 'CIDEr-D', [ofRollout('reward', 'reward'), ofRollout('baseline', 'baseline')]),
-        chart('Entropy of the choices', 'nats per word', [ofRollout('−log p of drawn words', 'entropy')]),
-        chart('Length of drawn captions', 'words', [ofRollout('length', 'meanLength')]),
-        chart('Drawn captions that end in a function word', 'share', [ofRollout('share', 'endInFunctionWord')]),
-        chart('Distinct words in a batch of drawn captions', 'words', [ofRollout('words', 'distinctWords')]),
+        chart('Reward of sampled captions', 'CIDEr-D', [ofRollout('reward', 'reward'), ofRollout('baseline', 'baseline')]),
+        chart('Entropy of the samples', 'nats per token', [ofRollout('−log p of the sampled tokens', 'entropy')]),
+        chart('Length of sampled captions', 'words', [ofRollout('length', 'meanLength')]),
+        chart('Sampled captions that end in a function word', 'share', [ofRollout('share', 'endInFunctionWord')]),
+        chart('Distinct words in a mini-batch of sampled captions', 'words', [ofRollout('words', 'distinctWords')]),
       ]
     : [chart('Loss', 'nats per token', [course('training', (step) => step.lossPerToken), { name: 'validation', points: perEpoch((epoch) => epoch.valLoss) }])];
   const charts = [

@@ -45,7 +45,7 @@ function configOf(o: TrainOptions, dataset: Dataset, store: FeatureStore, start:
   const preset = start ? start.config.preset : o.preset;
   const settled = settledOptions(o, preset);
   const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, schedule, warmup, patience } = settled;
-  // Only the checkpoint tells which preset's patience holds with --start.
+  // With --start, only the checkpoint tells the preset, and with it the patience.
   if (start) refuseWithoutEffect(TRAINING_OPTIONS, new Set(o.schedule ? ['schedule'] : []), settled);
   const widths = { ...DEFAULT_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
   const sizes = { features: store.index.width, regions: store.index.regions, ...widths, vocabulary: dataset.vocabulary.length };
@@ -82,7 +82,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(
-      '--objective scst rewards captions of one way to decode, and hard attention draws another at each replay: start from a model of soft attention',
+      '--objective scst needs a model of soft attention: in the replay of a sample, hard attention would draw other regions than when it was sampled',
     );
   if (start) {
     if (start.vocabulary.join('\n') !== dataset.vocabulary.join('\n'))
@@ -98,7 +98,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   let stopping = false;
   const onInterrupt = () => {
     stopping = true;
-    say(o, 'stopping after this batch; go on later with --resume');
+    say(o, 'stopping after this mini-batch; go on later with --resume');
   };
   process.once('SIGINT', onInterrupt);
   try {

@@ -3,7 +3,7 @@ import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSyn
 import { dirname } from 'node:path';
 import { FileError, messageOf } from '../errors.ts';
 
-/** Runs work on a file or folder; what the system refuses becomes a FileError that names it. */
+/** Runs work on a file or folder. An error of the system becomes a FileError that names it. */
 export function onFile<T>(path: string, work: () => T): T {
   try {
     return work();
@@ -38,7 +38,7 @@ export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Arr
     try {
       rmSync(temporary, { force: true });
     } catch {
-      // Where nothing could be written there is nothing to remove.
+      // Nothing was written, so there is nothing to remove.
     }
     throw new FileError(path, `cannot be written: ${messageOf(error)}`);
   }

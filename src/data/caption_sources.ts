@@ -1,6 +1,6 @@
 /**
- * Pictures and their captions from the files people have: Flickr8k/30k token files with split lists, COCO JSON, Karpathy's
- * split JSON, and tables (CSV or JSON lines) of pictures of one's own. Every fault names its file and place.
+ * Readers of pictures and their captions: Flickr8k/30k token files with split lists, COCO JSON, and Karpathy's split JSON.
+ * For pictures of your own there are tables, as CSV or JSON lines. Every error names its file and place.
  */
 import { readFileSync } from 'node:fs';
 import { CsvError, parse } from 'csv-parse/sync';
@@ -16,7 +16,10 @@ function readText(path: string): string {
   }
 }
 
-/** `name.jpg#0<TAB>caption` lines, and for each split a list of file names. Captions of pictures in no list are only told of. */
+/**
+ * Reads `name.jpg#0<TAB>caption` lines, and for each split a list of file names. Captions of pictures in no list are left out;
+ * `onUnlisted` is called with the picture's name.
+ */
 export function readFlickr(tokenFile: string, lists: Partial<Record<Split, string>>, onUnlisted: (file: string) => void = () => {}): CaptionedImage[] {
   const images = new Map<string, CaptionedImage>();
   for (const [split, path] of Object.entries(lists) as [Split, string][]) {
@@ -45,7 +48,7 @@ const Coco = z.object({
   annotations: z.array(z.object({ image_id: z.union([z.number(), z.string()]), caption: z.string() })),
 });
 
-/** JSON of a shape; what is not, is said with the place where it differs. */
+/** Reads JSON of a schema. Throws a FileError with the place of the first difference. */
 function parseJson<T>(path: string, schema: z.ZodType<T>, what: string): T {
   let json: unknown;
   try {
@@ -59,7 +62,7 @@ function parseJson<T>(path: string, schema: z.ZodType<T>, what: string): T {
   throw new FileError(path, `is no ${what}: ${issue.path.join('.') || 'top level'}: ${issue.message}`);
 }
 
-/** A COCO caption file. A picture goes to the split that the file itself names for it, else to `split`. */
+/** Reads a COCO caption file. A picture goes to the split that the file names for it, else to `split`. */
 export function readCoco(path: string, split: Split | null): CaptionedImage[] {
   const { images, annotations } = parseJson(path, Coco, 'COCO caption file');
   const byId = new Map<string, CaptionedImage>();
@@ -85,7 +88,7 @@ const Karpathy = z.object({
   ),
 });
 
-/** Karpathy and Fei-Fei's splits (dataset_coco.json, dataset_flickr8k.json, …); `restval` is trained on, as everybody does. */
+/** Reads Karpathy and Fei-Fei's splits (dataset_coco.json, dataset_flickr8k.json, …). `restval` becomes `train`, as is usual. */
 export function readKarpathy(path: string): CaptionedImage[] {
   return parseJson(path, Karpathy, 'Karpathy split file').images.map(({ filename, filepath, split, sentences }) => ({
     file: safeName(path, filepath ? `${filepath}/${filename}` : filename),
@@ -100,7 +103,7 @@ const Row = z.object({
   split: z.enum(['train', 'val', 'test']).optional(),
 });
 
-/** Records of a CSV file with a header, or of a file of JSON lines, with the line each begins at. */
+/** Records of a CSV file with a header, or of a file of JSON lines, each with its line number. */
 function records(path: string): { record: unknown; line: number }[] {
   const text = readText(path).replace(/^\uFEFF/, '');
   if (path.endsWith('.jsonl')) {
@@ -125,7 +128,7 @@ function records(path: string): { record: unknown; line: number }[] {
   }
 }
 
-/** A table with the columns image, caption and perhaps split, one caption per record: .csv with a header, or .jsonl. */
+/** Reads a table, one caption per record: .csv with a header, or .jsonl. Its columns are image, caption, and optionally split. */
 export function readTable(path: string): CaptionedImage[] {
   if (!/\.(csv|jsonl)$/.test(path)) throw new FileError(path, 'is neither .csv nor .jsonl');
   const images = new Map<string, CaptionedImage>();

@@ -1,6 +1,4 @@
-/**
- * The dataset that everything else reads: captioned pictures with their splits, as text and as word ids.
- */
+/** The prepared dataset: captioned pictures with their splits, as text and as word ids. Training, evaluation and scores read it. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -10,8 +8,10 @@ import { Random } from '../random.ts';
 import { renamedValue } from './renamed.ts';
 import { END, PAD, RENAMED_WORD_RULES, START, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
 
+/** The part of a dataset that a picture belongs to. */
 export type Split = 'train' | 'val' | 'test';
 
+/** A picture with its captions, as the source has them. */
 export interface CaptionedImage {
   /** File name within the picture folder. */
   file: string;
@@ -20,7 +20,7 @@ export interface CaptionedImage {
   captions: string[];
 }
 
-/** Refuses what could lead out of the picture folder. */
+/** Returns the name if it stays within the picture folder. Throws a FileError if not. */
 export function safeName(path: string, name: string): string {
   const safe = name !== '' && !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
   if (!safe) throw new FileError(path, `"${name}" is no plain file name`);
@@ -34,27 +34,30 @@ export interface CaptionedWords {
   ids: number[][];
 }
 
+/** Captioned pictures with their splits, as text and as word ids. */
 export interface Dataset {
   imageFolder: string;
-  /** How captions were made words. */
+  /** The rule that split captions into words. */
   words: WordRule;
   vocabulary: string[];
-  /** startseq and endseq included. */
+  /** Most ids of a caption, startseq and endseq included. */
   maxLength: number;
   images: (CaptionedWords & { split: Split })[];
 }
 
+/** What `prepareDataset` found. */
 export interface DatasetReport {
   images: Record<Split, number>;
   captions: number;
   captionsPerImage: { least: number; mean: number; most: number };
   vocabulary: number;
-  /** Share of the words of each split that the vocabulary does not hold. */
+  /** Share of each split's words that are not in the vocabulary. */
   unknownRate: Record<Split, number>;
   /** Words of a caption: mean, median, 95th percentile, longest. */
   lengths: { mean: number; median: number; p95: number; longest: number };
+  /** Captions that were cut to `maxLength`. */
   cut: number;
-  /** Captions that repeat one of the same picture, and those that another picture has too. */
+  /** Captions that repeat one of the same picture, and captions that another picture has too. */
   duplicateCaptions: number;
   sharedCaptions: number;
   withoutPicture: string[];
@@ -62,13 +65,14 @@ export interface DatasetReport {
   unreadable: string[];
 }
 
+/** Options of `prepareDataset`; the command `glimpse prepare` explains each. */
 export interface PrepareOptions {
   imageFolder: string;
   words: WordRule;
   vocabularySize: number;
   minCount: number;
   maxLength: number;
-  /** Take only this share of the training pictures, after shuffling. */
+  /** The share of the training pictures to take, after shuffling. */
   fraction: number;
   /** Shares of the pictures without a split that become validation and test. */
   valShare: number;
@@ -76,11 +80,11 @@ export interface PrepareOptions {
   seed: number;
   /** Leave out pictures that are missing, cannot be read, or have no caption, instead of failing. */
   skipBad: boolean;
-  /** Called as pictures are looked at. */
+  /** Called as pictures are checked. */
   onChecked?: (done: number, total: number) => void;
 }
 
-/** Pictures without a split get one by the seed: the same for the same list, in whatever order its pictures come. */
+/** Gives a split to the pictures that have none, drawn by the seed. The order of the list does not matter. */
 export function assignSplits(
   found: readonly CaptionedImage[],
   o: Pick<PrepareOptions, 'valShare' | 'testShare' | 'seed'>,
@@ -95,7 +99,7 @@ export function assignSplits(
   return found.map((image) => ({ ...image, split: image.split ?? (split.get(image.file) as Split) }));
 }
 
-/** A share of the training pictures, drawn by the seed; the other splits stay whole. */
+/** Keeps a share of the training pictures, drawn by the seed. The other splits stay whole. */
 function sampled<T extends CaptionedImage>(images: readonly T[], fraction: number, seed: number): T[] {
   if (fraction >= 1) return [...images];
   const training = images.filter(({ split }) => split === 'train');
@@ -104,7 +108,7 @@ function sampled<T extends CaptionedImage>(images: readonly T[], fraction: numbe
   return images.filter((image) => image.split !== 'train' || chosen.has(image));
 }
 
-/** The pictures whose header cannot be read; a damaged body shows when features are extracted. */
+/** The pictures whose header cannot be read. Damage after the header shows only when features are extracted. */
 async function unreadablePictures(paths: readonly { file: string; path: string }[], onChecked: PrepareOptions['onChecked']): Promise<string[]> {
   const bad: string[] = [];
   const together = 16;
@@ -129,6 +133,10 @@ async function unreadablePictures(paths: readonly { file: string; path: string }
 const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
 const SPLITS = ['train', 'val', 'test'] as const;
 
+/**
+ * Makes a dataset of captioned pictures: splits, vocabulary, word ids. It looks at the header of every picture.
+ * Throws a GlimpseError that lists pictures which are missing, cannot be read, or have no caption, unless `skipBad`.
+ */
 export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
   const split = sampled(assignSplits(found, o), o.fraction, o.seed);
   const spoken = split.map(({ captions }) =>
@@ -208,7 +216,7 @@ const DatasetFile = z.object({
   ),
 });
 
-/** A `dataset.json` written by `glimpse prepare`. */
+/** Reads a `dataset.json` written by `glimpse prepare`. Throws a FileError if it is damaged. */
 export function readDataset(path: string): Dataset {
   let parsed: ReturnType<typeof DatasetFile.safeParse>;
   try {

@@ -1,4 +1,4 @@
-/** COCO's files of captions: references as the annotations have them, candidates as its evaluation takes them. */
+/** COCO's files of captions: references in the format of its annotations, candidates in the format of its evaluation. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { z } from 'zod';
@@ -31,7 +31,7 @@ export function readReferences(path: string): Map<string, string[]> {
   return captionsByImage(parse(path, References, 'COCO file of annotations ({"annotations": [{"image_id", "caption"}]})'));
 }
 
-/** One caption per picture. */
+/** Candidate captions. Throws a FileError if a picture has two. */
 export function readResults(path: string): { image_id: string | number; caption: string }[] {
   const results = parse(path, Results, 'COCO results file ([{"image_id", "caption"}])');
   const seen = new Set<string>();

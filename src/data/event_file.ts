@@ -1,6 +1,6 @@
 /**
- * TensorBoard's event files: records of a length, its masked CRC-32C, a protobuf `Event`, and the CRC of that. Only what a
- * scalar needs is written (tensorflow/core/util/event.proto and summary.proto; the framing is tfrecord's).
+ * TensorBoard's event files. A record is a length, its masked CRC-32C, a protobuf `Event`, and the CRC of that. Only scalars
+ * are written. Sources: tensorflow/core/util/event.proto and summary.proto; the framing is that of TFRecord files.
  */
 import { closeSync, openSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { onFile } from './atomic_file.ts';
@@ -26,7 +26,7 @@ function varint(value: number): Buffer {
   return Buffer.from([...bytes, rest]);
 }
 
-/** Field `number` of wire type 2. */
+/** Protobuf field `number` of wire type 2 (length-delimited). */
 function block(number: number, bytes: Uint8Array): Buffer {
   return Buffer.concat([varint(number * 8 + 2), varint(bytes.length), bytes]);
 }
@@ -50,7 +50,7 @@ function record(event: Buffer): Buffer {
   return Buffer.concat([length, crc(length), event, crc(event)]);
 }
 
-/** Appends scalars to one file; cut at a length that was noted, it goes on from there. */
+/** Appends scalars to one file. The constructor cuts the file at `keepBytes`, so that a resumed run goes on from there. */
 export class EventFile {
   private readonly file: number;
 
@@ -67,7 +67,7 @@ export class EventFile {
     onFile(this.path, () => writeSync(this.file, record(event)));
   }
 
-  /** Numbers under their names at a step; what is null or not finite is left out. */
+  /** Writes numbers under their names at a step. Values that are null or not finite are left out. */
   scalars(step: number, values: Readonly<Record<string, number | null>>): void {
     const summary = Object.entries(values).flatMap(([tag, value]) =>
       value === null || !Number.isFinite(value) ? [] : [block(1, Buffer.concat([block(1, Buffer.from(tag)), fixed(2, value, 4)]))],

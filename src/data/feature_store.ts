@@ -1,7 +1,7 @@
 /**
- * Image features of a whole collection in one packed file of records, single or half precision, with a JSON index beside it. Records are
- * appended and synced in runs; the journal counts them, so a killed extraction goes on where it stopped, and the store only
- * gets its final name when it is whole. The index knows the encoder's hash and preprocessing; a mismatch is refused.
+ * Image features of a whole collection: one packed file of records in single or half precision, with a JSON index beside it.
+ * Records are appended, and a journal counts those that are synced, so a killed extraction goes on where it stopped. The store
+ * gets its final name only when it is complete. The index holds the encoder's hash and preprocessing; a mismatch is refused.
  */
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
@@ -13,18 +13,18 @@ import { onFile, writeFileAtomic } from './atomic_file.ts';
 import { fromHalf, toHalf } from './half.ts';
 import { renamedKeys } from './renamed.ts';
 
-/** Which network made features, and how its pictures were prepared. */
+/** The network that made features, and how its pictures were prepared. */
 export const EncoderIdentity = z.object({
   path: z.string(),
   sha256: z.string(),
   featureMap: z.string(),
   preprocessing: z.string(),
-  /** Hash of weights that were trained on since; null for those of the file. */
+  /** Hash of the weights that were trained further; null if all weights are those of the file. */
   tuned: z.string().nullable().default(null),
 });
 export type EncoderIdentity = z.infer<typeof EncoderIdentity>;
 
-/** Names of what differs between two encoders, wherever their files lie. */
+/** Names of the fields in which two encoders differ. The path of the file does not count. */
 export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
   return (['sha256', 'featureMap', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
 }
@@ -45,14 +45,14 @@ const Index = z.preprocess(
 export type FeatureIndex = z.infer<typeof Index>;
 
 export type FeatureType = FeatureIndex['type'];
-/** What two stores must share to be one. */
+/** The fields that must be the same in two stores to merge them. */
 type FeatureKind = Pick<FeatureIndex, 'encoder' | 'regions' | 'width' | 'type'>;
 
 const dataName = (type: FeatureType) => `features.${type}`;
 const recordSize = ({ regions, width, type }: FeatureKind) => regions * width * (type === 'f16' ? 2 : 4);
 const INDEX = 'features.json';
 const PARTIAL = '.partial';
-/** A kill loses at most what came since the last journal entry; writing it after every batch would cost more than that. */
+/** Time between journal entries. A kill loses at most that much work; an entry after every batch would cost more. */
 const JOURNAL_MS = 5000;
 
 function checksum(bytes: Uint8Array): string {
@@ -67,13 +67,15 @@ function readIndex(path: string): FeatureIndex {
   }
 }
 
-/** Names of what differs between two stores' contents. */
+/** Names of the fields in which two stores differ. */
 function differences(a: FeatureKind, b: FeatureKind): string[] {
   return [...encoderDifferences(a.encoder, b.encoder), ...(['regions', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
 }
 
+/** Writes image features into a folder, one record a picture. A writer that was killed goes on where it stopped. */
 export class FeatureWriter {
   private readonly file: number;
+  /** The pictures written so far, and of which encoder they are. */
   readonly index: FeatureIndex;
   private journaled = performance.now();
 
@@ -84,10 +86,10 @@ export class FeatureWriter {
     this.index = index;
     const path = join(folder, dataName(index.type) + PARTIAL);
     this.file = onFile(path, () => openSync(path, existsSync(path) ? 'r+' : 'w+'));
-    ftruncateSync(this.file, recordSize(index) * index.files.length); // what came after the last journal entry is not to be trusted
+    ftruncateSync(this.file, recordSize(index) * index.files.length); // records after the last journal entry cannot be trusted
   }
 
-  /** Starts a store, or goes on with one that was interrupted or that more pictures are to join. */
+  /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind. */
   static open(folder: string, start: FeatureKind): FeatureWriter {
     onFile(folder, () => mkdirSync(folder, { recursive: true }));
     const journal = join(folder, INDEX + PARTIAL);
@@ -103,10 +105,11 @@ export class FeatureWriter {
     const path = data + PARTIAL;
     if (!existsSync(path) && existsSync(data)) renameSync(data, path); // killed while finishing
     if (!existsSync(path) || statSync(path).size < old.files.length * recordSize(old))
-      throw new FileError(path, `is shorter than its journal says; delete ${folder} and start anew`);
+      throw new FileError(path, `is shorter than its journal says; delete ${folder} and extract the features again`);
     return new FeatureWriter(folder, old);
   }
 
+  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written. */
   append(files: readonly string[], records: readonly Float32Array[]): void {
     this.appendBytes(
       files,
@@ -117,7 +120,7 @@ export class FeatureWriter {
     );
   }
 
-  /** Records as they are stored. */
+  /** Appends records as they are stored. */
   appendBytes(files: readonly string[], records: readonly Uint8Array[]): void {
     try {
       records.forEach((bytes, i) => {
@@ -132,7 +135,7 @@ export class FeatureWriter {
     }
   }
 
-  /** Records are on disk before the journal counts them. */
+  /** Syncs the records to disk, then counts them in the journal. */
   private journal(): void {
     fsyncSync(this.file);
     writeFileAtomic(join(this.folder, INDEX + PARTIAL), [JSON.stringify(this.index)]);
@@ -142,19 +145,21 @@ export class FeatureWriter {
   /** Gives the store its final names. */
   finish(): void {
     this.close();
-    // The index comes last: until it is there the store is unfinished, and `open` takes a renamed data file back.
+    // The index is written last. Without it the store is unfinished, and `open` renames the data file back.
     const data = join(this.folder, dataName(this.index.type));
     renameSync(data + PARTIAL, data);
     writeFileAtomic(join(this.folder, INDEX), [JSON.stringify(this.index)]);
     rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
   }
 
+  /** Closes an unfinished store; another writer may go on with it. */
   close(): void {
     this.journal();
     closeSync(this.file);
   }
 }
 
+/** Reads a finished store of image features. */
 export class FeatureStore {
   private readonly rows: Map<string, number>;
 
@@ -166,6 +171,7 @@ export class FeatureStore {
     this.rows = new Map(index.files.map((file, row) => [file, row]));
   }
 
+  /** Opens a folder that a FeatureWriter finished. Throws an error that names the file if it is unfinished or damaged. */
   static async open(folder: string): Promise<FeatureStore> {
     if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL)))
       throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
@@ -186,7 +192,7 @@ export class FeatureStore {
     return new FeatureStore(index, handle, path);
   }
 
-  /** Refuses features of another encoder than a model was trained with. */
+  /** Throws a GlimpseError if a model was trained with another encoder than that of these features. */
   requireEncoder(encoder: EncoderIdentity): void {
     const differing = encoderDifferences(this.index.encoder, encoder);
     if (differing.length === 0) return;
@@ -196,11 +202,12 @@ export class FeatureStore {
     );
   }
 
+  /** Whether it holds the features of this picture. */
   has(file: string): boolean {
     return this.rows.has(file);
   }
 
-  /** A picture's record as it is stored, its checksum verified. */
+  /** A picture's record as it is stored. Throws a FileError if its checksum is wrong. */
   async readBytes(file: string): Promise<Uint8Array> {
     const row = this.rows.get(file);
     if (row === undefined) throw new FileError(this.path, `has no features of ${file}`);
@@ -210,7 +217,7 @@ export class FeatureStore {
     return bytes;
   }
 
-  /** Features of the pictures, [files, regions, width], their checksums verified. */
+  /** Features of the pictures, [files, regions, width]. Throws a FileError if a checksum is wrong. */
   async read(files: readonly string[]): Promise<Float32Array> {
     const words = this.index.regions * this.index.width;
     const out = new Float32Array(files.length * words);
@@ -225,12 +232,13 @@ export class FeatureStore {
     return out;
   }
 
+  /** Closes the file. */
   async close(): Promise<void> {
     await this.handle.close();
   }
 }
 
-/** Several stores of the same kind as one, record by record; a picture that several have is taken once, if its records agree. */
+/** Merges stores of the same kind. A picture in several stores is taken once; throws if its records differ. */
 export async function mergeStores(out: string, folders: readonly string[], onMerged: (done: number, total: number) => void): Promise<FeatureIndex> {
   const stores: FeatureStore[] = [];
   try {

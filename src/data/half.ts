@@ -3,7 +3,7 @@
 const word = new Uint32Array(1);
 const float = new Float32Array(word.buffer);
 
-/** Rounds to the nearest half, ties to even; what is too large becomes infinite. */
+/** Rounds to the nearest half, ties to even. Values that are too large become infinite. */
 export function toHalf(values: Float32Array): Uint16Array {
   return Uint16Array.from(values, (value) => {
     float[0] = value;
@@ -13,7 +13,7 @@ export function toHalf(values: Float32Array): Uint16Array {
     if (magnitude > 0x7f800000) return sign | 0x7e00; // not a number
     if (magnitude >= 0x477ff000) return sign | 0x7c00;
     if (magnitude < 0x38800000) {
-      // Below the least normal half: count in steps of 2⁻²⁴. Adding 0.5 makes the float's own rounding do it.
+      // Below the least normal half, values are multiples of 2⁻²⁴. Adding 0.5 makes the float's own rounding do this.
       float[0] = Math.abs(value) + 0.5;
       return sign | (word[0] - 0x3f000000);
     }

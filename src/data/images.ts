@@ -1,10 +1,10 @@
-/** Photographs to numbers: decode (EXIF applied, alpha flattened, sRGB), scale, normalize as the encoder was trained. */
+/** Turns photographs into numbers: decode (EXIF applied, alpha flattened, sRGB), scale, and normalize for the encoder. */
 import sharp, { type Sharp } from 'sharp';
 import { FileError, messageOf, UsageError } from '../errors.ts';
 
-/** What an encoder expects of its pixels. Never assumed: it is stored with the features and named by the user. */
+/** How an encoder expects its pixels. It is never guessed: the user names it, and it is stored with the features. */
 export interface Preprocessing {
-  /** Pixels are squashed to this square size. */
+  /** Pictures are scaled to a square with this side, in pixels. Their proportions change. */
   size: number;
   order: 'rgb' | 'bgr';
   /** value = (pixel / divisor − mean) / deviation, per channel in `order`. */
@@ -23,8 +23,8 @@ export const PREPROCESSINGS: Readonly<Record<string, Preprocessing>> = {
 };
 
 /**
- * The preprocessing of a name, "imagenet", or with another size of the square, "imagenet@448": a network that reduces by 32
- * makes a grid of 14 × 14 places of it instead of 7 × 7.
+ * The preprocessing of a name such as "imagenet". "imagenet@448" is the same with squares of 448 pixels: a network that reduces
+ * by 32 then makes a grid of 14 × 14 regions instead of 7 × 7. Throws a UsageError for an unknown name or a bad size.
  */
 export function preprocessingOf(name: string): Preprocessing {
   const [base, size] = name.split('@');
@@ -37,12 +37,12 @@ export function preprocessingOf(name: string): Preprocessing {
 
 const MAX_PIXELS = 100_000_000;
 
-/** A picture file opened as it is looked at: turned by EXIF, without transparency, in sRGB. Reading it may still throw. */
+/** Opens a picture file as a viewer shows it: turned by EXIF, without transparency, in sRGB. Reading it may still throw. */
 export function openPicture(path: string): Sharp {
   return sharp(path, { failOn: 'error', limitInputPixels: MAX_PIXELS }).autoOrient().flatten({ background: '#fff' }).toColourspace('srgb').removeAlpha();
 }
 
-/** The error of a picture that cannot be read. */
+/** The error for a picture that cannot be read. */
 export function pictureFault(path: string, error: unknown): FileError {
   return new FileError(path, `cannot be read as a picture: ${messageOf(error)}`);
 }

@@ -1,14 +1,14 @@
-/** Files of earlier versions keep their names for things; what reads them takes the names of today. Made for zod's `preprocess`. */
+/** Files of earlier versions hold old names. These functions turn them into the names of today, for zod's `preprocess`. */
 
 type Names = Readonly<Record<string, string>>;
 
-/** A value that was called otherwise once. */
+/** Turns an old value into its new name. */
 export const renamedValue =
   (names: Names) =>
   (value: unknown): unknown =>
     typeof value === 'string' && Object.hasOwn(names, value) ? names[value] : value;
 
-/** An object whose keys were called otherwise once. */
+/** Turns the old keys of an object into their new names. */
 export const renamedKeys =
   (names: Names) =>
   (value: unknown): unknown =>

@@ -1,6 +1,6 @@
 /**
  * The safetensors format: 8 bytes of header length, a JSON header, then raw little-endian tensors. Files come from
- * outside, so every offset is checked against the file before anything is read, and nothing is executed.
+ * outside, so every offset is checked against the file before anything is read. Nothing is executed.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { z } from 'zod';
@@ -77,7 +77,7 @@ export function readSafetensors(path: string): SafetensorsFile {
   }
 }
 
-/** Writes atomically. */
+/** Writes the tensors atomically. */
 export function writeSafetensors(
   path: string,
   tensors: ReadonlyMap<string, { shape: readonly number[]; data: Float32Array | Int32Array | Uint32Array }>,

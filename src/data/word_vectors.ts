@@ -10,9 +10,9 @@ const MAX_LINE = 1 << 16;
 
 export interface WordVectors {
   width: number;
-  /** By id in the vocabulary. */
+  /** Vectors by the word's id in the vocabulary. */
   rows: Map<number, Float32Array>;
-  /** Of the vectors taken, first 16 digits. */
+  /** First 16 digits of the hash of the vectors taken. */
   sha256: string;
 }
 
@@ -37,7 +37,10 @@ function* lines(path: string): Generator<string> {
   }
 }
 
-/** The vectors of the vocabulary's words; all lines must be equally wide. A first line "count width", as word2vec's, is passed over. */
+/**
+ * The vectors of the vocabulary's words. A first line "count width", as in word2vec's format, is skipped. Throws a FileError if
+ * lines differ in width, a number is none, or no word of the vocabulary has a vector.
+ */
 export function readWordVectors(path: string, vocabulary: readonly string[]): WordVectors {
   const ids = new Map(vocabulary.map((word, id) => [word, id]));
   const rows = new Map<number, Float32Array>();

@@ -1,29 +1,29 @@
-/**
- * Words and their ids: the rules that make words of a caption, the special words, the vocabulary. Pure: no file, no host.
- */
+/** Words and their ids: the rules that split captions into words, the special words, the vocabulary. Uses no file and no host. */
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 
 export const WORD_RULES = ['ascii', 'ptb', 'unicode'] as const;
-/** What a rule was called once → what it is called now. */
+/** Old name of a rule → its name now. */
 export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
 /**
- * How a caption becomes words, lower-case all of them. `ascii`: everything but letters a–z, digits and spaces is dropped
- * ("man's" becomes "mans"). `ptb`: the tokens that scores are defined on ("man 's"). `unicode`: letters, marks and digits of
- * any script, everything else separates.
+ * How a caption is split into words, all of them lower-case. `ascii` drops everything but letters a–z, digits and spaces
+ * ("man's" becomes "mans"). `ptb` gives the tokens that scores are defined on ("man 's"). `unicode` keeps letters, marks and
+ * digits of any script; everything else separates words.
  */
 export type WordRule = (typeof WORD_RULES)[number];
 
+/** The words of a caption by a rule. */
 export function wordsOf(caption: string, rule: WordRule): string[] {
   if (rule === 'ptb') return captionTokens(caption);
   const lower = caption.normalize('NFC').toLowerCase();
   return (rule === 'ascii' ? lower.replace(/[^a-z0-9\s]/g, '') : lower.replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')).split(/\s+/).filter(Boolean);
 }
 
-/** Words by falling frequency, ties by first appearance. The special words come first, so that suppressing them is one comparison. */
+/** The first words of every vocabulary. Three of the special ids are below endseq's, so suppressing them is one comparison. */
 export const SPECIAL_WORDS = ['<pad>', '<unk>', 'startseq', 'endseq'];
 export const [PAD, UNKNOWN, START, END] = [0, 1, 2, 3];
 
+/** Words and their ids: four special words, then the most frequent first. */
 export class Vocabulary {
   private readonly ids: Map<string, number>;
 
@@ -33,6 +33,10 @@ export class Vocabulary {
     if (this.ids.size !== words.length) throw new GlimpseError('the vocabulary lists a word twice');
   }
 
+  /**
+   * At most `size` words: the special ones, then the most frequent of the captions. A word must occur `minCount` times. Ties go
+   * to the word that appears first.
+   */
   static build(captions: Iterable<readonly string[]>, size: number, minCount: number): Vocabulary {
     const counts = new Map<string, number>();
     for (const words of captions) for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
@@ -40,16 +44,18 @@ export class Vocabulary {
     return new Vocabulary([...SPECIAL_WORDS, ...kept.slice(0, Math.max(0, size - SPECIAL_WORDS.length)).map(([word]) => word)]);
   }
 
+  /** Words, the special ones included. */
   get size(): number {
     return this.words.length;
   }
 
-  /** startseq … endseq, at most `maxLength` ids in all: cut at the end, endseq kept. */
+  /** The ids of startseq, the words and endseq. A longer caption is cut to `maxLength` ids that still end with endseq. */
   encode(words: readonly string[], maxLength: number): number[] {
     const ids = words.slice(0, maxLength - 2).map((word) => (SPECIAL_WORDS.includes(word) ? UNKNOWN : (this.ids.get(word) ?? UNKNOWN)));
     return [START, ...ids, END];
   }
 
+  /** Ids as words with blanks between them; special words are written as they are. */
   decode(ids: readonly number[]): string {
     return ids.map((id) => this.words[id] ?? '<unk>').join(' ');
   }

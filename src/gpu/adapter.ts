@@ -1,6 +1,6 @@
 /**
- * What an adapter says of itself, read the same way in every host. Browsers mask names: there only vendor and architecture
- * come, so those decide too.
+ * What an adapter says about itself, read the same way in every host. Browsers mask names and give only vendor and
+ * architecture, so these two are read as well.
  */
 import type { AdapterInfo } from './webgpu_types.ts';
 
@@ -17,7 +17,7 @@ export interface AdapterNames {
   driver: string;
 }
 
-/** The best names there are: device and description, else architecture and vendor, else "unknown". */
+/** The best names the adapter gives: device and description, else architecture and vendor, else "unknown". */
 export function namesOf(info: AdapterInfo): AdapterNames {
   const masked = [info.vendor, info.architecture].filter(Boolean).join(' ');
   return { adapter: info.device || info.description || masked || 'unknown', driver: info.description || info.vendor || 'unknown' };

@@ -1,6 +1,6 @@
 /**
- * Bind groups, cached by what they bind: making one costs more than recording its dispatch, and on lavapipe each leaks some
- * kilobytes. A group goes when one of its buffers or textures is destroyed.
+ * Bind groups, cached by what they bind. Making one costs more than recording its dispatch, and on lavapipe each leaks some
+ * kilobytes. A group is dropped when one of its buffers or textures is destroyed.
  */
 import type { Kernel } from './pipelines.ts';
 import type { BufferSlice } from './pool.ts';

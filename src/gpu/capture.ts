@@ -1,13 +1,13 @@
 /**
- * Capture and replay: a piece of work runs once and leaves a list of its commands, which can be recorded again without the
- * JavaScript of tensors, ops and tape.
+ * Capture and replay: a piece of work runs once and leaves a list of its commands. The list can be recorded again without
+ * the JavaScript of tensors, ops and tape.
  */
 import { GpuError } from '../errors.ts';
 import type { BufferPool } from './pool.ts';
 
 /** Commands of a captured piece of work. Its buffers stay reserved until `dispose`. */
 export interface Replay {
-  /** Records the same commands again, on what the same buffers hold now. */
+  /** Records the same commands again. They read what their buffers hold now. */
   run(): void;
   dispose(): void;
 }
@@ -27,7 +27,7 @@ export class Captures {
     this.commands?.push(command);
   }
 
-  /** Runs work whose commands are no part of the capture under way. */
+  /** Runs work without adding its commands to the capture under way. */
   without(work: () => void): void {
     const { commands } = this;
     this.commands = null;
@@ -39,7 +39,7 @@ export class Captures {
   }
 
   capture<T>(work: () => T): { result: T; replay: Replay } {
-    if (this.commands) throw new GpuError('internal', 'capture', 'one is under way already');
+    if (this.commands) throw new GpuError('internal', 'capture', 'another capture is under way');
     const commands: (() => void)[] = [];
     this.commands = commands;
     this.pool.beginCapture();

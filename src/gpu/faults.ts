@@ -1,18 +1,18 @@
 /**
- * What the device reports as wrong, turned into a `GpuError` that names the operation at fault. Dawn's Node bindings report
+ * Errors that the device reports, turned into a `GpuError` that names the operation at fault. Dawn's Node bindings report
  * within the failing call; browsers report later. Where reports come late, each operation runs within error scopes of its own,
- * and readbacks wait for them: the operation that failed is named, and the next one is not blamed.
+ * and readbacks wait for them. The error then names the operation that failed, not the next one.
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
 
 interface Fault {
   kind: GpuErrorKind;
-  /** Null when the device did not say: then the operation that asks is the one that failed. */
+  /** Null when the device did not name it. The operation that calls `check` is then taken as the failed one. */
   operation: string | null;
   error: unknown;
 }
 
-/** By `name`, not by constructor: a minified program renames constructors. */
+/** Goes by `name`, not by constructor: a minified program renames constructors. */
 function kindOfError(error: unknown): GpuErrorKind {
   const name =
     error && typeof error === 'object' ? ((error as { name?: string }).name ?? '') + error.constructor.name + Object.prototype.toString.call(error) : '';
@@ -23,11 +23,11 @@ function kindOfError(error: unknown): GpuErrorKind {
 export class Faults {
   private fault: Fault | null = null;
   private readonly pending = new Set<Promise<void>>();
-  /** Counts the faults thrown: what was begun before one and is reported after it has followed from it. */
+  /** Number of faults thrown. A later report about an operation that began before the throw is a consequence and is dropped. */
   private thrown = 0;
   private lost = false;
 
-  /** `late`: the host reports after the failing call. `adviceFor` says, in the host's words, what to do about a kind of fault. */
+  /** `late`: the host reports after the failing call. `adviceFor` gives the host's advice for a kind of fault. */
   constructor(
     private readonly device: GPUDevice,
     private readonly late: boolean,
@@ -58,14 +58,14 @@ export class Faults {
     this.fault ??= { kind, operation, error };
   }
 
-  /** Whether something was reported that `check` would throw. */
+  /** Whether `check` would throw a report. */
   get found(): boolean {
     return this.fault !== null;
   }
 
   /**
-   * Runs calls of the device that may fail. Where reports come late, what they report is noted under this operation's name;
-   * `tell` may say more of it, such as the shader's text.
+   * Runs calls of the device that may fail. Where reports come late, they are noted under this operation's name.
+   * `tell` may add to the message, such as the shader's text.
    */
   guard<T>(operation: string, work: () => T, tell: (message: string) => string = (message) => message): T {
     if (!this.late) return work();
@@ -81,19 +81,19 @@ export class Faults {
           .then((error) => {
             if (error && thrown === this.thrown) this.note(kindOfError(error), operation, new Error(tell(messageOf(error))));
           })
-          .catch(() => {}) // the device is gone, which its promise `lost` tells
+          .catch(() => {}) // the device is gone; its promise `lost` reports that
           .finally(() => this.pending.delete(popped));
         this.pending.add(popped);
       }
     }
   }
 
-  /** Waits for the reports of what was guarded so far. */
+  /** Waits for the reports of all guarded calls so far. */
   async settle(): Promise<void> {
     if (this.pending.size > 0) await Promise.all(this.pending);
   }
 
-  /** Throws what was reported since the last check, under the name of the operation at fault. */
+  /** Throws a fault reported since the last check, with the name of the operation at fault. */
   check(operation: string): void {
     if (this.fault) {
       const { error, kind, operation: at } = this.fault;

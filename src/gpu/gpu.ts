@@ -1,6 +1,6 @@
 /**
- * The device that tensors live on, in any host: made from a `GPUDevice` and what the host hands in. It joins the parts that
- * compile, record, capture, prepare and read back, each in a file of its own.
+ * The device that tensors live on, in any host. It is made from a `GPUDevice` and what the host hands in. It joins the parts
+ * that compile, record, capture, prepare and read back; each has a file of its own.
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
 import { type AdapterKind, isSoftware, kindOf, namesOf } from './adapter.ts';
@@ -18,36 +18,40 @@ import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './tex
 import { type ParamValues, UniformRing } from './uniforms.ts';
 import type { Adapter, AdapterInfo, Device } from './webgpu_types.ts';
 
-/** What the engine needs of the host it runs on. */
+/** What the engine needs from the host it runs on. */
 export interface GpuHost {
-  /** What the adapter says of itself, its features, and how it came to be chosen. */
+  /** What the adapter says about itself, its features, and why it was chosen. */
   adapter: { info: AdapterInfo; features: ReadonlySet<string>; reason: string };
   /** Features of WGSL itself (`gpu.wgslLanguageFeatures`). */
   languageFeatures: ReadonlySet<string>;
-  /** The text of a file of kernels/wgsl, by its name without ending. */
+  /** The text of a file of kernels/wgsl, by its name without the ending. */
   shaderSource(file: string): string;
-  /** Bytes that buffers and textures may take together. */
+  /** Bytes that buffers and textures together may take. */
   budgetBytes: number;
   /** True where faults are reported after the failing call, as in browsers. */
   lateFaults: boolean;
-  /** What to do next about a kind of fault, in the host's words; empty for nothing. */
+  /** The host's advice for a kind of fault; empty for none. */
   advice(kind: GpuErrorKind): string;
   /** Called once the device is gone. */
   release(): void;
 }
 
-/** WGSL's name for reading a storage texture, which copies of storage as texels need. */
+/** WGSL's name for reading a storage texture. Kernels that read texels need this. */
 const TEXELS_FEATURE = 'readonly_and_readwrite_storage_textures';
 
+/** A device: compiles kernels, records their dispatches, submits and reads back. `openGpu` makes one. */
 export class Gpu {
   /** Whether the adapter computes on the processor. */
   readonly software: boolean;
+  /** The adapter, as it names itself. */
   readonly adapterName: string;
+  /** The driver and its version. */
   readonly driverName: string;
   /** The committed tuning table that fits this adapter. */
   readonly kind: AdapterKind;
+  /** The storages of tensors. */
   readonly pool: BufferPool;
-  /** Width of a subgroup when it is the same for every kernel, else 0. */
+  /** Lanes of a subgroup if every kernel has the same number, else 0. */
   readonly subgroupWidth: number;
 
   private readonly faults: Faults;
@@ -93,20 +97,22 @@ export class Gpu {
     this.check('opening the device');
   }
 
+  /** Whether the device is gone: every call throws then. */
   get isLost(): boolean {
     return this.faults.isLost;
   }
 
-  /** One line for every log: which adapter, and that it is a software one. */
+  /** One line for logs: the adapter, whether it is a software one, and the driver. */
   get description(): string {
     return `${this.adapterName}${this.software ? ' (software adapter)' : ''}, ${this.driverName}`;
   }
 
-  /** Dispatches and submits so far, for tests and for the host-time report. */
+  /** Dispatches and submits so far. */
   get dispatches(): number {
     return this.recorder.dispatches;
   }
 
+  /** Submits so far. */
   get submits(): number {
     return this.recorder.submits;
   }
@@ -129,28 +135,31 @@ export class Gpu {
     this.recorder.trace = trace;
   }
 
-  /** Throws what the device reported since the last check, naming the operation at fault. */
+  /** Throws a fault that the device reported since the last check. The error names the operation at fault. */
   check(operation: string): void {
     this.faults.check(operation);
   }
 
-  /** The compiled kernel of a shader variant, from the cache after its first use. */
+  /**
+   * The compiled kernel of a shader variant, from the cache after its first use. Throws a GpuError of the kind `shader`, with
+   * the compiler's message and the numbered text, when it does not compile.
+   */
   kernel(variant: ShaderVariant): Kernel {
     return this.pipelines.kernel(variant);
   }
 
-  /** Every message of compiling a variant, for the test that needs no driver. */
+  /** Every message of compiling a variant. This works on the null backend too. */
   compileMessages(variant: ShaderVariant): Promise<string[]> {
     return this.pipelines.compileMessages(variant);
   }
 
-  /** How a matrix of `rows` stored rows of `columns` numbers (a multiple of 4) is read as texels here; null if it can't be. */
+  /** How a matrix of `rows` stored rows of `columns` numbers (a multiple of 4) is read as texels; null if that is impossible here. */
   texelLayout(rows: number, columns: number): TexelLayout | null {
     return this.host.languageFeatures.has(TEXELS_FEATURE) ? texelLayout(this.device, rows, columns / 4) : null;
   }
 
   /**
-   * Records one dispatch. `slices` in the order of the shader's bindings; `groups` are workgroups in x, y, z.
+   * Records one dispatch. `slices` are in the order of the shader's bindings; `groups` are workgroups in x, y, z.
    * `label` names the operation and shapes in every error.
    */
   dispatch(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[], params: ParamValues, groups: Grid, label = kernel.name): void {
@@ -165,12 +174,13 @@ export class Gpu {
     this.recorder.clear(slice);
   }
 
+  /** Copies bytes; offsets are in bytes, multiples of 4. */
   copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
     this.captures.note(() => this.copy(from, to, bytes, fromOffset, toOffset));
     this.recorder.copy(from, to, bytes, fromOffset, toOffset);
   }
 
-  /** Writes host data; what is recorded and uses the buffer is submitted before. */
+  /** Writes host data. Recorded commands that use the buffer are submitted first. */
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset = 0): void {
     const operation = `upload of ${data.byteLength} bytes to ${slice.buffer.label}`;
     this.check(operation);
@@ -182,27 +192,27 @@ export class Gpu {
   }
 
   /**
-   * Does the work once and keeps its commands, to run them again without the JavaScript of tensors, ops and tape. What varies
-   * between runs must come in through buffers that outlive the capture, or through parameters given as functions.
+   * Runs the work once and keeps its commands. `replay.run()` records them again without the JavaScript of tensors, ops and tape.
+   * Values that vary between runs must come from buffers that outlive the capture, or from parameters given as functions.
    */
   capture<T>(work: () => T): { result: T; replay: Replay } {
     return this.captures.capture(work);
   }
 
   /**
-   * What `make` makes of a storage (weights in another order): done once, and again only after the storage was written, also
-   * when a capture is replayed. It lives as long as the storage.
+   * A buffer that `make` fills from a storage, such as weights in another order. `make` runs once, and again only after the
+   * storage was written, also when a capture is replayed. The buffer lives as long as the storage.
    */
   prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
     return this.prepared.prepare(from, name, bytes, make);
   }
 
-  /** Whether a storage holds what it held when a launch of this family last read it: such are worth preparing. Asking changes nothing. */
+  /** Whether a storage was not written since a launch of this family last read it. Such weights are worth preparing. Changes nothing. */
   isSteady(slice: BufferSlice, family: string): boolean {
     return this.prepared.isSteady(slice, family);
   }
 
-  /** Notes, once per launch, that this family reads a storage that it may prepare. */
+  /** Notes that this family reads a storage that it may prepare. Called once per launch. */
   noteRead(slice: BufferSlice, family: string): void {
     this.prepared.noteRead(slice, family);
   }
@@ -225,7 +235,7 @@ export class Gpu {
     await this.settle(operation);
   }
 
-  /** Waits for reports that come late, and throws them. */
+  /** Waits for late reports and throws them. */
   private async settle(operation: string): Promise<void> {
     await this.faults.settle();
     if (this.host.lateFaults && this.faults.found) this.recorder.abandon();
@@ -250,11 +260,12 @@ export class Gpu {
     return this.readback.take(pending, slices);
   }
 
+  /** What the pool holds. */
   memory(): MemoryReport {
     return this.pool.report();
   }
 
-  /** Frees everything. Dawn crashes when its root object goes first, so this waits until the device is gone. */
+  /** Frees everything. Dawn crashes if its root object is freed before the device, so this waits until the device is gone. */
   async close(): Promise<void> {
     if (this.isLost) return;
     this.faults.expectLoss();
@@ -284,12 +295,12 @@ export function currentGpu(): Gpu {
   return current;
 }
 
-/** Features asked of an adapter where it has them; kernels that need one are offered only then. */
+/** Features that are requested where the adapter has them. Kernels that need one are offered only then. */
 const WANTED_FEATURES = ['subgroups', 'timestamp-query', 'shader-f16'] as const;
-/** Limits raised to the adapter's own; all else stays at what the standard guarantees. */
+/** Limits that are raised to the adapter's own. All others stay at what the standard guarantees. */
 const RAISED_LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage'] as const;
 
-/** Opens a device of an adapter with what the engine can use of it. */
+/** Opens a device with the features and limits of the adapter that the engine can use. */
 export function requestDevice(adapter: Adapter): Promise<Device> {
   return adapter.requestDevice({
     label: 'glimpse',

@@ -1,4 +1,4 @@
-/** Compiled kernels: each shader variant becomes a pipeline once, with the layout of what it binds. */
+/** Compiled kernels. Each shader variant becomes a pipeline once, with the layout of its bindings. */
 import { GpuError, messageOf } from '../errors.ts';
 import type { Faults } from './faults.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from './shader.ts';
@@ -13,7 +13,7 @@ export interface Kernel {
   readsTexels: boolean;
 }
 
-/** One letter a binding: kernels that bind alike share a layout. */
+/** One letter per binding: kernels with the same letters share a layout. */
 const ACCESS_LETTERS = { read: 'r', read_write: 'w', texels: 't' } as const;
 
 function numbered(code: string): string {
@@ -37,7 +37,8 @@ export class Pipelines {
 
   /** The compiled kernel of a shader variant, from the cache after its first use. */
   kernel(variant: ShaderVariant): Kernel {
-    const key = `${variant.file}|${JSON.stringify(variant.tune ?? 0)}|${JSON.stringify(variant.constants ?? 0)}|${JSON.stringify(variant.expressions ?? 0)}`;
+    const { file, source = '', tune = 0, constants = 0, expressions = 0 } = variant;
+    const key = `${file}|${JSON.stringify(tune)}|${JSON.stringify(constants)}|${JSON.stringify(expressions)}|${source}`;
     let kernel = this.kernels.get(key);
     if (!kernel) {
       kernel = this.compile(variant);
@@ -47,7 +48,7 @@ export class Pipelines {
   }
 
   load(variant: ShaderVariant): LoadedShader {
-    return loadShader(variant, this.source(variant.file));
+    return loadShader(variant, variant.source ?? this.source(variant.file));
   }
 
   private compile(variant: ShaderVariant): Kernel {
@@ -100,7 +101,7 @@ export class Pipelines {
     return layout;
   }
 
-  /** Compiles and returns every message, on any backend: for the test that needs no driver. */
+  /** Compiles a variant and returns every message, on any backend. */
   async compileMessages(variant: ShaderVariant): Promise<string[]> {
     const module = this.device.createShaderModule({ label: variant.file, code: this.load(variant).code });
     const { messages } = await module.getCompilationInfo();

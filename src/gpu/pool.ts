@@ -1,13 +1,13 @@
 /**
  * Storage buffers, reference-counted and reused by size class (four classes per power of two, so at most a quarter is
- * wasted). WebGPU forbids binding one buffer both for reading and for writing in one dispatch even on disjoint ranges,
- * hence separate buffers and no arena. A byte budget stands in for the out-of-memory error that lavapipe never gives.
+ * wasted). Each storage has a buffer of its own: WebGPU forbids binding one buffer for reading and for writing in one
+ * dispatch, even on disjoint ranges. A byte budget stands in for the out-of-memory error that lavapipe never gives.
  */
 import { GpuError } from '../errors.ts';
 import type { Faults } from './faults.ts';
 import type { Buffer } from './webgpu_types.ts';
 
-/** A range of a GPU buffer. Several storages may share one buffer (parameters of one optimizer do). */
+/** A range of a GPU buffer. Several storages may share one buffer, as the parameters of an optimizer do. */
 export interface BufferSlice {
   buffer: PooledBuffer;
   /** In bytes, a multiple of 256. */
@@ -19,17 +19,18 @@ export interface PooledBuffer {
   readonly gpuBuffer: Buffer;
   readonly id: number;
   readonly capacity: number;
-  /** What it holds now, with its shape, for error messages. */
+  /** Name and shape of its contents now, for error messages. */
   label: string;
   references: number;
   /** The recorder's batch that last used it: an upload to it must wait for that batch. */
   batch: number;
-  /** Counts recorded writes: a copy for reading as texels serves as long as this stays. */
+  /** Number of recorded writes. Copies and prepared weights are valid while this number is unchanged. */
   writes: number;
-  /** Belongs to captures: its contents are theirs to overwrite at every replay. */
+  /** True if it belongs to captures. Every replay may overwrite it. */
   readonly captured: boolean;
 }
 
+/** Bytes and buffers of the pool. */
 export interface MemoryReport {
   /** Held by living storages. */
   bytesInUse: number;
@@ -51,9 +52,7 @@ export function sizeClass(bytes: number): number {
 
 export class BufferPool {
   private readonly free = new Map<number, PooledBuffer[]>();
-  /**
-   * Free buffers that captures share among themselves. Nobody else may get one: a replay writes to it without asking.
-   */
+  /** Free buffers that captures share among themselves. Nobody else may get one, because a replay overwrites it. */
   private readonly capturedFree = new Map<number, PooledBuffer[]>();
   private captures = 0;
   private capturing = false;
@@ -63,7 +62,7 @@ export class BufferPool {
   private peak = 0;
   private count = 0;
 
-  /** `flush` submits what is recorded: only then may a buffer be destroyed. @internal */
+  /** `flush` submits what is recorded. A buffer may be destroyed only after that. @internal */
   constructor(
     private readonly device: GPUDevice,
     readonly budgetBytes: number,
@@ -121,7 +120,7 @@ export class BufferPool {
   }
 
   release(buffer: PooledBuffer): void {
-    if (buffer.references <= 0) throw new GpuError('internal', 'buffer pool', `buffer ${buffer.id} was released once too often`);
+    if (buffer.references <= 0) throw new GpuError('internal', 'buffer pool', `buffer ${buffer.id} was released more often than it was retained`);
     if (--buffer.references > 0) return;
     this.inUse -= buffer.capacity;
     this.count--;
@@ -141,20 +140,20 @@ export class BufferPool {
     this.capturing = false;
   }
 
-  /** One capture less; after the last its buffers are free for all. */
+  /** Ends the life of one capture. After the last one, the buffers of captures are free for all. */
   forgetCapture(): void {
     if (--this.captures > 0) return;
     for (const [capacity, list] of this.capturedFree) this.free.set(capacity, [...(this.free.get(capacity) ?? []), ...list]);
     this.capturedFree.clear();
   }
 
-  /** Called with each buffer that nobody holds any more. */
+  /** Called with each buffer whose last reference was released. */
   onRelease: (buffer: PooledBuffer) => void = () => {};
 
   /** Called with each buffer before it is destroyed, so that cached bind groups can be dropped. */
   onDestroy: (buffer: PooledBuffer) => void = () => {};
 
-  /** What others made within the budget: `trim` destroys it, and tells its bytes. */
+  /** Textures that others made within the budget. `trim` destroys them and returns their bytes. */
   others = { trim: () => 0, bytes: () => 0 };
 
   /** Destroys all free buffers. Commands that use them are submitted first. */

@@ -1,6 +1,6 @@
 /**
- * Weights in another order, made once and again only after the weights were written; and the question that decides whether
- * that is worth while: do they hold what they held when the same kernels last read them?
+ * Weights in another order, made once and again only after the weights were written. This is worth while only for weights
+ * that were not written since the same kernels last read them; `isSteady` tells.
  */
 import type { Captures } from './capture.ts';
 import type { BufferPool, BufferSlice } from './pool.ts';
@@ -8,14 +8,14 @@ import type { BufferPool, BufferSlice } from './pool.ts';
 interface Prepared {
   from: BufferSlice;
   to: BufferSlice;
-  /** The source's count of writes when it was prepared; −1 when it must be done anew. */
+  /** The source's number of writes when it was prepared; −1 if it must be prepared again. */
   writes: number;
 }
 
 export class PreparedWeights {
   /** By source and name. */
   private readonly prepared = new Map<string, Prepared>();
-  /** By buffer and family of kernels: its count of writes when a launch last read it. */
+  /** By buffer and kernel family: the buffer's number of writes when a launch last read it. */
   private readonly writesWhenRead = new WeakMap<BufferSlice['buffer'], Record<string, number>>();
 
   constructor(
@@ -30,7 +30,7 @@ export class PreparedWeights {
     this.prepared.set(key, known);
     const refresh = () => {
       if (known.writes === from.buffer.writes) return;
-      this.captures.without(() => make(known.to)); // a replay calls this function, which knows whether there is anything to do
+      this.captures.without(() => make(known.to)); // a replay calls `refresh` itself, which decides again
       known.writes = from.buffer.writes;
     };
     this.captures.note(refresh);
@@ -38,19 +38,19 @@ export class PreparedWeights {
     return known.to;
   }
 
-  /** Whether a storage holds what it held when a launch of this family last read it. Asking changes nothing. */
+  /** Whether a storage was not written since a launch of this family last read it. Changes nothing. */
   isSteady({ buffer }: BufferSlice, family: string): boolean {
     return this.writesWhenRead.get(buffer)?.[family] === buffer.writes;
   }
 
-  /** A launch of this family reads the storage. */
+  /** Notes that a launch of this family reads the storage. */
   noteRead({ buffer }: BufferSlice, family: string): void {
     const reads = this.writesWhenRead.get(buffer) ?? {};
     this.writesWhenRead.set(buffer, reads);
     reads[family] = buffer.writes;
   }
 
-  /** Lets go of what was made of a buffer that holds nothing any more. */
+  /** Releases what was made from a buffer. Called when nobody uses the buffer any longer. */
   forget(id: number): void {
     for (const [key, { from, to }] of this.prepared) {
       if (from.buffer.id !== id) continue;
@@ -59,7 +59,7 @@ export class PreparedWeights {
     }
   }
 
-  /** Commands were lost, those that prepared weights perhaps among them: all are made anew. */
+  /** Makes all weights be prepared again. Called when commands were lost, because some of them may have prepared weights. */
   distrust(): void {
     for (const known of this.prepared.values()) known.writes = -1;
   }

@@ -1,9 +1,10 @@
 /**
- * GPU time per kernel, from timestamp queries around each dispatch. While it runs, every dispatch gets a pass of its
- * own, so the sum is larger than a normal run takes: use it to see where time goes, never to state a speed.
+ * GPU time per kernel, from timestamp queries around each dispatch. Every dispatch gets a pass of its own, so the sum is
+ * larger than the time of a normal run. Use it to see where time goes, never to state a speed.
  */
 import type { Device } from './webgpu_types.ts';
 
+/** The time of one kernel: milliseconds on the GPU over all its calls, and its share of the whole. */
 export interface ProfileRow {
   kernel: string;
   calls: number;
@@ -13,6 +14,7 @@ export interface ProfileRow {
 
 const CAPACITY = 2048;
 
+/** Times kernels: assign one to `gpu.profiler`, run the work, then read `table()`. It needs the feature timestamp-query. */
 export class Profiler {
   private readonly spans: { kernel: string; startNs: number; endNs: number }[] = [];
   private querySet: GPUQuerySet | null = null;
@@ -21,6 +23,7 @@ export class Profiler {
 
   constructor(private readonly device: Device) {}
 
+  /** Whether the batch holds as many timestamps as it can. */
   get full(): boolean {
     return this.names.length >= CAPACITY / 2;
   }
@@ -57,6 +60,7 @@ export class Profiler {
     };
   }
 
+  /** Kernels by falling time. */
   async table(): Promise<ProfileRow[]> {
     await Promise.all(this.pending);
     const rows = new Map<string, ProfileRow>();
@@ -89,6 +93,7 @@ export class Profiler {
   }
 }
 
+/** The rows as a table for a terminal. */
 export function formatProfile(rows: ProfileRow[]): string {
   const width = Math.max(6, ...rows.map((row) => row.kernel.length));
   const lines = rows.map(

@@ -1,4 +1,4 @@
-/** Staging buffers that results are read back through: one copy and one wait for any number of ranges. */
+/** Staging buffers for reading results back: one copy and one wait for any number of ranges. */
 import type { BufferSlice } from './pool.ts';
 
 /** Staging buffers kept for the next readbacks. */

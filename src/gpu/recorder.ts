@@ -1,6 +1,6 @@
 /**
- * Records commands into one encoder and one open pass, and submits them when a value is read, when an upload would overtake
- * them, or when enough have gathered to keep the driver busy.
+ * Records commands into one encoder and one open pass. It submits them when a value is read, when an upload would overtake
+ * them, or when there are enough to keep the driver busy.
  */
 import { GpuError } from '../errors.ts';
 import type { BindGroups } from './bindings.ts';
@@ -25,14 +25,14 @@ export class Recorder {
   submits = 0;
   /** When set, called with each kernel's name as it is recorded. */
   trace: ((kernel: string, label: string) => void) | null = null;
-  /** Commands were lost: copies that some of them made must not be trusted. */
+  /** Called when commands were lost. Copies that they should have made must not be trusted. */
   onLoss: () => void = () => {};
 
   private encoder: GPUCommandEncoder | null = null;
   private pass: GPUComputePassEncoder | null = null;
   private batch = 0;
   private recorded = 0;
-  /** What the open batch holds, for the message of a failing submit. */
+  /** Labels of the open batch's commands, for the message of a failing submit. */
   private labels: string[] = [];
 
   constructor(
@@ -66,14 +66,14 @@ export class Recorder {
     if (this.faults.found) this.fail();
   }
 
-  /** Throws the error that recording the last command met; an encoder that was found invalid stays so, and its commands are lost. */
+  /** Throws the error of recording the last command. The encoder stays invalid after it, so its commands are dropped. */
   private fail(): void {
     const operation = this.labels[this.labels.length - 1];
     this.abandon();
     this.faults.check(operation);
   }
 
-  /** Drops what is recorded and not submitted. */
+  /** Drops all commands that are recorded but not submitted. */
   abandon(): void {
     this.onLoss();
     this.encoder = null;
@@ -85,7 +85,7 @@ export class Recorder {
   }
 
   dispatch(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[], params: ParamValues, groups: Grid, label: string): void {
-    // In this order: room for a copy may have to be made, and for parameters too, by submitting what is recorded.
+    // The order matters: copying texels and making room for parameters may both submit what is recorded so far.
     const bound = kernel.readsTexels ? this.copyTexels(kernel, slices) : slices;
     const { length: paramCount } = kernel.shader.params;
     if (paramCount > 0 && !this.uniforms.hasRoom(kernel)) this.flush();
@@ -109,7 +109,7 @@ export class Recorder {
     if (this.recorded >= BATCH || this.profiler?.full) this.flush();
   }
 
-  /** Puts what the kernel reads as texels into textures. */
+  /** Copies the operands that the kernel reads as texels into textures. */
   private copyTexels(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[]): (BufferSlice | TexelCopy)[] {
     const encoder = () => this.command();
     const copies = new Map<TexelSlice, TexelCopy>();
@@ -117,7 +117,7 @@ export class Recorder {
       return slices.map((slice, i) => {
         if (kernel.shader.bindings[i].access !== 'texels') return slice;
         if (!('layout' in slice))
-          throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, of which no layout was given`);
+          throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, but no layout was given for it`);
         const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
         copies.set(slice, copy);
         return copy;
@@ -141,7 +141,7 @@ export class Recorder {
     this.note(`copy of ${bytes} bytes from ${from.buffer.label} to ${to.buffer.label}`);
   }
 
-  /** `writeBuffer` takes effect before commands that are recorded but not submitted: those that use this buffer are submitted first. */
+  /** `writeBuffer` takes effect before commands that are not submitted yet. If some of them use this buffer, they are submitted first. */
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset: number, operation: string): void {
     if (slice.buffer.batch === this.batch) this.flush();
     this.faults.guard(operation, () =>
@@ -151,7 +151,7 @@ export class Recorder {
     if (this.faults.found) this.faults.check(operation);
   }
 
-  /** Records commands of another's making, such as copies to staging buffers. */
+  /** Records commands that the caller makes, such as copies to staging buffers. */
   record<T>(commands: (encoder: GPUCommandEncoder) => T): T {
     return commands(this.command());
   }
@@ -180,7 +180,7 @@ export class Recorder {
   }
 }
 
-/** Throws when a launch cannot be: bindings of another number, or too many workgroups. False when there is nothing to do. */
+/** Throws if the number of bindings is wrong or there are too many workgroups. False if there is no workgroup to launch. */
 export function checkLaunch(kernel: Kernel, bindings: number, groups: Grid, label: string): boolean {
   if (bindings !== kernel.shader.bindings.length)
     throw new GpuError('internal', label, `${kernel.name} binds ${kernel.shader.bindings.length} buffers, got ${bindings}`);

@@ -1,13 +1,13 @@
 /**
- * Loads a shader file and makes it ready to compile. A file is valid WGSL as it stands; only three things are rewritten:
+ * Loads a shader file and makes it ready to compile. A file is valid WGSL as it stands. Only three things are rewritten:
  *
- * - `const TILE: u32 = 4u; // @tune 2 4 8` takes another of the listed values;
- * - a loop `for (var r = 0u; r < TILE; r++) { // @unroll` is written out, its variable replaced by the literal
- *   (register tiles need constant indices: measured, a factor of three on lavapipe); with `// @unroll broadcast` its
- *   `subgroupShuffle`s, whose lane is a constant then, become the cheaper `subgroupBroadcast`s;
- * - the one expression of an elementwise table row replaces the line marked `// @expression NAME`.
+ * - `const TILE: u32 = 4u; // @tune 2 4 8` takes another of the listed values.
+ * - A loop `for (var r = 0u; r < TILE; r++) { // @unroll` is written out, with literals in place of its variable. Register
+ *   tiles need constant indices. With `// @unroll broadcast` the lanes of its
+ *   `subgroupShuffle`s are constants after that, so they become the cheaper `subgroupBroadcast`s.
+ * - The expression of an elementwise table row replaces the line marked `// @expression NAME`.
  *
- * It also reads the bindings and the `Params` struct from the text, so launchers pass parameters by name.
+ * It also reads the bindings and the `Params` struct from the text, so that launchers pass parameters by name.
  */
 import { GpuError } from '../errors.ts';
 
@@ -24,8 +24,12 @@ export interface ParamField {
   offset: number;
 }
 
+/** A shader, and what is changed in it before it is compiled. */
 export interface ShaderVariant {
+  /** A file of kernels/wgsl, without ending; of another shader, its name in errors and profiles. */
   file: string;
+  /** The WGSL text of a shader that is no file of kernels/wgsl. */
+  source?: string;
   /** Values of the `@tune` constants. */
   tune?: Record<string, number>;
   /** `override` constants. */

@@ -1,27 +1,27 @@
 /**
- * Copies of storage in textures, for kernels that read them faster so: lavapipe loads a texel for all lanes of a subgroup
- * at once, but a buffer's elements one lane after the other.
+ * Copies of storage in textures, which some drivers read faster than buffers. Lavapipe loads a texel for all lanes of a
+ * subgroup at once, but the elements of a buffer one lane after the other.
  *
- * A copy lives for one dispatch, and its texture is used again by the next, since the driver keeps their order. But what is
- * copied a second time unchanged (weights, step after step) is kept: such a copy serves until its buffer is written.
+ * A copy lives for one dispatch. The next dispatch can use its texture again, because the driver keeps their order. A storage
+ * that is copied a second time unchanged, such as weights at each step, keeps its copy until it is written.
  */
 import type { Faults } from './faults.ts';
 import type { BufferPool, BufferSlice, PooledBuffer } from './pool.ts';
 
 const TEXEL_BYTES = 16;
-/** What a texture's rows begin at multiples of on lavapipe, a cache line. */
+/** On lavapipe, the rows of a texture begin at multiples of a cache line. */
 const LINE_TEXELS = 4;
-/** `copyBufferToTexture` wants rows of so many texels, or of a multiple. */
+/** `copyBufferToTexture` wants rows of a multiple of this. */
 const COPY_TEXELS = 16;
 const LINEAR_ROW = 4096;
-/** Kept copies beyond this give way, the one used longest ago first. */
+/** Beyond this, kept copies are dropped, the least recently used first. */
 const MAX_KEPT_BYTES = 256 << 20;
 
 /**
- * How a matrix of `rows` stored rows, each of `row` texels (of four numbers), lies in a texture. Either `together` whole rows
- * share each row of the texture, as few as its limits and those of copies allow; or, with `together` 0, the texels follow one
- * another whatever the rows. Whole rows take an odd number of cache lines: kernels read many rows at once, and rows that a
- * power of two separates would push one another out of the cache.
+ * How a matrix lies in a texture. It has `rows` stored rows, each of `row` texels; a texel is four numbers. A row of the texture
+ * holds `together` whole rows, as few as the limits of textures and copies allow. With `together` 0 the texels follow one
+ * another without regard to rows. Whole rows take an odd number of cache lines, because kernels read many rows at once. Rows
+ * that are a power of two apart would push one another out of the cache.
  */
 export interface TexelLayout {
   rows: number;
@@ -31,15 +31,15 @@ export interface TexelLayout {
   height: number;
 }
 
-/** What a kernel reads as texels. */
+/** An operand that a kernel reads as texels. */
 export interface TexelSlice extends BufferSlice {
   layout: TexelLayout;
 }
 
-/** The same matrix left in its storage, where it lies as with `together` 0. */
+/** The layout of the same matrix in its storage, where its texels follow one another. */
 export const inStorage = (layout: TexelLayout): TexelLayout => ({ ...layout, together: 0 });
 
-/** Null if no texture is large enough. */
+/** The layout for `rows` rows of `row` texels; null if no texture is large enough. */
 export function texelLayout({ limits }: GPUDevice, rows: number, row: number): TexelLayout | null {
   const most = limits.maxTextureDimension2D;
   let together = 1;
@@ -52,8 +52,9 @@ export function texelLayout({ limits }: GPUDevice, rows: number, row: number): T
 }
 
 /**
- * What shaders find texels by: vec4 `i` of stored row `r` is texel (x & x_mask, (r >> row_shift) + (x >> x_shift)) with
- * x = (r & row_mask) · row + i.
+ * The parameters with which shaders find texels. Vec4 `i` of stored row `r` is this texel:
+ *
+ *   (x & x_mask, (r >> row_shift) + (x >> x_shift))   with   x = (r & row_mask) · row + i
  */
 export function texelParams(operand: string, { row, together }: TexelLayout): Record<string, number> {
   const [rowMask, rowShift, xMask, xShift] =
@@ -80,11 +81,11 @@ const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},$
 export class TexelPool {
   /** By width and height. */
   private readonly free = new Map<string, TexelCopy[]>();
-  /** By slice, the one used longest ago first; `writes` is the buffer's count when it was copied. */
+  /** By slice, the least recently used first. `writes` is the buffer's number of writes when it was copied. */
   private readonly kept = new Map<string, { copy: TexelCopy; writes: number; buffer: PooledBuffer }>();
-  /** Each buffer's slices that were copied since it was last written. */
+  /** By buffer: the slices that were copied since it was last written. */
   private readonly copied = new Map<number, { writes: number; keys: Set<string> }>();
-  /** Handed out and not released: the dispatch that reads them is not recorded yet. */
+  /** Handed out and not released yet: the dispatch that reads them is not recorded. */
   private readonly lent = new Set<TexelCopy>();
   private keptBytes = 0;
   private freeBytes = 0;
@@ -100,7 +101,7 @@ export class TexelPool {
     return this.keptBytes + this.freeBytes;
   }
 
-  /** A texture with what the slice holds; records a copy unless one is kept. Call `release` once the dispatch that reads it is recorded. */
+  /** A texture with the slice's contents. Records a copy unless one is kept. Call `release` once the dispatch that reads it is recorded. */
   copy(encoder: () => GPUCommandEncoder, slice: TexelSlice): TexelCopy {
     const key = keyOf(slice);
     const { buffer } = slice;
@@ -139,7 +140,7 @@ export class TexelPool {
     }
   }
 
-  /** Lets a kept copy's texture go to others, unless it is lent. */
+  /** Frees a kept copy's texture for other uses, unless it is lent. */
   private drop(key: string): void {
     const known = this.kept.get(key);
     if (!known || this.lent.has(known.copy)) return;
@@ -148,12 +149,12 @@ export class TexelPool {
     this.toFree(known.copy);
   }
 
-  /** Commands were lost, those that made kept copies perhaps among them: all are made anew. */
+  /** Makes all kept copies be copied again. Called when commands were lost, because some of them may have made copies. */
   distrust(): void {
     for (const known of this.kept.values()) known.writes = -1;
   }
 
-  /** Lets go of the copies of a buffer that holds nothing any more. */
+  /** Drops the copies of a buffer that nobody uses any longer. */
   forget({ id }: PooledBuffer): void {
     if (!this.copied.delete(id)) return; // never copied, so nothing is kept
     for (const [key, { buffer }] of this.kept) if (buffer.id === id) this.drop(key);
@@ -195,12 +196,12 @@ export class TexelPool {
     else this.free.set(size, [copy]);
   }
 
-  /** Takes back what `copy` gave, unless it is kept; once more for a second operand that is the same storage changes nothing. */
+  /** Takes back a texture of `copy`, unless it is kept. A second call, for a second operand on the same storage, does nothing. */
   release(copy: TexelCopy, slice: TexelSlice): void {
     if (this.lent.delete(copy) && this.kept.get(keyOf(slice))?.copy !== copy) this.toFree(copy);
   }
 
-  /** Destroys all textures that are not lent; returns the bytes they held. */
+  /** Destroys all textures that are not lent. Returns their bytes. */
   trim(onDestroy: (copy: TexelCopy) => void): number {
     for (const key of [...this.kept.keys()]) this.drop(key);
     const bytes = this.freeBytes;

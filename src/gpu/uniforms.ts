@@ -1,12 +1,13 @@
 /**
- * Parameters of dispatches: one uniform buffer, used as a ring of 256-byte slots with dynamic offsets. The host's copy is
- * filled as dispatches are recorded and uploaded once per submit.
+ * Parameters of dispatches: one uniform buffer, used as a ring of 256-byte slots with dynamic offsets. Recording a dispatch
+ * fills the host's copy, which is uploaded once per submit.
  */
 import { GpuError } from '../errors.ts';
 import type { Kernel } from './pipelines.ts';
 
-/** A number, several, or one that is read anew at every replay (a step's number, a learning rate). */
+/** A number, several numbers, or a function that every replay calls again (for a step's number or a learning rate). */
 export type ParamValue = number | readonly number[] | (() => number);
+/** The fields of a shader’s `Params`, by name; all of them, and no others. */
 export type ParamValues = Record<string, ParamValue>;
 
 const RING_BYTES = 1 << 18;
@@ -43,7 +44,7 @@ export class UniformRing {
     return Math.ceil((words * 4) / SLOT_BYTES) * SLOT_BYTES;
   }
 
-  /** Writes the parameters by name into the next slot; returns its offset. */
+  /** Writes the parameters by name into the next slot. Returns its offset in bytes. Throws on a missing or unknown name. */
   write(kernel: Kernel, values: ParamValues): number {
     const { params, paramWords } = kernel.shader;
     const offset = this.used;
@@ -70,13 +71,13 @@ export class UniformRing {
     return offset;
   }
 
-  /** Uploads what was written since the last submit, and starts the ring anew. */
+  /** Uploads what was written since the last submit and empties the ring. */
   upload(): void {
     if (this.used > 0) this.device.queue.writeBuffer(this.buffer, 0, this.bytes, 0, this.used);
     this.used = 0;
   }
 
-  /** Forgets what was written: its commands are lost. */
+  /** Empties the ring without uploading, because its commands are lost. */
   discard(): void {
     this.used = 0;
   }

@@ -1,9 +1,9 @@
 /**
  * The objects of WebGPU that this package's own declarations name. TypeScript's dom library and @webgpu/types both declare
- * them, and contradict each other, so the declarations refer to neither: they take what the user's project has.
+ * them and contradict each other. The declarations therefore refer to neither and take what the user's project has.
  */
 
-/** A global class's instances, where the project declares it; else something opaque. */
+/** The instances of a global class if the project declares it, else `unknown`. */
 type Declared<Name extends string> = typeof globalThis extends Record<Name, { prototype: infer Instance }> ? Instance : unknown;
 
 export type WebGpu = Declared<'GPU'>;

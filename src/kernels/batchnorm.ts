@@ -11,7 +11,7 @@ export interface BatchNormGeometry {
   eps: number;
 }
 
-/** Chunks per channel: enough invocations to fill the machine, at least 64 elements each. */
+/** Chunks per channel: enough invocations to fill the machine, each with at least 64 elements. */
 function chunks(g: BatchNormGeometry): { n: number; chunk: number; pieces: number } {
   const n = g.outer * g.inner;
   const wanted = Math.max(1, Math.min(Math.ceil(2048 / g.channels), Math.floor(n / 64)));

@@ -1,7 +1,8 @@
 /**
  * Launchers of convolution and its gradients, channels last: x [N, H, W, C], w [KH, KW, C/G, O], y [N, OH, OW, O].
- * `im2col` unfolds pictures into rows and leaves the work to the matrix product, a few pictures at a time so that the rows
- * stay below a fixed size; the subgroup versions multiply without storing the rows, and fold a stride over few channels away.
+ * `im2col` unfolds pictures into rows and leaves the work to the matrix product. It takes a few pictures at a time, so that
+ * the rows stay below a fixed size. The subgroup versions multiply without storing the rows. Where the channels are not a
+ * multiple of 4, they fold a stride away or add channels of zeros.
  */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
@@ -53,7 +54,7 @@ function convParams(g: ConvGeometry, count: number): Record<string, number> {
   };
 }
 
-/** Unfolds (im2col) or folds back (col2im) the images from `first` on: `count` elements, four at a time where that divides. */
+/** Unfolds (im2col) or folds back (col2im) images from `firstImage` on: `count` elements, four at a time if C is a multiple of 4. */
 function launchColumns(
   gpu: Gpu,
   file: 'im2col' | 'col2im',
@@ -70,7 +71,7 @@ function launchColumns(
   gpu.dispatch(gpu.kernel({ file: per === 4 ? `${file}_vec4` : file }), [from, to], params, grid(count / per), label);
 }
 
-/** A 1×1 convolution of stride 1 is a product of the pixels as they lie: nothing to unfold. */
+/** A 1×1 convolution of stride 1 is a matrix product of the stored pixels; there is nothing to unfold. */
 function isPointwise(g: ConvGeometry): boolean {
   return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0 && g.outHeight === g.height && g.outWidth === g.width;
 }
@@ -79,7 +80,7 @@ const roundUp4 = (count: number) => 4 * Math.ceil(count / 4);
 const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;
 const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
 
-/** Calls `work` for runs of images whose columns fit, with a buffer for them. */
+/** Calls `work` for runs of images whose columns fit in `MAX_COLUMN_BYTES`, with a buffer for the columns. */
 function forImageRuns(gpu: Gpu, g: ConvGeometry, label: string, work: (columns: BufferSlice, first: number, images: number) => void): void {
   const perImage = rowsPerImage(g) * columnsOf(g) * 4;
   const run = Math.max(1, Math.min(g.images, Math.floor(MAX_COLUMN_BYTES / Math.max(1, perImage))));
@@ -99,17 +100,17 @@ export interface ConvForward {
   label: string;
 }
 
-/** A plain product of pixels or not, and the output pixels of the whole batch. */
+/** The class: whether the convolution is a plain product of pixels, and the number of output pixels of the whole batch. */
 function convClass(g: ConvGeometry): string {
   return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
 }
 
-/** Whether blocks of stride × stride pixels can stand for pixels: whole blocks, and channels that go by fours only together. */
+/** Whether blocks of stride × stride pixels can become pixels: all blocks are whole, and a block's channels are a multiple of 4. */
 function foldsStride({ height, width, channels, stride: [sy, sx], dilation }: ConvGeometry): boolean {
   return sy > 1 && sy === sx && height % sy === 0 && width % sx === 0 && (sy * sx * channels) % 4 === 0 && dilation[0] * dilation[1] === 1;
 }
 
-/** The same convolution with pixels for blocks of stride × stride pixels; padding grows to whole blocks, by `before` zeros. */
+/** The same convolution on blocks of stride × stride pixels. Padding grows to whole blocks, by `before` zeros. */
 function folded(g: ConvGeometry): { geometry: ConvGeometry; before: number[] } {
   const s = g.stride[0];
   const pad = g.pad.map((each) => Math.ceil(each / s)) as [number, number];
@@ -118,29 +119,28 @@ function folded(g: ConvGeometry): { geometry: ConvGeometry; before: number[] } {
   return { geometry: { ...g, height: g.height / s, width: g.width / s, channels: s * s * g.channels, kernel, stride: [1, 1], pad }, before };
 }
 
-/** What versions with channels by fours work on. */
+/** The geometry for versions that read four channels at a time. */
 function byFours(g: ConvGeometry): ConvGeometry {
   if (g.channels % 4 === 0) return g;
   return foldsStride(g) ? folded(g).geometry : { ...g, channels: roundUp4(g.channels) };
 }
 
-/** How pictures and weights are read as texels: pixels by channels, and channels of each tap by output channels. */
+/** How operands are read as texels. Rows of pictures are pixels; rows of weights are input channels of a tap. */
 function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
   return [gpu.texelLayout(g.images * g.height * g.width, g.channels), gpu.texelLayout(columnsOf(g), g.outChannels)];
 }
 
 /** A version of the convolution. */
 interface ConvVersion extends Version<ConvForward> {
-  /** What runs it. */
   launch(gpu: Gpu, p: ConvForward, version: ConvVersion): void;
-  /** Blocks of output channels side by side in a tile, and how weights are read; for the versions that read texels. */
+  /** For versions that read texels: blocks of output channels side by side in a tile, and how weights are read. */
   texels?: { parts: number; w: WeightsRead };
 }
 
-/** Why tiles of subgroups cannot serve; null where they can. */
+/** Why the subgroup versions cannot serve the problem; null if they can. */
 function withoutSubgroup(gpu: Gpu, { geometry: g }: ConvForward): string | null {
   if (g.groups !== 1) return 'its channels are in groups';
-  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels do not go by fours`);
+  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels are not a multiple of 4`);
 }
 
 function withoutTexels(gpu: Gpu, p: ConvForward): string | null {
@@ -154,26 +154,33 @@ function withoutWeights(gpu: Gpu, { geometry, w }: ConvForward, name: string): s
   return withoutPanels(gpu, 'conv2d', conv2dFamily.isForced(name), w, columnsOf(g), g.outChannels);
 }
 
-function texelVersion(name: string, parts: number, w: WeightsRead): ConvVersion {
+function texelVersion(name: string, parts: number, w: WeightsRead, idea: string): ConvVersion {
   return {
-    ...{ name, shader: 'conv2d_subgroup_texels', uses: ['space_to_depth', ...(w === 'panels' ? ['column_panels'] : [])] },
+    ...{ name, idea, shader: 'conv2d_subgroup_texels', uses: ['space_to_depth', ...(w === 'panels' ? ['column_panels'] : [])] },
     ...{ texels: { parts, w }, launch: launchTiles },
     unable: (gpu, p) => withoutTexels(gpu, p) ?? (w === 'panels' ? withoutWeights(gpu, p, name) : null),
   };
 }
 
-/** In the order in which they are best read. `im2col` runs whichever version of the product is chosen for it. */
+/** In the best order to read them. `im2col` runs the version of the matrix product that is chosen for it. */
 const VERSIONS: readonly ConvVersion[] = [
-  { name: 'direct', shader: 'conv2d_direct', launch: launchDirect, unable: always },
+  {
+    ...{ name: 'direct', shader: 'conv2d_direct', launch: launchDirect, unable: always },
+    idea: 'one invocation owns one element of the output; groups and every dilation',
+  },
   {
     ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], launch: launchIm2col },
+    idea: 'pictures are unfolded into rows, and a version of `matmul` multiplies them',
     unable: (_gpu, { geometry, residual }) =>
       geometry.groups !== 1 ? 'its channels are in groups' : residual ? 'the product has no place for a residual' : null,
   },
-  { name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
-  texelVersion('subgroup_texels', 1, 'texels'),
-  texelVersion('subgroup_texels_wide', 2, 'texels'),
-  texelVersion('subgroup_panels', 2, 'panels'),
+  {
+    ...{ name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
+    idea: 'as `im2col`, but rows are gathered while they are multiplied and never stored; the tile is that of `matmul` `subgroup`',
+  },
+  texelVersion('subgroup_texels', 1, 'texels', 'as `subgroup`; pictures and weights are read as texels'),
+  texelVersion('subgroup_texels_wide', 2, 'texels', 'as `subgroup_texels`, with two blocks of output channels'),
+  texelVersion('subgroup_panels', 2, 'panels', 'as `subgroup_texels_wide`; weights lie in panels of channels'),
 ];
 
 export const conv2dFamily: Family<ConvForward, ConvVersion> = new Family('conv2d', VERSIONS, ({ geometry }) => convClass(geometry));
@@ -184,20 +191,20 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   version.launch(gpu, p, version);
 }
 
-/** Copies [outer, channels, inner] to where zeros make the channels go by fours. */
+/** Copies [outer, channels, inner] and adds channels of zeros until their number is a multiple of 4. */
 function padChannels(gpu: Gpu, from: BufferSlice, to: BufferSlice, [outer, channels, inner]: readonly [number, number, number], label: string): void {
   gpu.clear(to);
   const target = { slice: to, strides: [roundUp4(channels) * inner, inner, 1] };
   stridedCopy(gpu, { slice: from, strides: [channels * inner, inner, 1] }, target, [outer, channels, inner], label);
 }
 
-/** Blocks of stride × stride pixels become pixels of as many times the channels. */
+/** Turns blocks of stride × stride pixels into pixels with stride² times the channels. */
 function foldPictures(gpu: Gpu, x: BufferSlice, to: BufferSlice, { images, height, width, channels, stride: [s] }: ConvGeometry, label: string): void {
   const rows = (images * height) / s;
   gpu.dispatch(gpu.kernel({ file: 'space_to_depth' }), [x, to], { rows, width: width / s, run: s * channels, size: s }, grid(rows, 1), label);
 }
 
-/** Tap k of the kernel goes to row (k + before) mod S of block (k + before) / S. */
+/** Along each axis, tap k of the kernel goes to row (k + before) mod S of block ⌊(k + before) / S⌋. */
 function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry): void {
   const s = g.stride[0];
   const { geometry, before } = folded(g);
@@ -206,7 +213,7 @@ function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry)
   for (let ky = 0; ky < g.kernel[0]; ky++)
     for (let kx = 0; kx < g.kernel[1]; ) {
       const [row, column] = [ky + before[0], kx + before[1]];
-      const together = Math.min(s - (column % s), g.kernel[1] - kx); // taps of one row of a block lie together on both sides
+      const together = Math.min(s - (column % s), g.kernel[1] - kx); // taps of one row of a block are contiguous in both buffers
       const block = Math.floor(row / s) * geometry.kernel[1] + Math.floor(column / s);
       gpu.copy(w, to, together * tap, (ky * g.kernel[1] + kx) * tap, ((block * s + (row % s)) * s + (column % s)) * tap);
       kx += together;
@@ -214,9 +221,9 @@ function foldWeights(gpu: Gpu, w: BufferSlice, to: BufferSlice, g: ConvGeometry)
 }
 
 /**
- * Pictures whose channels do not go by fours: a stride is folded away, or channels of zeros are added. Folding makes a
- * convolution of stride S one of stride 1 on blocks of S × S pixels: the 49 taps of 3 channels of ResNet-50's first layer,
- * each with an index of its own, become 16 of 12, a seventh less time on lavapipe than zeros. Weights are prepared once.
+ * Serves pictures whose number of channels is not a multiple of 4: it folds the stride away, or adds channels of zeros.
+ * Folding turns a convolution of stride S into one of stride 1 on blocks of S × S pixels. The first layer of ResNet-50 has 49
+ * taps of 3 channels; they become 16 taps of 12 channels. Weights are prepared once.
  */
 function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const { geometry: g, label } = p;
@@ -260,7 +267,7 @@ function launchIm2col(gpu: Gpu, { geometry: g, x, w, y, bias, relu, label }: Con
   });
 }
 
-/** One subgroup a tile of 4 subgroup widths of pixels by as many output channels, or twice as many. */
+/** Each subgroup makes a tile: 4 subgroup widths of pixels by as many output channels, or by twice as many. */
 function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const { geometry: g, label } = p;
   if (g.channels % 4 !== 0) {
@@ -286,7 +293,7 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   gpu.dispatch(kernel, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
 }
 
-/** A version of both gradients, each with its own launcher and plain shader. */
+/** A version of both gradients, each with a launcher. */
 interface ConvGradVersion extends Version<ConvGeometry> {
   input(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void;
   weight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void;
@@ -297,11 +304,13 @@ export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Famil
   [
     {
       ...{ name: 'direct', shader: 'conv2d_grad_input', uses: ['conv2d_grad_weight'], unable: always },
+      idea: 'one invocation owns one element of dx, or one weight, and gathers all it took part in',
       input: inputDirect,
       weight: weightDirect,
     },
     {
       ...{ name: 'im2col', shader: 'col2im', uses: ['col2im_vec4', 'im2col', 'im2col_vec4'] },
+      idea: 'both gradients are products of unfolded pictures; what `matmul` gives for dx is folded back',
       ...{ input: inputByProduct, weight: weightByProduct },
       unable: (_gpu: Gpu, { groups }: ConvGeometry) => (groups === 1 ? null : 'its channels are in groups'),
     },
@@ -309,12 +318,12 @@ export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Famil
   convClass,
 );
 
-/** dx = the transposed convolution of dy. */
+/** dx = the transposed convolution of dy with w. */
 export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
   conv2dGradFamily.choose(gpu, g).input(gpu, g, dy, w, dx, label);
 }
 
-/** dw = Σ over pixels of the unfolded input times dy. */
+/** dw = Σ over output pixels of (unfolded x)ᵀ dy. */
 export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
   conv2dGradFamily.choose(gpu, g).weight(gpu, g, x, dy, dw, label);
 }

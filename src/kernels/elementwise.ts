@@ -4,7 +4,10 @@ import type { BufferSlice } from '../gpu/pool.ts';
 
 const MAX_GROUPS = 65535;
 
-/** Workgroups for `count` invocations of `size` each, in two dimensions when one cannot hold them. Why 64: docs/architecture.md, Workgroup sizes. */
+/**
+ * Workgroups of `size` invocations for `count` of them, in two dimensions if one cannot hold them. Why 64 is the default:
+ * docs/architecture.md, Workgroup sizes.
+ */
 export function grid(count: number, size = 64): [number, number, number] {
   const groups = Math.ceil(count / size);
   if (groups <= MAX_GROUPS) return [groups, 1, 1];
@@ -24,7 +27,7 @@ export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count
   gpu.dispatch(gpu.kernel({ file: 'unary', expressions: { f } }), [x, y], { count4, alpha }, grid(count4), label);
 }
 
-/** dx = g(x, y, dy); an operand the expression does not name may be null. */
+/** dx = g(x, y, dy). x or y may be null if the expression does not name it. */
 export function unaryGrad(
   gpu: Gpu,
   g: string,
@@ -40,7 +43,7 @@ export function unaryGrad(
   gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha }, grid(count4), label);
 }
 
-/** c = f(a, b), all of `count` elements. */
+/** c = f(a, b); each has `count` elements. */
 export function binary(gpu: Gpu, f: string, a: BufferSlice, b: BufferSlice, c: BufferSlice, count: number, label: string): void {
   const count4 = Math.ceil(count / 4);
   gpu.dispatch(gpu.kernel({ file: 'binary', expressions: { f } }), [a, b, c], { count4 }, grid(count4), label);
@@ -65,7 +68,7 @@ export function binaryBroadcast(gpu: Gpu, f: string, a: StridedView, b: StridedV
   );
 }
 
-/** Merges neighboring axes that both views walk without a gap, and drops axes of extent 1: less index arithmetic. */
+/** Merges neighboring axes that both views walk without a gap, and drops axes of extent 1. This saves index arithmetic. */
 function mergeAxes(shape: readonly number[], from: readonly number[], to: readonly number[]): { shape: number[]; from: number[]; to: number[] } {
   const out = { shape: [] as number[], from: [] as number[], to: [] as number[] };
   for (let axis = 0; axis < shape.length; axis++) {
@@ -84,7 +87,7 @@ function mergeAxes(shape: readonly number[], from: readonly number[], to: readon
   return out;
 }
 
-/** to[start + index · strides] = from[start + index · strides] for every index of `shape`; any 32-bit type. */
+/** to[to.start + index · to.strides] = from[from.start + index · from.strides] for every index of `shape`; any 32-bit type. */
 export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape: readonly number[], label: string): void {
   const count = shape.reduce((size, extent) => size * extent, 1);
   if (count === 0) return;
@@ -116,10 +119,11 @@ export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: 
   gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count, alpha, beta }, grid(Math.ceil(count / 4)), label);
 }
 
-/** A number, or a function that is asked anew at every replay of a capture. */
+/** A number, or a function that is called again at every replay of a capture. */
 export type Live = number | (() => number);
 export const present = (live: Live): number => (typeof live === 'number' ? live : live());
 
+/** The rate of `dropout`, a share from 0 to below 1, and the names of its random numbers. */
 export interface DropoutKey {
   rate: number;
   seed: number;

@@ -16,7 +16,7 @@ export function embedding(
   gpu.dispatch(gpu.kernel({ file: 'embedding' }), [table, ids, y], { rows, width, vocabulary }, rowGrid(rows, width), label);
 }
 
-/** dtable is cleared, then each id's rows are summed in their order. */
+/** Clears dtable, then adds the rows of dy with the same id in their order. */
 export function embeddingGrad(
   gpu: Gpu,
   dy: BufferSlice,

@@ -7,6 +7,7 @@ import { attentionFamily, attentionGradFamily } from './recurrent.ts';
 import { reduceFamily } from './reduce.ts';
 import { argmaxTokenFamily, crossEntropyFamily, softmaxFamily, topKFamily } from './rows.ts';
 
+/** The families of kernels by name: the versions of each, and which one runs. */
 export const FAMILIES: Readonly<Record<string, Family<never>>> = Object.fromEntries(
   [
     matmulFamily,

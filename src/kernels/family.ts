@@ -1,9 +1,12 @@
 /**
- * A family of kernels: one job, done by several versions. A version is one row here and one shader file; lists of versions,
- * tuning keys, files to hash, tests and reports are all derived from the rows.
+ * A family of kernels: one job, done by several versions. A version is one row of a table and one shader file. Lists of
+ * versions, tuning keys, files to hash, tests and reports are all derived from the rows.
  *
- * Which version serves a problem: the forced one, if a test, the self-test or the benchmark forces one; else the fastest able
- * one by the adapter's table (tuning.ts); else the first able row.
+ * Three rules choose the version for a problem, in this order:
+ *
+ * 1. the version that a test, the self-test or the benchmark forces;
+ * 2. the fastest version in the adapter's table (tuning.ts) that can serve the problem;
+ * 3. the first row that can serve it.
  */
 import { GpuError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
@@ -12,11 +15,13 @@ import { tunedOrder } from './tuning.ts';
 export interface Version<P> {
   /** Says the idea, not a number. */
   readonly name: string;
-  /** The file of kernels/wgsl, without ending. */
+  /** How the work is shared out: what it changes of an earlier row. docs/kernels.md shows it. */
+  readonly idea: string;
+  /** The file of kernels/wgsl, without the ending. */
   readonly shader: string;
-  /** Other files that it runs. */
+  /** Other shader files that it runs. */
   readonly uses?: readonly string[];
-  /** Null when it can serve the problem on this adapter, else why not. Asking changes nothing. */
+  /** Null if it can serve the problem on this adapter, else why not. Changes nothing. */
   unable(gpu: Gpu, problem: P): string | null;
 }
 
@@ -62,7 +67,7 @@ export class Family<P, V extends Version<P> = Version<P>> {
     this.forced = name === null ? null : this.named(name);
   }
 
-  /** True when this version is forced: what it needs is then made for it. */
+  /** True if this version is forced. Prepared weights are then made even if they are used only once. */
   isForced(name: string): boolean {
     return this.forced?.name === name;
   }
@@ -100,7 +105,7 @@ export class Family<P, V extends Version<P> = Version<P>> {
 /** For versions that serve every problem everywhere. */
 export const always = (): null => null;
 
-/** Why shaders written for a known subgroup width (4 or 8, as software drivers have) cannot run; null where they can. */
+/** Why shaders for subgroups of 4 or 8 lanes, as software drivers have, cannot run here; null if they can. */
 export function withoutFixedSubgroup(gpu: Gpu): string | null {
   if (gpu.subgroupWidth === 4 || gpu.subgroupWidth === 8) return null;
   return gpu.subgroupWidth === 0
@@ -108,7 +113,7 @@ export function withoutFixedSubgroup(gpu: Gpu): string | null {
     : `it is written for subgroups of 4 or 8 lanes, this adapter has ${gpu.subgroupWidth}`;
 }
 
-/** The class of a size: sizes of one class are served by the same version. */
+/** The class of a size: `≤` the first bound that holds it, or `>` the last bound. One version serves all sizes of a class. */
 export function sizeRange(value: number, ...bounds: number[]): string {
   const bound = bounds.find((limit) => value <= limit);
   return bound === undefined ? `>${bounds[bounds.length - 1]}` : `≤${bound}`;

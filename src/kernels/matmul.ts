@@ -15,12 +15,12 @@ export interface MatmulProblem {
   k: number;
   transA?: boolean;
   transB?: boolean;
-  /** Per column, added before the ReLU. */
+  /** [n], added to every row before the ReLU. */
   bias?: BufferSlice | null;
   relu?: boolean;
   addToC?: boolean;
   batch?: number;
-  /** Elements between the matrices of a batch; 0 shares one. Default: dense. */
+  /** Elements from one matrix of a batch to the next; 0 shares one matrix. Default: dense. */
   aStride?: number;
   bStride?: number;
   /** First element of the first matrix. */
@@ -34,11 +34,11 @@ export interface MatmulProblem {
 interface MatmulVersion extends Version<MatmulProblem> {
   /** Rows and columns of C that one workgroup owns, for subgroups of this width. */
   tile(width: number): readonly [number, number];
-  /** What the shader is compiled with for subgroups of this width. */
+  /** Values of the shader's `@tune` constants for subgroups of this width. */
   tune?(width: number): Record<string, number>;
-  /** The unit that positions in operands are counted in: numbers, or four of them. */
+  /** Numbers per unit, in which the shader counts starts and strides. */
   unit: 1 | 4;
-  /** How B is read, where operands are read as texels. */
+  /** How B is read; only in versions that read texels. */
   b?: WeightsRead;
 }
 
@@ -46,11 +46,11 @@ interface MatmulVersion extends Version<MatmulProblem> {
 const ROWS_WIDTHS = [4, 8, 16, 32, 64];
 const MOST_SHARED_ROWS = 16;
 
-/** Why operands cannot be read four numbers at a time; null where they can. */
+/** Why operands cannot be read four numbers at a time; null if they can. */
 function notByFours(p: MatmulProblem): string | null {
   const extents = [p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, ...(p.transA ? [] : [p.k])];
   const starts = [p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0];
-  return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'rows or starts of its operands do not go by fours';
+  return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'row lengths and starts of its operands are not all multiples of 4';
 }
 
 const withoutSubgroup = (gpu: Gpu, p: MatmulProblem) => withoutFixedSubgroup(gpu) ?? notByFours(p);
@@ -59,10 +59,10 @@ function withoutTexels(gpu: Gpu, p: MatmulProblem): string | null {
   return withoutSubgroup(gpu, p) ?? (storedLayout(gpu, p, 'a') && storedLayout(gpu, p, 'b') ? null : 'its operands cannot be read as texels here');
 }
 
-/** One subgroup a tile of `rows` × `4 · parts` subgroup widths, operands read as texels. */
-function texelVersion(name: string, rows: number, parts: number, b: WeightsRead): MatmulVersion {
+/** A version that reads texels. Each subgroup makes a tile of `rows` × `4 · parts` subgroup widths. */
+function texelVersion(name: string, rows: number, parts: number, b: WeightsRead, idea: string): MatmulVersion {
   return {
-    ...{ name, b, unit: 4, shader: 'matmul_subgroup_texels' },
+    ...{ name, idea, b, unit: 4, shader: 'matmul_subgroup_texels' },
     ...(b === 'panels' ? { uses: ['column_panels'] } : {}),
     tile: (width) => [rows * width, 4 * parts * width],
     tune: (width) => ({ WIDTH: width, ROWS: rows * width, PARTS: parts }),
@@ -70,43 +70,61 @@ function texelVersion(name: string, rows: number, parts: number, b: WeightsRead)
   };
 }
 
-/** Panels are made of B when it is one matrix of weights, as it lies. */
+/** Why B cannot or should not be read from panels; null if it should. */
 function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null {
   if (p.transA || p.transB || (p.batch ?? 1) !== 1) return 'panels are made of one matrix that is not transposed';
   return withoutPanels(gpu, 'matmul', matmulFamily.isForced(name), p.b, p.k, p.n);
 }
 
-/** In the order in which they are best read: each changes one thing of one before it. */
+/** In the best order to read them: each changes one thing of an earlier one. */
 const VERSIONS: readonly MatmulVersion[] = [
-  { name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
-  { name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
-  { name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
+  {
+    ...{ name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
+    idea: 'one invocation owns one element; each multiply-add costs two loads',
+  },
+  {
+    ...{ name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
+    idea: 'one invocation owns a block in registers; each number loaded serves a row or a column of it',
+  },
+  {
+    ...{ name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
+    idea: 'as `register`; tiles of both operands pass through workgroup memory, so that 256 invocations share each load',
+  },
   {
     ...{ name: 'subgroup', shader: 'matmul_subgroup', unit: 4 },
+    idea: 'as `workgroup`; lanes of a subgroup pass rows of A to one another, without workgroup memory or barrier',
     tile: (width) => [4 * width, 4 * width],
     tune: (width) => ({ WIDTH: width }),
     unable: withoutSubgroup,
   },
   {
     ...{ name: 'subgroup_pairs', shader: 'matmul_subgroup_pairs', unit: 4 },
+    idea: 'as `subgroup`, in steps of 2 k instead of 4; shorter loop bodies for narrow subgroups',
     tile: (width) => [4 * width, 4 * width],
     tune: (width) => ({ WIDTH: width }),
     unable: withoutSubgroup,
   },
   {
     ...{ name: 'subgroup_rows', shader: 'matmul_subgroup_rows', unit: 4 },
+    idea: 'as `subgroup`, with a tile of at most 16 rows that fits the registers of wide subgroups',
     tile: (width) => [Math.min(MOST_SHARED_ROWS, width), 4 * width],
     tune: (width) => ({ WIDTH: width, ROWS: Math.min(MOST_SHARED_ROWS, width) }),
     unable: (gpu, p) => (ROWS_WIDTHS.includes(gpu.subgroupWidth) ? notByFours(p) : 'the adapter has no subgroups of one known width'),
   },
-  texelVersion('subgroup_texels', 4, 1, 'texels'),
-  texelVersion('subgroup_texels_wide', 4, 2, 'texels'),
-  texelVersion('subgroup_texels_half', 2, 2, 'texels'),
-  texelVersion('subgroup_panels', 4, 2, 'panels'),
-  texelVersion('subgroup_panels_half', 2, 2, 'panels'),
+  texelVersion('subgroup_texels', 4, 1, 'texels', 'as `subgroup`; A and B are read as texels, which some drivers fetch for all lanes at once'),
+  texelVersion(
+    'subgroup_texels_wide',
+    4,
+    2,
+    'texels',
+    'as `subgroup_texels`, with two blocks of columns; what is loaded and shuffled of A serves twice as often',
+  ),
+  texelVersion('subgroup_texels_half', 2, 2, 'texels', 'as `subgroup_texels_wide`, with half the rows; for products of few rows'),
+  texelVersion('subgroup_panels', 4, 2, 'panels', 'as `subgroup_texels_wide`; B lies in panels of columns, so that a tile reads it in the order of memory'),
+  texelVersion('subgroup_panels_half', 2, 2, 'panels', 'as `subgroup_panels`, with half the rows; for products of few rows'),
 ];
 
-/** Operands transposed or not, and the smaller side of C: how often each number that is loaded, or copied, is used. */
+/** The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. */
 function matmulClass(p: MatmulProblem): string {
   return `${p.transA ? 'T' : 'N'}${p.transB ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
 }
@@ -114,7 +132,7 @@ function matmulClass(p: MatmulProblem): string {
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
 const [naive] = VERSIONS;
 
-/** An operand's matrices as they are stored, one below the other: the length of a row, and the rows from one matrix to the next. */
+/** An operand's matrices as they are stored, one below the other: row length, rows from one matrix to the next, and all rows. */
 function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrixRows: number; rows: number } {
   const { m, n, k, batch = 1 } = p;
   const [outer, inner, stride] =
@@ -122,26 +140,26 @@ function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrix
   return { columns: inner, matrixRows: stride / inner, rows: (stride / inner) * (batch - 1) + outer };
 }
 
-/** How an operand is read as texels; null if it can't be. */
+/** How an operand is read as texels; null if it cannot be. */
 function storedLayout(gpu: Gpu, p: MatmulProblem, operand: 'a' | 'b'): TexelLayout | null {
   const { columns, rows } = stored(p, operand);
   return Number.isInteger(rows) ? gpu.texelLayout(rows, columns) : null;
 }
 
-/** The part of a storage from element `start` on, as texels. */
+/** The part of a storage from element `start` on, to be read as texels. */
 function texelsOf({ buffer, offset }: BufferSlice, start: number, layout: TexelLayout): TexelSlice {
   return { buffer, offset: offset + 4 * start, bytes: 16 * layout.rows * layout.row, layout };
 }
 
-/** The order in which tiles are made: along the shorter side first. */
+/** The order of the tiles: along the shorter side first. */
 export function tileOrder(rowTiles: number, columnTiles: number): { column_step: number; row_step: number } {
   return rowTiles <= columnTiles ? { column_step: rowTiles, row_step: 1 } : { column_step: 1, row_step: columnTiles };
 }
 
-/** C = op(A) op(B) (+ bias) (ReLU), per matrix of the batch; see the shaders for shapes and layouts. */
+/** C = op(A) op(B) (+ bias) (ReLU) for each matrix of the batch. The shaders give shapes and layouts. */
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
-  // Without an inner extent there is only the bias; the plain version needs no special case.
+  // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? naive : matmulFamily.choose(gpu, p);
   gpu.noteRead(p.b, matmulFamily.name);
   const { unit } = version;

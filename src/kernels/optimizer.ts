@@ -10,11 +10,11 @@ export interface AdamUpdate {
   beta2: number;
   eps: number;
   weightDecay: number;
-  /** Decay applied to the parameter (AdamW) instead of to the gradient (Adam). */
+  /** Decay is applied to the parameter (AdamW), not to the gradient (Adam). */
   decoupled: boolean;
-  /** Clip the global norm at this; 0 clips nothing. */
+  /** The global gradient norm is clipped at this; 0 clips nothing. */
   maxNorm: number;
-  /** 1, 2, … */
+  /** The number of the update, from 1. */
   step: Live;
 }
 
@@ -65,7 +65,7 @@ export function sgd(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, no
   );
 }
 
-/** norm[0] = √ Σ over all slices of the sum of squares. */
+/** norm[0] = √ (the sum of the squares of all slices). */
 export function globalNorm(gpu: Gpu, gradients: readonly { slice: BufferSlice; count: number }[], norm: BufferSlice): void {
   const squares = gradients.map(({ slice, count }) => {
     const y = { buffer: gpu.pool.acquire(4, 'global norm'), offset: 0, bytes: 4 };

@@ -1,30 +1,33 @@
-/** Weights in panels of columns, for the kernels that read them as texels; see column_panels.wgsl. */
+/** Weights in panels of columns, for kernels that read them as texels. column_panels.wgsl shows the layout. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { TexelLayout, TexelSlice } from '../gpu/texels.ts';
 
-/** How a kernel reads its weights: from a copy as texels, or from panels of columns as texels. */
+/** How a kernel reads its weights: as texels of a plain copy, or of panels of columns. */
 export type WeightsRead = 'texels' | 'panels';
 
 /** Columns of a panel: four for each lane of a subgroup. */
 const columnsOfPanel = (gpu: Gpu): number => 4 * gpu.subgroupWidth;
 
-/** How the panels of weights [rows, columns] are read as texels: those of one panel after those of another; null if they can't be. */
+/** How the panels of weights [rows, columns] are read as texels, one panel after the other; null if they cannot be. */
 function panelLayout(gpu: Gpu, rows: number, columns: number): TexelLayout | null {
   const width = columnsOfPanel(gpu);
   return gpu.texelLayout(Math.ceil(columns / width) * rows, width);
 }
 
 /**
- * Why kernels of a family should not read panels of weights [rows, columns]; null where they may. Only what is used again is
- * worth them, unless they are `forced`.
+ * Why kernels of a family should not read panels of weights [rows, columns]; null if they should. Panels are worth making only
+ * for weights that are used again. `forced` makes them anyway.
  */
 export function withoutPanels(gpu: Gpu, family: string, forced: boolean, weights: BufferSlice, rows: number, columns: number): string | null {
   if (panelLayout(gpu, rows, columns) === null) return 'its panels of weights cannot be read as texels here';
   return forced || gpu.isSteady(weights, family) ? null : 'the weights were written since they were last read';
 }
 
-/** The panels of weights [rows, columns], unless `withoutPanels`, that begin at element `start`: made once, and anew after the weights were written. */
+/**
+ * The panels of the weights [rows, columns] that begin at element `start`. They are made once, and again after the weights
+ * were written. Call this only if `withoutPanels` gives null.
+ */
 export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number): TexelSlice {
   const width = columnsOfPanel(gpu);
   const panels = Math.ceil(columns / width);

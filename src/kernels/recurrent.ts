@@ -1,4 +1,4 @@
-/** Launchers of the fused LSTM and GRU cells and of fused additive attention, with starts into buffers that hold a sequence. */
+/** Launchers of the fused LSTM and GRU cells and of fused additive attention. Starts select a step in buffers of a sequence. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
@@ -9,7 +9,7 @@ export interface LstmStep {
   gx: BufferSlice;
   gh: BufferSlice;
   c: BufferSlice;
-  /** Written only if `keepGates`: a gradient needs them. */
+  /** Written only if `keepGates`, because only a gradient needs them. */
   gates: BufferSlice;
   keepGates: boolean;
   cNew: BufferSlice;
@@ -88,7 +88,7 @@ export function gruCellGrad(gpu: Gpu, p: GruStepGrad, label: string): void {
   gpu.dispatch(gpu.kernel({ file: 'gru_cell_grad' }), slices, { count, hidden: p.hidden }, grid(count), label);
 }
 
-/** What squashes keys + query before v weighs it. */
+/** The function of key + query in the score: e = vᵀ f(key + query). */
 export type Score = 'tanh' | 'relu';
 
 export interface AttentionStep {
@@ -108,18 +108,20 @@ export interface AttentionStep {
   alphaStart?: number;
 }
 
-/** Vec4 of the keys' columns that a lane of the subgroup version may own, and so the widest keys. */
+/** Most vec4 of the keys' columns that a lane of the subgroup version owns. It limits the width of keys. */
 const MOST_PER_LANE = 32;
 
 type AttentionSizes = Pick<AttentionStep, 'batch' | 'regions' | 'keysWidth' | 'valuesWidth' | 'queryStart' | 'contextStart'>;
 
-/** How keys and values are read as texels: a stored row is a region. */
+/** How keys and values are read as texels. A stored row is a region. */
 function regionLayouts(gpu: Gpu, { batch, regions, keysWidth, valuesWidth }: AttentionSizes): (TexelLayout | null)[] {
   return [gpu.texelLayout(batch * regions, keysWidth), gpu.texelLayout(batch * regions, valuesWidth)];
 }
 
 const byFours = (p: AttentionSizes) =>
-  [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0) ? null : 'widths and starts do not go by fours';
+  [p.keysWidth, p.valuesWidth, p.queryStart ?? 0, p.contextStart ?? 0].every((value) => value % 4 === 0)
+    ? null
+    : 'widths and starts are not all multiples of 4';
 
 function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
   if (p.keysWidth > 4 * MOST_PER_LANE * gpu.subgroupWidth) return `keys of ${p.keysWidth} columns do not fit the registers of a subgroup`;
@@ -129,35 +131,48 @@ function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
 export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes> & { texels: boolean }>(
   'attention',
   [
-    { name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
-    { name: 'vec4', shader: 'additive_attention_vec4', texels: false, unable: (_gpu, p) => byFours(p) },
     {
-      name: 'subgroup',
-      shader: 'additive_attention_subgroup',
-      texels: true,
+      ...{ name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
+      idea: 'one workgroup owns one picture; its lanes share the regions, then the columns of the context',
+    },
+    {
+      ...{ name: 'vec4', shader: 'additive_attention_vec4', texels: false },
+      idea: 'as `scalar`, with four numbers a load',
+      unable: (_gpu, p) => byFours(p),
+    },
+    {
+      ...{ name: 'subgroup', shader: 'additive_attention_subgroup', texels: true },
+      idea: 'as `vec4`; one subgroup owns one picture, its lanes share the columns of the keys, and keys and values are read as texels',
       unable: (gpu, p) => byFours(p) ?? withoutFixedSubgroup(gpu) ?? withoutSubgroup(gpu, p),
     },
   ],
   () => 'any',
 );
 
-/** The gradient of the scores is one kernel; the step after it, to keys, query and v, has two versions. */
+/** The gradient of the scores is one kernel. The kernel after it, for keys, query and v, has two versions. */
 export const attentionGradFamily = new Family<AttentionSizes, Version<AttentionSizes> & { per: number }>(
   'attention_grad',
   [
-    { name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
-    { name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'], unable: (_gpu, p) => byFours(p) },
+    {
+      ...{ name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
+      idea: 'one invocation owns one column of the keys of one picture and walks the regions',
+    },
+    {
+      ...{ name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'] },
+      idea: 'as `scalar`, with four columns an invocation',
+      unable: (_gpu, p) => byFours(p),
+    },
   ],
   () => 'any',
 );
 
-/** Tuning of the subgroup version for keys of this width. */
+/** Values of the subgroup version's `@tune` constants for keys of this width. */
 function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
   const perLane = Math.ceil(keysWidth / 4 / gpu.subgroupWidth);
   return { WIDTH: gpu.subgroupWidth, PER_LANE: 2 ** Math.ceil(Math.log2(perLane)) };
 }
 
-/** Workgroup memory for the regions, in steps of 64 so that few pipelines serve many sizes. */
+/** Regions that workgroup memory is reserved for, in steps of 64. Few pipelines then serve many sizes. */
 const roundedRegions = (regions: number) => Math.ceil(regions / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
@@ -190,7 +205,7 @@ export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
   /** += */
   dkeys: BufferSlice;
   dquery: BufferSlice;
-  /** += , [B, A]; its sum over the rows is dv. */
+  /** +=, [B, A]. Its sum over the rows is dv. */
   dvRows: BufferSlice;
 }
 
@@ -238,7 +253,7 @@ export function contextGate(gpu: Gpu, p: GateStep & { hidden: BufferSlice; b: Bu
   gpu.dispatch(gpu.kernel({ file: 'context_gate' }), [p.hidden, p.w, p.b, p.context, p.gated, p.beta], gateParams(p), [p.batch, 1, 1], label);
 }
 
-/** dhidden gathers (+=). */
+/** Adds to dhidden (+=); overwrites dcontext and dpre. */
 export function contextGateGrad(
   gpu: Gpu,
   p: GateStep & { dgated: BufferSlice; dcontext: BufferSlice; dhidden: BufferSlice; dpre: BufferSlice },

@@ -1,13 +1,14 @@
-/** Launcher of reductions over one axis; long rows with few results are reduced in two steps. */
+/** Launcher of reductions over one axis. Long rows with few results are reduced in two steps. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
-import { always, Family, sizeRange } from './family.ts';
+import { always, Family, sizeRange, type Version } from './family.ts';
 
 export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
 const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3 };
-/** Results below which a reduction is cut into pieces, and the fewest elements a piece may have. */
+/** A reduction with fewer results than this is cut into pieces. */
 const ENOUGH_RESULTS = 512;
+/** The fewest elements of a piece. */
 const LEAST_PIECE = 64;
 
 export interface ReduceProblem {
@@ -22,11 +23,19 @@ export interface ReduceProblem {
   label: string;
 }
 
-export const reduceFamily = new Family<ReduceProblem>(
+/** `rows`: a workgroup owns a row of the last axis, and one dispatch does it all. */
+export const reduceFamily = new Family<ReduceProblem, Version<ReduceProblem> & { rows: boolean }>(
   'reduce',
   [
-    { name: 'invocation', shader: 'reduce', unable: always },
-    { name: 'workgroup', shader: 'reduce_workgroup', unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only') },
+    {
+      ...{ name: 'invocation', shader: 'reduce', rows: false, unable: always },
+      idea: 'one invocation owns one result; long rows with few results are cut into pieces and reduced twice',
+    },
+    {
+      ...{ name: 'workgroup', shader: 'reduce_workgroup', rows: true },
+      idea: 'one workgroup owns one row; its lanes join in a tree in workgroup memory',
+      unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only'),
+    },
   ],
   ({ outer, inner }) => (inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns'),
 );
@@ -35,9 +44,9 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const { outer, n, inner, label } = p;
   const scale = p.scale ?? 1;
   const results = outer * inner;
-  const { name, shader: file } = reduceFamily.choose(gpu, p);
+  const { rows, shader: file } = reduceFamily.choose(gpu, p);
   const constants = { KIND: KINDS[p.kind] };
-  if (name === 'workgroup') {
+  if (rows) {
     gpu.dispatch(gpu.kernel({ file, constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
     return;
   }

@@ -13,21 +13,28 @@ interface RowsProblem {
 
 /** A version of a kernel on rows. */
 interface RowsVersion extends Version<RowsProblem> {
-  /** How many invocations share a row, and how many rows a workgroup owns: constants of the shader. */
+  /** Constants of the shader: invocations that share a row, and rows of a workgroup. */
   constants?: { LANES: number; ROWS: number };
 }
 
 const rowClass = ({ n }: RowsProblem): string => sizeRange(n, 256, 2048);
 
-/** One invocation a row: no barrier, and `rows` rows to a workgroup. */
-const invocation = (shader: string, rows = 64): RowsVersion => ({ name: 'invocation', shader, constants: { LANES: 1, ROWS: rows }, unable: always });
-/** One workgroup a row: lanes read side by side, as a GPU likes it. */
-const workgroup = (shader: string): RowsVersion => ({ name: 'workgroup', shader, constants: { LANES: 128, ROWS: 1 }, unable: always });
-/** One subgroup a row: as a workgroup, without barriers. */
+/** One invocation per row: no barrier, and `rows` rows per workgroup. */
+const invocation = (shader: string, rows = 64): RowsVersion => ({
+  ...{ name: 'invocation', shader, constants: { LANES: 1, ROWS: rows }, unable: always },
+  idea: 'one invocation owns one row; no barrier, but lanes read far apart',
+});
+/** One workgroup per row: lanes read neighboring numbers, which is fast on GPUs. */
+const workgroup = (shader: string): RowsVersion => ({
+  ...{ name: 'workgroup', shader, constants: { LANES: 128, ROWS: 1 }, unable: always },
+  idea: 'one workgroup owns one row; lanes read side by side and join in a tree in workgroup memory',
+});
+/** One subgroup per row: as one workgroup per row, but without barriers. */
 const subgroup = (shader: string): RowsVersion => ({
   name: 'subgroup',
+  idea: 'one subgroup owns one row and joins by subgroup operations, without workgroup memory or barrier; four numbers a load',
   shader,
-  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers do not go by fours`),
+  unable: (gpu, { n }) => withoutFixedSubgroup(gpu) ?? (n % 4 === 0 ? null : `rows of ${n} numbers are not a multiple of 4 long`),
 });
 
 export const softmaxFamily = new Family('softmax', [invocation('softmax'), subgroup('softmax_subgroup'), workgroup('softmax')], rowClass);
@@ -43,7 +50,7 @@ export const argmaxTokenFamily = new Family(
 );
 export const topKFamily = new Family('top_k', [invocation('top_k', 8), workgroup('top_k')], rowClass);
 
-/** Launches what the family's table chooses, one dispatch over all rows. */
+/** Launches the version that the family chooses: one dispatch over all rows. */
 function launchRows(
   gpu: Gpu,
   family: Family<RowsProblem, RowsVersion>,
@@ -69,15 +76,15 @@ export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: Buffe
 }
 
 export interface CrossEntropyProblem {
-  /** ε of label smoothing; 0 where it is left out. */
+  /** ε of label smoothing; 0 if it is left out. */
   smoothing?: number;
   logits: BufferSlice;
   targets: BufferSlice;
   weights: BufferSlice;
   rowLoss: BufferSlice;
-  /** Null: only the loss. */
+  /** Null computes the loss only. */
   dlogits: BufferSlice | null;
-  /** A buffer to bind where the gradient is not wanted. */
+  /** A buffer to bind in place of `dlogits` if that is null. */
   unused: BufferSlice;
   rows: number;
   n: number;
@@ -91,7 +98,7 @@ export function crossEntropy(gpu: Gpu, p: CrossEntropyProblem): void {
   launchRows(gpu, crossEntropyFamily, { rows, n }, slices, params, p.label);
 }
 
-/** The k largest per row, falling; ties to the lower index; ids below `skipBelow` are never taken. */
+/** The k largest values of each row, largest first. Ties go to the lower index. Ids below `skipBelow` are never taken. */
 export function topK(
   gpu: Gpu,
   x: BufferSlice,
@@ -106,7 +113,7 @@ export function topK(
   launchRows(gpu, topKFamily, { rows, n }, [x, values, indices], { rows, n, k, skip_below: skipBelow }, label);
 }
 
-/** The likeliest token of each row of logits [rows, n] from id `skipBelow` on, and its log-probability. */
+/** The likeliest token of each row of logits [rows, n], and its log-probability. Ids below `skipBelow` are never taken. */
 export function argmaxToken(
   gpu: Gpu,
   x: BufferSlice,
@@ -120,12 +127,13 @@ export function argmaxToken(
   launchRows(gpu, argmaxTokenFamily, { rows, n }, [x, token, logProb], { rows, n, skip_below: skipBelow }, label);
 }
 
+/** Options of `sample`. The same seed, step and stream give the same tokens. */
 export interface SampleAttrs {
   /** Ids below this are never taken. */
   skipBelow: number;
-  /** Only the k likeliest; 0 for all. */
+  /** Only the k likeliest tokens are drawn; 0 for all. */
   topK: number;
-  /** Only the likeliest that make up this probability together; 1 for all. */
+  /** Only the likeliest tokens that together have this probability are drawn; 1 for all. */
   topP: number;
   temperature: number;
   seed: number;
@@ -133,26 +141,27 @@ export interface SampleAttrs {
   stream: number;
 }
 
-/** One token per row, drawn from the log-probabilities x [rows, n]. */
+/** Draws one token per row from the log-probabilities x [rows, n]. */
 export function sample(gpu: Gpu, x: BufferSlice, token: BufferSlice, logProb: BufferSlice, rows: number, n: number, a: SampleAttrs, label: string): void {
   const { skipBelow, topK: k, topP: p, temperature, seed, step, stream } = a;
   const params = { rows, n, skip_below: skipBelow, k, p, temperature, seed, step, stream };
   gpu.dispatch(gpu.kernel({ file: 'sample' }), [x, token, logProb], params, grid(rows, 8), label);
 }
 
+/** Options of `mixTokens`. The same seed, step and stream give the same tokens. */
 export interface MixAttrs {
-  /** With which each word gives way. */
+  /** The probability that a token is replaced. */
   probability: Live;
   seed: number;
   step: Live;
   stream: number;
-  /** Words never replaced: the first of a caption, and padding, which is 0. */
+  /** The first token of a caption. It is never replaced, nor is padding, which is 0. */
   start: number;
-  /** Never put in, for no word follows it. */
+  /** The last token of a caption. It is never put in, because no word follows it. */
   end: number;
 }
 
-/** Words before each step, ids [steps, rows], some of them replaced by the model's own for the step before. */
+/** Replaces some of the input tokens ids [steps, rows] by the model's own choice at the step before. */
 export function mixTokens(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: BufferSlice, steps: number, rows: number, a: MixAttrs, label: string): void {
   const { probability, seed, step, stream, start, end } = a;
   const params = { count: steps * rows, rows, probability, seed, step, stream, start, end };

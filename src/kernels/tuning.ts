@@ -1,19 +1,20 @@
 /**
- * Which version suits which problem on which adapter: a table per adapter, made by `glimpse tune`. The host hands tables in
- * (from files, a bundle, or a browser's storage). A table counts for a family only while the shaders that the family runs are
- * those that were measured. Nothing is ever measured during an ordinary run.
+ * Tables of the fastest versions, one for each adapter, made by `glimpse tune`. The host hands them in, from files, a bundle,
+ * or a browser's storage. A user's table counts for a family only while the family's shaders are those that were measured.
+ * Nothing is ever measured during an ordinary run.
  */
 import type { Gpu } from '../gpu/gpu.ts';
 import { fingerprint } from '../random.ts';
 
+/** A tuning table: which version is fastest for each class of problems, measured on one adapter. */
 export interface TuningTable {
   version: 2;
   adapter: string;
   driver: string;
-  /** The machine that measured: its processor. */
+  /** The processor of the machine that measured. */
   host: string;
   date: string;
-  /** A fingerprint of each family's shaders as they were measured. */
+  /** Fingerprints of the measured shaders, by family. */
   shaders: Record<string, string>;
   problems: TunedProblem[];
 }
@@ -22,13 +23,13 @@ export interface TunedProblem {
   family: string;
   key: string;
   shape: string;
-  /** Median milliseconds of every version that agreed with the reference and could run. */
+  /** Median milliseconds of every version that could run and agreed with the reference. */
   medianMs?: Record<string, number>;
-  /** Fastest first by reasoning, where nothing was measured (the generic GPU); the key `*` stands for every class. */
+  /** Versions, fastest first, by reasoning; for the generic GPU, where nothing was measured. The key `*` stands for every class. */
   order?: string[];
 }
 
-/** Checks that parsed JSON is a table; throws with the first field that is not what it must be. */
+/** Checks that parsed JSON is a table. Throws an Error that names the first wrong field. */
 export function parseTuningTable(json: unknown): TuningTable {
   const expect = (holds: boolean, field: string, what: string) => {
     if (!holds) throw new Error(`${field} is not ${what}`);
@@ -53,7 +54,7 @@ export function parseTuningTable(json: unknown): TuningTable {
 }
 
 export interface Tuning {
-  /** Where it comes from, for `doctor`. */
+  /** Where the tuning comes from, for `glimpse doctor`. */
   source: string;
   /** Versions by family and class of problem, fastest first. */
   order: ReadonlyMap<string, readonly string[]>;
@@ -66,12 +67,24 @@ function ordered(table: TuningTable, fresh: (family: string) => boolean): Map<st
   );
 }
 
-/** The fingerprint of the shaders that a family runs, as this program has them. */
+/** The fingerprint of some shader files, as this program has them. */
 export function shadersFingerprint(gpu: Gpu, shaders: readonly string[]): string {
   return fingerprint(shaders.map((file) => gpu.host.shaderSource(file)).join('\0'));
 }
 
-/** The committed table, and before it the user's own for every family whose shaders are unchanged since. */
+/** `fresh` tells whether a family's shaders are those that the table was measured with. `stale` lists measured families that are not. */
+function freshness(gpu: Gpu, table: TuningTable, shadersOf: (family: string) => readonly string[]): { fresh: (family: string) => boolean; stale: string[] } {
+  const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
+  const measured = new Set(table.problems.flatMap(({ family, medianMs }) => (medianMs ? [family] : [])));
+  return { fresh, stale: [...measured].filter((family) => !fresh(family)) };
+}
+
+const staleNote = (stale: readonly string[]) => (stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '');
+
+/**
+ * Merges the committed table and the user's own. The user's goes first for every family whose shaders are unchanged since.
+ * A committed table whose shaders have changed still gives the order, because there must be one; `source` says so.
+ */
 export function tuningFrom(
   gpu: Gpu,
   shadersOf: (family: string) => readonly string[],
@@ -79,25 +92,27 @@ export function tuningFrom(
   own: { name: string; table: TuningTable } | null,
 ): Tuning {
   const defaults = ordered(committed, () => true);
-  const source = `committed defaults for ${gpu.kind === 'generic' ? 'any GPU, by reasoning' : `${gpu.kind}, made ${committed.date} on ${committed.host}`}`;
-  if (!own) return { source, order: defaults };
-  const { table, name } = own;
-  const fresh = (family: string) => table.shaders[family] === shadersFingerprint(gpu, shadersOf(family));
-  const stale = [...new Set(table.problems.map(({ family }) => family))].filter((family) => !fresh(family));
-  const note = stale.length > 0 ? `; shaders of ${stale.join(', ')} have changed since: run \`glimpse tune\` again` : '';
-  return { source: `${name}, made ${table.date}${note}`, order: new Map([...defaults, ...ordered(table, fresh)]) };
+  if (own) {
+    const { fresh, stale } = freshness(gpu, own.table, shadersOf);
+    const order = new Map([...defaults, ...ordered(own.table, fresh)]);
+    return { source: `${own.name}, made ${own.table.date} on ${own.table.host}${staleNote(stale)}`, order };
+  }
+  if (gpu.kind === 'generic') return { source: 'committed defaults for any GPU, by reasoning: run `glimpse tune` once', order: defaults };
+  const { stale } = freshness(gpu, committed, shadersOf);
+  return { source: `committed defaults for ${gpu.kind}, made ${committed.date} on ${committed.host}${staleNote(stale)}`, order: defaults };
 }
 
 const UNTUNED: Tuning = { source: 'none', order: new Map() };
 const loaders = new WeakMap<Gpu, () => Tuning>();
 const tunings = new WeakMap<Gpu, Tuning>();
 
-/** Hands in how a device's tuning is loaded; that is done when it is first needed. */
+/** Sets the function that loads a device's tuning. It is called when the tuning is first needed. */
 export function useTuning(gpu: Gpu, load: () => Tuning): void {
   loaders.set(gpu, load);
   tunings.delete(gpu);
 }
 
+/** The tuning that a device uses, loaded at its first use. */
 export function tuningOf(gpu: Gpu): Tuning {
   let tuning = tunings.get(gpu);
   if (!tuning) {
@@ -107,7 +122,7 @@ export function tuningOf(gpu: Gpu): Tuning {
   return tuning;
 }
 
-/** Versions for this class of problems, fastest first; empty where no table says anything. */
+/** Versions for this class of problems, fastest first; empty if no table has the class. */
 export function tunedOrder(gpu: Gpu, family: string, key: string): readonly string[] {
   const { order } = tuningOf(gpu);
   return order.get(`${family} ${key}`) ?? order.get(`${family} *`) ?? [];

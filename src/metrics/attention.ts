@@ -1,19 +1,19 @@
-/** What the maps of a caption are like, in three numbers, and whether attention is dead: one map whatever the word. */
+/** Describes the attention maps of a caption in three numbers, and tells whether attention is dead: the same map for every word. */
 
 export interface AttentionReport {
-  /** Mean entropy of the maps over that of a uniform one: 0 a single place, 1 everywhere alike. */
+  /** Mean entropy of the maps, divided by that of a uniform map: 0 for a single region, 1 for equal weights. */
   entropy: number;
-  /** Mean over regions of what they were looked at in all, at most 1 each: the share of the picture that was seen. */
+  /** Share of the picture that was seen: the mean over regions of the sum of their weights, at most 1 each. */
   coverage: number;
-  /** Mean part of a map that moves from one word to the next: 0 the same map, 1 none of it stays. */
+  /** Mean share of a map that moves from one word to the next: 0 if the map stays the same, 1 if none of it stays. */
   change: number;
   dead: boolean;
 }
 
-/** Below this, maps of one word and the next are the same but for rounding and noise. */
+/** Below this `change`, maps differ only by rounding and noise. */
 const DEAD_CHANGE = 0.01;
 
-/** maps: one per word, P weights that sum to 1. */
+/** The report of a caption's maps: one map per word, each P weights that sum to 1. */
 export function attentionReport(maps: readonly Float32Array[]): AttentionReport {
   if (maps.length === 0) return { entropy: 0, coverage: 0, change: 0, dead: false };
   const regions = maps[0].length;

@@ -1,13 +1,14 @@
 /**
- * BLEU (Papineni and others 2002) as coco-caption computes it: clipped n-gram precisions to n = 4, the closest reference's
- * length (ties to the shorter), a brevity penalty, and its tiny constants against zero counts. Corpus and per picture, 0 … 1.
+ * BLEU (Papineni and others 2002) as coco-caption computes it: clipped n-gram precisions to n = 4, and a brevity penalty. The
+ * penalty takes the length of the closest reference; ties go to the shorter. Tiny constants guard against zero counts. Scores
+ * are 0 … 1, for the corpus and for each picture.
  */
 import { ngramCounts } from './ngrams.ts';
 
 const TINY = 1e-15;
 const SMALL = 1e-9;
 
-/** What a sentence adds to the corpus. */
+/** The statistics of a sentence. Those of a corpus are their sums. */
 export interface BleuStatistics {
   correct: number[];
   guesses: number[];
@@ -51,7 +52,7 @@ export function bleu(
   return { corpus: bleuOf(all), perImage: all.map(scores), statistics: all };
 }
 
-/** BLEU-1 … 4 of the corpus that these pictures make up. */
+/** BLEU-1 … 4 of the corpus of these pictures. */
 export function bleuOf(all: readonly BleuStatistics[]): number[] {
   const total: BleuStatistics = { correct: [0, 0, 0, 0], guesses: [0, 0, 0, 0], length: 0, referenceLength: 0 };
   for (const one of all) {

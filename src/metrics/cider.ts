@@ -1,6 +1,7 @@
 /**
  * CIDEr-D (Vedantam, Zitnick and Parikh 2015) as coco-caption computes it: n = 1 … 4, document frequencies over the scored
- * pictures, clipped counts, a Gaussian penalty on the difference of lengths (in bigrams, σ = 6), times 10. Mean over pictures.
+ * pictures, clipped counts, and a Gaussian penalty on the difference of lengths (in bigrams, σ = 6). A score is 0 … 10; that of
+ * the corpus is the mean over pictures.
  */
 import { ngramCounts } from './ngrams.ts';
 
@@ -10,7 +11,7 @@ interface Weighted {
   bigrams: number;
 }
 
-/** Document frequencies of a collection of references, and scores of captions by them. */
+/** Scores captions with the document frequencies of a collection of references. */
 export class CiderD {
   private readonly documents = new Map<string, number>();
   private readonly logImages: number;
@@ -58,7 +59,7 @@ function similarity(a: Weighted, b: Weighted): number {
   return total / 4;
 }
 
-/** candidates[i] is scored against references[i], whose pictures are the collection; all are lists of words. */
+/** Scores candidates[i] against references[i], as lists of words. Document frequencies are those of `references`. */
 export function ciderD(
   candidates: readonly (readonly string[])[],
   references: readonly (readonly (readonly string[])[])[],

@@ -1,4 +1,4 @@
-/** Words that a caption should not end with: self-critical training is known to learn that. */
+/** Words that a caption should not end with. Self-critical training is known to learn such endings. */
 const FUNCTION_WORDS = new Set(
   'a an the and or but of in on at to with for from by as is are was were be been being it its his her their this that these those which who while'.split(' '),
 );

@@ -1,13 +1,13 @@
 /**
- * METEOR 1.5 for English, rank task (Denkowski and Lavie 2014), as coco-caption calls it, with the modules exact, stem
- * (Snowball English) and synonym (WordNet); the paraphrase table is not to be had, so the modules that ran are named.
+ * METEOR 1.5 for English, rank task (Denkowski and Lavie 2014), as coco-caption calls it. It has the modules exact, stem
+ * (Snowball English) and synonym (WordNet). The paraphrase table is not available, so reports name the modules that ran.
  *
- * Hypothesis and reference are aligned word by word: the alignment with the most exactly matched words, then the fewest chunks
- * (runs in the same order in both), then the smallest distance, found by beam search. Function words count 1 − δ, others δ:
+ * A beam search aligns hypothesis and reference word by word. It prefers the most exact matches, then the fewest chunks (runs in
+ * the same order in both), then the smallest distance. Function words count 1 − δ, others δ:
  *
  *   P, R = Σ w_module m / weighted length;   F = 1 / ((1 − α) / P + α / R);   score = F (1 − γ (chunks / matches)^β)
  *
- * The best reference counts, and the corpus has the score of the summed statistics.
+ * A caption has the score of its best reference. The corpus has the score of the summed statistics.
  */
 import { newStemmer } from 'snowball-stemmers';
 import type { WordNet } from './wordnet.ts';
@@ -17,7 +17,7 @@ const [ALPHA, BETA, GAMMA, DELTA] = [0.85, 0.2, 0.6, 0.75];
 const MODULE_WEIGHTS = [1, 0.6, 0.8];
 const BEAM = 40;
 
-/** English words of a relative frequency above one in a thousand, which METEOR counts as function words; news text shows in them. */
+/** METEOR's function words: English words with a relative frequency above one in a thousand, counted in news text. */
 export const METEOR_FUNCTION_WORDS: ReadonlySet<string> = new Set(
   [
     'the a an this',
@@ -33,7 +33,7 @@ export const METEOR_FUNCTION_WORDS: ReadonlySet<string> = new Set(
 
 const stemmer = newStemmer('english');
 
-/** `-norm`: punctuation separates and is dropped, but for dots within words and commas within numbers. */
+/** METEOR's option `-norm`: punctuation separates words and is dropped, except dots within words and commas within numbers. */
 export function meteorWords(words: readonly string[]): string[] {
   return words
     .join(' ')
@@ -43,15 +43,15 @@ export function meteorWords(words: readonly string[]): string[] {
 }
 
 interface Match {
-  /** Places in hypothesis and reference. */
+  /** Positions of the word in hypothesis and reference. */
   hypothesis: number;
   reference: number;
   module: number;
 }
 
-/** What a score is made of; statistics of several captions add up. */
+/** The statistics behind a score. Those of several captions are added. */
 export interface MeteorStatistics {
-  /** Weighted matches over hypothesis and reference, and their weighted lengths. */
+  /** Weighted matches in hypothesis and reference, and their weighted lengths. */
   matched: [number, number];
   lengths: [number, number];
   matches: number;
@@ -76,13 +76,13 @@ interface Path {
   exact: number;
   chunks: number;
   distance: number;
-  /** The place after the last match in the hypothesis, or −1 when no chunk is open. */
+  /** The position after the last match in the hypothesis, or −1 if no chunk is open. */
   open: number;
 }
 
 const better = (a: Path, b: Path) => b.exact - a.exact || a.chunks - b.chunks || a.distance - b.distance;
 
-/** Takes a match (or none) for the next place of the reference. */
+/** The path with a match, or none, for the next position of the reference. */
 function extend(path: Path, match: Match | null): Path {
   const closes = path.open !== -1 && match?.hypothesis !== path.open;
   return {
@@ -96,8 +96,8 @@ function extend(path: Path, match: Match | null): Path {
 }
 
 /**
- * The best alignment, left to right over the reference. `candidates` are the matches of each place. As in METEOR only exact
- * matches count in the search, and the distance of a match burdens the paths that are made after it at the same place.
+ * The best alignment, searched from left to right over the reference. `candidates` are the matches of each position. As in
+ * METEOR, only exact matches count in the search, and a match's distance goes to the paths made after it at the same position.
  */
 function align(candidates: readonly (readonly Match[])[], hypothesisLength: number): (Match | null)[] {
   const coverage = new Array<number>(hypothesisLength).fill(0);
@@ -175,7 +175,7 @@ export class Meteor {
     ];
     const candidates = reference.map((word, place) =>
       tests
-        .slice(0, same ? 1 : this.modules.length) // in identical sentences other matches could only mislead the search
+        .slice(0, same ? 1 : this.modules.length) // in identical sentences, other matches could only mislead the search
         .flatMap((test, module) => hypothesis.flatMap((own, i): Match[] => (test(own, word) ? [{ hypothesis: i, reference: place, module }] : []))),
     );
     const alignment = align(candidates, hypothesis.length);
@@ -190,7 +190,7 @@ export class Meteor {
     };
   }
 
-  /** Statistics of the best reference of each caption, and scores; all are lists of words. */
+  /** Scores candidates[i] against references[i], as lists of words. `statistics` are those of each caption's best reference. */
   score(
     candidates: readonly (readonly string[])[],
     references: readonly (readonly (readonly string[])[])[],

@@ -1,4 +1,4 @@
-/** Counts of the word n-grams of a sentence, which BLEU and CIDEr share. */
+/** Counts of the word n-grams of a sentence. BLEU and CIDEr share this. */
 
 /** For n = 1 … 4, each n-gram's count. */
 export function ngramCounts(words: readonly string[]): Map<string, number>[] {

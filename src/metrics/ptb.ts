@@ -1,9 +1,9 @@
 /**
  * The tokenizer that caption scores are defined on: Stanford's PTBTokenizer 3.4.1 with `-preserveLines -lowerCase`, as
- * coco-caption calls it, and its list of punctuation to drop. Written as ordered rules; the first that matches takes its text.
+ * coco-caption calls it, and coco-caption's list of punctuation to drop. It is a list of rules; the first that matches counts.
  */
 
-/** Dropped after tokenizing. The brackets of the original list are upper-case and never match the lower-cased tokens. */
+/** Punctuation to drop. The original list also has brackets, but in upper case, so they never match the lower-case tokens. */
 const DROPPED = new Set(["''", "'", '``', '`', '.', '?', '!', ',', ':', '-', '--', '...', ';']);
 
 const BRACKETS: Record<string, string> = { '(': '-lrb-', ')': '-rrb-', '[': '-lsb-', ']': '-rsb-', '{': '-lcb-', '}': '-rcb-' };
@@ -12,7 +12,7 @@ const BRACKETS: Record<string, string> = { '(': '-lrb-', ')': '-rrb-', '[': '-ls
 const TITLES =
   'mr|mrs|ms|dr|drs|prof|gen|col|sgt|capt|lt|rev|hon|sen|rep|gov|pres|maj|cmdr|st|ste|mt|ft|jr|sr|bros|ave|blvd|rd|vs|no|inc|ltd|corp|co|dept|est|etc|jan|feb|mar|apr|jun|jul|aug|sept|sep|oct|nov|dec';
 
-/** Words written as one that the Treebank splits. */
+/** Words that are written as one and that the Treebank splits. */
 const ASSIMILATED: Record<string, string[]> = {
   cannot: ['can', 'not'],
   gonna: ['gon', 'na'],
@@ -29,7 +29,7 @@ type Rule = readonly [RegExp, (text: string, match: RegExpExecArray, before: str
 const word = String.raw`[\p{L}\p{M}\p{N}_]`;
 const whole = (text: string): string[] => [text];
 
-/** Tried in order at each place; all are sticky. */
+/** Tried in this order at each position; all are sticky. */
 const RULES: Rule[] = [
   [/https?:\/\/[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
   [/www\.[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
@@ -44,7 +44,7 @@ const RULES: Rule[] = [
   // w/ and w/o stand for words; other slashes stay inside words.
   [/w\/(?!o\b)/uy, () => ['w', '/']],
   [new RegExp(String.raw`(?:${TITLES})\.(?=\s+\S|${word})`, 'uy'), whole],
-  // At the very end only those that hardly ever end a sentence as a word of their own.
+  // At the very end, only abbreviations that are hardly ever a word at the end of a sentence.
   [/(?:st|rd|ave|blvd|mt|jr|sr|mr|mrs|ms|dr|etc|inc|ltd|corp)\.$/uy, whole],
   [/(?:\p{L}\.){2,}/uy, whole],
   [/\p{L}\.$/uy, (text, _match, before) => (/\p{L}$/u.test(before) ? [text.slice(0, -1), '.'] : [text])],
@@ -69,7 +69,7 @@ const RULES: Rule[] = [
   [/\S/uy, whole],
 ];
 
-/** All tokens, punctuation included, lower-case. A line break counts as a space. */
+/** All tokens in lower case, punctuation included. A line break counts as a space. */
 export function ptbTokens(caption: string): string[] {
   const text = caption
     .replaceAll(/[\r\n]+/g, ' ')
@@ -94,10 +94,10 @@ export function ptbTokens(caption: string): string[] {
   return tokens;
 }
 
-/** What is scored: the tokens without punctuation. */
+/** The tokens that scores use: those without punctuation. */
 export function captionTokens(caption: string): string[] {
   return ptbTokens(caption).filter((token) => !DROPPED.has(token));
 }
 
-/** Named with every score. */
+/** The name of the tokenizer, for reports of scores. */
 export const TOKENIZER = 'PTB 3.4.1 rules, lower-case, coco-caption punctuation dropped';

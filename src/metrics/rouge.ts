@@ -1,6 +1,6 @@
 /**
- * ROUGE-L (Lin 2004) as coco-caption computes it: the longest common subsequence with each reference; the best precision
- * and the best recall, taken independently; F with β = 1.2; mean over pictures, 0 … 1.
+ * ROUGE-L (Lin 2004) as coco-caption computes it, from the longest common subsequence with each reference. The best precision
+ * and the best recall are taken independently and give F with β = 1.2. The score is the mean over pictures, 0 … 1.
  */
 const BETA = 1.2;
 
@@ -14,7 +14,7 @@ function commonSubsequence(a: readonly string[], b: readonly string[]): number {
   return row[b.length];
 }
 
-/** An empty sentence has, for the original's `split(" ")`, one empty word. */
+/** An empty sentence has one empty word, because the original calls `split(" ")`. */
 const wordsOf = (words: readonly string[]): readonly string[] => (words.length === 0 ? [''] : words);
 
 export function rougeL(

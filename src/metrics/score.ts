@@ -1,6 +1,6 @@
 /**
- * All scores of a set of captions at once, in coco-caption's units: tokens by PTB rules, BLEU-1 … 4, METEOR, ROUGE-L, CIDEr-D, per
- * corpus and picture, with intervals by bootstrap over pictures, and what scores do not show: how varied the captions are.
+ * All scores of a set of captions, in coco-caption's units: BLEU-1 … 4, METEOR, ROUGE-L and CIDEr-D on PTB tokens. Each is given
+ * for the corpus and for each picture, with intervals by bootstrap over pictures. The report also tells how varied the captions are.
  */
 import { bleu, bleuOf } from './bleu.ts';
 import { ciderD } from './cider.ts';
@@ -27,7 +27,7 @@ export interface ScoreReport {
   meteorModules: string[];
   images: number;
   tokenizer: string;
-  /** 95 % intervals over resampled pictures; empty when none were asked for. */
+  /** 95 % intervals over resampled pictures; empty without `bootstrap`. */
   intervals: Record<string, [number, number]>;
   captions: {
     distinctWords: number;
@@ -40,7 +40,7 @@ export interface ScoreReport {
   perImage: { image_id: string | number; Bleu_1: number; Bleu_2: number; Bleu_3: number; Bleu_4: number; METEOR: number; ROUGE_L: number; CIDEr: number }[];
 }
 
-/** A small generator for resampling; the intervals need no better one, only the same one every time. */
+/** A small generator for resampling (xorshift). Intervals need no better one, but the same numbers every time. */
 function resampler(count: number): () => number {
   let state = 123456789;
   return () => {
@@ -56,7 +56,7 @@ function interval(samples: number[]): [number, number] {
   return [samples[Math.floor(0.025 * samples.length)], samples[Math.floor(0.975 * samples.length)]];
 }
 
-/** `training` are the captions trained on, to count repetitions of them. */
+/** `bootstrap` is the number of resamplings. `training` holds the captions trained on, as joined tokens, to count repetitions of them. */
 export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: number; training?: ReadonlySet<string> } = {}): ScoreReport {
   const candidates = list.map(({ caption }) => captionTokens(caption));
   const references = list.map((each) => each.references.map(captionTokens));

@@ -1,4 +1,4 @@
-/** The package brings no types of its own. */
+/** Types for a package that has none. */
 declare module 'snowball-stemmers' {
   export function newStemmer(language: string): { stem(word: string): string };
 }

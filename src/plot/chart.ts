@@ -1,6 +1,6 @@
 /**
- * Charts as SVG text: lines and points over linear or logarithmic axes. Scales, ticks and line paths are d3's; what is here
- * only places them. Used for training curves and for the roofline.
+ * Charts as SVG text: lines and points over linear or logarithmic axes. d3 makes scales, ticks and line paths; this file only
+ * places them. Training curves and the roofline use it.
  */
 import { scaleLinear, scaleLog } from 'd3-scale';
 import { line } from 'd3-shape';
@@ -9,9 +9,9 @@ import escapeHtml from 'escape-html';
 export interface Series {
   name: string;
   points: readonly (readonly [number, number])[];
-  /** Points apart instead of a line through them. */
+  /** Draws single points instead of a line through them. */
   marks?: boolean;
-  /** A text per point, for marks. */
+  /** A text for each point, with `marks`. */
   labels?: readonly string[];
   dashed?: boolean;
 }
@@ -25,7 +25,7 @@ export interface Chart {
   yLog?: boolean;
 }
 
-/** Distinguishable also by those who see red and green alike (Okabe and Ito). */
+/** People who cannot tell red from green can tell these apart (Okabe and Ito). */
 const COLORS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#555555'];
 const WIDTH = 760;
 const HEIGHT = 420;
@@ -43,7 +43,7 @@ function extent(values: readonly number[], log: boolean): [number, number] {
 /** The chart as one self-contained `<svg>` element. */
 export function chartSvg(chart: Chart): string {
   const { xLog = false, yLog = false, series } = chart;
-  const margin = { ...EDGE, top: 48 + 16 * series.length }; // the legend stands between title and plot
+  const margin = { ...EDGE, top: 48 + 16 * series.length }; // the legend is between title and plot
   const all = series.flatMap(({ points }) => points);
   const axis = (log: boolean) => (log ? scaleLog() : scaleLinear());
   const x = axis(xLog)
@@ -94,7 +94,7 @@ export function chartSvg(chart: Chart): string {
       if (label) parts.push(text(px + 6, py - 5, label, 'class="label"'));
     });
   });
-  // One entry below the other, so that long names do not run into each other.
+  // Entries of the legend are below one another, so that long names do not overlap.
   series.forEach(({ name }, i) => {
     const at = 46 + 16 * i;
     parts.push(`<rect x="${margin.left + 10}" y="${at - 8}" width="14" height="4" fill="${COLORS[i % COLORS.length]}"/>`);
@@ -114,7 +114,7 @@ export function chartSvg(chart: Chart): string {
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" role="img"><style>${style}</style><rect width="100%" height="100%" fill="#fff"/>${parts.join('')}</svg>`;
 }
 
-/** Charts under each other on a self-contained page. */
+/** Charts below one another on a self-contained HTML page. */
 export function chartPage(title: string, lead: string, charts: readonly string[]): string {
   return `<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(title)}</title>

@@ -1,4 +1,4 @@
-/** Attention drawn on its picture: the map scaled up smoothly, the picture darkened where the model does not look. */
+/** Attention drawn on its picture: the map is scaled up smoothly, and the picture is dark where the model does not look. */
 import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
 import { openPicture, pictureFault } from '../data/images.ts';
@@ -24,7 +24,10 @@ export async function readPixels(path: string, height: number): Promise<Pixels> 
   }
 }
 
-/** alpha [regions], a square grid in row order that covers the whole picture: dark at its least, bright at its largest weight. */
+/**
+ * Draws alpha [regions] on the picture. Its regions are a square grid in row order that covers the whole picture. The picture is
+ * dark at the smallest weight and bright at the largest. Throws a GlimpseError if the grid is not square.
+ */
 export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pixels> {
   const side = Math.sqrt(alpha.length);
   if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} regions is no square grid`);
@@ -48,7 +51,7 @@ function encoder({ data, width, height }: Pixels): Sharp {
   return sharp(data, { raw: { width, height, channels: 3 } });
 }
 
-/** For a page: photographs are smaller as JPEG, drawings as PNG. */
+/** The pixels as a data URL for a page. Photographs are smaller as JPEG, drawings as PNG. */
 export async function dataUrl(pixels: Pixels, format: 'jpeg' | 'png', scaledTo?: number): Promise<string> {
   const scaled = scaledTo ? encoder(pixels).resize(scaledTo, scaledTo, { kernel: 'cubic' }) : encoder(pixels);
   const bytes = await (format === 'png' ? scaled.png() : scaled.jpeg({ quality: 82 })).toBuffer();
@@ -57,10 +60,10 @@ export async function dataUrl(pixels: Pixels, format: 'jpeg' | 'png', scaledTo?:
 
 const GAP = 6;
 const LABEL = 22;
-/** A label of one long word needs so much. */
+/** A label of one long word needs this width. */
 const LEAST_CELL = 128;
 
-/** The pictures side by side in one PNG, each over its label, at most `perRow` in a row. */
+/** The pictures in one PNG, at most `perRow` in a row, each with its label below it. */
 export async function contactSheet(cells: readonly { pixels: Pixels; label: string }[], perRow: number): Promise<Buffer> {
   const { width, height } = cells[0].pixels;
   const cell = Math.max(width, LEAST_CELL);

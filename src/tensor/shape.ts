@@ -1,10 +1,13 @@
-/** Shapes: sizes per axis, row-major. What every floor above needs to know of them, and nothing of buffers. */
+/** Shapes: the sizes of a tensor's axes, row-major. All that the floors above need to know about them, without buffers. */
 import { ShapeError } from '../errors.ts';
 
+/** Extents of the axes; [] is a single number. */
 export type Shape = readonly number[];
 
+/** The most axes that a tensor may have. */
 export const MAX_RANK = 6;
 
+/** Elements of a shape. */
 export function sizeOf(shape: Shape): number {
   let size = 1;
   for (const extent of shape) size *= extent;
@@ -33,7 +36,7 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
-/** NumPy's rule: aligned at the last axis, an extent of 1 (or none) repeats. */
+/** The result shape by NumPy's rule: shapes are aligned at the last axis, and an extent of 1 or none repeats. Throws a ShapeError. */
 export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
   const rank = Math.max(a.length, b.length);
   const out: number[] = [];
@@ -46,7 +49,7 @@ export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
   return out;
 }
 
-/** Strides with which `shape` is read as if it had shape `out`: 0 along repeated axes. */
+/** Strides, in elements, for reading `shape` as if it had the shape `out`: 0 along repeated axes. */
 export function broadcastStrides(shape: Shape, out: Shape): number[] {
   const strides = stridesOf(shape);
   return out.map((_, axis) => {
@@ -55,7 +58,7 @@ export function broadcastStrides(shape: Shape, out: Shape): number[] {
   });
 }
 
-/** Axis counted from the end when negative. */
+/** The axis as a number from 0; a negative one counts from the end. Throws a ShapeError if there is no such axis. */
 export function normalizeAxis(axis: number, shape: Shape, op: string): number {
   const positive = axis < 0 ? axis + shape.length : axis;
   if (!Number.isInteger(axis) || positive < 0 || positive >= shape.length)

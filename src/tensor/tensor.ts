@@ -1,6 +1,6 @@
 /**
  * A tensor: a shape, an element type and a range of a GPU buffer, always dense and row-major. It knows nothing of
- * gradients; the floor above ties its records to a tensor through `attachment`, which ends with the tensor's life.
+ * gradients. The floor above keeps its records in `attachment`, which is disposed with the tensor.
  */
 import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
@@ -8,16 +8,19 @@ import { currentGpu, type Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice, MemoryReport } from '../gpu/pool.ts';
 import { checkShape, type Shape, sizeOf } from './shape.ts';
 
+/** Types of elements: 32-bit floats, signed and unsigned whole numbers. */
 export type DType = 'f32' | 'i32' | 'u32';
 
 const ARRAYS = { f32: Float32Array, i32: Int32Array, u32: Uint32Array };
+/** Values on the host. */
 export type TypedArray = Float32Array | Int32Array | Uint32Array;
 
 let living = 0;
 
+/** A shape, an element type and a range of a GPU buffer. Make one with `tensor`, `zeros`, `full`, or an op. */
 export class Tensor {
   private live = true;
-  /** What the autograd floor knows of this tensor. */
+  /** The autograd floor's record of this tensor. */
   attachment: { dispose(): void } | null = null;
 
   /** Takes over one reference to `slice.buffer`. */
@@ -32,14 +35,17 @@ export class Tensor {
     Scope.current()?.add(this);
   }
 
+  /** Elements. */
   get size(): number {
     return sizeOf(this.shape);
   }
 
+  /** Axes. */
   get rank(): number {
     return this.shape.length;
   }
 
+  /** Whether `dispose` was called: its values are gone. */
   get isDisposed(): boolean {
     return !this.live;
   }
@@ -51,13 +57,13 @@ export class Tensor {
     return this.storage;
   }
 
-  /** Another tensor on the same storage; each is disposed on its own. */
+  /** Another tensor on the same storage. Each is disposed on its own. Throws a ShapeError if the sizes differ. */
   alias(shape: Shape = this.shape, label = this.label): Tensor {
     if (sizeOf(shape) !== this.size) throw new ShapeError(`reshape: [${this.shape}] has ${this.size} elements, [${shape}] would have ${sizeOf(shape)}`);
     return this.part(0, shape, label);
   }
 
-  /** Another tensor on the part of the storage from element `start` on, where `startsPart(start)`. */
+  /** Another tensor on the part of the storage from element `start` on. `startsPart(start)` must hold. */
   part(start: number, shape: Shape, label = this.label): Tensor {
     checkShape(shape, label);
     const { buffer, offset } = this.slice;
@@ -65,7 +71,7 @@ export class Tensor {
     return new Tensor(this.gpu, [...shape], this.dtype, { buffer, offset: offset + 4 * start, bytes: Math.max(4, 4 * sizeOf(shape)) }, label);
   }
 
-  /** Moves this tensor to another storage of at least the same size (optimizers gather parameters into one buffer). */
+  /** Moves this tensor to another storage of at least the same size. Optimizers gather parameters in one buffer this way. */
   moveTo(slice: BufferSlice): void {
     if (slice.bytes < this.size * 4) throw new ShapeError(`moving ${this.label} [${this.shape}] into ${slice.bytes} bytes`);
     this.gpu.copy(this.slice, slice, this.size * 4);
@@ -74,7 +80,7 @@ export class Tensor {
     this.storage = slice;
   }
 
-  /** Values, row-major. Submits what is recorded and waits. */
+  /** The values, row-major. Submits what is recorded and waits for it. */
   async data(): Promise<TypedArray> {
     return (await readTensors([this]))[0];
   }
@@ -105,14 +111,14 @@ export class Tensor {
   }
 }
 
-/** Several tensors with one copy and one wait. */
+/** The values of several tensors, with one copy and one wait. */
 export async function readTensors(tensors: readonly Tensor[]): Promise<TypedArray[]> {
   if (tensors.length === 0) return [];
   const buffers = await tensors[0].gpu.read(tensors.map((t) => ({ ...t.slice, bytes: t.size * 4 })));
   return buffers.map((buffer, i) => new ARRAYS[tensors[i].dtype](buffer));
 }
 
-/** Whether kernels can be given a storage from this element on: WebGPU binds at multiples of 256 bytes. */
+/** Whether a storage can be bound from this element on: WebGPU binds at multiples of 256 bytes. */
 export const startsPart = (element: number): boolean => element % 64 === 0;
 
 /** A tensor with undefined contents, for a launcher to fill. */
@@ -122,13 +128,17 @@ export function empty(shape: Shape, dtype: DType = 'f32', label = 'tensor', gpu:
   return new Tensor(gpu, [...shape], dtype, { buffer: gpu.pool.acquire(bytes, `${label} [${shape}]`), offset: 0, bytes }, label);
 }
 
+/** A tensor of zeros. */
 export function zeros(shape: Shape, dtype: DType = 'f32', label = 'zeros'): Tensor {
   const out = empty(shape, dtype, label);
   out.gpu.clear(out.slice);
   return out;
 }
 
-/** A tensor from host values: a typed array as it is, plain numbers as `dtype`. */
+/**
+ * A tensor from host values, row-major. A typed array keeps its type unless `dtype` says otherwise; plain numbers become `dtype`
+ * (default f32). Without `shape` it has one axis. Throws a ShapeError if the number of values does not fit the shape.
+ */
 export function tensor(values: TypedArray | readonly number[], shape?: Shape, dtype?: DType, label = 'tensor'): Tensor {
   const type = dtype ?? (values instanceof Int32Array ? 'i32' : values instanceof Uint32Array ? 'u32' : 'f32');
   const data = values instanceof ARRAYS[type] ? values : new ARRAYS[type](values);
@@ -139,6 +149,7 @@ export function tensor(values: TypedArray | readonly number[], shape?: Shape, dt
   return out;
 }
 
+/** A tensor whose elements are all of one value. */
 export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
   return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
 }
@@ -146,9 +157,9 @@ export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor 
 const scopes = new Context<Scope | null>();
 
 /**
- * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`; it
- * may span awaits, and in Node scopes of concurrent async functions do not see each other (src/context.ts). One thing to know: an async function runs
- * up to its first await within its caller, so await it (or Promise.all) before making tensors of your own.
+ * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`. It may
+ * span awaits. In Node, scopes of concurrent async functions do not see each other (src/context.ts). Note that an async
+ * function runs within its caller up to its first await. So await it, alone or with Promise.all, before you make tensors.
  */
 export class Scope {
   private tensors = new Set<Tensor>();
@@ -160,12 +171,14 @@ export class Scope {
     scopes.enter(this);
   }
 
+  /** The innermost open scope, or null. */
   static current(): Scope | null {
     let scope = scopes.get() ?? null;
     while (scope && !scope.open) scope = scope.parent;
     return scope;
   }
 
+  /** Takes a tensor in: it is disposed with the scope. */
   add(tensor: Tensor): void {
     this.tensors.add(tensor);
   }
@@ -183,7 +196,7 @@ export class Scope {
     return tensor;
   }
 
-  /** Takes the tensor out of every scope: it lives until `dispose()`. */
+  /** Takes the tensor out of every scope. It then lives until `dispose()`. */
   static release<T extends Tensor>(tensor: T): T {
     for (let scope = Scope.current(); scope; scope = scope.parent) scope.tensors.delete(tensor);
     return tensor;
@@ -197,11 +210,34 @@ export class Scope {
   }
 }
 
+/** Opens a scope: `using s = scope()`. `scoped` does the same without `using`. */
 export function scope(): Scope {
   return new Scope();
 }
 
-/** Tensors alive, and what the buffer pool holds. */
+/**
+ * Runs `work` in a scope of its own, also across its awaits, and disposes the scope whatever happens. It does what
+ * `using s = scope()` does, where `using` is not to be had (Node 20).
+ */
+export function scoped<T>(work: (scope: Scope) => T): T {
+  // In a flow of its own, so that what follows the call is not in the scope while `work` waits.
+  return scopes.run(Scope.current(), () => {
+    const own = new Scope();
+    const end = () => own[Symbol.dispose]();
+    let result: T;
+    try {
+      result = work(own);
+    } catch (error) {
+      end();
+      throw error;
+    }
+    if (result instanceof Promise) return result.finally(end) as T;
+    end();
+    return result;
+  });
+}
+
+/** The number of live tensors, and the memory of the buffer pool in bytes. */
 export function memory(): MemoryReport & { tensors: number } {
   return { tensors: living, ...currentGpu().memory() };
 }

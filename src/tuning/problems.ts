@@ -1,8 +1,10 @@
 /**
- * One representative problem for every class that a launcher distinguishes (`matmulClass`, `convClass`, …): what the tuner
- * times. Shapes are those of ResNet-50 and of the captioner.
+ * The problems that the tuner times: one for every class that a launcher distinguishes (`matmulClass`, `convClass`, …).
+ * Shapes are those of ResNet-50 and of the captioner.
  */
 import * as ops from '../autograd/ops/index.ts';
+import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../kernels/conv.ts';
+import { additiveAttentionGrad } from '../kernels/recurrent.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { Scope, type Tensor, tensor } from '../tensor/tensor.ts';
 
@@ -10,7 +12,7 @@ export interface TuningProblem {
   family: string;
   key: string;
   shape: string;
-  /** Makes the inputs; the result records the work once. */
+  /** Makes the inputs. Each `run` records the work once. */
   prepare(): { run(): void; dispose(): void };
 }
 
@@ -23,7 +25,7 @@ function made(shape: Shape, value: (i: number) => number = (i) => ((i * 7919) % 
   );
 }
 
-/** The first `fresh` inputs are activations, newly written each time; the others are weights, of which copies may be kept. */
+/** The first `fresh` inputs are activations and count as written before each run. The others are weights; copies of them may be kept. */
 function problem(family: string, key: string, shape: string, shapes: readonly Shape[], run: (...inputs: Tensor[]) => unknown, fresh = 1): TuningProblem {
   return {
     family,
@@ -61,6 +63,57 @@ function conv(key: string, size: number, kernel: number, channels: number, out: 
       [kernel, kernel, channels, out],
     ],
     (x, w) => ops.conv2d(x, w, null, { pad: (kernel - 1) / 2, layout: 'nhwc' }),
+  );
+}
+
+/** Both gradients of a convolution, as one piece of work. */
+function convGrad(key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
+  const pad = (kernel - 1) / 2;
+  const geometry: ConvGeometry = {
+    ...{ images: 1, height: size, width: size, channels, outHeight: size, outWidth: size, outChannels: out, groups: 1 },
+    ...{ kernel: [kernel, kernel], stride: [1, 1], pad: [pad, pad], dilation: [1, 1] },
+  };
+  const [picture, weights] = [
+    [1, size, size, channels],
+    [kernel, kernel, channels, out],
+  ];
+  const shapes = [picture, [1, size, size, out], weights, picture, weights];
+  return problem('conv2d_grad', key, `gradients of ${kernel}×${kernel} ${channels}→${out} @${size}`, shapes, (x, dy, w, dx, dw) => {
+    conv2dGradInput(x.gpu, geometry, dy.slice, w.slice, dx.slice, 'tuning');
+    conv2dGradWeight(x.gpu, geometry, x.slice, dy.slice, dw.slice, 'tuning');
+  });
+}
+
+/** The gradient of attention in a step of the captioner: batch 16, 49 regions, keys 512 wide, values 256 wide. */
+function attentionGrad(): TuningProblem {
+  const [batch, regions, keysWidth, valuesWidth] = [16, 49, 512, 256];
+  const [keyShape, queryShape, alphaShape] = [
+    [batch, regions, keysWidth],
+    [batch, keysWidth],
+    [batch, regions],
+  ];
+  const shapes = [
+    queryShape,
+    [batch, valuesWidth],
+    alphaShape,
+    keyShape,
+    [keysWidth],
+    [batch, regions, valuesWidth],
+    alphaShape,
+    keyShape,
+    queryShape,
+    queryShape,
+  ];
+  return problem('attention_grad', 'any', '16×49, A 512, D 256', shapes, (query, dcontext, alpha, keys, v, values, de, dkeys, dquery, dvRows) =>
+    additiveAttentionGrad(
+      query.gpu,
+      {
+        ...{ keys: keys.slice, query: query.slice, v: v.slice, values: values.slice, alpha: alpha.slice, dcontext: dcontext.slice, dalpha: null },
+        ...{ de: de.slice, dkeys: dkeys.slice, dquery: dquery.slice, dvRows: dvRows.slice },
+        ...{ batch, regions, keysWidth, valuesWidth, score: 'tanh' as const },
+      },
+      'tuning',
+    ),
   );
 }
 
@@ -110,6 +163,12 @@ export const PROBLEMS: readonly TuningProblem[] = [
   conv('k×k ≤64', 7, 3, 512, 512),
   conv('k×k ≤512', 14, 3, 256, 256),
   conv('k×k >512', 56, 3, 64, 64),
+  convGrad('1×1 ≤64', 7, 1, 512, 2048),
+  convGrad('1×1 ≤512', 14, 1, 256, 1024),
+  convGrad('1×1 >512', 56, 1, 64, 256),
+  convGrad('k×k ≤64', 7, 3, 512, 512),
+  convGrad('k×k ≤512', 14, 3, 256, 256),
+  convGrad('k×k >512', 56, 3, 64, 64),
   softmax('≤256', 784, 49),
   softmax('≤2048', 320, 1000),
   softmax('>2048', 320, 5000),
@@ -137,4 +196,5 @@ export const PROBLEMS: readonly TuningProblem[] = [
     ],
     (keys, query, v, values) => ops.additiveAttention(keys, query, v, values),
   ),
+  attentionGrad(),
 ];

@@ -1,6 +1,6 @@
 /**
- * The tuner: for every kernel family, versions that agree with the float64 reference on the op table's ragged sizes are timed
- * on representative problems, all in turn, round after round, so that a slow phase of the machine hits them alike.
+ * The tuner. It times the versions of every kernel family that agree with the float64 reference on the op table's cases.
+ * Each round times all versions in turn, so that a slow phase of the machine affects them alike.
  */
 import { checkOp } from '../autograd/check.ts';
 import { OPS } from '../autograd/ops/index.ts';
@@ -12,19 +12,20 @@ import { shadersFingerprint, type TunedProblem, type TuningTable } from '../kern
 import { scope } from '../tensor/tensor.ts';
 import { PROBLEMS, type TuningProblem } from './problems.ts';
 
+/** What `tune` reports as it goes on. */
 export interface TuneHooks {
-  /** A version that disagreed with its reference and is left out. */
+  /** Called for a version that is left out because it disagreed with its reference. */
   onRefused(family: string, version: string, reason: string): void;
   onProblem(problem: TuningProblem, done: number, total: number): void;
 }
 
 const ROUNDS = 15;
-/** No more rounds than this for a problem that has taken so long. */
+/** A problem that has taken `ms` milliseconds gets no round beyond the first `rounds`. */
 const ENOUGH = { rounds: 7, ms: 4000 };
 /** A version this much slower than the best after the first round is not timed further. */
 const HOPELESS = 4;
 
-/** The family's versions that pass every case of every op it serves here. */
+/** The family's versions that do not fail in any case of the ops that use it. */
 async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
   const failed = new Map<string, string>();
   for (const op of OPS.filter((each) => each.family === family || each.gradientFamily === family)) {
@@ -69,7 +70,7 @@ async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly
   return Object.fromEntries([...times].map(([version, list]) => [version, Number(median(list).toFixed(4))]));
 }
 
-/** Times everything, or only some families, and returns the table; `host` names the machine's processor. */
+/** Times the given families and returns their table. `host` names the machine's processor. */
 export async function tune(gpu: Gpu, host: string, families: readonly string[], hooks: TuneHooks): Promise<TuningTable> {
   const agree = new Map<string, string[]>();
   for (const family of families) agree.set(family, await agreeing(family, hooks));

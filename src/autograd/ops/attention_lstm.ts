@@ -54,6 +54,7 @@ import { type BackwardContext, type Op, type Reference, reference, type Thunk } 
 import { apply } from '../tape.ts';
 import { additiveAttentionOp, lstmCellOp } from './recurrent.ts';
 
+/** How the recurrent loop attends. */
 export interface AttentionLstmAttrs {
   /** A scalar gate on the context; the inputs `gateW` and `gateB` are read only then. */
   gate: boolean;
@@ -81,6 +82,7 @@ const NAMES = [
   'gateW',
   'gateB',
 ] as const;
+/** The inputs of `attentionLstm` by name; their shapes stand with the op. */
 export type AttentionLstmInputs = Record<Exclude<(typeof NAMES)[number], 'gateW' | 'gateB'>, Tensor> & { gateW?: Tensor; gateB?: Tensor };
 
 interface Sizes {
@@ -393,11 +395,13 @@ function referenceProduct(x: Reference, w: Reference, bias?: Reference): Referen
 
 const plus = (x: Reference, y: Reference): Reference => reference(x.shape, (i) => x.data[i] + y.data[i]);
 
-function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
-  return [
-    { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
-    { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
-  ].map(({ steps, batch, regions, d, a, h }) => ({
+const SMALL = [
+  { steps: 3, batch: 2, regions: 5, d: 7, a: 3, h: 5 },
+  { steps: 2, batch: 3, regions: 9, d: 8, a: 12, h: 16 },
+];
+
+function cases(attrs: AttentionLstmAttrs, list = SMALL): { name: string; shapes: Shape[]; attrs: AttentionLstmAttrs }[] {
+  return list.map(({ steps, batch, regions, d, a, h }) => ({
     name: `${steps} steps, ${batch}×${regions}×${d}, A ${a}, H ${h}${attrs.gate ? ', gated' : ''}${attrs.query === 'h1' ? ', asked by h1' : ''}${attrs.score === 'relu' ? ', rectified' : ''}`,
     shapes: [
       [batch, regions, d],
@@ -423,6 +427,42 @@ function cases(attrs: AttentionLstmAttrs): { name: string; shapes: Shape[]; attr
 
 export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   name: 'attentionLstm',
+  doc: {
+    equation:
+      'for t = 0 … T − 1: q = h2 w2 + b2 (h1 in place of h2 with query h1); context, alpha = additiveAttention(keys, q, v, values); context ← σ(h2 gateW + gateB) context, if there is a gate; h1, c1 = lstmCell(xe[t], context wz + h1 u1, c1); h2, c2 = lstmCell(h1 lstm2W + lstm2B, h2 lstm2U, c2)',
+    gradient:
+      'backpropagation through time of h2, alpha and context; the equations stand at the head of `src/autograd/ops/attention_lstm.ts`. Each gradient of a weight is one product over all steps, after the loop. The other states are for reading.',
+    tensors: {
+      values: '[B, P, D]',
+      keys: '[B, P, A]',
+      xe: '[T, B, 4H]: share of each word in the gates of LSTM 1, bias included',
+      w2: '[H, A]',
+      b2: '[A]',
+      v: '[A] or [A, 1]',
+      wz: '[D, 4H]',
+      u1: '[H, 4H]',
+      lstm2W: '[H, 4H]',
+      lstm2U: '[H, 4H]',
+      lstm2B: '[4H]',
+      h1Start: '[B, H]',
+      c1Start: '[B, H]',
+      h2Start: '[B, H]',
+      c2Start: '[B, H]',
+      gateW: '[H] or [H, 1], only with a gate',
+      gateB: '[1], only with a gate',
+      h2: '[T, B, H]',
+      alpha: '[T, B, P]: attention weights',
+      context: '[T, B, D], gated',
+      h1: '[T, B, H]',
+      c1: '[T, B, H]',
+      c2: '[T, B, H]',
+    },
+    example:
+      'ops.attentionLstm({ values: full([1, 2, 1], 1), keys: zeros([1, 2, 1]), xe: full([2, 1, 4], 1), w2: full([1, 1], 1), b2: zeros([1]), v: full([1], 1), wz: full([1, 4], 0.5), u1: full([1, 4], 0.5), lstm2W: full([1, 4], 0.5), lstm2U: full([1, 4], 0.5), lstm2B: zeros([4]), h1Start: zeros([1, 1]), c1Start: zeros([1, 1]), h2Start: zeros([1, 1]), c2Start: zeros([1, 1]) })',
+    refused: [
+      'ops.attentionLstm({ values: zeros([1, 2, 1]), keys: zeros([1, 2, 1]), xe: zeros([2, 1, 4]), w2: zeros([1, 2]), b2: zeros([1]), v: zeros([1]), wz: zeros([1, 4]), u1: zeros([1, 4]), lstm2W: zeros([1, 4]), lstm2U: zeros([1, 4]), lstm2B: zeros([4]), h1Start: zeros([1, 1]), c1Start: zeros([1, 1]), h2Start: zeros([1, 1]), c2Start: zeros([1, 1]) })',
+    ],
+  },
   inputs: NAMES,
   outputs: ['h2', 'alpha', 'context', 'h1', 'c1', 'c2'],
   gradientOutputs: 3,
@@ -490,6 +530,7 @@ export const attentionLstmOp: Op<AttentionLstmAttrs> = {
     ...cases({ gate: true, score: 'tanh', query: 'h2' }),
     ...cases({ gate: false, score: 'relu', query: 'h1' }),
     ...cases({ gate: true, score: 'tanh', query: 'h1' }),
+    ...cases({ gate: true, score: 'tanh', query: 'h2' }, [{ steps: 2, batch: 2, regions: 5, d: 67, a: 66, h: 70 }]), // more units than lanes
   ],
   tolerance: { rtol: 2e-5, atol: 1e-5, why: 'errors of exp add up over the steps' },
 };

@@ -14,7 +14,8 @@ import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { falling } from './rows.ts';
 
-type BeamAttrs = Omit<BeamStep, 'pictures' | 'width' | 'k'>;
+/** Options of `beamSelect`. */
+export type BeamAttrs = Omit<BeamStep, 'pictures' | 'width' | 'k'>;
 
 const base: BeamAttrs = { step: 4, end: 3, minimum: 0, penalty: 'none', alpha: 0.65 };
 const beamCase = (name: string, pictures: number, width: number, k: number, attrs: Partial<BeamAttrs>) => ({
@@ -26,12 +27,30 @@ const beamCase = (name: string, pictures: number, width: number, k: number, attr
     [pictures, width],
   ],
   attrs: { ...base, ...attrs },
-  draw: ['ids:5', 'ids:7', 'ids:4', 'ids:3'],
+  draw: ['ids:5 plus -2', 'ids:7', 'ids:4 plus -2', 'ids:3'],
 });
 
 /** values, ids [pictures, width, k], sums, lengths [pictures, width] → sums, parents, words, lengths of those kept. */
 export const beamSelectOp: Op<BeamAttrs> = {
   name: 'beamSelect',
+  doc: {
+    equation: 'of all continuations (sums + values) and all ended hypotheses of a picture, the `width` best by sum / penalty(length), best first',
+    tensors: {
+      values: '[pictures, width, k], k > width: log-probabilities of the continuations',
+      ids: '[pictures, width, k]: their tokens',
+      sums: '[pictures, width]: log-probability of each hypothesis so far',
+      lengths: '[pictures, width]: tokens of an ended hypothesis, 0 while it goes on',
+      newSums: '[pictures, width]',
+      parents: '[pictures, width]: the row, over all pictures, that is continued',
+      words: '[pictures, width]: the token taken, 0 for an ended hypothesis',
+      newLengths: '[pictures, width]',
+    },
+    example:
+      'ops.beamSelect(tensor([-1, -2, -3], [1, 1, 3]), tensor(new Uint32Array([5, 3, 6]), [1, 1, 3]), tensor([-0.5], [1, 1]), zeros([1, 1], "u32"), { step: 1, end: 3, minimum: 0, penalty: "none", alpha: 0 })',
+    refused: [
+      'ops.beamSelect(zeros([1, 2, 2]), zeros([1, 2, 2], "u32"), zeros([1, 2]), zeros([1, 2], "u32"), { step: 1, end: 3, minimum: 0, penalty: "none", alpha: 0 })',
+    ],
+  },
   inputs: ['values', 'ids', 'sums', 'lengths'],
   inputTypes: ['f32', 'u32', 'f32', 'u32'],
   outputs: ['newSums', 'parents', 'words', 'newLengths'],
@@ -78,9 +97,9 @@ export const beamSelectOp: Op<BeamAttrs> = {
   },
   cost: ([values]) => ({ flops: 4 * values[1] * sizeOf(values), bytes: 8 * sizeOf(values) }),
   cases: [
-    beamCase('three wide', 5, 3, 4, {}),
+    beamCase('three wide', 67, 3, 4, {}),
     beamCase('average of lengths', 11, 4, 5, { penalty: 'average', step: 5 }),
-    beamCase('Wu, with a least length', 3, 10, 11, { penalty: 'wu', minimum: 9 }),
+    beamCase('Wu, with a least length', 9, 10, 11, { penalty: 'wu', minimum: 9 }),
     beamCase('one wide', 2, 1, 2, {}),
   ],
 };
@@ -101,6 +120,22 @@ const limitCase = (name: string, pictures: number, width: number, n: number, att
 /** Log-probabilities as limit_tokens.wgsl changes them: x [rows, n], words and parents u32 [T, rows], taken u32 [groups, pictures, width]. */
 export const limitTokensOp: Op<LimitAttrs> = {
   name: 'limitTokens',
+  doc: {
+    equation:
+      'y = x − diversity times the hypotheses of earlier groups that took the token; −1e30 for `end` if blockEnd, and for tokens that would repeat a run of noRepeat',
+    tensors: {
+      x: '[rows, n]: log-probabilities',
+      words: '[T, rows]: tokens of each step so far',
+      parents: '[T, rows]: the row that each continues',
+      taken: '[groups, pictures, width]: tokens that other groups took at this step',
+      y: '[rows, n]',
+    },
+    example:
+      'ops.limitTokens(zeros([1, 5]), tensor(new Uint32Array([4, 2]), [2, 1]), zeros([2, 1], "u32"), zeros([1, 1, 1], "u32"), { step: 2, noRepeat: 1, end: 3, blockEnd: true, groups: 0, width: 1, diversity: 0 })',
+    refused: [
+      'ops.limitTokens(zeros([2, 5]), zeros([2, 1], "u32"), zeros([2, 1], "u32"), zeros([1, 1, 1], "u32"), { step: 2, noRepeat: 1, end: 3, blockEnd: true, groups: 0, width: 1, diversity: 0 })',
+    ],
+  },
   inputs: ['x', 'words', 'parents', 'taken'],
   inputTypes: ['f32', 'u32', 'u32', 'u32'],
   outputs: ['y'],
@@ -139,11 +174,11 @@ export const limitTokensOp: Op<LimitAttrs> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs),
   cases: [
-    limitCase('no word twice', 5, 1, 7, { noRepeat: 1 }),
+    limitCase('no word twice', 9, 1, 7, { noRepeat: 1 }),
     limitCase('no pair twice, through the parents', 3, 3, 11, {}),
     limitCase('no run of three twice', 13, 1, 5, { noRepeat: 3, step: 7 }),
-    limitCase('too short to end', 3, 2, 9, { blockEnd: true, noRepeat: 0 }),
-    limitCase('what two groups took', 3, 2, 9, { noRepeat: 0, groups: 2, diversity: 0.5 }, 3),
+    limitCase('too short to end', 5, 2, 9, { blockEnd: true, noRepeat: 0 }),
+    limitCase('what two groups took', 5, 2, 9, { noRepeat: 0, groups: 2, diversity: 0.5 }, 3),
   ],
 };
 

@@ -9,6 +9,7 @@ import { apply, noGrad } from '../tape.ts';
 import { reduceOf } from './reduce.ts';
 import { reshape, transpose } from './shape.ts';
 
+/** The order of the axes of pictures: channels before height and width, or last. */
 export type Layout = 'nchw' | 'nhwc';
 
 export interface ConvAttrs {
@@ -160,6 +161,25 @@ const CONV_TOLERANCE = { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 150 product
 
 export const conv2dOp: Op<ConvAttrs> = {
   name: 'conv2d',
+  doc: {
+    equation:
+      'y[n, o, i, j] = bias[o] + Σ over c, u, v of x[n, c, i stride + u dilation − pad, j stride + v dilation − pad] w[o, c, u, v], with zeros outside x',
+    gradient:
+      'dx = the transposed convolution of dy with w; dw[o, c, u, v] = Σ over n, i, j of dy[n, o, i, j] times the x that w[o, c, u, v] met; dbias = Σ dy per channel',
+    tensors: {
+      x: '[N, C, H, W] (layout nchw), or [N, H, W, C] (nhwc)',
+      w: '[O, C / groups, KH, KW] (nchw), or [KH, KW, C / groups, O] (nhwc)',
+      bias: '[O], or null',
+      y: '[N, O, OH, OW] (nchw), or [N, OH, OW, O] (nhwc); OH = ⌊(H + padding − (KH − 1) dilation − 1) / stride⌋ + 1',
+    },
+    example: 'ops.conv2d(tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [1, 1, 3, 3]), tensor([1, 0, 0, -1], [1, 1, 2, 2]), null)',
+    refused: [
+      'ops.conv2d(zeros([1, 3, 8, 8]), zeros([4, 2, 3, 3]), null)',
+      'ops.conv2d(zeros([1, 3, 2, 2]), zeros([4, 3, 3, 3]), null)',
+      'ops.conv2d(zeros([1, 3, 8, 8]), zeros([4, 3, 3, 3]), zeros([3]))',
+      'ops.conv2d(zeros([1, 4, 8, 8]), zeros([3, 2, 3, 3]), null, { groups: 2 })',
+    ],
+  },
   inputs: ['x', 'w', 'bias'],
   outputs: ['y'],
   shape: (shapes, attrs) => {
@@ -196,6 +216,7 @@ export const conv2dOp: Op<ConvAttrs> = {
   cases: [
     { name: '3×3 same', shapes: [[2, 5, 7, 11], [3, 5, 3, 3], [3]], attrs: SAME },
     { name: '3×3 same, NHWC, multiples of 4', shapes: [[2, 9, 7, 8], [3, 3, 8, 12], [12]], attrs: { ...SAME, layout: 'nhwc' } },
+    { name: '3×3 same, NHWC, many tiles', shapes: [[1, 5, 7, 8], [3, 3, 8, 72], [72]], attrs: { ...SAME, layout: 'nhwc' } },
     {
       name: '1×1',
       shapes: [
@@ -219,6 +240,7 @@ export const conv2dOp: Op<ConvAttrs> = {
       shapes: [[1, 10, 6, 5], [5, 4, 5, 12], [12]],
       attrs: { ...PLAIN, stride: [2, 2], pad: [1, 2, 2, 0], layout: 'nhwc' },
     },
+    { name: '2×2 stride 2, more blocks than lanes, NHWC', shapes: [[1, 4, 134, 3], [2, 2, 3, 4], [4]], attrs: { ...PLAIN, stride: [2, 2], layout: 'nhwc' } },
     { name: '4×4 stride 4, patches, NHWC', shapes: [[1, 8, 12, 3], [4, 4, 3, 4], [4]], attrs: { ...PLAIN, stride: [4, 4], layout: 'nhwc' } },
     {
       name: 'dilation 2, uneven padding',
@@ -245,6 +267,18 @@ export const conv2dOp: Op<ConvAttrs> = {
 
 export const convBlockOp: Op<ConvAttrs> = {
   name: 'convBlock',
+  doc: {
+    equation: 'y = conv2d(x, w, bias) + residual, then max(y, 0) if relu, in one kernel',
+    tensors: {
+      x: '[N, C, H, W] (layout nchw), or [N, H, W, C] (nhwc)',
+      w: '[O, C / groups, KH, KW] (nchw), or [KH, KW, C / groups, O] (nhwc)',
+      bias: '[O]',
+      residual: 'as y, or null',
+      y: 'as of conv2d',
+    },
+    example: 'ops.convBlock(tensor([1, -2, 3, 4], [1, 1, 2, 2]), tensor([2], [1, 1, 1, 1]), tensor([1]), null, true)',
+    refused: ['ops.convBlock(zeros([1, 3, 8, 8]), zeros([4, 3, 1, 1]), zeros([4]), zeros([1, 3, 8, 8]), true)'],
+  },
   inputs: ['x', 'w', 'bias', 'residual'],
   outputs: ['y'],
   shape: (shapes, attrs) => {
@@ -256,7 +290,7 @@ export const convBlockOp: Op<ConvAttrs> = {
   reference: convReference,
   cost: convCost,
   cases: [
-    { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 12], [12], [2, 7, 5, 12]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
+    { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 72], [72], [2, 7, 5, 72]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
     { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
   ],
   family: 'conv2d',
@@ -305,6 +339,13 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
   const attrs: PoolAttrs = { kernel: [3, 3], stride: [2, 2], pad: [1, 1, 1, 1], layout: 'nchw', countPadding: false, ceil: false };
   return {
     name,
+    doc: {
+      equation: isMax ? 'y = the largest x of each window' : 'y = the mean of each window, over the padding too if countPadding',
+      gradient: isMax ? 'dx = Σ dy of the windows whose largest element it is' : 'dx = Σ dy / count of the windows that hold it',
+      tensors: { x: '[N, C, H, W] (layout nchw), or [N, H, W, C] (nhwc)', y: '[N, C, OH, OW], or [N, OH, OW, C]; the stride is the window unless given' },
+      example: `ops.pool('${name}', tensor([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 4]), { kernel: 2 })`,
+      refused: [`ops.pool('${name}', zeros([1, 1, 2, 2]), { kernel: 3 })`, `ops.pool('${name}', zeros([2, 2]), { kernel: 2 })`],
+    },
     inputs: ['x'],
     outputs: ['y'],
     shape: ([x], a) => {
@@ -369,11 +410,17 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
 
 export const poolOps = { maxPool2d: poolOp('maxPool2d', true), avgPool2d: poolOp('avgPool2d', false) };
 
+/** Options of `conv2d` and `convBlock`. */
 export interface ConvOptions {
+  /** Down and across, in pixels (default 1). */
   stride?: number | readonly [number, number];
+  /** Zeros around the picture: top, left, bottom, right (default 0). */
   pad?: number | readonly [number, number, number, number];
+  /** Pixels between taps of the kernel, down and across (default 1). */
   dilation?: number | readonly [number, number];
+  /** Groups of channels that do not see each other (default 1). */
   groups?: number;
+  /** Order of the axes of pictures and weights (default `nchw`). Kernels work on `nhwc`: nothing is transposed then. */
   layout?: Layout;
 }
 
@@ -395,15 +442,23 @@ export function convBlock(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor |
   return apply(convBlockOp, residual ? [x, w, bias, residual] : [x, w, bias], convAttrs(options, relu))[0];
 }
 
+/** Options of `pool`. */
 export interface PoolOptions {
+  /** Height and width of the window. */
   kernel: number | readonly [number, number];
+  /** Down and across, in pixels (default: the window). */
   stride?: number | readonly [number, number];
+  /** Top, left, bottom, right (default 0). A maximum never takes the padding. */
   pad?: number | readonly [number, number, number, number];
+  /** Order of the axes (default `nchw`). */
   layout?: Layout;
+  /** Average over the padding too (ONNX count_include_pad). */
   countPadding?: boolean;
+  /** Round the output size up (ONNX ceil_mode). */
   ceil?: boolean;
 }
 
+/** Max or average pooling over windows of x. */
 export function pool(name: keyof typeof poolOps, x: Tensor, o: PoolOptions): Tensor {
   const attrs = {
     kernel: pair(o.kernel),

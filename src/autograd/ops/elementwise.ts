@@ -2,15 +2,28 @@
  * Elementwise ops: a row holds the formula in WGSL, its derivative side by side, and the same formula in f64. Binary ops
  * broadcast; their gradients are built from other ops of the table and summed back to each operand's shape.
  */
-import { binary, binaryBroadcast, type DropoutKey, dropout as dropoutKernel, present, unary, unaryGrad } from '../../kernels/elementwise.ts';
+import { ShapeError } from '../../errors.ts';
+import {
+  axpby as axpbyKernel,
+  binary,
+  binaryBroadcast,
+  type DropoutKey,
+  dropout as dropoutKernel,
+  present,
+  unary,
+  unaryGrad,
+} from '../../kernels/elementwise.ts';
 import { pcg4d, uniformFromBits } from '../../random.ts';
-import { broadcastShapes, broadcastStrides, type Shape, sameShape, stridesOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
 
 interface UnaryRow {
+  /** y and dx in the field's notation. */
+  says: string;
+  slope?: string;
   /** WGSL over `x: vec4f` and `alpha: f32`. */
   f: string;
   /** WGSL over x, y, dy and alpha; a text without `(` or names of operands is the reason for having none. */
@@ -28,24 +41,59 @@ const EXP: Tolerance = { rtol: 1e-5, atol: 4e-6, why: 'exp of software drivers i
 const order = (a: number, b: number, holds: boolean): number => (Number.isNaN(a) || Number.isNaN(b) ? Number.NaN : holds ? 1 : 0);
 
 const UNARY: Record<string, UnaryRow> = {
-  neg: { f: '-x', g: '-dy', reference: (x) => -x },
-  exp: { f: 'exp(x)', g: 'dy * y', reference: Math.exp, tolerance: EXP },
-  log: { f: 'log(x)', g: 'dy / x', reference: Math.log, draw: 'positive', tolerance: { ...EXP, why: 'log of software drivers is good to 4e-6 absolute' } },
-  sqrt: { f: 'sqrt(x)', g: 'dy * 0.5 / y', reference: Math.sqrt, draw: 'positive' },
-  square: { f: 'x * x', g: 'dy * 2.0 * x', reference: (x) => x * x },
-  abs: { f: 'abs(x)', g: 'dy * sign(x)', reference: Math.abs },
-  reciprocal: { f: '1.0 / x', g: '-dy * y * y', reference: (x) => 1 / x, draw: 'positive' },
-  relu: { f: 'max(x, vec4f())', g: 'select(vec4f(), dy, y > vec4f())', reference: (x) => Math.max(x, 0) },
-  leakyRelu: { f: 'select(alpha * x, x, x > vec4f())', g: 'select(alpha * dy, dy, x > vec4f())', reference: (x, a) => (x > 0 ? x : a * x), alpha: 0.1 },
-  sigmoid: { f: '1.0 / (1.0 + exp(-x))', g: 'dy * y * (1.0 - y)', reference: (x) => 1 / (1 + Math.exp(-x)), tolerance: EXP },
+  neg: { says: '−x', slope: '−dy', f: '-x', g: '-dy', reference: (x) => -x },
+  exp: { says: 'eˣ', slope: 'dy y', f: 'exp(x)', g: 'dy * y', reference: Math.exp, tolerance: EXP },
+  log: {
+    says: 'ln x',
+    slope: 'dy / x',
+    f: 'log(x)',
+    g: 'dy / x',
+    reference: Math.log,
+    draw: 'positive',
+    tolerance: { ...EXP, why: 'log of software drivers is good to 4e-6 absolute' },
+  },
+  sqrt: { says: '√x', slope: 'dy / (2 y)', f: 'sqrt(x)', g: 'dy * 0.5 / y', reference: Math.sqrt, draw: 'positive' },
+  square: { says: 'x²', slope: '2 x dy', f: 'x * x', g: 'dy * 2.0 * x', reference: (x) => x * x },
+  abs: { says: '|x|', slope: 'dy sign(x), 0 at x = 0', f: 'abs(x)', g: 'dy * sign(x)', reference: Math.abs },
+  reciprocal: { says: '1 / x', slope: '−dy y²', f: '1.0 / x', g: '-dy * y * y', reference: (x) => 1 / x, draw: 'positive' },
+  relu: { says: 'max(x, 0)', slope: 'dy where y > 0, else 0', f: 'max(x, vec4f())', g: 'select(vec4f(), dy, y > vec4f())', reference: (x) => Math.max(x, 0) },
+  leakyRelu: {
+    says: 'x where x > 0, else slope x',
+    slope: 'dy where x > 0, else slope dy',
+    f: 'select(alpha * x, x, x > vec4f())',
+    g: 'select(alpha * dy, dy, x > vec4f())',
+    reference: (x, a) => (x > 0 ? x : a * x),
+    alpha: 0.1,
+  },
+  sigmoid: {
+    says: '1 / (1 + e⁻ˣ)',
+    slope: 'dy y (1 − y)',
+    f: '1.0 / (1.0 + exp(-x))',
+    g: 'dy * y * (1.0 - y)',
+    reference: (x) => 1 / (1 + Math.exp(-x)),
+    tolerance: EXP,
+  },
   // SwiftShader's tanh is NaN beyond 88, and 10 is already 1 in float32.
-  tanh: { f: 'tanh(clamp(x, vec4f(-10.0), vec4f(10.0)))', g: 'dy * (1.0 - y * y)', reference: Math.tanh, tolerance: { ...EXP, why: 'tanh goes through exp' } },
-  scale: { f: 'x * alpha', g: 'dy * alpha', reference: (x, a) => x * a, alpha: 0.37 },
-  addScalar: { f: 'x + alpha', g: 'dy', reference: (x, a) => x + a, alpha: 1.7 },
-  step: { f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))', g: '', reference: (x, a) => order(x, a, x > a), alpha: 0.1 },
+  tanh: {
+    says: 'tanh x',
+    slope: 'dy (1 − y²)',
+    f: 'tanh(clamp(x, vec4f(-10.0), vec4f(10.0)))',
+    g: 'dy * (1.0 - y * y)',
+    reference: Math.tanh,
+    tolerance: { ...EXP, why: 'tanh goes through exp' },
+  },
+  scale: { says: 'factor x', slope: 'factor dy', f: 'x * alpha', g: 'dy * alpha', reference: (x, a) => x * a, alpha: 0.37 },
+  addScalar: { says: 'x + value', slope: 'dy', f: 'x + alpha', g: 'dy', reference: (x, a) => x + a, alpha: 1.7 },
+  step: {
+    says: '1 where x > threshold, else 0',
+    f: 'select(vec4f(), vec4f(1.0), x > vec4f(alpha))',
+    g: '',
+    reference: (x, a) => order(x, a, x > a),
+    alpha: 0.1,
+  },
 };
 
-/** Prime sizes, a single element, and enough to fold the grid in two dimensions on the last. */
+/** Prime sizes, a single element, and several workgroups. */
 const UNARY_SHAPES: Shape[] = [[1], [7], [113], [3, 5, 7, 11]];
 
 export interface UnaryAttrs {
@@ -57,6 +105,12 @@ function unaryOp(name: string, row: UnaryRow): Op<UnaryAttrs> {
   const saves = ['x', 'y'].filter(uses);
   return {
     name,
+    doc: {
+      equation: `y = ${row.says}`,
+      ...(row.slope ? { gradient: `dx = ${row.slope}` } : {}),
+      tensors: { x: 'any shape', y: 'that of x' },
+      example: `ops.${name}(tensor([${row.draw === 'positive' ? '0.5, 1, 4' : '-2, 0, 0.5'}])${row.alpha === undefined ? '' : `, ${row.alpha}`})`,
+    },
     inputs: ['x'],
     outputs: ['y'],
     shape: ([x]) => [x],
@@ -79,6 +133,9 @@ function unaryOp(name: string, row: UnaryRow): Op<UnaryAttrs> {
 }
 
 interface BinaryRow {
+  /** c, and the gradients of both operands, in the field's notation. */
+  says: string;
+  slopes?: string;
   f: string;
   reference: (a: number, b: number) => number;
   /** Gradients of both operands, not yet summed to their shapes. */
@@ -88,10 +145,19 @@ interface BinaryRow {
 }
 
 const BINARY: Record<string, BinaryRow> = {
-  add: { f: 'a + b', reference: (a, b) => a + b, gradient: (dy) => [() => dy.alias(), () => dy.alias()] },
-  sub: { f: 'a - b', reference: (a, b) => a - b, gradient: (dy) => [() => dy.alias(), () => unaryOf('neg', dy)] },
-  mul: { f: 'a * b', reference: (a, b) => a * b, gradient: (dy, a, b) => [() => binaryOf('mul', dy, b), () => binaryOf('mul', dy, a)], saves: ['a', 'b'] },
+  add: { says: 'a + b', slopes: 'da = dc, db = dc', f: 'a + b', reference: (a, b) => a + b, gradient: (dy) => [() => dy.alias(), () => dy.alias()] },
+  sub: { says: 'a − b', slopes: 'da = dc, db = −dc', f: 'a - b', reference: (a, b) => a - b, gradient: (dy) => [() => dy.alias(), () => unaryOf('neg', dy)] },
+  mul: {
+    says: 'a b',
+    slopes: 'da = dc b, db = dc a',
+    f: 'a * b',
+    reference: (a, b) => a * b,
+    gradient: (dy, a, b) => [() => binaryOf('mul', dy, b), () => binaryOf('mul', dy, a)],
+    saves: ['a', 'b'],
+  },
   div: {
+    says: 'a / b',
+    slopes: 'da = dc / b, db = −dc c / b',
     f: 'a / b',
     reference: (a, b) => a / b,
     gradient: (dy, _a, b, y) => [() => binaryOf('div', dy, b), () => unaryOf('neg', binaryOf('div', binaryOf('mul', dy, y), b))],
@@ -99,24 +165,39 @@ const BINARY: Record<string, BinaryRow> = {
     draw: 'positive',
   },
   maximum: {
+    says: 'max(a, b)',
+    slopes: 'da = dc where a ≥ b, db = dc where b > a, else 0',
     f: 'max(a, b)',
     reference: Math.max,
     gradient: (dy, a, b) => [() => binaryOf('mul', dy, binaryOf('greaterEqual', a, b)), () => binaryOf('mul', dy, binaryOf('greater', b, a))],
     saves: ['a', 'b'],
   },
   minimum: {
+    says: 'min(a, b)',
+    slopes: 'da = dc where b ≥ a, db = dc where a > b, else 0',
     f: 'min(a, b)',
     reference: Math.min,
     gradient: (dy, a, b) => [() => binaryOf('mul', dy, binaryOf('greaterEqual', b, a)), () => binaryOf('mul', dy, binaryOf('greater', a, b))],
     saves: ['a', 'b'],
   },
-  greater: { f: 'select(vec4f(), vec4f(1.0), a > b)', reference: (a, b) => order(a, b, a > b), gradient: 'a comparison is flat everywhere' },
-  greaterEqual: { f: 'select(vec4f(), vec4f(1.0), a >= b)', reference: (a, b) => order(a, b, a >= b), gradient: 'a comparison is flat everywhere' },
+  greater: {
+    says: '1 where a > b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a > b)',
+    reference: (a, b) => order(a, b, a > b),
+    gradient: 'a comparison is flat everywhere',
+  },
+  greaterEqual: {
+    says: '1 where a ≥ b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a >= b)',
+    reference: (a, b) => order(a, b, a >= b),
+    gradient: 'a comparison is flat everywhere',
+  },
 };
 
+/** One workgroup and several, of equal shapes and of shapes that broadcast, with up to six axes. */
 const BINARY_SHAPES: [Shape, Shape][] = [
   [[1], [1]],
-  [[113], [113]],
+  [[331], [331]],
   [[7, 11], [11]],
   [
     [5, 1, 3],
@@ -126,6 +207,10 @@ const BINARY_SHAPES: [Shape, Shape][] = [
   [
     [2, 3, 5, 7],
     [3, 1, 7],
+  ],
+  [
+    [2, 1, 3, 1, 5, 2],
+    [3, 3, 2, 1, 2],
   ],
 ];
 
@@ -143,6 +228,13 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
   const { gradient } = row;
   return {
     name,
+    doc: {
+      equation: `c = ${row.says}, element by element; an axis of extent 1, or none, repeats`,
+      ...(row.slopes ? { gradient: `${row.slopes}, each summed over the axes along which its operand repeats` } : {}),
+      tensors: { a: 'any shape', b: 'one that broadcasts with that of a (aligned at the last axis)', c: 'the shape of both, broadcast' },
+      example: `ops.${name}(tensor([1, 2, 3, 4, 5, 6], [2, 3]), tensor([2, 2, 4]))`,
+      refused: [`ops.${name}(zeros([2, 3]), zeros([2]))`],
+    },
     inputs: ['a', 'b'],
     outputs: ['c'],
     shape: ([a, b]) => [broadcastShapes(a, b, name)],
@@ -187,9 +279,43 @@ export function binaryOf(name: string, a: Tensor, b: Tensor): Tensor {
   return apply(binaryOps[name], [a, b], null)[0];
 }
 
+/** A weighted sum in place: gradients that add up, running statistics. */
+export const axpbyOp: Op<{ alpha: number; beta: number }> = {
+  name: 'axpby',
+  doc: {
+    equation: 'yNew = alpha x + beta y',
+    tensors: { x: 'any shape', y: 'as many elements', yNew: 'as y' },
+    example: "apply(entry('axpby'), [tensor([1, 2]), tensor([10, 20])], { alpha: 0.5, beta: 2 })",
+    refused: ["apply(entry('axpby'), [zeros([2]), zeros([3])], { alpha: 1, beta: 1 })"],
+  },
+  inputs: ['x', 'y'],
+  outputs: ['yNew'],
+  shape: ([x, y]) => {
+    if (sizeOf(x) !== sizeOf(y)) throw new ShapeError(`axpby: [${x}] into [${y}]`);
+    return [y];
+  },
+  forward: ({ gpu, inputs: [x, y], outputs: [yNew], attrs: { alpha, beta }, label }) => {
+    gpu.copy(y.slice, yNew.slice, y.size * 4);
+    axpbyKernel(gpu, alpha, x.slice, beta, yNew.slice, y.size, label);
+  },
+  backward: 'an update in place, not a function to be differentiated',
+  reference: ([x, y], { alpha, beta }) => [reference(y.shape, (i) => alpha * x.data[i] + beta * y.data[i])],
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 3),
+  cases: [
+    { name: 'primes', shapes: [[331], [331]], attrs: { alpha: 0.3, beta: 0.7 } },
+    { name: 'an element less than a vec4', shapes: [[7], [7]], attrs: { alpha: 1, beta: 1 } },
+  ],
+};
+
 /** Srivastava et al. 2014, inverted: y = x / (1 − rate) where uniform(seed, step, stream, index) ≥ rate, else 0. */
 export const dropoutOp: Op<DropoutKey> = {
   name: 'dropout',
+  doc: {
+    equation: 'y = x / (1 − rate) where u ≥ rate, else 0; u in [0, 1) is a function of seed, step, stream and the index',
+    gradient: 'dx = dy / (1 − rate) where u ≥ rate, else 0',
+    tensors: { x: 'any shape', y: 'that of x' },
+    example: 'ops.dropout(full([8], 1), { rate: 0.5, seed: 1, step: 0, stream: 0 })',
+  },
   inputs: ['x'],
   outputs: ['y'],
   shape: ([x]) => [x],

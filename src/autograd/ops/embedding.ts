@@ -7,6 +7,17 @@ import { apply } from '../tape.ts';
 
 export const embeddingOp: Op<null> = {
   name: 'embedding',
+  doc: {
+    equation: 'y[…] = table[ids[…]]',
+    gradient: 'dtable[v] = Σ dy over the places whose id is v',
+    tensors: {
+      table: '[V, E]',
+      ids: 'any shape, each below V (not checked)',
+      y: '[…ids, E]',
+    },
+    example: 'ops.embedding(tensor([1, 2, 3, 4, 5, 6], [3, 2]), tensor(new Uint32Array([2, 0])))',
+    refused: ['ops.embedding(zeros([6]), zeros([2], "u32"))'],
+  },
   inputs: ['table', 'ids'],
   inputTypes: ['f32', 'u32'],
   outputs: ['y'],
@@ -33,8 +44,8 @@ export const embeddingOp: Op<null> = {
     {
       name: 'repeated ids',
       shapes: [
-        [11, 7],
-        [5, 13],
+        [11, 70],
+        [7, 19],
       ],
       attrs: null,
       draw: ['normal', 'ids:11'],

@@ -8,9 +8,9 @@ import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
-import { binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
+import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
-import { matmulOp } from './matmul.ts';
+import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
@@ -18,9 +18,11 @@ import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
+/** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
+  axpbyOp,
   dropoutOp,
   ...Object.values(reduceOps),
   reshapeOp,
@@ -29,6 +31,7 @@ export const OPS: readonly Op[] = [
   concatOp,
   broadcastOp,
   matmulOp,
+  matmulIntoOp,
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
@@ -93,11 +96,15 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
   axpby(y.gpu, alpha, x.slice, beta, y.slice, y.size, 'blendInto');
 }
 
-export { attentionLstm } from './attention_lstm.ts';
-export { beamSelect, limitTokens } from './beam.ts';
-export { conv2d, convBlock, globalAveragePool, pool } from './conv.ts';
+export type { BeamStep, LengthPenalty, LimitAttrs } from '../../kernels/beam.ts';
+export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
+export type { Score } from '../../kernels/recurrent.ts';
+export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
+export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
+export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
+export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
-export { matmul } from './matmul.ts';
+export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';

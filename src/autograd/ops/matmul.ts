@@ -3,7 +3,7 @@ import { ShapeError } from '../../errors.ts';
 import { matmul as matmulKernel } from '../../kernels/matmul.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
-import { type Op, type Reference, reference } from '../op.ts';
+import { type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { binaryOf, unaryOf } from './elementwise.ts';
 import { reduceOf } from './reduce.ts';
@@ -69,6 +69,23 @@ function gradProduct(a: Tensor, b: Tensor, transA: boolean, transB: boolean, sha
 
 export const matmulOp: Op<MatmulAttrs> = {
   name: 'matmul',
+  doc: {
+    equation: 'c = op(a) op(b) + bias, then max(c, 0) if relu; op transposes the last two axes if asked',
+    gradient: 'dA = dC Bᵀ, dB = Aᵀ dC, dbias = Σ dC over all rows; dC is 0 where a ReLU gave 0. A shared operand sums over the batch.',
+    tensors: {
+      a: '[m, k] or [batch, m, k]; with transA [k, m]',
+      b: '[k, n] or [batch, k, n]; with transB [n, k]',
+      bias: '[n], may be left out',
+      c: '[m, n], or [batch, m, n] if an operand has a batch; a batch of 1 is shared',
+    },
+    example: 'ops.matmul(tensor([1, 2, 3, 4], [2, 2]), tensor([1, -1, 0, 1], [2, 2]), { bias: tensor([10, 20]) })',
+    refused: [
+      'ops.matmul(zeros([2, 3]), zeros([4, 5]))',
+      'ops.matmul(zeros([3]), zeros([3, 5]))',
+      'ops.matmul(zeros([2, 5, 3]), zeros([4, 3, 5]))',
+      'ops.matmul(zeros([2, 3]), zeros([3, 5]), { bias: zeros([4]) })',
+    ],
+  },
   inputs: ['a', 'b', 'bias'],
   outputs: ['c'],
   shape: (shapes, attrs) => {
@@ -181,12 +198,37 @@ export const matmulOp: Op<MatmulAttrs> = {
       attrs: { transA: false, transB: false, relu: false },
       draw: ['outliers', 'normal'],
     },
+    { name: 'many tiles, more columns', shapes: [[70, 36], [36, 140], [140]], attrs: { transA: false, transB: false, relu: true } },
+    {
+      name: 'many tiles, more rows',
+      shapes: [
+        [140, 20],
+        [20, 72],
+      ],
+      attrs: { transA: false, transB: false, relu: false },
+    },
+    {
+      name: 'NT, many tiles',
+      shapes: [
+        [67, 36],
+        [132, 36],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
+    {
+      name: 'TN, many tiles',
+      shapes: [
+        [19, 132],
+        [19, 68],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },
     {
       name: 'batch',
       shapes: [
-        [3, 5, 8],
-        [3, 8, 12],
+        [3, 67, 12],
+        [3, 12, 68],
       ],
       attrs: { transA: false, transB: false, relu: false },
     },
@@ -211,10 +253,83 @@ export const matmulOp: Op<MatmulAttrs> = {
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 113 products that cancel, with outliers of 30' },
 };
 
+export interface MatmulIntoAttrs {
+  m: number;
+  n: number;
+  k: number;
+  transA: boolean;
+  transB: boolean;
+  /** First elements of the three matrices. */
+  aStart: number;
+  bStart: number;
+  cStart: number;
+}
+
+const intoCase = (name: string, attrs: MatmulIntoAttrs) => ({
+  name,
+  shapes: [[attrs.aStart + attrs.m * attrs.k + 4], [attrs.bStart + attrs.k * attrs.n + 4], [attrs.cStart + attrs.m * attrs.n + 4]],
+  attrs,
+});
+
+/** A product of matrices that lie within longer storages, added to a third: what recurrent layers launch at every step. */
+export const matmulIntoOp: Op<MatmulIntoAttrs> = {
+  name: 'matmulInto',
+  doc: {
+    equation: 'cNew = c, with op(A) op(B) added to C; A, B and C begin at aStart, bStart and cStart of a, b and c',
+    tensors: {
+      a: 'any shape; A is [m, k], with transA [k, m]',
+      b: 'any shape; B is [k, n], with transB [n, k]',
+      c: 'any shape; C is [m, n]',
+      cNew: 'as c',
+    },
+    example:
+      "apply(entry('matmulInto'), [tensor([9, 1, 2]), tensor([3, 4]), tensor([7, 100])], { m: 1, n: 1, k: 2, transA: false, transB: false, aStart: 1, bStart: 0, cStart: 1 })",
+    refused: [
+      "apply(entry('matmulInto'), [zeros([4]), zeros([4]), zeros([4])], { m: 2, n: 2, k: 2, transA: false, transB: false, aStart: 0, bStart: 0, cStart: 1 })",
+    ],
+  },
+  inputs: ['a', 'b', 'c'],
+  outputs: ['cNew'],
+  shape: ([a, b, c], { m, n, k, aStart, bStart, cStart }) => {
+    if (aStart + m * k > sizeOf(a) || bStart + k * n > sizeOf(b) || cStart + m * n > sizeOf(c))
+      throw new ShapeError(`matmulInto: [${m},${k}] from ${aStart} of [${a}], [${k},${n}] from ${bStart} of [${b}], [${m},${n}] from ${cStart} of [${c}]`);
+    return [c];
+  },
+  forward: ({ gpu, inputs: [a, b, c], outputs: [cNew], attrs, label }) => {
+    gpu.copy(c.slice, cNew.slice, c.size * 4);
+    matmulKernel(gpu, { ...attrs, a: a.slice, b: b.slice, c: cNew.slice, addToC: true, label });
+  },
+  backward: 'a step of a larger op, which has a gradient of its own',
+  reference: ([a, b, c], { m, n, k, transA, transB, aStart, bStart, cStart }) => {
+    const out = reference(c.shape, (i) => c.data[i]);
+    for (let row = 0; row < m; row++)
+      for (let column = 0; column < n; column++)
+        for (let p = 0; p < k; p++) {
+          const left = a.data[aStart + (transA ? p * m + row : row * k + p)];
+          out.data[cStart + row * n + column] += left * b.data[bStart + (transB ? column * k + p : p * n + column)];
+        }
+    return [out];
+  },
+  cost: (shapes, outputs, { m, n, k }) => ({ flops: 2 * m * n * k, bytes: streamingCost(shapes, outputs).bytes }),
+  cases: [
+    intoCase('NN', { m: 37, n: 68, k: 12, transA: false, transB: false, aStart: 12, bStart: 68, cStart: 8 }),
+    intoCase('NT', { m: 6, n: 36, k: 20, transA: false, transB: true, aStart: 4, bStart: 20, cStart: 36 }),
+    intoCase('TN, k = 26', { m: 20, n: 36, k: 26, transA: true, transB: false, aStart: 8, bStart: 4, cStart: 16 }),
+    intoCase('starts that are no multiples of 4', { m: 5, n: 7, k: 3, transA: false, transB: false, aStart: 3, bStart: 5, cStart: 1 }),
+  ],
+  family: 'matmul',
+  tolerance: { rtol: 1e-5, atol: 1e-5, why: 'sums of up to 26 products that cancel' },
+};
+
+/** Options of `matmul`. */
 export interface MatmulOptions {
+  /** a is given as [k, m]. */
   transA?: boolean;
+  /** b is given as [n, k]. */
   transB?: boolean;
+  /** [n], added to every row. */
   bias?: Tensor;
+  /** max(c, 0) after the bias. */
   relu?: boolean;
 }
 

@@ -63,12 +63,28 @@ function gradThunks(
 
 const CASES = [
   { name: 'NCHW', shape: [5, 7, 3, 11], attrs: { eps: 1e-5, layout: 'nchw' as const } },
+  { name: 'NCHW, more channels than lanes', shape: [3, 71, 8, 9], attrs: { eps: 1e-5, layout: 'nchw' as const } },
   { name: 'NHWC', shape: [3, 7, 5, 13], attrs: { eps: 1e-3, layout: 'nhwc' as const } },
-  { name: 'rows', shape: [113, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
+  { name: 'rows, in twenty pieces', shape: [1301, 4], attrs: { eps: 1e-5, layout: 'nhwc' as const } },
 ];
 
 export const batchNormTrainOp: Op<BatchNormAttrs> = {
   name: 'batchNormTrain',
+  doc: {
+    equation: 'y = gamma (x − mean) / √(variance + ε) + beta, mean and variance over all but the channels, the variance divided by n',
+    gradient:
+      'with x̂ = (x − mean) / √(variance + ε): dgamma = Σ dy x̂, dbeta = Σ dy, dx = gamma / √(variance + ε) (dy − dbeta / n − x̂ dgamma / n). mean and variance carry none.',
+    tensors: {
+      x: '[N, C, …] (layout nchw), or […, C] (nhwc)',
+      gamma: '[C], the scale',
+      beta: '[C], the shift',
+      y: 'as x',
+      mean: '[C], of this batch',
+      variance: '[C], of this batch',
+    },
+    example: 'ops.batchNormTrain(tensor([1, 2, 3, 6], [4, 1]), tensor([1]), tensor([0]))',
+    refused: ['ops.batchNormTrain(zeros([2, 3, 4, 4]), zeros([4]), zeros([4]))', 'ops.batchNormTrain(zeros([3]), zeros([3]), zeros([3]))'],
+  },
   inputs: ['x', 'gamma', 'beta'],
   outputs: ['y', 'mean', 'variance'],
   shape: (shapes, attrs) => {
@@ -119,6 +135,20 @@ export const batchNormTrainOp: Op<BatchNormAttrs> = {
 
 export const batchNormEvalOp: Op<BatchNormAttrs> = {
   name: 'batchNormEval',
+  doc: {
+    equation: 'y = gamma (x − mean) / √(variance + ε) + beta with statistics that are given',
+    gradient: 'dx = dy gamma / √(variance + ε), dgamma = Σ dy (x − mean) / √(variance + ε), dbeta = Σ dy; none for mean and variance',
+    tensors: {
+      x: '[N, C, …] (layout nchw), or […, C] (nhwc)',
+      gamma: '[C], the scale',
+      beta: '[C], the shift',
+      mean: '[C], the running mean',
+      variance: '[C], the running variance',
+      y: 'as x',
+    },
+    example: 'ops.batchNormEval(tensor([1, 2, 3, 6], [4, 1]), tensor([1]), tensor([0]), tensor([2]), tensor([4]))',
+    refused: ['ops.batchNormEval(zeros([2, 3, 4, 4]), zeros([4]), zeros([4]), zeros([4]), zeros([4]))'],
+  },
   inputs: ['x', 'gamma', 'beta', 'mean', 'variance'],
   outputs: ['y'],
   constants: ['mean', 'variance'],
@@ -169,6 +199,19 @@ const rowsOf = (x: Shape) => ({ rows: sizeOf(x.slice(0, -1)), n: x[x.length - 1]
 /** y = γ (x − mean) / √(variance + ε) + β over the last axis: layer_norm.wgsl. */
 export const layerNormOp: Op<LayerNormAttrs> = {
   name: 'layerNorm',
+  doc: {
+    equation: 'y = gamma (x − mean) / √(variance + ε) + beta, mean and variance over the last axis',
+    gradient:
+      'with x̂ = (x − mean) / √(variance + ε), g = gamma dy: dx = (g − mean(g) − x̂ mean(g x̂)) / √(variance + ε); dgamma = Σ dy x̂ and dbeta = Σ dy over the rows',
+    tensors: {
+      x: '[…, n]',
+      gamma: '[n], the scale',
+      beta: '[n], the shift',
+      y: 'as x',
+    },
+    example: 'ops.layerNorm(tensor([1, 2, 3, 6], [1, 4]), full([4], 1), zeros([4]))',
+    refused: ['ops.layerNorm(zeros([2, 3]), zeros([2]), zeros([2]))'],
+  },
   inputs: ['x', 'gamma', 'beta'],
   outputs: ['y'],
   shape: ([x, gamma, beta]) => {
@@ -219,7 +262,7 @@ export const layerNormOp: Op<LayerNormAttrs> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
   cases: [
-    { name: 'primes', shapes: [[37, 113], [113], [113]], attrs: { eps: 1e-5 } },
+    { name: 'primes', shapes: [[67, 113], [113], [113]], attrs: { eps: 1e-5 } },
     { name: 'three axes', shapes: [[3, 5, 44], [44], [44]], attrs: { eps: 1e-3 } },
     { name: 'outliers', shapes: [[7, 64], [64], [64]], attrs: { eps: 1e-5 }, draw: ['outliers', 'normal', 'normal'] },
   ],

@@ -16,6 +16,22 @@ const adamCase: AdamUpdate = { rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, 
 /** Kingma and Ba 2015; with `decoupled`, Loshchilov and Hutter 2019. Returns new p, m, v. */
 export const adamOp: Op<AdamUpdate> = {
   name: 'adam',
+  doc: {
+    equation:
+      'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = β₁ m + (1 − β₁) g; v′ = β₂ v + (1 − β₂) g²; p′ = p − rate (m′ / (1 − β₁ᵗ)) / (√(v′ / (1 − β₂ᵗ)) + ε), t = step. Weight decay adds weightDecay p to g, or, decoupled (AdamW), takes rate weightDecay p from p.',
+    tensors: {
+      p: 'any shape: parameters',
+      g: 'as p: their gradient',
+      m: 'as p: first moment',
+      v: 'as p: second moment',
+      norm: '[1]: global norm of all gradients',
+      pNew: 'as p',
+      mNew: 'as p',
+      vNew: 'as p',
+    },
+    example:
+      "apply(entry('adam'), [tensor([1]), tensor([0.5]), zeros([1]), zeros([1]), tensor([0.5])], { rate: 0.1, beta1: 0.9, beta2: 0.999, eps: 1e-8, weightDecay: 0, decoupled: false, maxNorm: 0, step: 1 })",
+  },
   inputs: ['p', 'g', 'm', 'v', 'norm'],
   outputs: ['pNew', 'mNew', 'vNew'],
   shape: ([p]) => [p, p, p],
@@ -43,18 +59,24 @@ export const adamOp: Op<AdamUpdate> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 5),
   cases: [
-    { name: 'Adam', shapes: [[113], [113], [113], [113], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
+    { name: 'Adam', shapes: [[331], [331], [331], [331], [1]], attrs: adamCase, draw: ['normal', 'normal', 'normal', 'positive', 'positive'] },
     {
       name: 'Adam, decay, clipped',
-      shapes: [[7, 11], [7, 11], [7, 11], [7, 11], [1]],
-      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4 },
+      shapes: [[29, 11], [29, 11], [29, 11], [29, 11], [1]],
+      attrs: { ...adamCase, weightDecay: 0.1, maxNorm: 0.4, eps: 0.05 },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
     },
     {
       name: 'AdamW',
-      shapes: [[41], [41], [41], [41], [1]],
+      shapes: [[271], [271], [271], [271], [1]],
       attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
+      name: 'AdamW, clipped at next to nothing',
+      shapes: [[7], [7], [7], [7], [1]],
+      attrs: { ...adamCase, decoupled: true, maxNorm: 5e-7, eps: 0.05 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'ids:1'],
     },
     {
       name: 'Adam, first step, large gradients',
@@ -70,6 +92,18 @@ const sgdCase: SgdUpdate = { rate: 0.1, momentum: 0.9, weightDecay: 1e-2, maxNor
 
 export const sgdOp: Op<SgdUpdate> = {
   name: 'sgd',
+  doc: {
+    equation: 'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = momentum m + g + weightDecay p; p′ = p − rate m′',
+    tensors: {
+      p: 'any shape: parameters',
+      g: 'as p: their gradient',
+      m: 'as p: the momentum so far',
+      norm: '[1]: global norm of all gradients',
+      pNew: 'as p',
+      mNew: 'as p',
+    },
+    example: "apply(entry('sgd'), [tensor([1]), tensor([0.5]), tensor([1]), tensor([0.5])], { rate: 0.1, momentum: 0.9, weightDecay: 0, maxNorm: 0 })",
+  },
   inputs: ['p', 'g', 'm', 'norm'],
   outputs: ['pNew', 'mNew'],
   shape: ([p]) => [p, p],
@@ -86,14 +120,24 @@ export const sgdOp: Op<SgdUpdate> = {
   },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 6),
   cases: [
-    { name: 'momentum', shapes: [[113], [113], [113], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
-    { name: 'clipped', shapes: [[5, 7], [5, 7], [5, 7], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'momentum', shapes: [[331], [331], [331], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped', shapes: [[29, 11], [29, 11], [29, 11], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
   ],
 };
 
 /** √ Σ over both tensors of the sum of squares. */
 export const globalNormOp: Op<null> = {
   name: 'globalNorm',
+  doc: {
+    equation: 'norm = √(Σ a² + Σ b²), over all tensors given',
+    tensors: {
+      a: 'any shape',
+      b: 'any shape; more may follow',
+      norm: '[1]',
+    },
+    example: "apply(entry('globalNorm'), [tensor([3]), tensor([4])], null)",
+  },
   inputs: ['a', 'b'],
   outputs: ['norm'],
   shape: () => [[1]],

@@ -22,6 +22,20 @@ const EXP = { rtol: 1e-5, atol: 5e-6, why: 'sigmoid and tanh go through exp, goo
 /** [i|f|g|o] = gx + gh; c' = f c + i g; h' = o tanh(c'). gx, gh [B, 4H], c [B, H] → h', c' [B, H]. */
 export const lstmCellOp: Op<null> = {
   name: 'lstmCell',
+  doc: {
+    equation: '[i | f | g | o] = gx + gh; c′ = σ(f) c + σ(i) tanh(g); h′ = σ(o) tanh(c′)',
+    gradient:
+      'with i, f, g, o after σ and tanh: dc′ ← dc′ + dh′ o (1 − tanh² c′); di = dc′ g i (1 − i), df = dc′ c f (1 − f), dg = dc′ i (1 − g²), do = dh′ tanh(c′) o (1 − o); dgx = dgh = [di | df | dg | do]; dc = dc′ f',
+    tensors: {
+      gx: '[B, 4H]: share of the input in the gates',
+      gh: '[B, 4H]: share of the state',
+      c: '[B, H]: the cell before',
+      hNew: '[B, H]: the state after, h of the result',
+      cNew: '[B, H]: the cell after, c of the result',
+    },
+    example: 'ops.lstmCell(tensor([1, 1, 1, 1], [1, 4]), zeros([1, 4]), tensor([0.5], [1, 1]))',
+    refused: ['ops.lstmCell(zeros([2, 12]), zeros([2, 8]), zeros([2, 3]))'],
+  },
   inputs: ['gx', 'gh', 'c'],
   outputs: ['hNew', 'cNew'],
   gradientOutputs: 2,
@@ -69,11 +83,11 @@ export const lstmCellOp: Op<null> = {
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
   cases: [
     {
-      name: 'primes',
+      name: 'more units than lanes',
       shapes: [
-        [5, 4 * 29],
-        [5, 4 * 29],
-        [5, 29],
+        [5, 4 * 71],
+        [5, 4 * 71],
+        [5, 71],
       ],
       attrs: null,
     },
@@ -103,6 +117,18 @@ export const lstmCellOp: Op<null> = {
 /** r, z = σ(gx + gh); n = tanh(gx + r gh); h' = (1 − z) n + z h. gx, gh [B, 3H] (r, z, n), h [B, H] → h': gru_cell.wgsl. */
 export const gruCellOp: Op<null> = {
   name: 'gruCell',
+  doc: {
+    equation: 'r, z = σ(gx + gh); n = tanh(gx + r gh); h′ = (1 − z) n + z h. The reset gate r acts on the product, as in cuDNN.',
+    gradient: 'dn = dh′ (1 − z) (1 − n²); dz = dh′ (h − n) z (1 − z); dr = dn ghₙ r (1 − r); dgx = [dr | dz | dn], dgh = [dr | dz | r dn], dh = dh′ z',
+    tensors: {
+      gx: '[B, 3H]: share of the input in r, z, n',
+      gh: '[B, 3H]: share of the state',
+      h: '[B, H]: the state before',
+      hNew: '[B, H]: the state after',
+    },
+    example: 'ops.gruCell(tensor([1, 1, 1], [1, 3]), zeros([1, 3]), tensor([0.5], [1, 1]))',
+    refused: ['ops.gruCell(zeros([2, 8]), zeros([2, 9]), zeros([2, 3]))'],
+  },
   inputs: ['gx', 'gh', 'h'],
   outputs: ['hNew'],
   shape: ([gx, gh, h]) => {
@@ -145,11 +171,11 @@ export const gruCellOp: Op<null> = {
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 25),
   cases: [
     {
-      name: 'primes',
+      name: 'more units than lanes',
       shapes: [
-        [5, 3 * 29],
-        [5, 3 * 29],
-        [5, 29],
+        [5, 3 * 71],
+        [5, 3 * 71],
+        [5, 71],
       ],
       attrs: null,
     },
@@ -183,6 +209,22 @@ function attentionSizes([keys, query, v, values]: readonly Shape[]): { batch: nu
 /** e = vᵀ tanh(keys + query), or vᵀ ReLU(…); α = softmax(e); context = Σ α values. Bahdanau, Cho and Bengio 2015, equation 6. */
 export const additiveAttentionOp: Op<AttentionAttrs> = {
   name: 'additiveAttention',
+  doc: {
+    equation:
+      'e[b, p] = vᵀ tanh(keys[b, p] + query[b]), or vᵀ max(…, 0) with the score relu; alpha = softmax(e) over p; context[b] = Σₚ alpha[b, p] values[b, p]',
+    gradient:
+      'dalpha += dcontext · values; de = alpha (dalpha − Σ alpha dalpha); with t = tanh(keys + query): dkeys = de v (1 − t²), dquery = Σₚ dkeys, dv = Σ de t, dvalues = alpha dcontext',
+    tensors: {
+      keys: '[B, P, A]',
+      query: '[B, A]',
+      v: '[A] or [A, 1]',
+      values: '[B, P, D]',
+      context: '[B, D]',
+      alpha: '[B, P]: attention weights',
+    },
+    example: 'ops.additiveAttention(tensor([1, -1], [1, 2, 1]), zeros([1, 1]), tensor([1]), tensor([10, 20], [1, 2, 1]))',
+    refused: ['ops.additiveAttention(zeros([2, 5, 4]), zeros([2, 3]), zeros([4]), zeros([2, 5, 6]))'],
+  },
   inputs: ['keys', 'query', 'v', 'values'],
   outputs: ['context', 'alpha'],
   gradientOutputs: 2,
@@ -274,7 +316,13 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
   cases: [
     { name: 'primes', shapes: [[5, 49, 41], [5, 41], [41], [5, 49, 33]], attrs: { score: 'tanh' } },
     { name: 'multiples of 4', shapes: [[3, 9, 12], [3, 12], [12], [3, 9, 8]], attrs: { score: 'tanh' } },
-    { name: 'more regions than lanes', shapes: [[2, 113, 8], [2, 8], [8], [2, 113, 4]], attrs: { score: 'tanh' } },
+    { name: 'more regions and columns than lanes', shapes: [[4, 67, 68], [4, 68], [68], [4, 67, 264]], attrs: { score: 'tanh' } },
+    {
+      name: 'scores beyond the reach of exp',
+      shapes: [[2, 5, 8], [2, 8], [8], [2, 5, 4]],
+      attrs: { score: 'tanh' },
+      draw: ['normal', 'normal', 'normal with 300', 'normal'],
+    },
     { name: 'one region', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
     { name: 'primes, rectified', shapes: [[5, 47, 43], [5, 43], [43], [5, 47, 31]], attrs: { score: 'relu' } },
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },

@@ -32,9 +32,15 @@ const COMBINE: Record<Reduction, (acc: number, value: number) => number> = {
   min: Math.min,
 };
 
-function reduceOp(name: string, kind: Reduction, mean = false): Op<ReduceAttrs> {
+function reduceOp(name: string, kind: Reduction, says: { equation: string; gradient?: string }, mean = false): Op<ReduceAttrs> {
   return {
     name,
+    doc: {
+      ...says,
+      tensors: { x: 'any shape', y: 'without the reduced axis (with extent 1 in its place, if keepDims), or one number when no axis is given' },
+      example: `ops.${name}(tensor([1, 2, 3, 4, 5, 6], [2, 3]), 1)`,
+      refused: [`ops.${name}(zeros([2, 3]), 2)`, ...(START[kind] === 0 ? [] : [`ops.${name}(zeros([2, 0]), 1)`])],
+    },
     inputs: ['x'],
     outputs: ['y'],
     shape: ([x], attrs) => {
@@ -72,10 +78,12 @@ function reduceOp(name: string, kind: Reduction, mean = false): Op<ReduceAttrs> 
     },
     cost: (shapes, outputs) => ({ ...streamingCost(shapes, outputs), flops: sizeOf(shapes[0]) }),
     cases: [
-      { name: 'rows', shapes: [[37, 113]], attrs: { first: 1, end: 2, keepDims: false } },
+      { name: 'rows', shapes: [[67, 113]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'columns', shapes: [[113, 37]], attrs: { first: 0, end: 1, keepDims: true } },
       { name: 'middle', shapes: [[3, 41, 7]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'all, in two steps', shapes: [[41, 97]], attrs: { first: 0, end: 2, keepDims: false } },
+      { name: 'many long columns', shapes: [[530, 521]], attrs: { first: 0, end: 1, keepDims: false } },
+      { name: 'long rows, in two steps', shapes: [[3, 9001]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'one element', shapes: [[1]], attrs: { first: 0, end: 1, keepDims: false } },
     ],
     family: 'reduce',
@@ -84,11 +92,11 @@ function reduceOp(name: string, kind: Reduction, mean = false): Op<ReduceAttrs> 
 }
 
 export const reduceOps = {
-  sum: reduceOp('sum', 'sum'),
-  mean: reduceOp('mean', 'sum', true),
-  sumSquares: reduceOp('sumSquares', 'sumSquares'),
-  max: reduceOp('max', 'max'),
-  min: reduceOp('min', 'min'),
+  sum: reduceOp('sum', 'sum', { equation: 'y = Σ x over the axis', gradient: 'dx = dy, repeated over the axis' }),
+  mean: reduceOp('mean', 'sum', { equation: 'y = Σ x / n over the axis of n elements', gradient: 'dx = dy / n, repeated over the axis' }, true),
+  sumSquares: reduceOp('sumSquares', 'sumSquares', { equation: 'y = Σ x² over the axis', gradient: 'dx = 2 x dy' }),
+  max: reduceOp('max', 'max', { equation: 'y = the largest x over the axis' }),
+  min: reduceOp('min', 'min', { equation: 'y = the smallest x over the axis' }),
 };
 
 /** Over one axis, or over all when none is given. */

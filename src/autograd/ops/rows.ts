@@ -35,6 +35,13 @@ const EXP = { rtol: 1e-5, atol: 5e-6, why: 'exp and log of software drivers are 
 function softmaxOp(name: string, log: boolean): Op<null> {
   return {
     name,
+    doc: {
+      equation: log ? 'y = x − max x − ln Σ exp(x − max x), over the last axis' : 'y = exp(x − max x) / Σ exp(x − max x), over the last axis',
+      gradient: log ? 'dx = dy − exp(y) Σ dy, the sum over the row' : 'dx = y (dy − Σ dy y), the sum over the row',
+      tensors: { x: '[…, n]: scores', y: log ? 'as x: log-probabilities, in nats' : 'as x: probabilities' },
+      example: `ops.softmax(tensor([1, 2, 3, 0, 0, 0], [2, 3])${log ? ', true' : ''})`,
+      refused: [`ops.softmax(zeros([2, 0])${log ? ', true' : ''})`],
+    },
     inputs: ['x'],
     outputs: ['y'],
     shape: ([x]) => {
@@ -65,10 +72,13 @@ function softmaxOp(name: string, log: boolean): Op<null> {
     },
     cost: (shapes, outputs) => streamingCost(shapes, outputs, 8),
     cases: [
-      { name: 'primes', shapes: [[37, 113]], attrs: null },
-      { name: 'multiple of 4', shapes: [[5, 7, 44]], attrs: null, draw: ['outliers'] },
+      { name: 'primes', shapes: [[67, 113]], attrs: null },
+      { name: 'multiple of 4', shapes: [[5, 14, 44]], attrs: null, draw: ['outliers'] },
       { name: 'one column', shapes: [[3, 1]], attrs: null },
       { name: 'long rows', shapes: [[3, 1228]], attrs: null },
+      { name: 'a common offset', shapes: [[5, 148]], attrs: null, draw: ['normal plus 100000'] },
+      { name: 'a logit of −∞', shapes: [[3, 44]], attrs: null, draw: ['normal with -Infinity'] },
+      { name: 'a logit beyond the reach of exp', shapes: [[3, 148]], attrs: null, draw: ['normal with 200'] },
     ],
     family: 'softmax',
     tolerance: EXP,
@@ -88,6 +98,20 @@ export interface CrossEntropyAttrs {
  */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: 'crossEntropy',
+  doc: {
+    equation: 'rowLoss[r] = weights[r] (ln Σⱼ exp(logits[r, j]) − (1 − s) logits[r, targets[r]] − s meanⱼ logits[r, j]), with smoothing s; loss = Σ rowLoss',
+    gradient:
+      'dlogits[r, j] = dloss weights[r] (softmax(logits)[r, j] − (1 − s) [j = targets[r]] − s / n), made in the forward pass. Take it through loss: rowLoss is for reading. weights are constants.',
+    tensors: {
+      logits: '[rows, n]',
+      targets: 'ids below n, as many as rows, in any shape',
+      weights: 'as targets: what each row counts; 0 masks it, 1 / rows gives the mean',
+      loss: '[], in nats',
+      rowLoss: '[rows], in nats',
+    },
+    example: 'ops.crossEntropy(tensor([2, 0, 0, 0, 1, 0], [2, 3]), tensor(new Uint32Array([0, 2])), tensor([0.5, 0.5]))',
+    refused: ['ops.crossEntropy(zeros([2, 3]), zeros([3], "u32"), zeros([2]))', 'ops.crossEntropy(zeros([2, 3, 4]), zeros([2], "u32"), zeros([2]))'],
+  },
   inputs: ['logits', 'targets', 'weights'],
   inputTypes: ['f32', 'u32', 'f32'],
   outputs: ['loss', 'rowLoss'],
@@ -129,18 +153,21 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
       const row = logits.data.subarray(r * n, (r + 1) * n);
       const largest = row.reduce((m, v) => Math.max(m, v), Number.NEGATIVE_INFINITY);
       const sum = row.reduce((s, v) => s + Math.exp(v - largest), 0);
-      const everywhere = row.reduce((s, v) => s + v, 0) / n;
-      return weights.data[r] * (largest + Math.log(sum) - (1 - smoothing) * row[targets.data[r]] - smoothing * everywhere);
+      const everywhere = smoothing > 0 ? (smoothing * row.reduce((s, v) => s + v, 0)) / n : 0; // 0 · (−∞) is no number
+      return weights.data[r] * (largest + Math.log(sum) - (1 - smoothing) * row[targets.data[r]] - everywhere);
     });
     return [reference([], () => rowLoss.data.reduce((sum, v) => sum + v, 0)), rowLoss];
   },
   cost: ([logits]) => ({ flops: 8 * sizeOf(logits), bytes: 8 * sizeOf(logits) }),
   cases: [
-    { name: 'primes', shapes: [[37, 113], [37], [37]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:113', 'mask'] },
-    { name: 'multiple of 4', shapes: [[29, 44], [29], [29]], attrs: { smoothing: 0 }, draw: ['outliers', 'ids:44', 'mask'] },
+    { name: 'primes', shapes: [[67, 113], [67], [67]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:113', 'mask'] },
+    { name: 'multiple of 4', shapes: [[67, 44], [67], [67]], attrs: { smoothing: 0 }, draw: ['outliers', 'ids:44', 'mask'] },
     { name: 'long rows', shapes: [[3, 1228], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal', 'ids:1228', 'positive'] },
     { name: 'smoothed', shapes: [[31, 89], [31], [31]], attrs: { smoothing: 0.1 }, draw: ['normal', 'ids:89', 'mask'] },
     { name: 'smoothed, multiple of 4', shapes: [[7, 64], [7], [7]], attrs: { smoothing: 0.3 }, draw: ['normal', 'ids:64', 'mask'] },
+    { name: 'smoothed, a common offset', shapes: [[5, 148], [5], [5]], attrs: { smoothing: 0.2 }, draw: ['normal plus 100000', 'ids:148', 'positive'] },
+    { name: 'a logit beyond the reach of exp', shapes: [[3, 148], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal with 200', 'ids:148', 'positive'] },
+    { name: 'a logit of −∞', shapes: [[3, 148], [3], [3]], attrs: { smoothing: 0 }, draw: ['normal with -Infinity', 'ids:148', 'positive'] },
   ],
   family: 'cross_entropy',
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of logarithms good to 4e-6 each' },
@@ -154,6 +181,16 @@ export interface TopKAttrs {
 
 export const topKOp: Op<TopKAttrs> = {
   name: 'topK',
+  doc: {
+    equation: 'the k largest x of each row in falling order, and where they stand; of equal ones the lower index first',
+    tensors: {
+      x: '[…, n]',
+      values: '[…, k]',
+      indices: '[…, k], none below skipBelow',
+    },
+    example: 'ops.topK(tensor([3, 1, 4, 1, 5], [1, 5]), 2)',
+    refused: ['ops.topK(zeros([2, 3]), 4)'],
+  },
   inputs: ['x'],
   outputs: ['values', 'indices'],
   outputTypes: ['f32', 'u32'],
@@ -179,9 +216,10 @@ export const topKOp: Op<TopKAttrs> = {
   },
   cost: (shapes, outputs, { k }) => ({ flops: k * sizeOf(shapes[0]), bytes: streamingCost(shapes, outputs).bytes }),
   cases: [
-    { name: 'argmax', shapes: [[37, 113]], attrs: { k: 1, skipBelow: 0 } },
+    { name: 'argmax', shapes: [[67, 113]], attrs: { k: 1, skipBelow: 0 } },
     { name: 'ties', shapes: [[11, 41]], attrs: { k: 5, skipBelow: 2 }, draw: ['ids:4'] },
-    { name: 'all', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 } },
+    { name: 'all, with −∞', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 }, draw: ['normal with -Infinity'] },
+    { name: 'ties in long rows', shapes: [[9, 300]], attrs: { k: 6, skipBelow: 4 }, draw: ['ids:60'] },
   ],
   family: 'top_k',
 };
@@ -189,6 +227,16 @@ export const topKOp: Op<TopKAttrs> = {
 /** argmax over the words from id `skipBelow` on, and its log-probability among all: argmax_token.wgsl. logits [rows, n] → [rows], [rows]. */
 export const argmaxTokenOp: Op<{ skipBelow: number }> = {
   name: 'argmaxToken',
+  doc: {
+    equation: 'token[r] = argmaxⱼ logits[r, j] over j ≥ skipBelow, the lower of equal ones; logProb[r] = ln softmax(logits)[r, token[r]], over all j',
+    tensors: {
+      logits: '[rows, n]',
+      token: '[rows]',
+      logProb: '[rows], in nats',
+    },
+    example: 'ops.argmaxToken(tensor([1, 3, 2], [1, 3]))',
+    refused: ['ops.argmaxToken(zeros([2, 3]), 3)', 'ops.argmaxToken(zeros([3]))'],
+  },
   inputs: ['logits'],
   outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
@@ -212,10 +260,13 @@ export const argmaxTokenOp: Op<{ skipBelow: number }> = {
   },
   cost: ([logits]) => ({ flops: 5 * sizeOf(logits), bytes: 4 * sizeOf(logits) }),
   cases: [
-    { name: 'primes', shapes: [[37, 113]], attrs: { skipBelow: 0 } },
-    { name: 'multiple of 4, outliers', shapes: [[11, 44]], attrs: { skipBelow: 3 }, draw: ['outliers'] },
+    { name: 'primes', shapes: [[67, 113]], attrs: { skipBelow: 0 } },
+    { name: 'multiple of 4, outliers', shapes: [[67, 44]], attrs: { skipBelow: 3 }, draw: ['outliers'] },
     { name: 'ties', shapes: [[13, 64]], attrs: { skipBelow: 5 }, draw: ['ids:3'] },
     { name: 'long rows', shapes: [[3, 1228]], attrs: { skipBelow: 4 } },
+    { name: 'ties in long rows', shapes: [[9, 300]], attrs: { skipBelow: 4 }, draw: ['ids:3'] },
+    { name: 'a logit beyond the reach of exp', shapes: [[3, 148]], attrs: { skipBelow: 0 }, draw: ['normal with 200'] },
+    { name: 'a common offset, with −∞', shapes: [[5, 148]], attrs: { skipBelow: 1 }, draw: ['normal plus 100000 with -Infinity'] },
   ],
   family: 'argmax_token',
   tolerance: EXP,
@@ -226,6 +277,18 @@ const mix: MixAttrs = { probability: 0.4, seed: 3, step: 2, stream: 6, start: 2,
 /** Words before each step, some replaced by the model's own: mix_tokens.wgsl. ids, own u32 [T, B] → [T, B]. */
 export const mixTokensOp: Op<MixAttrs> = {
   name: 'mixTokens',
+  doc: {
+    equation:
+      'mixed[t, b] = own[t − 1, b] with the probability given, else ids[t, b]. The first step, padding (0) and `start` stay; `end` is never put in. Scheduled sampling.',
+    tensors: {
+      ids: '[T, B]: the true token before each step',
+      own: '[T, B]: the model’s token at each step',
+      mixed: '[T, B]',
+    },
+    example:
+      'ops.mixTokens(tensor(new Uint32Array([2, 5, 6]), [3, 1]), tensor(new Uint32Array([7, 8, 9]), [3, 1]), { probability: 1, seed: 1, step: 0, stream: 0, start: 2, end: 3 })',
+    refused: ['ops.mixTokens(zeros([3, 2], "u32"), zeros([2, 2], "u32"), { probability: 1, seed: 1, step: 0, stream: 0, start: 2, end: 3 })'],
+  },
   inputs: ['ids', 'own'],
   inputTypes: ['u32', 'u32'],
   outputs: ['mixed'],
@@ -275,6 +338,20 @@ const draw: SampleAttrs = { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed
 /** One token per row, drawn from log-probabilities: sample.wgsl. */
 export const sampleOp: Op<SampleAttrs> = {
   name: 'sample',
+  doc: {
+    equation:
+      'token[r] is drawn with a probability proportional to exp(x[r, j] / temperature), among the topK likeliest and those that make up topP; logProb[r] = x[r, token[r]]',
+    tensors: {
+      x: '[rows, n]: log-probabilities',
+      token: '[rows], none below skipBelow',
+      logProb: '[rows], in nats',
+    },
+    example: 'ops.sample(ops.softmax(tensor([0, 1, 2, 3], [1, 4]), true), { skipBelow: 0, topK: 0, topP: 1, temperature: 1, seed: 1, step: 0, stream: 0 })',
+    refused: [
+      'ops.sample(zeros([1, 4]), { skipBelow: 4, topK: 0, topP: 1, temperature: 1, seed: 1, step: 0, stream: 0 })',
+      'ops.sample(zeros([1, 4]), { skipBelow: 0, topK: 0, topP: 1, temperature: 0, seed: 1, step: 0, stream: 0 })',
+    ],
+  },
   inputs: ['x'],
   outputs: ['token', 'logProb'],
   outputTypes: ['u32', 'f32'],
@@ -311,8 +388,9 @@ export const sampleOp: Op<SampleAttrs> = {
   },
   cost: ([x]) => ({ flops: 20 * sizeOf(x), bytes: 4 * sizeOf(x) }),
   cases: [
-    { name: 'everything', shapes: [[37, 113]], attrs: draw },
-    { name: 'cold', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 } },
+    { name: 'everything', shapes: [[67, 113]], attrs: draw },
+    { name: 'long rows', shapes: [[9, 1031]], attrs: draw },
+    { name: 'cold, with −∞', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 }, draw: ['normal with -Infinity'] },
     { name: 'top 5', shapes: [[23, 67]], attrs: { ...draw, topK: 5 } },
     { name: 'top 0.6', shapes: [[23, 67]], attrs: { ...draw, topP: 0.6 } },
     { name: 'top 7 and 0.7, warm', shapes: [[13, 31]], attrs: { ...draw, topK: 7, topP: 0.7, temperature: 1.5 } },
@@ -322,6 +400,15 @@ export const sampleOp: Op<SampleAttrs> = {
 /** 1 where the column is the row's id, else 0. ids u32 [rows] → [rows, n]. */
 export const oneHotOp: Op<{ n: number }> = {
   name: 'oneHot',
+  doc: {
+    equation: 'y[r, j] = 1 where j = ids[r], else 0',
+    tensors: {
+      ids: '[rows], each below n',
+      y: '[rows, n]',
+    },
+    example: 'ops.oneHot(tensor(new Uint32Array([2, 0])), 3)',
+    refused: ['ops.oneHot(zeros([2, 2], "u32"), 3)'],
+  },
   inputs: ['ids'],
   inputTypes: ['u32'],
   outputs: ['y'],

@@ -11,6 +11,16 @@ const moved = (shapes: readonly Shape[], outputs: readonly Shape[]) => streaming
 
 export const reshapeOp: Op<{ shape: Shape }> = {
   name: 'reshape',
+  doc: {
+    equation: 'y = x in row-major order, on the same storage',
+    gradient: 'dx = dy in the shape of x',
+    tensors: {
+      x: 'any shape',
+      y: 'a shape of as many elements',
+    },
+    example: 'ops.reshape(tensor([1, 2, 3, 4, 5, 6], [2, 3]), [3, 2])',
+    refused: ['ops.reshape(zeros([2, 3]), [4])'],
+  },
   inputs: ['x'],
   outputs: ['y'],
   view: () => 0,
@@ -35,6 +45,16 @@ function inverse(order: readonly number[]): number[] {
 
 export const transposeOp: Op<{ order: readonly number[] }> = {
   name: 'transpose',
+  doc: {
+    equation: 'axis k of y is axis order[k] of x',
+    gradient: 'dx = dy with the axes put back',
+    tensors: {
+      x: 'any shape, any type',
+      y: 'the extents of x in the order given; the default exchanges two axes',
+    },
+    example: 'ops.transpose(tensor([1, 2, 3, 4, 5, 6], [2, 3]))',
+    refused: ['ops.transpose(zeros([2, 3, 4]))'],
+  },
   anyType: true,
   inputs: ['x'],
   outputs: ['y'],
@@ -58,6 +78,7 @@ export const transposeOp: Op<{ order: readonly number[] }> = {
   cases: [
     { name: 'matrix', shapes: [[37, 11]], attrs: { order: [1, 0] } },
     { name: 'NCHW to NHWC', shapes: [[2, 5, 7, 3]], attrs: { order: [0, 2, 3, 1] } },
+    { name: 'six axes', shapes: [[2, 3, 2, 2, 3, 5]], attrs: { order: [5, 3, 1, 0, 4, 2] } },
     { name: 'nothing moves', shapes: [[3, 5]], attrs: { order: [0, 1] } },
   ],
 };
@@ -74,6 +95,16 @@ function offset(shape: Shape, start: readonly number[]): number {
 
 export const sliceOp: Op<SliceAttrs> = {
   name: 'slice',
+  doc: {
+    equation: 'y[i] = x[start + i]',
+    gradient: 'dx = dy within the block, 0 elsewhere',
+    tensors: {
+      x: 'any shape, any type',
+      y: 'the size given, one extent per axis; whole rows share the storage of x where they begin at a multiple of 64 elements',
+    },
+    example: 'ops.slice(tensor([1, 2, 3, 4, 5, 6], [2, 3]), [0, 1], [2, 2])',
+    refused: ['ops.slice(zeros([2, 3]), [0, 2], [2, 2])'],
+  },
   anyType: true,
   inputs: ['x'],
   outputs: ['y'],
@@ -118,13 +149,24 @@ export const sliceOp: Op<SliceAttrs> = {
   },
   cost: (_shapes, outputs) => moved(outputs, outputs),
   cases: [
-    { name: 'inner block', shapes: [[7, 11, 5]], attrs: { start: [2, 3, 1], size: [3, 5, 3] } },
+    { name: 'inner block', shapes: [[7, 11, 9]], attrs: { start: [2, 3, 1], size: [3, 7, 5] } },
     { name: 'rows', shapes: [[13, 3]], attrs: { start: [4, 0], size: [5, 3] } },
   ],
 };
 
 export const concatOp: Op<{ axis: number }> = {
   name: 'concat',
+  doc: {
+    equation: 'y = the tensors one after the other along the axis',
+    gradient: 'da, db, … = the blocks of dy',
+    tensors: {
+      a: 'any shape, any type',
+      b: 'as a, but for the extent along the axis; more may follow',
+      y: 'as a, the extents along the axis added',
+    },
+    example: 'ops.concat([tensor([1, 2], [1, 2]), tensor([3, 4, 5, 6], [2, 2])], 0)',
+    refused: ['ops.concat([zeros([1, 2]), zeros([2, 3])], 0)'],
+  },
   anyType: true,
   inputs: ['a', 'b'],
   outputs: ['y'],
@@ -175,8 +217,8 @@ export const concatOp: Op<{ axis: number }> = {
     {
       name: 'last axis',
       shapes: [
-        [5, 3],
-        [5, 7],
+        [17, 5],
+        [17, 11],
       ],
       attrs: { axis: 1 },
     },
@@ -193,6 +235,16 @@ export const concatOp: Op<{ axis: number }> = {
 
 export const broadcastOp: Op<{ shape: Shape }> = {
   name: 'broadcastTo',
+  doc: {
+    equation: 'y = x, repeated along axes where it has extent 1 or that it lacks',
+    gradient: 'dx = dy, summed over the axes along which x repeats',
+    tensors: {
+      x: 'any type; a shape that broadcasts to the one given',
+      y: 'the shape given',
+    },
+    example: 'ops.broadcastTo(tensor([1, 2, 3]), [2, 3])',
+    refused: ['ops.broadcastTo(zeros([2]), [2, 3])'],
+  },
   anyType: true,
   inputs: ['x'],
   outputs: ['y'],
@@ -211,7 +263,7 @@ export const broadcastOp: Op<{ shape: Shape }> = {
   },
   cost: moved,
   cases: [
-    { name: 'a row', shapes: [[7]], attrs: { shape: [5, 7] } },
+    { name: 'a row', shapes: [[7]], attrs: { shape: [23, 7] } },
     { name: 'a column', shapes: [[3, 1]], attrs: { shape: [2, 3, 11] } },
   ],
 };

@@ -20,7 +20,7 @@ const TIMED: Condition = {
 };
 
 const options = {
-  peers: { values: FLAG, belongsTo: [TIMED], help: 'time other engines on the same work too (install them with `npm run oracles`)' },
+  peers: { values: FLAG, belongsTo: [TIMED], help: 'time other engines on the same work too; `npm run oracles` installs them' },
   versions: { values: FLAG, belongsTo: [KERNELS], help: 'time every version of the kernels side by side' },
   only: { values: text('text'), belongsTo: [TIMED], help: 'take only sizes whose name holds this text' },
   model: { values: text('file'), belongsTo: [includes('resnet50')], help: 'ResNet-50 as .onnx or .onnx.gz' },

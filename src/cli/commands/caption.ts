@@ -4,7 +4,7 @@ import { command, DEVICE, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
 
 const options = {
-  ...decodingOptions(1, [withoutOption('sample', 'a search')]),
+  ...decodingOptions(1, [withoutOption('sample', 'a search without --sample')]),
   encoder: { values: text('file'), help: 'the encoder’s file, if it is no longer where the features were made' },
   nBest: { values: whole('count', { atLeast: 1 }), default: 1, belongsTo: [whenAtLeast('beam', 2)], help: 'hypotheses to print per picture' },
   batch: { values: whole('count', { atLeast: 1 }), default: 8, help: 'pictures to caption at a time' },

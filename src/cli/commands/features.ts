@@ -24,7 +24,7 @@ const options = {
     belongsTo: [FRESH_ENCODER],
     help: 'how pixels are prepared: imagenet, caffe or tensorflow; needed unless the encoder file is a known one',
   },
-  split: { values: list('names', ['train', 'val', 'test']), help: 'splits to take; without it all are' },
+  split: { values: list('names', ['train', 'val', 'test']), help: 'splits to take instead of all' },
   limit: { values: whole('count', { atLeast: 1 }), help: 'pictures per split at most' },
   shard: { values: text('i/n', checkShard), help: 'take only part i of n of the pictures; `glimpse merge` joins the stores of several machines' },
   precision: { values: choice('type', ['f32', 'f16']), default: 'f32', help: 'type of the stored numbers' },

@@ -3,7 +3,7 @@ import { list, type OptionsOf, text, withoutOption } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
 
 const options = {
-  op: { values: list('name'), belongsTo: [withoutOption('golden', 'the check of single ops')], help: 'ops to check; without it all are' },
+  op: { values: list('name'), belongsTo: [withoutOption('golden', 'the check of single ops without --golden')], help: 'ops to check instead of all' },
   golden: { values: text('file'), help: 'check the whole captioner against a golden (safetensors), instead of single ops' },
   ...DEVICE,
   ...OUTPUT,

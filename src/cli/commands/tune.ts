@@ -3,7 +3,7 @@ import { list, type OptionsOf, text } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
 
 const options = {
-  family: { values: list('names'), help: 'kernel families to tune; without it all are' },
+  family: { values: list('names'), help: 'kernel families to tune instead of all' },
   out: { values: text('file'), help: 'file to write the table to, instead of the cache' },
   ...DEVICE,
   ...OUTPUT,

@@ -1,11 +1,11 @@
-// Adam and AdamW, fused over every parameter that shares a buffer: one read and one write of each quantity.
+// Adam and AdamW over every parameter that shares a buffer: one read and one write of each quantity.
 //
-//   g ← g · min(1, max_norm / norm)  (when max_norm > 0);   g ← g + weight_decay p  (coupled, Adam)
-//   m ← β1 m + (1 − β1) g;   v ← β2 v + (1 − β2) g²
-//   p ← p − rate · weight_decay p (decoupled, AdamW) − rate / correction1 · m / (√(v / correction2) + eps)
+//   g ← g · min(1, max_norm / (norm + 1e-6))   when max_norm > 0
+//   g ← g + weight_decay p   (coupled: Adam)      or      p ← p − rate · weight_decay p   (decoupled: AdamW)
+//   m ← β1 m + (1 − β1) g;   v ← β2 v + (1 − β2) g²;   p ← p − rate / correction1 · m / (√(v / correction2) + eps)
 //
-// p, g, m, v [count] as vec4 (padded storages); norm [1], the global gradient norm. Kingma and Ba 2015; Loshchilov and
-// Hutter 2019. correction1 = 1 − β1^t, correction2 = 1 − β2^t. One invocation owns one vec4.
+// p, g, m, v [count] as vec4, padded storages; norm [1], the global gradient norm. One invocation owns one vec4.
+// correction1 = 1 − β1^t and correction2 = 1 − β2^t. Kingma and Ba 2015; Loshchilov and Hutter 2019.
 struct Params {
   count4: u32,
   rate: f32,

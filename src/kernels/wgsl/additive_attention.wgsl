@@ -1,11 +1,12 @@
-// Additive (Bahdanau) attention, fused: score, softmax and context of one step.
+// Additive (Bahdanau) attention of one step, fused: scores, softmax and context.
 //
 //   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]           (Bahdanau, Cho and Bengio 2015)
 //
 // keys [B, P, A], query [B, A], v [A], values [B, P, D]; context [B, D], alpha [B, P]. Sequences live in one buffer per
-// quantity, so query and outputs have a start. A workgroup owns one picture b: its lanes first share the regions i, then
-// the columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_grad.wgsl.
+// quantity, so query and outputs have a start. One workgroup owns one picture b. Its lanes first share the regions i, then the
+// columns d; only P numbers pass through workgroup memory. Gradient: additive_attention_scores_grad.wgsl, then
+// additive_attention_grad.wgsl.
 const LANES: u32 = 64u;
 
 override RELU: bool = false;

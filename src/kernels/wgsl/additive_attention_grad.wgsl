@@ -3,8 +3,9 @@
 //   with t = tanh(keys[b, i, a] + query[b, a]), or with RELU max(0, …), whose slope stands for 1 − t²:
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
-// dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
-// One invocation owns one (b, a) and walks the regions. dvalues is α ⊗ dcontext, one product over all steps.
+// keys, dkeys [B, P, A]; query, dquery, dv_rows [B, A]; v [A]; de [B, P], from step 1. dkeys and dv_rows gather over the steps
+// of a sequence, so they are cleared first. dv is the sum of dv_rows over b; dvalues is α ⊗ dcontext, one product over all steps.
+// One invocation owns one (b, a) and walks the regions.
 override RELU: bool = false;
 
 struct Params {

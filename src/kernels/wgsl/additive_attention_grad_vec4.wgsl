@@ -1,10 +1,10 @@
-// Gradient of additive attention, step 2, version 2: four numbers per load.
+// Gradient of additive attention, step 2, as additive_attention_grad.wgsl with four numbers per load.
 //
 //   with t = tanh(keys[b, i, a] + query[b, a]), or with RELU max(0, …), whose slope stands for 1 − t²:
 //   dkeys[b, i, a] += de[b, i] v[a] (1 − t²);   dquery[b, a] = Σ_i of the same;   dv_rows[b, a] += Σ_i de[b, i] t
 //
-// dkeys and dv_rows gather over the steps of a sequence (clear them first); dv is the sum of dv_rows over b.
-// A is a multiple of 4. One invocation owns one (b, 4 a's) and walks the regions. dvalues is α ⊗ dcontext, one product over all steps.
+// Shapes as there, A a multiple of 4. tanh x = 1 − 2 / (1 + exp 2x) takes one exponential, where the built-in takes two. One
+// invocation owns one b and four a, and walks the regions.
 override RELU: bool = false;
 
 struct Params {

@@ -1,9 +1,9 @@
-// Gradient of additive attention, step 1: from the context and the map to the scores.
+// Gradient of additive attention, step 1: from the context and the attention weights to the scores.
 //
 //   dα[i] = dcontext · values[i] (+ dalpha[i]);    de = α (dα − Σ_i α dα)
 //
-// dcontext [B, D], values [B, P, D], alpha, dalpha [B, P] (dalpha when has_dalpha), de [B, P]. A workgroup owns one
-// picture; a lane owns regions. Starts as in additive_attention.wgsl; de lies like alpha.
+// dcontext [B, D], values [B, P, D]; alpha, de and, when has_dalpha, dalpha [B, P]. Starts as in additive_attention.wgsl; de
+// lies like alpha. One workgroup owns one picture; a lane owns regions.
 const LANES: u32 = 64u;
 
 override REGIONS: u32 = 64u;

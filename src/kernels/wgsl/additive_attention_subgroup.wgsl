@@ -1,13 +1,12 @@
-// Additive attention, version 3: one subgroup per picture, keys and values read as texels.
+// Additive attention by subgroups: one subgroup, which is a workgroup, owns one picture. Keys and values are read as texels.
 //
 //   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
 //   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]
 //
-// Shapes as in additive_attention.wgsl; A and D multiples of 4, A at most 4 WIDTH PER_LANE. The lanes share the columns a, so
-// that v and query are loaded once per picture and not once per region; keys and values, which stay the same through all
-// steps of a sequence, are copied into textures once (src/gpu/texels.ts). tanh x = 1 − 2 / (1 + exp 2x) takes one exponential
-// where the built-in takes two. 64 × 49 regions, A 512, D 256: 1.6 ms against 4.9 of version 2 on lavapipe; 16 × 49: 4.6 against
-// 9.0 on SwiftShader.
+// Shapes as in additive_attention.wgsl; A and D are multiples of 4, and A is at most 4 WIDTH PER_LANE. The lanes share the
+// columns a, so v and query are loaded once per picture, not once per region. Keys and values stay the same through all steps
+// of a sequence, so they are copied into textures once (src/gpu/texels.ts). tanh x = 1 − 2 / (1 + exp 2x) takes one
+// exponential, where the built-in takes two.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8

@@ -1,10 +1,11 @@
-// Additive (Bahdanau) attention, version 2: as additive_attention.wgsl, four numbers per load.
+// Additive attention, as additive_attention.wgsl with four numbers per load.
 //
-//   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …));   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]
+//   e[b, i] = Σ_a v[a] tanh(keys[b, i, a] + query[b, a])     (with RELU: max(0, …))
+//   α[b] = softmax(e[b]);   context[b] = Σ_i α[b, i] values[b, i]
 //
-// A and D multiples of 4. On lavapipe a load costs as much as 30 multiply-adds, and a vec4 little more than a number.
-// The exponentials are taken once, by the lane that owns the place, and passed through workgroup memory.
-// 16 × 49 regions, A 512, D 256: 1.3 ms against 1.9 of version 1 on lavapipe, 4.4 against 8.4 on SwiftShader.
+// Shapes as there, A and D multiples of 4. One workgroup owns one picture. A load costs software drivers far more than a
+// multiply-add, and a load of four little more than one. Each exponential is taken once, by the lane that owns the region, and
+// passes through workgroup memory.
 const LANES: u32 = 64u;
 
 override RELU: bool = false;

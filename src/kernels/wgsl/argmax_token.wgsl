@@ -1,10 +1,11 @@
-// The likeliest word of each row of logits and its log-probability, versions 1 and 3: LANES invocations share a row, ROWS rows a
-// workgroup (see softmax.wgsl).
+// The likeliest token of each row of logits and its log-probability.
 //
-//   word[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, word] − log Σ_j exp x[r, j]       (ties: the lower j)
+//   token[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, token[r]] − log Σ_j exp x[r, j]       (ties: the lower j)
 //
-// x [rows, n]; word, log_prob [rows]. Greedy decoding needs no other log-probability: one pass over the logits instead of a
-// log-softmax (three passes and a store) and a search. Maximum and sum come from that one pass (Milakov and Gimelshein 2018).
+// x [rows, n]; token, log_prob [rows]. A NaN counts as the largest, as in PyTorch. LANES invocations share a row, and a workgroup
+// owns ROWS rows: with LANES = 1 there is no barrier, which software drivers run slowly. Greedy decoding needs no other
+// log-probability: one pass over the logits takes the place of a log-softmax and a search. Maximum and sum come from that pass
+// (Milakov and Gimelshein 2018).
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 
@@ -15,7 +16,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> word: array<u32>;
+@group(0) @binding(1) var<storage, read_write> token: array<u32>;
 @group(0) @binding(2) var<storage, read_write> log_prob: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -87,7 +88,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     seen = tree[local.y * LANES];
   }
   if (local.x == 0u && row < params.rows) {
-    word[row] = seen.best_at;
+    token[row] = seen.best_at;
     log_prob[row] = x[base + seen.best_at] - seen.most - log_or_nan(seen.sum);
   }
 }

@@ -1,8 +1,8 @@
-// The likeliest word of each row of logits and its log-probability, version 2: one subgroup per row.
+// The likeliest token of each row of logits and its log-probability: one subgroup, which is a workgroup, owns one row.
 //
-//   word[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, word] − log Σ_j exp x[r, j]       (ties: the lower j)
+//   token[r] = argmax_{j ≥ skip_below} x[r, j];   log_prob[r] = x[r, token[r]] − log Σ_j exp x[r, j]       (ties: the lower j)
 //
-// As likeliest.wgsl with x as vec4, n a multiple of 4; the sum in one pass as in softmax_subgroup.wgsl.
+// As argmax_token.wgsl with x as vec4, n a multiple of 4; maximum and sum come from one pass as in softmax_subgroup.wgsl.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -15,7 +15,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<vec4f>;
-@group(0) @binding(1) var<storage, read_write> word: array<u32>;
+@group(0) @binding(1) var<storage, read_write> token: array<u32>;
 @group(0) @binding(2) var<storage, read_write> log_prob: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -48,7 +48,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let n4 = params.n / 4u;
   let base = row * n4;
-  var most = vec4f(-3.4028234e38); // so far, for each lane and component, over all words
+  var most = vec4f(-3.4028234e38); // so far, for each lane and component, over all tokens
   var sums = vec4f(); // of exp(x − most)
   var best = vec4u(); // in order(), over the tokens that may be taken
   var best_at = vec4u(0xffffffffu);
@@ -57,13 +57,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var next = most;
     for (var k = 0u; k < CHUNK; k++) { // @unroll
       let at = j + k * WIDTH;
-      let words = 4u * at + vec4u(0u, 1u, 2u, 3u);
-      part[k] = select(vec4f(-3.4028234e38), x[base + min(at, n4 - 1u)], words < vec4u(params.n));
+      let tokens = 4u * at + vec4u(0u, 1u, 2u, 3u);
+      part[k] = select(vec4f(-3.4028234e38), x[base + min(at, n4 - 1u)], tokens < vec4u(params.n));
       next = max(next, part[k]);
       let place = order(part[k]);
-      let better = (place > best) & (words >= vec4u(params.skip_below)) & (words < vec4u(params.n)); // later ids are higher: a tie leaves the lower one
+      let better = (place > best) & (tokens >= vec4u(params.skip_below)) & (tokens < vec4u(params.n)); // later ids are higher: a tie leaves the lower one
       best = select(best, place, better);
-      best_at = select(best_at, words, better);
+      best_at = select(best_at, tokens, better);
     }
     sums *= exp(most - next);
     for (var k = 0u; k < CHUNK; k++) { // @unroll
@@ -78,7 +78,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let places = select(vec4u(0xffffffffu), best_at, best == vec4u(chosen));
   let first = subgroupMin(min(min(places.x, places.y), min(places.z, places.w)));
   if (lane == 0u) {
-    word[row] = first;
+    token[row] = first;
     log_prob[row] = x[base + first / 4u][first % 4u] - largest - log_or_nan(sum);
   }
 }

@@ -1,6 +1,6 @@
 // y = alpha x + beta y in place: gradient accumulation (1, 1), running statistics (momentum, 1 − momentum).
 //
-// x, y  [count] as vec4. What lies behind the last element is left as it is: sums over a buffer of many parameters read it.
+// x, y [count] as vec4. What lies behind the last element is left as it is: sums over a buffer of many parameters read it.
 // One invocation owns one vec4.
 struct Params {
   count: u32,

@@ -2,8 +2,8 @@
 //
 //   y = gamma (x − mean) / √(var + eps) + beta
 //
-// x, y [outer, C, inner]; mean, var, gamma, beta [C] (the batch's when training, the running ones otherwise).
-// Gradient: batchnorm_grad_sums.wgsl, then batchnorm_grad.wgsl.
+// x, y [outer, C, inner]; mean, var, gamma, beta [C]. Statistics are the batch's in training, the running ones in evaluation.
+// One invocation owns one element. Gradient: batchnorm_grad_sums.wgsl, then batchnorm_grad.wgsl.
 struct Params {
   count: u32,
   channels: u32,

@@ -2,7 +2,8 @@
 //
 //   mean[c] = Σ_s n_s mean[s, c] / n;   var[c] = Σ_s (m2[s, c] + n_s (mean[s, c] − mean[c])²) / n   (biased)
 //
-// One invocation owns one channel. chunk means and m2 are [pieces, C], from batchnorm_partial.wgsl.
+// chunk_mean and chunk_m2 [pieces, C] come from batchnorm_partial.wgsl, n_s is the size of chunk s. One invocation owns one
+// channel.
 struct Params {
   channels: u32,
   n: u32,

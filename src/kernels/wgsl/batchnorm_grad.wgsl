@@ -1,9 +1,9 @@
 // Gradient of batch normalization, step 2: for the input.
 //
-//   training:    dx = gamma / √(var + eps) · (dy − dbeta / n − x̂ · dgamma / n)
+//   training:    dx = gamma / √(var + eps) · (dy − dbeta / n − x̂ · dgamma / n),   x̂ = (x − mean) / √(var + eps)
 //   evaluation:  dx = gamma / √(var + eps) · dy          (the statistics are constants)
 //
-// x, dy, dx [outer, C, inner]; the rest [C].
+// x, dy, dx [outer, C, inner]; the rest [C]; n elements per channel. One invocation owns one element.
 struct Params {
   count: u32,
   channels: u32,

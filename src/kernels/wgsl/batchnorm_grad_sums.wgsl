@@ -2,7 +2,8 @@
 //
 //   sum_dy[s, c] = Σ dy;  sum_dy_xhat[s, c] = Σ dy · x̂,   x̂ = (x − mean) / √(var + eps)
 //
-// Their sums over the chunks are dbeta and dgamma. Layouts as in batchnorm_partial.wgsl.
+// Layouts and chunks as in batchnorm_partial.wgsl. The sums over the chunks are dbeta and dgamma. One invocation owns one chunk
+// of one channel.
 struct Params {
   channels: u32,
   inner: u32,

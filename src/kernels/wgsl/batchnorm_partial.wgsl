@@ -3,7 +3,8 @@
 //   mean[s, c] = mean of the chunk;  m2[s, c] = Σ (x − mean[s, c])²  over the chunk
 //
 // x [outer, C, inner] (NCHW: inner = H·W; NHWC: inner = 1). Element j of a channel is x[j / inner, c, j % inner]. Chunk s
-// covers elements s·chunk … of a channel. Two passes per chunk, so no large sum of squares is ever subtracted.
+// has elements s·chunk and those that follow, up to chunk of them. Two passes per chunk: no large sum of squares is ever
+// subtracted. One invocation owns one chunk of one channel.
 struct Params {
   channels: u32,
   inner: u32,

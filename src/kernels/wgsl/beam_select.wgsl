@@ -1,14 +1,14 @@
 // One step of beam search: from the continuations of every hypothesis of a picture, the best `width` are kept.
 //
-// values, ids  [pictures, width, k]   each hypothesis' best next words: log-probability (falling) and word
-// sums         [pictures, width]      log-probability of each hypothesis so far; −1e30 marks a place not taken
-// lengths      [pictures, width]      words of a hypothesis that has ended, endseq included; 0 while it goes on
-// new_sums, parents (rows), words, new_lengths [pictures, width]   of those kept
+//   values, ids  [pictures, width, k]   each hypothesis' best next words: log-probability (falling) and word
+//   sums         [pictures, width]      log-probability of each hypothesis so far; −1e30 marks a place not taken
+//   lengths      [pictures, width]      words of a hypothesis that has ended, endseq included; 0 while it goes on
+//   new_sums, parents (rows), words, new_lengths [pictures, width]   of those kept
 //
-// A hypothesis that has ended stays with its score and the word pad. Order: falling score, then hypothesis, then rank, so
-// ties are settled alike everywhere. Scores are divided by a length penalty: 1 (none), the length (average), or
-// ((5 + length) / 6)^alpha (Wu and others 2016). One invocation serves a picture; width² candidates are few. No gradient:
-// a choice is flat everywhere.
+// A hypothesis that has ended stays, with its score and the word pad. Order: falling score, then hypothesis, then rank, so ties
+// are settled alike everywhere; a NaN comes first. Scores are divided by a length penalty: 1 (none), the length (average), or
+// ((5 + length) / 6)^alpha (Wu and others 2016). One invocation owns one picture, whose candidates are few. There is no
+// gradient: a choice is flat everywhere.
 struct Params {
   pictures: u32,
   width: u32,

@@ -1,6 +1,6 @@
-// Elementwise c = f(a, b) for operands of the same shape; binary_broadcast.wgsl is the one for all others.
+// Elementwise c = f(a, b) for operands of the same shape; binary_broadcast.wgsl serves all others.
 //
-// a, b, c  [count] as vec4 (padded storages). One invocation owns one vec4.
+// a, b, c [count] as vec4, padded storages; a NaN of either gives a NaN. One invocation owns one vec4.
 struct Params {
   count4: u32,
 }

@@ -1,7 +1,7 @@
 // Elementwise c = f(a, b) with broadcasting: a stride of 0 repeats an operand along an axis.
 //
-// c is dense with `rank` axes of extents shape[]; a and b are read through strides. One invocation owns one element.
-// The gradient sums over the repeated axes (reduce.wgsl).
+// c is dense with `rank` axes of extents shape[]; a and b are read through strides. A NaN of either gives a NaN. One invocation
+// owns one element. The gradient sums over the repeated axes (reduce.wgsl).
 struct Params {
   count: u32,
   rank: u32,

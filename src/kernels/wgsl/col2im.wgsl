@@ -1,8 +1,8 @@
-// Gradient of im2col.wgsl: each picture element gathers from all rows it was copied into; no atomics.
+// Gradient of im2col.wgsl: each element of a picture gathers from all rows it was copied into; no atomics.
 //
 //   dx[n, iy, ix, c] = Σ over (ky, kx) with oy·stride = iy + pad − ky·dilation of dcolumns[(n, oy, ox), (ky, kx, c)]
 //
-// dcolumns [N·OH·OW, KH·KW·C]; dx [N, H, W, C]. One invocation owns one element of dx.
+// dcolumns [N·OH·OW, KH·KW·C]; dx [N, H, W, C], written from image first_image on. One invocation owns one element of dx.
 struct Params {
   count: u32,
   height: u32,

@@ -2,7 +2,7 @@
 //
 //   dx[n, iy, ix, c] = Σ over (ky, kx) with oy·stride = iy + pad − ky·dilation of dcolumns[(n, oy, ox), (ky, kx, c)]
 //
-// dcolumns [N·OH·OW, KH·KW·C]; dx [N, H, W, C]. One invocation owns one vec4 of dx.
+// dcolumns [N·OH·OW, KH·KW·C]; dx [N, H, W, C], written from image first_image on. One invocation owns one vec4 of dx.
 struct Params {
   count: u32, // in vec4
   height: u32,

@@ -2,8 +2,8 @@
 //
 //   y[p, r, i] = x[r, p WIDTH + i]        x [rows, columns] and y [panels, rows, WIDTH] in vec4; beyond the last column zero
 //
-// A processor fetches ahead of a reader who goes on in memory, not of one whose next row is 20 KB away on another page. One
-// invocation copies one vec4; y of the grid counts panels, x the vec4 of a panel. Weights are put so once, not at every use.
+// A processor fetches ahead of a reader who goes on in memory, not of one whose next row lies on another page. One invocation
+// owns one vec4 of y; y of the grid counts panels, x the vec4 of a panel. Weights are laid out so once, not at every use.
 const WIDTH: u32 = 8u; // @tune 4 8
 
 struct Params {

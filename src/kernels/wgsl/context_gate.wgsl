@@ -1,7 +1,7 @@
-// The scalar gate on the attention's context (Xu et al. 2015, section 4.2.1): β = σ(h · w + b),  gated = β context.
+// The scalar gate on the attention's context (Xu and others 2015, section 4.2.1): β = σ(h · w + b),  gated = β context.
 //
 // hidden [B, H] at hidden_start (the state before the step), w [H], b [1]; context, gated [B, D] at context_start; beta [B] at
-// beta_start. A workgroup owns one picture; its lanes share the dot product. Gradient: context_gate_grad.wgsl.
+// beta_start. One workgroup owns one picture; its lanes share the dot product. Gradient: context_gate_grad.wgsl.
 const LANES: u32 = 64u;
 
 struct Params {

@@ -2,8 +2,9 @@
 //
 //   dpre = (Σ_d dgated context) β (1 − β);   dcontext = β dgated;   dhidden += dpre w
 //
-// dgated [B, D] (one step); context at context_start, beta and dpre at beta_start, dhidden [B, H] at hidden_start (gathers).
-// dw = Σ hidden dpre and db = Σ dpre are one product and one sum over all steps. A workgroup owns one picture.
+// dgated [B, D] (one step); context and dcontext [B, D] at context_start, beta and dpre [B] at beta_start; dhidden [B, H] at
+// hidden_start gathers. dw = Σ hidden dpre and db = Σ dpre are one product and one sum over all steps. One workgroup owns one
+// picture.
 const LANES: u32 = 64u;
 
 struct Params {

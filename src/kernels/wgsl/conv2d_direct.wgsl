@@ -1,7 +1,7 @@
-// Convolution, version 1: one invocation per output element, the definition itself, with groups and dilation.
+// Convolution, the definition itself, with groups and dilation: one invocation owns one element of the output.
 //
 //   y[n, oy, ox, o] = Σ_{ky, kx, c} x[n, oy·stride − pad + ky·dilation, ox·…, g·C/G + c] w[ky, kx, c, o] (+ bias[o])
-//                     (+ residual) (then ReLU)                                  g = o / (O / G)
+//                     (+ residual) (then ReLU)                                  g = ⌊o / (O / G)⌋
 //
 // x [N, H, W, C]; w [KH, KW, C/G, O]; bias [O]; residual, y [N, OH, OW, O]. Buffers that are not wanted bind x.
 // Gradients: conv2d_grad_input.wgsl, conv2d_grad_weight.wgsl.

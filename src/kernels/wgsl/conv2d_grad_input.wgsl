@@ -1,4 +1,4 @@
-// Gradient of the convolution for its input, version 1: one invocation per element of dx gathers what it took part in.
+// Gradient of the convolution for its input: one invocation owns one element of dx and gathers what it took part in.
 //
 //   dx[n, iy, ix, c] = Σ_{ky, kx, o} dy[n, (iy + pad − ky·dilation) / stride, …, o] w[ky, kx, c, o]    where that divides
 //

@@ -1,8 +1,9 @@
-// Gradient of the convolution for its weights, version 1: one invocation per weight sums over all pictures and pixels.
+// Gradient of the convolution for its weights: one invocation owns one weight and sums over all pictures and pixels.
 //
 //   dw[ky, kx, c, o] = Σ_{n, oy, ox} x[n, oy·stride − pad + ky·dilation, ox·…, g·C/G + c] dy[n, oy, ox, o]
 //
-// x [N, H, W, C]; dy [N, OH, OW, O]; dw [KH, KW, C/G, O]. Rows are summed apart, then added, to keep the error small.
+// x [N, H, W, C]; dy [N, OH, OW, O]; dw [KH, KW, C/G, O]. Rows of a picture are summed apart, then added, to keep the error
+// small.
 struct Params {
   count: u32,
   height: u32,

@@ -1,13 +1,12 @@
-// Convolution, version 3: implicit GEMM on the tile of matmul_subgroup.wgsl, without groups.
+// Convolution as a product without stored columns (implicit GEMM), on the tile of matmul_subgroup.wgsl, without groups.
 //
 //   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
 //
-// x [N, H, W, C]; w [KH, KW, C, O]; bias [O]; residual, y [N, OH, OW, O]: all as vec4 along the last axis, so C and O
-// are multiples of 4. A row p of the product is an output pixel, all pictures of the batch in one row of pixels, so small
-// maps fill tiles too. A workgroup is one subgroup and owns TILE pixels × TILE channels; a lane loads 4 channels of its 4
-// pixels per step. Whether a tap falls outside the picture is settled once per tap, not per channel.
-// Over version 2 (im2col and matmul) it saves writing and reading the columns, 9 times the input for a 3×3 kernel: 29 against
-// 18 GF/s for 3×3 64→64 @56 on lavapipe.
+// x [N, H, W, C]; w [KH, KW, C, O]; bias [O]; residual, y [N, OH, OW, O]: all as vec4 along the last axis, so C and O are
+// multiples of 4. A row p of the product is an output pixel. The pictures of a batch follow one another, so small maps fill
+// tiles, too. A workgroup is one subgroup and owns TILE pixels × TILE channels; a lane loads 4 channels of its 4 pixels per
+// step. Whether a tap falls outside the picture is settled once per tap, not per channel. Against im2col it saves writing and
+// reading the columns, which repeat the input for each tap.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -99,7 +98,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, TILE>;
   for (var r = 0u; r < TILE; r++) { // @unroll
     block[r] = acc[r];

@@ -1,12 +1,10 @@
-// Convolution, versions 4 to 7: as version 3 (conv2d_subgroup.wgsl), reading pictures, and but for version 5 also weights, as texels.
+// Convolution as conv2d_subgroup.wgsl, reading pictures and weights as texels: one subgroup owns PIXELS × COLUMNS elements.
 //
 //   y[p, o] = Σ_{tap, c} x[pixel(p, tap), c] w[tap, c, o] (+ bias[o]) (+ residual[p, o]) (then ReLU)
 //
-// Shapes and parameters as in version 3; the recorder copies x and w into textures just before (src/gpu/texels.ts), as
-// matmul_subgroup_texels.wgsl has it. 36 GF/s against 29 of version 3 for 3×3 64→64 @56 on lavapipe; for 3×3 512→512 @7, whose
-// weights are 9 MB, version 5 makes 29, version 4 only 20. Version 6 has two blocks of output channels in a tile, so that pixels
-// are loaded and shuffled half as often (3.2 ms of 3.6 at 3×3 64→64 @56); version 7 reads weights from panels besides, as
-// matmul_subgroup_texels.wgsl has it (4.4 ms of 5.8 at 3×3 512→512 @7).
+// Shapes as there. The recorder copies x and w into textures just before (src/gpu/texels.ts); matmul_subgroup_texels.wgsl says
+// why. With PARTS = 2 a tile has two blocks of output channels, so pixels are loaded and shuffled half as often. With w_panel
+// the weights lie in panels (column_panels.wgsl).
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -142,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, PIXELS * PARTS>;
   for (var r = 0u; r < PIXELS * PARTS; r++) { // @unroll
     block[r] = acc[r];

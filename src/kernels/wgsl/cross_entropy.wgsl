@@ -1,11 +1,11 @@
-// Softmax, masked cross-entropy and its gradient in one pass, versions 1 and 3; probabilities are never stored.
+// Softmax, masked cross-entropy and its gradient at once; probabilities are never stored.
 //
 //   loss[r] = weight[r] (log Σ_j exp(x[r, j]) − Σ_j q[r, j] x[r, j])
 //   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
 //   q[r, j] = (1 − ε) [j = target[r]] + ε / n                          (label smoothing; ε = 0 is the plain loss)
 //
 // x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
-// read, its gradient is 0. LANES invocations share a row as in softmax.wgsl: 1 in version 1, 128 in version 3.
+// read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows, as in softmax.wgsl.
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 

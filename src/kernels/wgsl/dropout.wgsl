@@ -1,9 +1,9 @@
-// Inverted dropout with counter-based random numbers; its own gradient (same seed, step and stream give the same mask).
+// Inverted dropout with counter-based random numbers; its own gradient, since seed, step and stream name the mask.
 //
-//   y[i] = x[i] / (1 − rate) where uniform(seed, step, stream, i) ≥ rate, else 0
+//   y[i] = x[i] / (1 − rate) where uniform(seed, step, stream, i) ≥ rate or x[i] is a NaN, else 0
 //
-// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/random.ts;
-// its first word serves element i, so any element can be drawn alone.
+// x, y [count]. The generator is PCG4D (Jarzynski and Olano, JCGT 9(3), 2020), the same bits as src/random.ts. Its first word
+// serves element i, so any element can be drawn alone. One invocation owns one element.
 struct Params {
   count: u32,
   seed: u32,

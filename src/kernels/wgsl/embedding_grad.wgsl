@@ -1,7 +1,7 @@
 // Gradient of the embedding, step 2: dtable[v] = Σ dy[r] over the rows r with id v.
 //
 // dy [rows, E]; next, first [rows] from embedding_links.wgsl; dtable [V, E], cleared before. One invocation owns one
-// element of the first row of a chain and walks the chain.
+// element of dy; those of the first row of a chain walk the chain.
 struct Params {
   count: u32,
   rows: u32,

@@ -1,8 +1,9 @@
 // Gradient of the embedding, step 1: links the rows that hold the same id, in order.
 //
-//   next[r] = the next row with the id of r, or rows;  first[r] = 1 when no earlier row has it
+//   next[r] = the next row with the id of r, or rows;  first[r] = 1 when no earlier row has it, else 0
 //
-// One invocation owns one row. With the chains known, step 2 sums each id's rows in a fixed order without atomics.
+// id, next, first [rows]. One invocation owns one row. With the chains known, step 2 sums each id's rows in a fixed order
+// without atomics.
 struct Params {
   rows: u32,
 }

@@ -2,7 +2,8 @@
 //
 //   columns[(n, oy, ox), (ky, kx, c)] = x[n, oy·stride − pad + ky·dilation, ox·…, c]     0 outside the picture
 //
-// x [N, H, W, C] channels last; columns [N·OH·OW, KH·KW·C]. One invocation owns one element. Gradient: col2im.wgsl.
+// x [N, H, W, C], read from image first_image on; columns [N·OH·OW, KH·KW·C]. One invocation owns one element of columns.
+// Gradient: col2im.wgsl.
 struct Params {
   count: u32,
   height: u32,

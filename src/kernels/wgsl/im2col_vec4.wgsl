@@ -2,7 +2,8 @@
 //
 //   columns[(n, oy, ox), (ky, kx, c)] = x[n, oy·stride − pad + ky·dilation, ox·…, c]     0 outside the picture
 //
-// x [N, H, W, C] channels last; columns [N·OH·OW, KH·KW·C]. One invocation owns one vec4. Gradient: col2im.wgsl.
+// x [N, H, W, C], read from image first_image on; columns [N·OH·OW, KH·KW·C]. One invocation owns one vec4 of columns.
+// Gradient: col2im_vec4.wgsl.
 struct Params {
   count: u32, // in vec4
   height: u32,

@@ -1,11 +1,12 @@
-// What decoding adds to log-probabilities before it chooses among them. y holds a copy of x; one invocation owns a row.
+// What decoding adds to log-probabilities before it chooses among them.
 //
 //   y[r, end] = −1e30                     while the caption is too short (block_end)
 //   y[r, w]   = −1e30                     when w would complete a run of no_repeat words that the caption holds already
 //   y[r, w]  −= diversity · #{earlier groups' hypotheses of the picture that took w at this step}   (Vijayakumar and others 2018)
 //
-// y [rows, n]; words, parents [T, rows], of which the first `step` are there: a word, and the row of the step before that it
-// continues; taken [groups, pictures, width], where pad (0) stands for nothing. No gradient: a choice is flat everywhere.
+// y [rows, n] holds a copy of the log-probabilities. words, parents [T, rows], of which the first `step` are there: a word, and
+// the row of the step before that it continues. taken [groups, pictures, width], where pad (0) stands for nothing. One invocation
+// owns one row. There is no gradient: a choice is flat everywhere.
 const LONGEST: u32 = 128u;
 
 struct Params {

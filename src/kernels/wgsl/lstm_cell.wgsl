@@ -4,9 +4,8 @@
 //   i, f, o = σ;  g = tanh;   c' = f c + i g;   h' = o tanh(c')          (Hochreiter and Schmidhuber 1997; Gers 2000)
 //
 // gx, gh [B, 4H]; c [B, H]; gates [B, 4H] keeps the activated gates for the gradient; c_new, h_new [B, H]. Sequences live
-// in one buffer per quantity, so each binding has a start. One invocation owns one unit of one row, a workgroup 64 units: no
-// index is divided, which drivers on a CPU do number by number.
-// Gradient: lstm_cell_grad.wgsl.
+// in one buffer per quantity, so each binding of a sequence has a start. One invocation owns one unit of one row, a workgroup
+// 64 units: no index is divided, which drivers on a CPU do number by number. Gradient: lstm_cell_grad.wgsl.
 override KEEP_GATES: bool = true; // only a gradient needs them
 
 struct Params {

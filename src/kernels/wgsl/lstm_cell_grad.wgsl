@@ -5,7 +5,8 @@
 //   dc = dc' f
 //
 // dh [B, H] at dh_start; dc_carry [B, H] comes from the next step (dc') and leaves for the one before (dc), in place.
-// gates, dgates [B, 4H]; c (before), c_new (after) [B, H]. dgates is the gradient of gx and of gh alike.
+// gates, dgates [B, 4H]; c (before), c_new (after) [B, H]. dgates is the gradient of gx and of gh alike. One invocation owns
+// one unit of one row.
 struct Params {
   rows: u32, // B
   hidden: u32,

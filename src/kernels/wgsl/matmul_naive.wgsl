@@ -1,10 +1,10 @@
-// Matrix product, version 1: one invocation per element of C, the definition itself.
+// Matrix product, the definition itself: one invocation owns one element of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
 // a [batch, M, K] or, with TRANS_A, [batch, K, M];  b [batch, K, N] or, with TRANS_B, [batch, N, K];
-// bias [N] (any buffer when has_bias = 0);  c [batch, M, N]
-// Every multiply-add costs two loads. Gradient: the same product, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
+// bias [N] (any buffer when has_bias = 0);  c [batch, M, N]. A workgroup owns 8 × 8 elements. Every multiply-add costs two loads.
+// Gradient: the same product, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
 

@@ -1,10 +1,9 @@
-// Matrix product, version 2: one invocation owns a block of ROWS × 4 elements of C in registers.
+// Matrix product in registers: one invocation owns a block of ROWS × 4 elements of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Bindings as in matmul_naive.wgsl; any sizes. Per k it loads ROWS + 4 numbers for 4 ROWS multiply-adds, against two
-// loads for one in version 1: 12–15 GF/s against 2 on lavapipe at 512³. Needs no feature, so it is the one that always
-// works; version 3 (matmul_subgroup.wgsl) shares the loads between lanes.
+// Bindings as in matmul_naive.wgsl; any sizes. Per k an invocation loads ROWS + 4 numbers for 4 ROWS multiply-adds, against two
+// loads for one there. It needs no feature, so it always works; matmul_subgroup.wgsl shares the loads between lanes.
 const ROWS: u32 = 8u; // @tune 4 8
 
 override TRANS_A: bool = false;

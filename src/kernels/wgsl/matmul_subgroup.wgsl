@@ -1,6 +1,6 @@
-// Matrix product, version 3: one subgroup owns one tile and passes A between its lanes.
+// Matrix product by subgroups: one subgroup owns one tile and passes A between its lanes.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
 // a     [batch, M, K]  or, with TRANS_A, [batch, K, M]     as vec4 along the last axis (a multiple of 4)
 // b     [batch, K, N]  or, with TRANS_B, [batch, N, K]     as vec4 along the last axis (a multiple of 4)
@@ -9,11 +9,9 @@
 //
 // A workgroup is one subgroup of WIDTH lanes and owns a TILE × TILE block of C, TILE = 4 WIDTH. A lane keeps the whole
 // height of the block for its 4 columns: acc[r] is row r. Per step of 4 k each lane loads a 4×4 block of A (its rows
-// 4 lane … 4 lane + 3) and a 4×4 block of B (its columns); both are turned in registers so that component = row
-// for A and component = column for B, whatever the layout in memory. Then every lane hears row r of A from lane r / 4.
-// 8 loads feed 16 TILE multiply-adds per lane; no workgroup memory and no barrier, which software drivers run slowly.
-// Gain over version 2 (8×4 register tile): 3–4 times on lavapipe (width 8); version 4 is
-// the one for SwiftShader (width 4).
+// 4 lane … 4 lane + 3) and a 4×4 block of B (its columns). Both are turned in registers so that component = row for A and
+// component = column for B, whatever the layout in memory. Then every lane hears row r of A from lane r / 4. 8 loads feed
+// 16 TILE multiply-adds per lane. There is no workgroup memory and no barrier, which software drivers run slowly.
 // Gradient: the same kernel, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
 enable subgroups;
 
@@ -125,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, TILE>;
   for (var r = 0u; r < TILE; r++) { // @unroll
     block[r] = acc[r];

@@ -1,11 +1,9 @@
-// Matrix product, version 4: as version 3 (matmul_subgroup.wgsl), in steps of 2 k instead of 4, for narrow subgroups.
+// Matrix product as matmul_subgroup.wgsl, in steps of 2 k instead of 4, for narrow subgroups: one subgroup owns one tile.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes, bindings and parameters as in version 3, but A and B are read as pairs. SwiftShader slows down twofold once a
-// loop holds some 200 vector operations, and a broadcast from a known lane is cheaper there than a shuffle: 5.9 against
-// 2.8 GF/s at 256³. On lavapipe it is 5–10 % slower than version 3.
-// Gradient: the same kernel, dA = dC op(B)ᵀ and dB = op(A)ᵀ dC.
+// Shapes and parameters as there, but A and B are read as pairs. Written for SwiftShader, which runs long loop bodies slowly,
+// and a broadcast from a known lane faster than a shuffle.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -107,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, TILE>;
   for (var r = 0u; r < TILE; r++) { // @unroll
     block[r] = acc[r];

@@ -1,12 +1,11 @@
-// Matrix product, version 8: one subgroup of a real GPU, 16 to 64 lanes wide, shares the rows of A among its lanes.
+// Matrix product for wide subgroups, 16 to 64 lanes: one subgroup owns one tile and shares the rows of A among its lanes.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes, bindings and parameters as in version 3 (matmul_subgroup.wgsl), whose tile of 4 WIDTH rows would not fit the
-// registers of a wide subgroup. Here a workgroup is one subgroup and owns ROWS × 4 WIDTH elements; per step of 4 k a lane loads
-// 4 numbers of one row of A and a 4×4 block of B, so 5 loads serve 16 ROWS multiply-adds, without workgroup memory or
-// barrier. Written for real GPUs and checked for its results on the software drivers' widths 4 and 8, where it is slower
-// than version 3; how fast it is on a GPU is for `glimpse tune` to say.
+// Shapes, bindings and parameters as in matmul_subgroup.wgsl, whose tile of 4 WIDTH rows would not fit the registers of a
+// wide subgroup. Here a workgroup is one subgroup and owns ROWS × 4 WIDTH elements. Per step of 4 k a lane loads 4 numbers of
+// one row of A and a 4×4 block of B. So 5 loads serve 16 ROWS multiply-adds, without workgroup memory or barrier. It is
+// written for real GPUs; on the software drivers' widths of 4 and 8 only its results are checked.
 enable subgroups;
 
 const WIDTH: u32 = 32u; // @tune 4 8 16 32 64
@@ -106,7 +105,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, ROWS>;
   for (var r = 0u; r < ROWS; r++) { // @unroll
     block[r] = acc[r];

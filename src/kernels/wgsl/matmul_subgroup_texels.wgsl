@@ -1,20 +1,14 @@
-// Matrix product, versions 6, 7 and 9 to 12: as version 3 (matmul_subgroup.wgsl), reading A, and but for version 7 also B, as texels.
+// Matrix product as matmul_subgroup.wgsl, reading A and B as texels: one subgroup owns ROWS × TILE elements of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Shapes and parameters as in version 3. The recorder copies A (and B) into textures just before (src/gpu/texels.ts), rows
-// of the matrix as rows of the texture: lavapipe fetches a texel for all lanes at once, a buffer's elements lane by lane. At
-// 320×512×5000 version 6 makes 45 GF/s against 35 of version 3; at 64×512×5000, where copying B costs a fifth of the
-// time, version 7 makes 34 against 32 of version 6 and 26 of version 3. A tile reads 32 rows of A side by side, and rows a
-// power of two apart push one another out of the cache: textures whose rows lie an odd number of cache lines apart made
-// 47 GF/s of 39 at 64×2048×2048.
+// Shapes as there. The recorder copies A and B into textures just before (src/gpu/texels.ts), rows of the matrix as rows of
+// the texture. lavapipe fetches a texel for all lanes at once, but a buffer's elements lane by lane. A tile reads ROWS rows of A
+// side by side. Rows a power of two apart would push one another out of the cache, so textures are laid out otherwise.
 //
-// Version 10 has PARTS = 2 blocks of columns in a tile: what a lane loads of A, and shuffles, serves twice as many
-// multiplications. 1.13 times version 6 at 320×512×5000, 1.2 to 1.4 at 64 rows, 1.2 at 16; nothing where B is transposed.
-// Version 9 is that with tiles of half the rows, for products of few rows (a step of a recurrent layer).
-// Versions 11 and 12 are 10 and 9 with B in panels (column_panels.wgsl), for weights that are used again and again: what a
-// tile reads of B then lies together, and the processor fetches it ahead. 1.2 times version 10 at 64×512×5000 (4.5 ms), 1.06
-// at 320 rows, and 1.3 at 16 rows over version 9.
+// With PARTS = 2 a tile has two blocks of columns: what a lane loads of A, and shuffles, serves twice as many multiplications.
+// Fewer ROWS suit products of few rows, as in a step of a recurrent layer. With b_panel, B lies in panels (column_panels.wgsl),
+// for weights that are used again and again. What a tile reads of B then lies together, and the processor fetches it ahead.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8
@@ -174,7 +168,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
   }
 
-  // The epilogue runs once, so its loop stays rolled over a copy: written out, it took four times as long to compile.
+  // The epilogue runs once, so its loop stays rolled over a copy: written out, it would take long to compile.
   var block: array<vec4f, ROWS * PARTS>;
   for (var r = 0u; r < ROWS * PARTS; r++) { // @unroll
     block[r] = acc[r];

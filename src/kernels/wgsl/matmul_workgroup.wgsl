@@ -1,11 +1,10 @@
-// Matrix product, version 5: the classic tile in workgroup memory, for real GPUs.
+// Matrix product with tiles in workgroup memory, the classic for real GPUs: one workgroup owns 64 × 64 elements of C.
 //
-//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU)        op = as it is, or transposed
+//   C[z] = op(A[z]) op(B[z]) (+ bias per column) (then ReLU) (+ C[z])        op = as it is, or transposed
 //
-// Bindings as in matmul_naive.wgsl; any sizes. A workgroup of 16 × 16 owns 64 × 64 elements of C and walks K in steps of
-// 16: all load one tile of A and B together, then each invocation adds 16 outer products for its own 4 × 4 block.
-// A number loaded from memory serves 64 multiply-adds. On a software driver barriers and workgroup memory cost more
-// than they save (5–7 GF/s on lavapipe), so it is never the default there.
+// Bindings as in matmul_naive.wgsl; any sizes. A workgroup of 16 × 16 walks K in steps of 16: all load one tile of A and B
+// together, then each invocation adds 16 outer products to its own 4 × 4 block. A number loaded from memory serves 64
+// multiply-adds. On a software driver barriers and workgroup memory cost more than they save.
 const TILE: u32 = 64u;
 const DEPTH: u32 = 16u;
 

@@ -2,8 +2,9 @@
 //
 //   mixed[t, r] = own[t − 1, r] where uniform(seed, step, stream, t, r) < probability, else ids[t, r]
 //
-// ids, own, mixed [steps, rows]; own[t, r] is the model's word for the place after ids[t, r]. startseq, padding (0), and words
-// whose replacement would be endseq stay. The generator is PCG4D, the bits of dropout.wgsl. No gradient: words are chosen.
+// ids, own, mixed [steps, rows]; own[t, r] is the model's word for the place after ids[t, r]. The first step, startseq, padding
+// (0), and words whose replacement would be endseq stay. The generator is PCG4D, the bits of dropout.wgsl. One invocation owns
+// one word. There is no gradient: words are chosen.
 struct Params {
   count: u32,
   rows: u32,

@@ -2,8 +2,8 @@
 //
 //   y[n, c, oy, ox] = max or mean over the window of x[n, c, oy·stride − pad + ky, ox·stride − pad + kx]
 //
-// x and y in either layout, through strides. Cells outside the picture never win a max. One invocation owns one output.
-// Gradient: pool2d_grad.wgsl.
+// x and y in either layout, through strides. Cells outside the picture never win a max; a NaN always does. One invocation owns
+// one output. Gradient: pool2d_grad.wgsl.
 struct Params {
   count: u32,
   channels: u32,

@@ -1,7 +1,9 @@
 // Gradient of pool2d.wgsl: each input element looks at every window that holds it; no atomics.
 //
-// Max: a window's dy goes to its first largest element in row order (as onnxruntime and PyTorch do).
-// Average: dy / divisor of each window. x, dx like x; dy like y. One invocation owns one element of dx.
+//   max:      a window's dy goes to its first largest element in row order, or its first NaN (as in PyTorch)
+//   average:  dy / divisor of each window
+//
+// x and dx in one layout, dy in that of y, through strides. One invocation owns one element of dx.
 struct Params {
   count: u32,
   channels: u32,

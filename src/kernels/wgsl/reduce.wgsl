@@ -2,10 +2,10 @@
 //
 //   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
 //
-// x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. Long rows with few
-// results are cut into pieces by the launcher, which reduces twice. Sums add eight numbers side by side, and no running sum
-// has more than eight terms below 32,768 elements: the error of a long sum grows with the count of terms in a row.
-// reduce_workgroup.wgsl gives a row to a workgroup.
+// x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. The launcher cuts
+// long rows with few results into pieces and reduces twice. A sum runs in eight sums side by side, whose parts of 64 terms go
+// through levels of eight. The error of a long sum grows with the terms in a row. reduce_workgroup.wgsl gives a row to a
+// workgroup.
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;
 const MAX: u32 = 2u;

@@ -1,9 +1,8 @@
-// Reduction over the last axis: one workgroup owns one row, LANES lanes that join in a tree in workgroup memory.
+// Reduction over the last axis: one workgroup of LANES lanes owns one row, and joins in a tree in workgroup memory.
 //
 //   y[o] = scale · ⊕_j x[o, j]      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
 //
-// x [outer, n], y [outer]. What a GPU wants for few long rows; software drivers run barriers slowly and keep reduce.wgsl. A
-// lane's sums go by eight as there.
+// x [outer, n], y [outer]. It is what a GPU wants for few long rows; software drivers run barriers slowly.
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;
 const MAX: u32 = 2u;

@@ -1,7 +1,7 @@
 // The memory roof: y = x + 1, one read and one write per element.
 //
-// x, y [count4] vec4
-// Invocations take elements one after the other, as every elementwise kernel here does. No gradient: it measures.
+// x, y [count4] vec4. One invocation owns one vec4; neighbors take neighbors, as in every elementwise kernel here. There is no
+// gradient: it measures.
 struct Params {
   count4: u32,
 }

@@ -1,8 +1,8 @@
 // The arithmetic roof: chains of multiply-adds that no memory access delays.
 //
-// y [invocations]   receives a value so that nothing is dropped
-// Twelve independent accumulators hide the latency of an addition; sixteen rounds are written out so that the loop costs
-// nothing. 12 · ROUNDS · LOOPS multiply-adds per invocation, two operations each. No gradient: it measures.
+// y [invocations] receives a value so that nothing is dropped. Twelve independent accumulators hide the latency of an addition;
+// sixteen rounds are written out so that the loop costs little. One invocation owns one number of y and makes
+// 12 · ROUNDS · LOOPS multiply-adds, two operations each. There is no gradient: it measures.
 const ROUNDS: u32 = 16u;
 const LOOPS: u32 = 128u; // constant, so that no driver has to mask the lanes that may have left the loop
 

@@ -1,11 +1,12 @@
-// Draws one word per row by the Gumbel trick: argmax_j (x[j] / T + g_j), g_j = −log(−log u_j), is a draw from softmax(x / T).
+// Draws one token per row by the Gumbel trick: argmax_j (x[j] / T + g_j), g_j = −log(−log u_j), is a draw from softmax(x / T).
 //
-//   word[r] ~ softmax(x[r] / T), among the k likeliest (top-k) and the likeliest that make up p together (top-p);
-//   log_prob[r] = x[r, word[r]]
+//   token[r] ~ softmax(x[r] / T), among the k likeliest (top-k) and the likeliest that make up p together (top-p);
+//   log_prob[r] = x[r, token[r]]
 //
-// x [rows, n], log-probabilities; word, log_prob [rows]. One invocation owns a row. The bounds of top-k and top-p are found
-// by bisection on the log-probability, so nothing is sorted; words that tie with the last one allowed are allowed. u is
-// PCG4D keyed by (seed, step, stream, r · n + j), the bits of dropout.wgsl. No gradient: a choice is flat everywhere.
+// x [rows, n], log-probabilities; token, log_prob [rows]. The bounds of top-k and top-p are found by bisection on the
+// log-probability, so nothing is sorted. Tokens that tie with the last one allowed are allowed. A row with a NaN gives its first.
+// u is PCG4D keyed by (seed, step, stream, r · n + j), the bits of dropout.wgsl. One invocation owns one row. There is no
+// gradient: a choice is flat everywhere.
 struct Params {
   rows: u32,
   n: u32,
@@ -19,7 +20,7 @@ struct Params {
 }
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> word: array<u32>;
+@group(0) @binding(1) var<storage, read_write> token: array<u32>;
 @group(0) @binding(2) var<storage, read_write> log_prob: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
@@ -39,7 +40,7 @@ fn pcg4d(key: vec4u) -> vec4u {
   return v;
 }
 
-// How many words reach the bound, and which probability they have together after the temperature (unnormalized).
+// How many tokens reach the bound, and which probability they have together after the temperature (unnormalized).
 fn above(base: u32, bound: f32, largest: f32) -> vec2f {
   var sum = vec2f();
   for (var j = params.skip_below; j < params.n; j++) {
@@ -95,7 +96,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     }
   }
   var best = -3.4028234e38;
-  var best_word = params.skip_below;
+  var best_token = params.skip_below;
   for (var j = params.skip_below; j < params.n; j++) {
     let value = x[base + j];
     if (value >= bound) {
@@ -104,11 +105,11 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       let key = value / params.temperature - log(-log(u));
       if (key > best) {
         best = key;
-        best_word = j;
+        best_token = j;
       }
     }
   }
-  best_word = select(best_word, nan_at, nan_at < params.n);
-  word[row] = best_word;
-  log_prob[row] = x[base + best_word];
+  best_token = select(best_token, nan_at, nan_at < params.n);
+  token[row] = best_token;
+  log_prob[row] = x[base + best_token];
 }

@@ -1,9 +1,9 @@
-// Stochastic gradient descent with momentum, fused over every parameter that shares a buffer.
+// Stochastic gradient descent with momentum, over every parameter that shares a buffer.
 //
-//   g ← g · min(1, max_norm / norm)  (when max_norm > 0);   g ← g + weight_decay p
+//   g ← g · min(1, max_norm / (norm + 1e-6))   when max_norm > 0;   g ← g + weight_decay p
 //   m ← momentum m + g;   p ← p − rate m
 //
-// p, g, m [count] as vec4 (padded storages); norm [1]. One invocation owns one vec4.
+// p, g, m [count] as vec4, padded storages; norm [1], the global gradient norm. One invocation owns one vec4.
 struct Params {
   count4: u32,
   rate: f32,

@@ -1,10 +1,10 @@
-// Softmax and log-softmax over rows, versions 1 and 3: LANES invocations share a row, ROWS rows a workgroup.
+// Softmax and log-softmax over rows: LANES invocations share a row, and a workgroup owns ROWS rows.
 //
 //   y = exp(x − max) / Σ exp(x − max)     or, with LOG,   y = x − max − log Σ exp(x − max)
 //
-// x, y [rows, n]. LANES = 1 gives a row to an invocation and needs no barrier (version 1: software drivers run barriers
-// slowly); LANES = 128 joins through a tree in workgroup memory (version 3, for GPUs). Version 2 is softmax_subgroup.wgsl.
-// At 320 × 5000 on lavapipe: version 1 6.8 ms, version 3 11.7, version 2 3.6. Gradient: softmax_grad.wgsl.
+// x, y [rows, n]. LANES = 1 gives a row to an invocation and needs no barrier, which software drivers run slowly; LANES = 128
+// joins through a tree in workgroup memory, for GPUs. softmax_subgroup.wgsl gives a row to a subgroup. Gradient:
+// softmax_grad.wgsl.
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 override LOG: bool = false;

@@ -1,11 +1,10 @@
-// Softmax and log-softmax over rows, version 2: one subgroup per row, joined by subgroup operations.
+// Softmax and log-softmax over rows: one subgroup, which is a workgroup, owns one row.
 //
 //   y = exp(x − max) / Σ exp(x − max)     or, with LOG,   y = x − max − log Σ exp(x − max)
 //
-// x, y [rows, n] as vec4, n a multiple of 4. A workgroup is one subgroup of WIDTH lanes and owns one row: loads of four,
-// no workgroup memory, no barrier. Maximum and sum come from one pass (Milakov and Gimelshein 2018): CHUNK loads at a time,
-// the sum so far is brought to the new maximum once per chunk. A load costs lavapipe as much as the exponential, so two
-// passes instead of three take 17 ms instead of 22 at 2240 × 5000; chunks of 4 and 8 took 18 and 21.
+// x, y [rows, n] as vec4, n a multiple of 4. Loads of four, no workgroup memory, no barrier. Maximum and sum come from one pass
+// (Milakov and Gimelshein 2018): CHUNK loads at a time, the sum so far is brought to the new maximum once per chunk. So a row is
+// read twice, not three times. Gradient: softmax_grad.wgsl.
 enable subgroups;
 
 const WIDTH: u32 = 8u; // @tune 4 8

@@ -2,8 +2,8 @@
 //
 //   y[r, b, (dy, dx, c)] = x[S r + dy, S b + dx, c]        x [rows S, width S, C], y [rows, width, S, S, C]
 //
-// Rows of all pictures follow one another. A workgroup owns a row of blocks, an invocation blocks of that row: no index is ever
-// divided, which drivers on a CPU do number by number (0.2 ms for a picture of 224 × 224, a strided copy 2.5).
+// Rows of all pictures follow one another. One workgroup owns a row of blocks, an invocation blocks of that row. So no index
+// is divided, which drivers on a CPU do number by number.
 struct Params {
   rows: u32, // of blocks, of all pictures
   width: u32, // in blocks

@@ -1,6 +1,7 @@
 // Copies elements between two strided views: transpose, slice, concat, broadcast and all their gradients.
 //
-// to[to_start + Σ index · to_strides] = from[from_start + Σ index · from_strides] for every index of shape[].
+//   to[to_start + Σ index · to_strides] = from[from_start + Σ index · from_strides]      for every index of shape[]
+//
 // Elements are 32-bit words of any type. One invocation owns one element.
 struct Params {
   count: u32,

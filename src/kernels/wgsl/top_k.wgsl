@@ -2,9 +2,9 @@
 //
 //   values[r, i], indices[r, i]   i = 0 … k − 1
 //
-// x [rows, n]; k ≤ n. LANES invocations share a row, ROWS rows a workgroup (see softmax.wgsl). Each round takes the best
-// element that comes after the last one taken in the order (falling value, rising index), so nothing is marked or moved.
-// LANES = 1 is version 1, 128 version 2 (for GPUs; 64 rows of 5000 on lavapipe: 1.5 against 2.7 ms).
+// x [rows, n]; k ≤ n − skip_below. A NaN counts as the largest, as in PyTorch. LANES invocations share a row, and a workgroup owns
+// ROWS rows (see softmax.wgsl). Each round takes the best element that comes after the last one taken, by falling value,
+// then rising index. So nothing is marked or moved.
 override LANES: u32 = 1u;
 override ROWS: u32 = 64u;
 

@@ -1,6 +1,6 @@
 // Elementwise y = f(x): the one expression of a row of the unary table stands in for f.
 //
-// x, y  [count], read as vec4: storages are padded to 16 bytes, so the last vector may run over harmlessly.
+// x, y [count], read as vec4: storages are padded to 16 bytes, so the last vector may run over harmlessly. A NaN stays a NaN.
 // One invocation owns one vec4. Gradient: unary_grad.wgsl.
 struct Params {
   count4: u32, // vec4 elements

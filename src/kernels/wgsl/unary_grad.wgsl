@@ -1,6 +1,7 @@
 // Gradient of an elementwise y = f(x): dx = dy · f'(x), written with x, y or both, whichever is cheapest.
 //
-// x, y, dy, dx  [count] as vec4. A row that does not need x or y binds dy in its place.
+// x, y, dy, dx [count] as vec4. A row that does not need x or y binds dy in its place. A NaN of any gives a NaN. One invocation
+// owns one vec4.
 struct Params {
   count4: u32,
   alpha: f32,

@@ -7,9 +7,10 @@
  *   h2, α = recur(a, K, xe)             the only part that runs step by step (recurrence.ts)
  *   logits = h2 Wo + bo                 [T,B,V], or [h2 ; z] Wo + bo
  *
- * A transformer (transformer.ts) takes the place of K, xe and recur. The same equations in plain loops: plain.ts.
+ * A transformer (transformer.ts) takes the place of K, xe and recur. plain.ts has the same equations in plain loops.
  *
- * Everything here is time-major. `recommended` adds dropout, the gate, a learned initial state, and the attention penalty.
+ * Everything here is time-major. The preset `recommended` adds dropout, the gate, a learned initial state, and the attention
+ * penalty.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
@@ -27,6 +28,7 @@ import { transform, transformerMemory, transformerTable } from './transformer.ts
 
 export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
+/** The widths of a captioner. */
 export interface CaptionerSizes {
   /** Width of the image features (F) and number of regions (P). */
   features: number;
@@ -42,14 +44,14 @@ export interface CaptionerSizes {
 /** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
 const ENTROPY_WEIGHT = 0.002;
 
-/** The original course project: 8,962,697 parameters at F = 2048, V = 5000. */
+/** The widths of the original course project: 8,962,697 parameters at F = 2048, V = 5000. */
 export const DEFAULT_WIDTHS = { project: 256, attention: 512, hidden: 512, embedding: 256 };
 
 export const embeddingInit = uniform(-0.05, 0.05);
 
 type Row = [string, number[], Initializer];
 
-/** Attention, recurrent layers, gate and start. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
+/** Parameters of attention, recurrent layers, gate and start. Glorot kernels, orthogonal recurrent kernels, forget bias 1. */
 function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Row[]; layers: Row[]; extras: Row[] } {
   const width = GATES[o.cell] * s.hidden;
   const forgetOne: Initializer = (shape) => Float32Array.from({ length: shape[0] }, (_, i) => (Math.floor(i / s.hidden) === 1 ? 1 : 0));
@@ -73,7 +75,7 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
       ['w2', [s.hidden, s.attention], glorotUniform],
       ['b2', [s.attention], zerosInit],
       ['v', [s.attention, 1], glorotUniform],
-      ['bv', [1], zerosInit], // cancels in the softmax: its gradient is exactly 0; kept so that weights can be exchanged
+      ['bv', [1], zerosInit], // cancels in the softmax, so its gradient is exactly 0; kept so that weights can be exchanged
     ],
     layers: [...layer(1, wordRows(s, o) + s.embedding), ...(layerCount(o.decoder) === 2 ? layer(2, (o.decoder === 'up-down' ? s.project : 0) + s.hidden) : [])],
     extras,
@@ -101,17 +103,19 @@ export interface ForwardResult {
   logits: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
-  /** log α of the regions that hard attention looked at, [T, B]. */
+  /** log α of the regions that hard attention looked at, [T, B]; else null. */
   regionLogProb: Tensor | null;
 }
 
-/** Names the random streams of one training step. */
+/** Selects the random numbers of one training step. */
 export interface DropoutStep extends RandomStep {
-  /** Share of the words before each step that are the model's own, with scheduled sampling. */
+  /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
   ownWords?: Live;
 }
 
+/** The captioning model: parameters, loss for training, and decoding. `dispose` frees all of it. */
 export class Captioner {
+  /** Captions of features: `greedy`, `sample`, `beam`. */
   readonly decoding = new Decoding(this);
 
   constructor(
@@ -120,12 +124,14 @@ export class Captioner {
     readonly parameters: Parameters,
   ) {}
 
+  /** A new captioner with initial weights drawn by the random seed. */
   static create(sizes: CaptionerSizes, options: CaptionerOptions, seed: number): Captioner {
     const parameters = new Parameters();
     for (const [name, shape, initializer] of parameterTable(sizes, options)) parameters.init(name, shape, initializer, seed);
     return new Captioner(sizes, options, parameters);
   }
 
+  /** A captioner with these weights, as `parameters.read()` gave them. Throws a GlimpseError that names a weight that is missing or misshaped. */
   static fromWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): Captioner {
     const parameters = new Parameters();
     for (const [name, shape] of parameterTable(sizes, options)) {
@@ -137,9 +143,9 @@ export class Captioner {
     return new Captioner(sizes, options, parameters);
   }
 
-  /** Words decoded since the weights of `wordTable` last changed, and these weights' count of writes. */
+  /** Words decoded since the weights behind `wordTable` were last written. `writes` tells these weights' numbers of writes. */
   private decoded = { words: 0, writes: '' };
-  /** What every word adds to the gates of layer 1, [V, gates · H]; `current` while the weights are those it was made of. */
+  /** The part of every word in the gates of layer 1, [V, gates · H]. `current` tells whether it fits the present weights. */
   private wordTable: { rows: Tensor; current: boolean } | null = null;
 
   private p(name: string): Tensor {
@@ -151,7 +157,7 @@ export class Captioner {
     return ops.dropout(x, { rate: this.options.dropout, seed: step.seed, step: step.step, stream: streamOf(name) });
   }
 
-  /** What is computed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
+  /** Computes what is needed once per picture: projected features a [B, P, D], keys K [B, P, A], and the starting states. */
   encode(features: Tensor, step: DropoutStep | null = null): Encoded {
     const { project, attention, hidden } = this.sizes;
     const [batch, regions, width] = features.shape;
@@ -171,7 +177,7 @@ export class Captioner {
     return { values, keys, start: Array.from({ length: count }, (_, i) => ops.slice(all, [0, i * hidden], [batch, hidden])) };
   }
 
-  /** What the words are predicted from, and the attention weights: ids [T, B] follow the words that the states in `encoded` have seen. */
+  /** The decoder's outputs and attention weights for the input words ids [T, B], from the states in `encoded` on. */
   private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
     const p = (name: string) => this.p(name);
@@ -179,7 +185,7 @@ export class Captioner {
     return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, regionLogProb: null };
   }
 
-  /** What the words add to the gates of layer 1, its bias included: [T, B, E] → [T, B, gates · H]. */
+  /** The words' part in the gates of layer 1, its bias included: [T, B, E] → [T, B, gates · H]. */
   private wordGates(words: Tensor): Tensor {
     const [steps, batch, embedding] = words.shape;
     const { cell } = this.options;
@@ -189,7 +195,7 @@ export class Captioner {
     return ops.reshape(product, [steps, batch, width]);
   }
 
-  /** What the words are predicted from → logits [T · B, V]. */
+  /** The decoder's output (and context) → logits [T · B, V]. */
   private logits({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
     const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
     const [steps, batch, width] = all.shape;
@@ -197,7 +203,7 @@ export class Captioner {
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
-  /** Teacher forcing: features [N, P, F] and the words before each step, ids u32 [T, B]; B / N captions share a picture. */
+  /** Teacher forcing: features [N, P, F] and the input words ids u32 [T, B] → logits and α. Each picture has B / N captions. */
   forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
@@ -206,9 +212,10 @@ export class Captioner {
   }
 
   /**
-   * The weighted sum of the cross-entropies of all rows, plus the attention penalty. targets u32 and weights f32 [T, B];
-   * a weight of 0 masks a row. Returns the part without the penalty for the log. `step` names the random streams of a
-   * training step (none: no dropout, smoothing, or words of the model's own); `share` is this batch's part of an update.
+   * The loss: the weighted sum of the cross-entropies of all rows, plus the attention penalty. `ids` and `targets` are u32 [T, B];
+   * `weights` is f32 [T, B], and 0 masks a row. `crossEntropy` is the loss without the penalty, for the log. `step` selects the
+   * random numbers of a training step. Without it there is no dropout, label smoothing or scheduled sampling. `share` is this
+   * batch's share of an update.
    */
   loss(
     features: Tensor,
@@ -234,8 +241,8 @@ export class Captioner {
   }
 
   /**
-   * Scheduled sampling (Bengio and others 2015) without a loop over steps, as Duckworth and others 2019: a first pass on the
-   * true words samples a word of the model for every position. It replaces the true word with the step's probability.
+   * Scheduled sampling (Bengio and others 2015) without a loop over steps (Duckworth and others 2019). A first pass on the true
+   * words samples a word of the model for every position. It replaces the true word with the probability `step.ownWords`.
    */
   private withSampledWords(features: Tensor, ids: Tensor, step: DropoutStep): Tensor {
     return noGrad(() => {
@@ -255,9 +262,9 @@ export class Captioner {
   }
 
   /**
-   * To be called before so many words are decoded. What a word adds to the gates of layer 1 depends on the word alone. Once more
-   * words were decoded than the vocabulary has, a table of all words costs less than a product per step. Returns the name of the
-   * way that decoding takes, by which captures are told apart.
+   * Must be called before `words` words are decoded. A word's part in the gates of layer 1 depends on the word alone. Once more
+   * words were decoded than the vocabulary has, a table of all words costs less than a product at each step. Returns "word table"
+   * if decoding uses the table, else an empty text. Captures are told apart by this.
    */
   prepareDecoding(words: number): string {
     const { decoder, cell } = this.options;
@@ -282,7 +289,7 @@ export class Captioner {
     return 'word table';
   }
 
-  /** One step of decoding, after `prepareDecoding`: the words before [1, B] and the states → logits [B, V], α [1, B, P], states. */
+  /** One step of decoding, after `prepareDecoding`: the previous words [1, B] and the states → logits [B, V], α [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] } {
     const decoded = this.wordTable?.current
       ? recur(this.sizes, this.options, (name) => this.p(name), encoded, ops.embedding(this.wordTable.rows, previous))
@@ -298,8 +305,8 @@ export class Captioner {
 }
 
 /**
- * What teaches hard attention where to look: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12), with the
- * mean of the batch's other captions as baseline, plus the entropy of α. Its gradient has a meaning, its value has none.
+ * The term that teaches hard attention where to look: REINFORCE on the caption's log-likelihood (Xu and others 2015, equation 12),
+ * plus the entropy of α. The baseline is the mean of the batch's other captions. Only the gradient has a meaning, not the value.
  *
  *   − Σ_b (R_b − mean of the other R) Σ_t log α_{t,b}(region) − λ Σ_{t,b} w_{t,b} H(α_{t,b}),     R_b = − the caption's part of the loss
  *

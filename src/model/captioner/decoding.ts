@@ -1,6 +1,6 @@
 /**
- * From features to captions: greedy, by sampling, beam search and diverse beam search. Words, states and attention weights stay on
- * the GPU, with one readback at the end. The loop of a batch's shape is captured once and replayed.
+ * From features to captions: greedy decoding, sampling, beam search and diverse beam search. Words, states and attention weights
+ * stay on the GPU, with one readback at the end. The loop for a batch's shape is captured once and replayed.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
@@ -13,84 +13,84 @@ import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../ten
 import { type Encoded, shareAll } from './recurrence.ts';
 
 export interface GeneratedCaption {
-  /** Without startseq and endseq. */
+  /** The words, without startseq and endseq. */
   tokens: number[];
   /** Sum of the chosen words' log-probabilities, endseq included. */
   logProb: number;
   logProbs: number[];
-  /** The attention weights [P] of each word, when wanted. */
+  /** The attention weights [P] of each word, if they were asked for. */
   alpha: Float32Array[];
-  /** False when the length ran out before endseq. */
+  /** False if the caption reached the longest length without endseq. */
   ended: boolean;
 }
 
 export interface RankedCaption extends GeneratedCaption {
-  /** The sum of log-probabilities over the length penalty. */
+  /** The sum of log-probabilities, divided by the length penalty. */
   score: number;
 }
 
-/** What decoding needs of a model. */
+/** What decoding needs from a model. */
 export interface DecodedModel {
   /** Features [B, P, F] → what is computed once per picture. */
   encode(features: Tensor): Encoded;
-  /** To be called before so many words are decoded; gives the name of the way that `decodeStep` takes now. */
+  /** Must be called before `words` words are decoded. Names the way `decodeStep` works now; captures are told apart by it. */
   prepareDecoding(words: number): string;
-  /** The words before [1, B] and the states in `encoded` → logits [B, V], α [1, B, P], states. */
+  /** The previous words [1, B] and the states in `encoded` → logits [B, V], α [1, B, P], states. */
   decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
 }
 
-/** What captions may be like, however they are found. */
+/** Limits on captions, for every way of decoding. */
 export interface WordLimits {
-  /** Never emit pad, unknown and startseq. */
+  /** Never choose pad, unknown and startseq. */
   suppress: boolean;
-  /** endseq is not taken before so many words, itself included (default 0). */
+  /** Fewest words of a caption, endseq included (default 0). */
   minLength?: number;
-  /** No run of so many words comes twice; 0 (the default) allows all. */
+  /** No run of this many words occurs twice; 0 (the default) allows all. */
   noRepeat?: number;
 }
 
 export interface SampleOptions extends WordLimits {
-  /** Captions sampled for each picture; they follow one another (default 1). */
+  /** Captions sampled for each picture (default 1). Those of a picture follow one another. */
   perPicture?: number;
   temperature: number;
-  /** Only the k likeliest words; 0 for all. */
+  /** Only the k likeliest words are drawn; 0 for all. */
   topK: number;
-  /** Only the likeliest words that make up this probability together; 1 for all. */
+  /** Only the likeliest words that together have this probability are drawn; 1 for all. */
   topP: number;
   seed: number;
 }
 
 export interface BeamOptions extends WordLimits {
-  /** Hypotheses of all groups. */
+  /** Number of hypotheses, all groups together. */
   width: number;
   penalty: LengthPenalty;
   /** Exponent of Wu's penalty. */
   alpha: number;
-  /** Groups that search one after the other at each step (default 1). */
+  /** Number of groups, which choose one after the other at each step (default 1). */
   groups?: number;
-  /** λ: what a word loses for each earlier group's hypothesis that took it at the same step (Vijayakumar and others 2018). */
+  /** λ: a word's penalty for each hypothesis of earlier groups that took it at the same step (Vijayakumar and others 2018). */
   diversity?: number;
 }
 
 const MAX_BEAM = 10;
 
-/** Shapes of batches whose decoding loop stays captured. */
+/** Most decoding loops that stay captured. */
 const MAX_LOOPS = 6;
 
-/** The tensors of one group of hypotheses as its search goes on. */
+/** The tensors of one group of hypotheses during its search. */
 interface Group {
   start: Tensor[];
   previous: Tensor;
   sums: Tensor;
   lengths: Tensor;
-  /** Of every step, [T, rows]: words, the rows they continue, sums; attention weights [T, rows, P]. */
+  /** The history: words, the rows they continue, and sums, [T, rows] each; attention weights [T, rows, P]. */
   words: Tensor;
   parents: Tensor;
   history: Tensor;
   alphas: Tensor;
 }
 
-/** What one group came to, on the host. */
+/** The results of one group, on the host. */
 interface FoundGroup {
   words: Uint32Array;
   parents: Uint32Array;
@@ -105,7 +105,7 @@ export class Decoding {
 
   constructor(private readonly model: DecodedModel) {}
 
-  /** The loop that takes one word per picture and step: words, their log-probabilities, and the attention weights, all time-major. */
+  /** A loop that chooses one word per caption and step. Returns words, their log-probabilities and attention weights, time-major. */
   private wordLoop(
     features: Tensor,
     maxLength: number,
@@ -143,7 +143,7 @@ export class Decoding {
     return [decoding.keep(words), decoding.keep(scores), decoding.keep(alphas)];
   }
 
-  /** Results of a decoding loop: captured at the first batch of its shape, replayed for later ones. */
+  /** Results of a decoding loop. The first batch of a shape captures it; later batches replay it. */
   private replayed(features: Tensor, key: string, words: number, loop: (features: Tensor) => Tensor[]): Tensor[] {
     const whole = `${features.shape} ${key} ${this.model.prepareDecoding(words * features.shape[0])}`;
     const known = this.loops.get(whole);
@@ -174,10 +174,10 @@ export class Decoding {
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
-  /** Captions by sampling, the same for a seed. */
+  /** Captions by sampling. The same seed gives the same captions. features [B, P, F]. */
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
     const { temperature, topK, topP, suppress, perPicture = 1, seed, ...rest } = o;
-    this.sampleSeed = seed; // read at every replay
+    this.sampleSeed = seed; // every replay reads it
     const sampled = (logits: Tensor, t: number, limit: Limit | null) => {
       const logProbs = ops.softmax(logits, true);
       return ops.sample(limit ? limit(logProbs) : logProbs, {
@@ -210,7 +210,7 @@ export class Decoding {
     });
   }
 
-  /** For each group: words, parent rows, sums and attention weights of every step, time-major; then the lengths after the last one. */
+  /** The loop of a beam search. For each group it returns words, parent rows and sums [T, rows], the final lengths, and α [T, rows, P]. */
   private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
     using decoding = scope();
     const [batch, regions] = features.shape;
@@ -223,7 +223,7 @@ export class Decoding {
       (): Group => ({
         start: encoded.start,
         previous: tensor(new Uint32Array(rows).fill(START), [1, rows]),
-        // At first all hypotheses of a picture are one and the same: only the first counts.
+        // At first, all hypotheses of a picture are the same, so only the first counts.
         sums: tensor(
           Float32Array.from({ length: rows }, (_, r) => (r % width === 0 ? 0 : -1e30)),
           [batch, width],
@@ -246,7 +246,7 @@ export class Decoding {
     return groups.flatMap(({ words, parents, history, lengths, alphas }) => [words, parents, history, lengths, alphas].map((x) => decoding.keep(x)));
   }
 
-  /** One step of one group: what it keeps, and that in its history. */
+  /** One step of one group: chooses the hypotheses to keep and adds them to the history. */
   private beamStep(
     encoded: Encoded,
     group: Group,
@@ -270,7 +270,7 @@ export class Decoding {
     gpu.copy(parents.slice, group.parents.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(sums.slice, group.history.slice, rows * 4, 0, t * rows * 4);
     gpu.copy(alpha.slice, group.alphas.slice, rows * regions * 4, 0, t * rows * regions * 4);
-    // Every kept hypothesis takes over the states of the row that it continues.
+    // Every kept hypothesis gets the states of the row that it continues.
     group.start = states.map((x) => ops.embedding(x, parents.alias([rows])));
     group.previous = words.alias([1, rows]);
     group.sums = sums;
@@ -278,14 +278,14 @@ export class Decoding {
   }
 
   /**
-   * Beam search, or diverse beam search in groups. For each picture its hypotheses, best first by the normalized score; those
-   * that ran out of length before endseq count with what they have.
+   * Beam search, or diverse beam search with `groups`. features [B, P, F]. Returns each picture's hypotheses, best normalized score
+   * first. A hypothesis that reached `maxLength` without endseq is scored as it is. Throws a GlimpseError for bad options.
    */
   async beam(features: Tensor, maxLength: number, o: BeamOptions, wantAlpha = false): Promise<RankedCaption[][]> {
     const { groups = 1, minLength = 0, diversity = 0 } = o;
     if (!(Number.isInteger(o.width) && o.width >= 1 && o.width <= MAX_BEAM)) throw new GlimpseError(`the beam is 1 to ${MAX_BEAM} wide, got ${o.width}`);
     if (!(groups >= 1 && o.width % groups === 0)) throw new GlimpseError(`${o.width} hypotheses do not make ${groups} groups of the same size`);
-    if (minLength > maxLength) throw new GlimpseError(`at least ${minLength} and at most ${maxLength} words cannot both be`);
+    if (minLength > maxLength) throw new GlimpseError(`a caption of at least ${minLength} words does not fit in ${maxLength} words`);
     const [batch, regions] = features.shape;
     const width = o.width / groups;
     const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, maxLength * o.width, (input) => this.beamLoop(input, maxLength, o));
@@ -304,7 +304,7 @@ export class Decoding {
     );
   }
 
-  /** Captions of each picture, best first: the greedy one where that is all a beam of one would do, else the beam's hypotheses. */
+  /** Captions of each picture, best first: the hypotheses of beam search, or the greedy caption if the beam is 1 wide. */
   async ranked(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[][]> {
     if (o.width > 1) return this.beam(features, maxLength, o);
     const greedy = await this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat });
@@ -324,15 +324,15 @@ export class Decoding {
   }
 }
 
-/** Pushes what is forbidden below everything. */
+/** Makes forbidden words less likely than all others. */
 type Limit = (logProbs: Tensor) => Tensor;
 
 const isRepeating = (t: number, { noRepeat = 0 }: WordLimits) => noRepeat > 0 && t >= noRepeat;
 const isTooEarly = (t: number, { minLength = 0 }: WordLimits) => t + 1 < minLength;
-/** Whether anything but the special words is forbidden at step t. */
+/** Whether words other than the special ones are forbidden at step t. */
 const isLimited = (t: number, limits: WordLimits) => isRepeating(t, limits) || isTooEarly(t, limits);
 
-/** Log-probabilities with what the limits forbid pushed below everything, and less for what earlier groups took. */
+/** Log-probabilities with the limits applied: forbidden words are below all others, and words of earlier groups are penalized. */
 function limited(
   logProbs: Tensor,
   words: Tensor,
@@ -367,7 +367,7 @@ interface Place {
   diversity: number;
 }
 
-/** Follows one hypothesis of a group back to its start. */
+/** Follows one hypothesis of a group back to its start, and makes its caption. */
 function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
   const { b, w, width, batch, regions, maxLength, diversity } = place;
   const rows = batch * width;
@@ -384,7 +384,7 @@ function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Pla
     const word = group.words[at];
     const first = t * rows + b * width;
     const taken = earlier.reduce((sum, { words }) => sum + words.subarray(first, first + width).filter((id) => id === word && id !== PAD).length, 0);
-    // The search's sums hold what diversity cost; a caption's probability does not.
+    // The sums of the search include the penalty for diversity. The log-probability of a caption does not.
     caption.logProbs.push(group.sums[at] - (t > 0 ? group.sums[path[t - 1].at] : 0) + diversity * taken);
     if (group.alphas) caption.alpha.push(group.alphas.slice(from * regions, (from + 1) * regions));
     if (word !== END) caption.tokens.push(word);

@@ -1,6 +1,7 @@
 /**
- * Checks the whole captioner against a golden made elsewhere in float64: logits, attention, both losses, every gradient,
- * weights after 1 and 5 Adam steps. Norm-wise relative error per tensor, absolute where the true value vanishes.
+ * Checks the whole captioner against a golden that PyTorch made in float64: logits, attention, both losses, every gradient, and
+ * the weights after 1 and 5 Adam steps. It compares relative errors in the norm of a tensor, or absolute ones where the true
+ * value is 0.
  */
 import { z } from 'zod';
 import type { CaseResult } from '../../autograd/check.ts';

@@ -2,7 +2,7 @@
  * The whole captioner in loops over float64 numbers: the first file to read, and the oracle of the tests.
  *
  * It has the equations and parameters of captioner.ts for the presets basic and recommended. Nothing is batched, fused or moved
- * out of a loop. Dropout and scheduled sampling, which need random numbers in training, are left out.
+ * out of a loop. Dropout and scheduled sampling are left out, because they need random numbers.
  *
  * N pictures of P regions with F features each; B captions of T words; V words in the vocabulary. Widths: D of the projected
  * features, A of attention, H of a state, E of the embedding. A matrix [n, m] lies row after row: (i, j) is element i · m + j.
@@ -11,7 +11,7 @@ import { END, PAD, START } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import type { CaptionerOptions, CaptionerSizes } from './captioner.ts';
 
-/** Numbers to read, in any precision; sums and results are float64. */
+/** Input numbers, in either precision. Sums and results are float64. */
 export type Vector = Float64Array | Float32Array;
 
 /** Row i of a matrix whose rows are `width` numbers each. */
@@ -52,7 +52,7 @@ export const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 // ── Additive attention (Bahdanau, Cho and Bengio 2015) ──
 
-/** What is computed once per picture: projected features a [P, D] and keys K [P, A]. */
+/** Values computed once per picture: projected features a [P, D] and keys K [P, A]. */
 export interface Picture {
   values: Float64Array;
   keys: Float64Array;
@@ -104,20 +104,20 @@ export interface State {
   lstm2: CellState;
 }
 
-/** What a loss is taken of. A row of weight 0 is masked. */
+/** The inputs of a loss. A weight of 0 masks its row. */
 export interface Batch {
   /** [N, P, F] */
   features: Vector;
   /** T */
   steps: number;
-  /** The words before each step, the words to be said, and the weights of these, [T, B] each. */
+  /** The input word of each step, the word to predict, and the weight of its loss, [T, B] each. */
   ids: ArrayLike<number>;
   targets: ArrayLike<number>;
   weights: ArrayLike<number>;
 }
 
 export class PlainCaptioner {
-  /** `weights` by the names of `parameterTable` in captioner.ts. */
+  /** `weights` has the names of `parameterTable` in captioner.ts. Throws a GlimpseError for a decoder that this file does not have. */
   constructor(
     readonly sizes: CaptionerSizes,
     readonly options: CaptionerOptions,
@@ -152,7 +152,7 @@ export class PlainCaptioner {
     return { picture, start: { lstm1: { h: row(all, 0, H), c: row(all, 1, H) }, lstm2: { h: row(all, 2, H), c: row(all, 3, H) } } };
   }
 
-  /** One step: the word before and the states before → logits [V] of the next word, α [P], and the states after. */
+  /** One step: the previous word and states → logits [V] of the next word, α [P], and the next states. */
   step(picture: Picture, { lstm1, lstm2 }: State, word: number): { logits: Float64Array; alpha: Float64Array; state: State } {
     const { project: D, embedding: E, vocabulary: V } = this.sizes;
     if (!(word >= 0 && word < V)) throw new GlimpseError(`a word is 0 to ${V - 1}, got ${word}`);
@@ -173,8 +173,8 @@ export class PlainCaptioner {
   }
 
   /**
-   * Teacher forcing: the word before each step is the true one, not the model's own. The B / N captions of a picture follow one
-   * another. → logits [T, B, V], α [T, B, P].
+   * Teacher forcing: the input word of each step is the true one, not the model's own. The B / N captions of a picture follow one
+   * another. Returns logits [T, B, V] and α [T, B, P].
    */
   forward({ features, ids, steps: T }: Pick<Batch, 'features' | 'ids' | 'steps'>): { logits: Float64Array; alpha: Float64Array } {
     const { regions: P, features: F, vocabulary: V } = this.sizes;
@@ -221,8 +221,8 @@ export class PlainCaptioner {
   }
 
   /**
-   * Greedy decoding of one picture: the likeliest word at each step, until endseq or `length` words; without endseq.
-   * With `suppress` pad, unknown and startseq are never taken: their ids are below endseq's.
+   * Greedy decoding of one picture: the likeliest word at each step, until endseq or `length` words. The result has no endseq.
+   * With `suppress`, pad, unknown and startseq are never taken; their ids are below that of endseq.
    */
   greedy(features: Vector, length: number, suppress: boolean): number[] {
     let { picture, start: state } = this.encode(features);

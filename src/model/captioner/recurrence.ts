@@ -1,17 +1,17 @@
 /**
- * What runs step by step in a captioner: attention and the recurrent layers, in one of three orders.
+ * The part of a captioner that runs step by step: attention and the recurrent layers, in one of three orders.
  *
  *   stacked            query h2_{t−1}: z_t = attend(h2_{t−1});  h1_t = LSTM1([z_t ; e_t]);  h2_t = LSTM2(h1_t)
  *   show-attend-tell   one LSTM (Xu and others 2015):  z_t = β_t attend(h_{t−1});  h_t = LSTM([z_t ; e_t])
  *   up-down            Anderson and others 2018:  h1_t = LSTM1([h2_{t−1} ; mean a ; e_t]);  z_t = attend(h1_t);
  *                      h2_t = LSTM2([z_t ; h1_t])
  *
- * e_t is the embedding of the word before; GRUs can replace the LSTMs. The stacked order with soft attention and LSTMs is one op
- * with a gradient of its own (autograd/ops/attention_lstm.ts). Everything else is composed of ops, one step after the other, and
- * the tape finds the gradients.
+ * e_t is the embedding of the previous word. GRUs can replace the LSTMs. The stacked order with soft attention and LSTMs is one op
+ * with its own gradient (autograd/ops/attention_lstm.ts). All others are composed of ops, step by step, and the tape computes
+ * their gradients.
  *
  * Hard attention (Xu and others 2015, section 4.1) looks at one region: sampled from α in training, the likeliest otherwise. The
- * log-probability of that region is kept here; the objective that it learns from is in captioner.ts.
+ * log-probability of that region is kept here. captioner.ts has the objective that hard attention learns from.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
@@ -27,7 +27,7 @@ export type CellKind = CaptionerOptions['cell'];
 /** How a recurrent decoder is built. */
 export type RecurrentOptions = Pick<CaptionerOptions, 'decoder' | 'gate' | 'cell' | 'score' | 'query' | 'attention'>;
 
-/** Names the random numbers of a training step; a function is asked anew at every replay of a capture. */
+/** Selects the random numbers of a training step. If `step` is a function, every replay of a capture calls it again. */
 export interface RandomStep {
   seed: number;
   step: Live;
@@ -37,11 +37,11 @@ export interface Encoded {
   /** a [B, P, D] and K [B, P, A]. */
   values: Tensor;
   keys: Tensor;
-  /** h and c of each LSTM (h of each GRU), in order, [B, H] each; none for a transformer. */
+  /** The first states: h and c of each LSTM, or h of each GRU, in order, [B, H] each. None for a transformer. */
   start: Tensor[];
 }
 
-/** [N, …] → [N · captions, …]: each row repeated; the gradient sums over the captions. */
+/** [N, …] → [N · captions, …]: repeats each row. The gradient sums over the captions. */
 function share(x: Tensor, captions: number): Tensor {
   if (captions === 1) return x;
   const [n, ...rest] = x.shape;
@@ -49,19 +49,19 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
-/** Everything of a picture, repeated for its captions, which follow one another. */
+/** Repeats the values, keys and states of each picture for its captions, which follow one another. */
 export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
   return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
 }
 
 export interface Recurrence {
-  /** What the words are predicted from, [T, B, H]. */
+  /** The h of the uppermost layer, from which words are predicted, [T, B, H]. */
   output: Tensor;
   /** [T, B, P] */
   alpha: Tensor;
-  /** The context z, gated where there is a gate, [T, B, D]. */
+  /** The context z, after the gate if there is one, [T, B, D]. */
   context: Tensor;
-  /** As `start`, after the step; only for decoding by single steps, no gradient flows. */
+  /** The states after the last step, in the order of `start`. For decoding by single steps; they have no gradient. */
   states: Tensor[];
   /** log α of the region that hard attention looked at, [T, B]; else null. */
   regionLogProb: Tensor | null;
@@ -70,33 +70,34 @@ export interface Recurrence {
 type Widths = { project: number; hidden: number };
 
 export const layerCount = (decoder: DecoderKind): number => (decoder === 'show-attend-tell' ? 1 : 2);
-/** Gates of a cell, and the states it carries. */
+/** Number of gates of a cell. */
 export const GATES: Record<CellKind, number> = { lstm: 4, gru: 3 };
+/** Number of states of a cell: h and c, or h. */
 const STATES: Record<CellKind, number> = { lstm: 2, gru: 1 };
 
-/** h and c of each LSTM, or h of each GRU. */
+/** Number of states of all layers. */
 export function stateCount({ decoder, cell }: { decoder: DecoderKind; cell: CellKind }): number {
   return layerCount(decoder) * STATES[cell];
 }
 
-/** Rows of the weight of layer 1 that lie above those of the words. */
+/** Rows of the weight of layer 1 that come before those of the words. */
 export function wordRows({ project, hidden }: Widths, { decoder }: { decoder: DecoderKind }): number {
   return decoder === 'up-down' ? hidden + project : project;
 }
 
 type Lookup = (name: string) => Tensor;
 
-/** What attention gives at a step: the context [B, D] after the gate, the weights α [B, P], and hard attention's log α [B]. */
+/** The results of attention at a step: the context [B, D] after the gate, the weights α [B, P], and hard attention's log α [B]. */
 interface Attended {
   context: Tensor;
   alpha: Tensor;
   regionLogProb: Tensor | null;
 }
 
-/** One step of an order: the states before and what the word adds to the gates of layer 1, [B, gates · H] → the states after. */
+/** One step of an order: the states and the word's part in the gates of layer 1, [B, gates · H] → the next states. */
 type Step = (states: readonly Tensor[], word: Tensor, t: number) => { states: Tensor[]; attended: Attended };
 
-/** The values at one region of each picture: sampled from alpha, or without `random` where alpha is largest. */
+/** The values at one region of each picture. The region is sampled from alpha; without `random`, it is that of the largest alpha. */
 function regionOf(alpha: Tensor, values: Tensor, t: number, random: RandomStep | null): { context: Tensor; regionLogProb: Tensor } {
   const [batch, regions, width] = values.shape;
   const logAlpha = ops.log(ops.addScalar(alpha, 1e-20));
@@ -121,7 +122,7 @@ function attendWith(options: RecurrentOptions, p: Lookup, { values, keys }: Enco
   };
 }
 
-/** A layer's states after a step, from x W + b and its states before; the first of both is h. */
+/** A layer's next states, from x W + b and its states. The first state is h. */
 function advance(cell: CellKind, input: Tensor, states: readonly Tensor[], u: Tensor): Tensor[] {
   const product = ops.matmul(states[0], u);
   if (cell === 'gru') return [ops.gruCell(input, product, states[0])];
@@ -132,8 +133,9 @@ function advance(cell: CellKind, input: Tensor, states: readonly Tensor[], u: Te
 interface Parts {
   sizes: Widths;
   options: RecurrentOptions;
-  /** Parameters of layer 1 or 2: `w`, `u`, `b`; rows of `w`. */
+  /** A parameter of layer 1 or 2: `w`, `u` or `b`. */
   layer: (number: 1 | 2, name: string) => Tensor;
+  /** Some rows of the parameter `w` of layer 1 or 2. */
   rows: (number: 1 | 2, start: number, count: number) => Tensor;
   attend: (state: Tensor, t: number) => Attended;
   encoded: Encoded;
@@ -193,9 +195,9 @@ function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup
 }
 
 /**
- * xe [T, B, gates · H]: what the words add to the gates of layer 1, its bias included. `p` gives the parameters of captioner.ts by
- * name. `random` names the random numbers of hard attention in training. `composed` takes the ops one by one where one op could
- * do, for tests.
+ * Runs all steps of a recurrent decoder. xe [T, B, gates · H] is the words' part in the gates of layer 1, its bias included. `p`
+ * gives the parameters of captioner.ts by name. `random` selects the random numbers of hard attention in training. With `composed`,
+ * which is for tests, the single ops run even if one fused op could do it.
  */
 export function recur(
   sizes: Widths,
@@ -207,7 +209,7 @@ export function recur(
   composed = false,
 ): Recurrence {
   const { decoder, cell, attention } = options;
-  if (decoder === 'transformer') throw new GlimpseError('a transformer does not recur');
+  if (decoder === 'transformer') throw new GlimpseError('a transformer has no recurrence');
   if (decoder === 'stacked' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
   const [steps, batch, width] = xe.shape;
   const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);

@@ -1,13 +1,13 @@
 /**
  * A Transformer decoder (Vaswani and others 2017) in place of the recurrent layers, normalized before each part (Xiong and
- * others 2020). With x the embedded words plus the encodings of their positions, each layer does
+ * others 2020). x is the embedded words plus the encodings of their positions. Each layer does
  *
  *   x ← x + Self(LN(x));   x ← x + Cross(LN(x), a);   x ← x + W2 ReLU(LN(x) W1 + b1) + b2
  *
  *   attention with h heads of width d:  softmax(Q Kᵀ / √d) V;  Self sees the words so far, Cross the picture's regions
  *
- * One function serves training, where all words of a caption go through at once behind a causal mask, and decoding, where one
- * word goes through and the keys and values of those before are its states.
+ * One function serves training and decoding. In training, all words of a caption go through at once, behind a causal mask. In
+ * decoding, one word goes through; the keys and values of the words before it are its states.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
@@ -22,10 +22,10 @@ type Widths = { project: number; hidden: number; embedding: number };
 
 /** Inner width of the feed-forward part, in widths of the layer. */
 const FEED_FORWARD = 4;
-/** Added to a masked score: far below any other, and still finite after a sum. */
+/** Added to a masked score. It is far below any other score, and sums stay finite. */
 const MASKED = -1e30;
 
-/** Parameters with shapes and initializers; `memory_w` makes keys and values of the picture for all layers in one product. */
+/** Parameters with shapes and initializers. One product with `memory_w` gives the picture's keys and values for all layers. */
 export function transformerTable({ project, hidden, embedding }: Widths, { layers, heads }: TransformerOptions): [string, number[], Initializer][] {
   if (hidden % heads !== 0) throw new GlimpseError(`${heads} heads do not share a width of ${hidden} evenly`);
   const linear = (name: string, from: number, to: number): [string, number[], Initializer][] => [
@@ -64,7 +64,7 @@ function positionalEncoding(first: number, count: number, width: number): Tensor
   return tensor(values, [count, width]);
 }
 
-/** Row i sees the columns up to past + i. */
+/** Row i sees the columns up to past + i: 0 there, else `MASKED`. [count, past + count]. */
 function causalMask(count: number, past: number): Tensor {
   const columns = past + count;
   return tensor(
@@ -96,15 +96,15 @@ export function transformerMemory(p: (name: string) => Tensor, rows: Tensor, pic
 export interface Transformed {
   /** [T, B, H] */
   output: Tensor;
-  /** Of the last layer's attention to the picture, the mean of its heads, [T, B, P]. */
+  /** The last layer's attention to the picture, averaged over its heads, [T, B, P]. */
   alpha: Tensor;
-  /** Keys and values of the words so far, per layer [B, words · H] each. */
+  /** Keys and values of the words so far: two tensors [B, words · H] for each layer. */
   states: Tensor[];
 }
 
 /**
- * words [T, B, E] embedded, which follow those whose keys and values stand in `encoded.start`; `drop` is dropout by name, or
- * nothing.
+ * Runs the layers on embedded words [T, B, E]. They follow the words whose keys and values are in `encoded.start`. `drop` applies
+ * the dropout of a name, or does nothing.
  */
 export function transform(
   { hidden }: Widths,

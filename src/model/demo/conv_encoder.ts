@@ -1,7 +1,7 @@
 /**
  * A small convolutional encoder that is trained from scratch: 4 × 4 patches, then stages of convolution, batch normalization
- * and ReLU. x [N, 16, 16, 52] (64 × 64 pixels as patches, and their regions) → features [N, 64, C]. The patches make the first stage a plain
- * product of 52 inputs: three channels are no good width for any kernel.
+ * and ReLU. Input [N, 16, 16, 52], 64 × 64 pixels as patches with their positions → features [N, 64, C]. With patches, the first
+ * stage is a plain product of 52 inputs. Three channels would be a bad width for every kernel.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { constant, heNormal, zerosInit } from '../../nn/initializers.ts';
@@ -20,7 +20,7 @@ interface Stage {
 }
 
 export const PATCH = 4;
-/** Colors of a patch and its place. */
+/** Channels of a patch: its colors and its position. */
 export const PATCH_CHANNELS = 3 * PATCH * PATCH + 4;
 const STAGES = [
   { kernel: 1, stride: 1, out: 32 },
@@ -48,7 +48,7 @@ export class ConvEncoder {
     this.width = channels;
   }
 
-  /** Channels-last pictures → one feature row per place. In training the batch's statistics are used and remembered. */
+  /** Channels-last pictures → one feature row per region. Training uses the batch's statistics and updates the running ones. */
   forward(x: Tensor, training: boolean): Tensor {
     let y = x;
     for (const { w, gamma, beta, runningMean, runningVariance, stride } of this.stages) {

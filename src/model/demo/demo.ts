@@ -1,6 +1,6 @@
 /**
- * The demo's work: a convolutional encoder and the attention decoder learn together to describe scenes, then describe
- * scenes they never saw. Small widths, so that a software driver does it in minutes; the same ops as the real captioner.
+ * The demo: a convolutional encoder and the attention decoder learn together to describe scenes, then describe scenes they never
+ * saw. It uses the ops of the real captioner. Its widths are small, so that a software driver needs only minutes.
  */
 import { backward, noGrad } from '../../autograd/tape.ts';
 import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
@@ -16,7 +16,7 @@ const BATCH = 32;
 const RATE = 3e-3;
 const WIDTHS = { project: 64, attention: 64, hidden: 96, embedding: 32 };
 const MAX_WORDS = 12;
-/** Scenes for validation and test are drawn under other seeds, so none is ever trained on. */
+/** Added to the seed for scenes of validation and test, so that none of them is a training scene. */
 const UNSEEN = 1_000_003;
 
 export interface DemoOptions {
@@ -41,10 +41,11 @@ export interface DemoReport {
   epochs: number;
   /** Share of unseen scenes whose caption is right in every word. */
   exactMatch: number;
-  /** Share of named things (size, color, shape words of right captions) whose map peaks on the thing; by chance below. */
+  /** Share of the words for size, color and shape, in right captions, whose map peaks on the object they name. */
   pointing: number;
+  /** The same share for a random region. */
   pointingByChance: number;
-  /** Mean share of a map's weight on the thing named. */
+  /** Mean share of a map's weight on the object that the word names. */
   weightOnThing: number;
   parameters: number;
   seconds: number;
@@ -56,8 +57,8 @@ export function sceneVocabulary(): Vocabulary {
 }
 
 /**
- * Scenes as patches [N, 16, 16, 52]: 4 × 4 pixels, −1 … 1, and where the patch lies (x, y, −x, −y), since relations are about
- * regions and a convolution does not know its own (Liu et al. 2018, "CoordConv").
+ * Scenes as patches [N, 16, 16, 52]: 4 × 4 pixels from −1 to 1, and the patch's position (x, y, −x, −y). Relations between objects
+ * depend on positions, which a convolution does not know (Liu et al. 2018, "CoordConv").
  */
 function pictures(scenes: readonly Scene[]): Tensor {
   const side = SCENE_SIZE / PATCH;
@@ -91,7 +92,7 @@ export class DemoModel {
     this.optimizer = new Optimizer(this.captioner.parameters, { kind: 'adam', rate: RATE, maxNorm: 5 });
   }
 
-  /** One Adam step on a batch; the loss per word in nats. */
+  /** Does one Adam update on a batch. Returns the loss per word in nats. */
   async step(scenes: readonly Scene[]): Promise<number> {
     using _step = scope();
     const rows = scenes.map(({ caption }) => this.vocabulary.encode(caption, MAX_WORDS + 2));
@@ -163,7 +164,7 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
     const order = new Random(o.seed, 'order', epochs).permutation(scenes.length);
     const losses: number[] = [];
     for (let b = 0; b < perEpoch; b++) {
-      // Falls to a twentieth by the last step, so that the last epochs settle.
+      // The rate falls to a twentieth by the last step, so that the last epochs settle.
       model.optimizer.rate = RATE * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * done) / total)));
       losses.push(await model.step(order.slice(b * BATCH, (b + 1) * BATCH).map((i) => scenes[i])));
       lossCurve.push(losses[losses.length - 1]);
@@ -172,10 +173,10 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
     epochs++;
     const exact = share((await model.describe(validation)).map((d) => Number(d.exact)));
     o.onEpoch(epochs, share(losses), exact, (performance.now() - started) / 1000);
-    if (exact >= 0.985) break; // learned: what is left of the time is the user's
+    if (exact >= 0.985) break; // learned; more epochs would waste the user's time
   }
   const described = await model.describe(test);
-  // Maps of the words that name a thing (size, color, shape), in captions that are right.
+  // Maps of the words for size, color and shape, in right captions.
   const named = described
     .filter((d) => d.exact)
     .flatMap((d) =>

@@ -1,6 +1,6 @@
 /**
- * Captioned scenes for the demo: one or two flat shapes on a textured ground, described by a fixed grammar that names size,
- * color, shape and relation. What is where is known, so captions and attention can both be checked exactly.
+ * Captioned scenes for the demo: one or two flat shapes on a textured ground. A fixed grammar describes their size, color, shape
+ * and relation. The position of each shape is known, so captions and attention can both be checked exactly.
  *
  *   a small red circle
  *   a small red circle above a large blue square
@@ -9,7 +9,7 @@
 import { Random } from '../../random.ts';
 
 export const SCENE_SIZE = 64;
-/** Regions of the encoder's map along one side: each covers 8 × 8 pixels. */
+/** Regions of the encoder's map along one side. Each covers 8 × 8 pixels. */
 export const SCENE_GRID = 8;
 
 export const COLORS: Record<string, readonly [number, number, number]> = {
@@ -48,7 +48,7 @@ function inside(o: SceneObject, x: number, y: number): boolean {
     case 'circle':
       return dx * dx + dy * dy <= r * r;
     case 'square': {
-      const side = Math.max(Math.abs(dx), Math.abs(dy)); // drawn as a frame
+      const side = Math.max(Math.abs(dx), Math.abs(dy)); // a square is drawn as a frame
       return side <= 0.95 * r && side >= 0.5 * r;
     }
     default:
@@ -78,7 +78,7 @@ function draw(objects: readonly SceneObject[], random: Random): Uint8Array {
 
 const pick = <T>(random: Random, list: readonly T[]): T => list[random.integer(list.length)];
 
-/** Scene `index` of a seed; every (seed, index) is a scene of its own. */
+/** Scene `index` of a seed. The same (seed, index) always gives the same scene. */
 export function makeScene(seed: number, index: number): Scene {
   const random = new Random(seed, 'scene', index);
   const object = (): SceneObject => ({
@@ -101,7 +101,7 @@ export function makeScene(seed: number, index: number): Scene {
   }
   let second = object();
   while (second.color === first.color && second.shape === first.shape) second = object();
-  // The first named is the upper or the left one, far enough apart that the relation is beyond doubt.
+  // The caption names the upper or left object first. The two are far enough apart to make the relation clear.
   const vertical = random.uniform() < 0.5;
   const middle = SCENE_SIZE / 2;
   const along = (o: SceneObject, side: number) => (side === 0 ? place(o, 0, middle - 15) : place(o, middle + 15, SCENE_SIZE));
@@ -120,7 +120,7 @@ export function makeScene(seed: number, index: number): Scene {
   };
 }
 
-/** Share of the map's weight within the object's box, grown by one place on each side. */
+/** Share of the map's weight within the object's box, which is enlarged by half a region on each side. */
 export function weightOnObject(alpha: ArrayLike<number>, o: SceneObject): number {
   const cell = SCENE_SIZE / SCENE_GRID;
   const r = SIZES[o.size];
@@ -132,7 +132,7 @@ export function weightOnObject(alpha: ArrayLike<number>, o: SceneObject): number
   return total;
 }
 
-/** Whether the map's heaviest place lies on the object (the pointing game of Zhang et al. 2016, with half a place of slack). */
+/** Whether the region with the most weight lies on the object (the pointing game of Zhang et al. 2016, with half a region of slack). */
 export function pointsAt(alpha: ArrayLike<number>, o: SceneObject): boolean {
   let best = 0;
   for (let i = 1; i < alpha.length; i++) if (alpha[i] > alpha[best]) best = i;

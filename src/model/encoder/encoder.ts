@@ -1,4 +1,4 @@
-/** The image encoder: an ONNX network up to its last feature map, with the preprocessing it was trained with. */
+/** The image encoder: an ONNX network up to its last feature map, with the preprocessing that it was trained with. */
 import { createHash, webcrypto } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -22,7 +22,7 @@ const KNOWN: Record<string, string> = {
   f3f18da07b67cfa62d64d866322370937fb9e28f8460b9763ec45159f16e7268: 'imagenet',
 };
 
-/** Files up to this size are hashed in one piece, on a thread of their own. */
+/** Files up to this size are hashed in one piece, on another thread. */
 const HASHED_WHOLE = 1 << 30;
 
 async function sha256(path: string): Promise<string> {
@@ -36,10 +36,10 @@ async function sha256(path: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** No encoder is larger; a small archive may unpack to anything. */
+/** No encoder is larger. The limit guards against a small archive that unpacks to a huge file. */
 const MAX_MODEL_BYTES = 4 * 2 ** 30;
 
-/** An `.onnx.gz` is unpacked once into the cache; anything else is used where it is. */
+/** The path of the model. An `.onnx.gz` is unpacked once into the cache; any other file is used where it is. */
 export async function unpackedModel(path: string): Promise<string> {
   if (!path.endsWith('.gz')) return path;
   if (!existsSync(path)) throw new FileError(path, 'no such file');
@@ -69,20 +69,22 @@ export async function unpackedModel(path: string): Promise<string> {
   return target;
 }
 
-/** ResNets reduce pictures by this. */
+/** ResNets reduce the sides of pictures by this factor. */
 const REDUCTION = 32;
 
+/** How an encoder prepares pictures, and what of it is trained. */
 export interface EncoderOptions {
-  /** May be left out only for files that are known; it is never guessed. */
+  /** May be left out only for known files; it is never guessed. */
   preprocessing?: string;
-  /** So many regions a side, instead of those of the preprocessing's own size. */
+  /** Number of regions along a side. The default follows from the picture size of the preprocessing. */
   grid?: number;
-  /** Layers, by the beginnings of their initializers' names, whose convolutions are trained on; with weights, those instead of the file's. */
+  /** Layers whose convolutions are trained, by the beginnings of their initializers' names. `weights` replace those of the file. */
   tuned?: { layers: readonly string[]; weights?: ReadonlyMap<string, NamedArray> };
 }
 
 const isIn = (layers: readonly string[], name: string) => layers.some((layer) => name === layer || name.startsWith(`${layer}.`));
 
+/** A convolutional network from an ONNX file, up to its last feature map. */
 export class ImageEncoder {
   private constructor(
     private readonly model: OnnxModel,
@@ -90,16 +92,17 @@ export class ImageEncoder {
     private readonly preprocessing: Preprocessing,
   ) {}
 
+  /** Opens an .onnx or .onnx.gz file. Throws a UsageError if its preprocessing is neither known nor given. */
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
-    const hashing = sha256(file); // goes on beside the import below
-    hashing.catch(() => {}); // a fault is thrown where it is awaited
+    const hashing = sha256(file); // runs while the file is imported below
+    hashing.catch(() => {}); // an error is thrown where this is awaited
     const base = o.preprocessing ?? KNOWN[await hashing];
     const name = base && o.grid ? `${base.split('@')[0]}@${REDUCTION * o.grid}` : base;
     if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
     const prepared = preprocessingOf(name);
     const layers = o.tuned?.layers ?? [];
-    // Batch normalization stays as it is, statistics and all: batches of a few pictures would only disturb it.
+    // Batch normalization keeps its parameters and statistics. Batches of a few pictures would only disturb it.
     const model = OnnxModel.load(file, layers.length > 0 ? { trainable: (weight, shape) => shape.length === 4 && isIn(layers, weight) } : {});
     const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
     if (unknown !== undefined) {
@@ -111,21 +114,22 @@ export class ImageEncoder {
     return new ImageEncoder(model, { path: resolve(path), sha256: await hashing, featureMap: model.featureMapName, preprocessing: name, tuned }, prepared);
   }
 
-  /** What of it is trained on. */
+  /** The parameters that are trained. */
   get parameters(): Parameters {
     return this.model.parameters;
   }
 
-  /** Side of the square that pictures are brought to. */
+  /** Side of the square that pictures are scaled to, in pixels. */
   get size(): number {
     return this.preprocessing.size;
   }
 
+  /** Reads a picture file and prepares its pixels: [3 · size · size]. Throws a FileError if it cannot be read. */
   load(path: string): Promise<Float32Array> {
     return loadImage(path, this.preprocessing);
   }
 
-  /** As `load`, but what is wrong with a picture comes back, so that others loaded with it are not lost. */
+  /** As `load`, but returns the error of a bad picture, so that other pictures loaded with it are not lost. */
   async attempt(path: string): Promise<Float32Array | FileError> {
     try {
       return await this.load(path);
@@ -135,19 +139,19 @@ export class ImageEncoder {
     }
   }
 
-  /** A picture of zeros, to learn the size of the map. */
+  /** A picture of zeros, for finding the size of the feature map. */
   blank(): Float32Array {
     return new Float32Array(3 * this.size ** 2);
   }
 
-  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], regions in row order; gradients flow to what is trained on. */
+  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], regions in row order. Gradients reach the trained parameters. */
   encode(pixels: Tensor): Tensor {
     const [map] = this.model.run({ [this.model.graph.inputs[0].name]: pixels }, [this.identity.featureMap], true);
     const [count, height, wide, width] = map.shape;
     return ops.reshape(map, [count, height * wide, width]);
   }
 
-  /** Loaded pictures → their feature maps, each [P · F]: all in one array, and picture by picture on the same memory. */
+  /** Loaded pictures → their feature maps, [P · F] each. `values` holds all of them; `records` are views of it, one per picture. */
   async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; regions: number; width: number }> {
     using _encoding = scope();
     const map = noGrad(() => this.encode(tensor(packed(pictures), [pictures.length, 3, this.size, this.size])));
@@ -162,7 +166,7 @@ export class ImageEncoder {
   }
 }
 
-/** The arrays one after the other. */
+/** One array with all values of the arrays, in order. */
 export function packed(arrays: readonly Float32Array[]): Float32Array {
   const all = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
@@ -173,7 +177,7 @@ export function packed(arrays: readonly Float32Array[]): Float32Array {
   return all;
 }
 
-/** The encoder that a model was trained with, where it was or at another path; another file is refused. */
+/** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */
 export async function openEncoderOf({ encoder: trainedWith, config, encoderWeights }: Checkpoint, path = trainedWith.path): Promise<ImageEncoder> {
   const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
   const encoder = await ImageEncoder.open(path, { preprocessing: trainedWith.preprocessing, ...(tuned ? { tuned } : {}) });

@@ -1,4 +1,4 @@
-/** Runs a model on its own test data (`test_data_set_*` folders of input and output tensors) and compares. */
+/** Runs a model on its own test data, `test_data_set_*` folders of input and output tensors, and compares the results. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { compare } from '../../autograd/check.ts';
@@ -50,7 +50,7 @@ async function runCase(model: OnnxModel, folder: string, rtol: number, atol: num
   };
 }
 
-/** Every data set of one model folder; a fault of one case never hides the others. */
+/** Checks every data set of a model's folder. An error in one case does not hide the others. */
 export async function checkModelFolder(folder: string, rtol: number, atol: number): Promise<OnnxCase[]> {
   const path = join(folder, 'model.onnx');
   const failure = (name: string, error: unknown): OnnxCase => ({

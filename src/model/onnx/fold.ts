@@ -1,6 +1,6 @@
 /**
- * Rewrites of a graph for inference: batch normalization folds into the convolution before it, and convolution, residual
- * sum and ReLU become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are settled here too.
+ * Rewrites a graph for inference. Batch normalization folds into the convolution before it. Convolution, residual sum and ReLU
+ * become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are computed here too.
  */
 import { consumers, foldShapes } from './fold_shapes.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
@@ -14,7 +14,7 @@ function floats(tensor: OnnxTensor): Float32Array {
   return data instanceof Float32Array ? data : Float32Array.from(data);
 }
 
-/** Constants become initializers; Identity and inference Dropout disappear, their readers read what they passed on. */
+/** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
 function resolvePassThrough(graph: OnnxGraph): void {
   const alias = new Map<string, string>();
   const nodes: OnnxNode[] = [];
@@ -48,7 +48,7 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
     const weight = initializer(conv.inputs[1]);
     const oldBias = conv.inputs[2] ? initializer(conv.inputs[2]) : null;
     const [gamma, beta, mean, variance] = norm.inputs.slice(1).map(initializer);
-    if ([gamma, beta, mean, variance].some(({ shape }) => shape.join() !== String(weight.shape[0]))) continue; // the run names the fault
+    if ([gamma, beta, mean, variance].some(({ shape }) => shape.join() !== String(weight.shape[0]))) continue; // the run will report this error
     const epsilon = (norm.attributes.get('epsilon') as number | undefined) ?? 1e-5;
     const factors = (): Float64Array => {
       const [g, v] = [floats(gamma), floats(variance)];
@@ -64,7 +64,7 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
         const data = floats(weight).slice();
         for (const [channel, factor] of scale.entries()) {
           const end = (channel + 1) * per;
-          for (let i = channel * per; i < end; i++) data[i] *= factor; // 25 million of these in a ResNet-50: no call, no division
+          for (let i = channel * per; i < end; i++) data[i] *= factor; // a ResNet-50 has 25 million of these: no call, no division
         }
         return { kind: 'float', shape: weight.shape, data };
       },
@@ -85,7 +85,7 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
   graph.nodes = graph.nodes.filter((node) => !dropped.has(node));
 }
 
-/** Conv (+ Add) (+ Relu) → FusedConv, placed where the last of them stood. */
+/** Conv (+ Add) (+ Relu) → FusedConv, in the place of the last of them. */
 function fuseConv(graph: OnnxGraph): void {
   const uses = consumers(graph);
   const made = producer(graph);
@@ -123,11 +123,11 @@ function fuseConv(graph: OnnxGraph): void {
   graph.nodes = result.filter((node) => !dropped.has(node));
 }
 
-/** Parameters that `keep` names stay as they are, and everything keeps its gradient, so that they can be trained. */
+/** Rewrites a graph for inference. Parameters for which `keep` is true stay as they are and can be trained. */
 export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
   resolvePassThrough(graph);
   foldShapes(graph);
   foldBatchNorm(graph, keep);
-  // The fused kernel has no gradient, and what is trained may lie before it: then only the norms are folded.
+  // The fused kernel has no gradient, but trained parameters may lie before it. So nothing is fused if any are trained.
   if (![...graph.initializers.keys()].some(keep)) fuseConv(graph);
 }

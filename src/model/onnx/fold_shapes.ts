@@ -1,11 +1,11 @@
 /**
- * Arithmetic on shapes (Shape, Gather, Concat, …) settled once, at import: exporters write `x.view(x.size(0), -1)` as five
- * nodes, which become one Reshape to [0, −1] (ONNX's 0 copies the extent). What depends on extents that only a run knows,
- * beyond a copied one, stays in the graph, and the run settles it on the host.
+ * Computes arithmetic on shapes (Shape, Gather, Concat, …) once, at import. Exporters write `x.view(x.size(0), -1)` as five
+ * nodes, which become one Reshape to [0, −1]; ONNX's 0 copies an extent. Arithmetic on extents that only a run knows stays in
+ * the graph, unless it only copies an extent. The run then computes it on the host.
  */
 import type { HostTensor, OnnxGraph, OnnxNode } from './proto.ts';
 
-/** Every name with the nodes that read it; the graph's outputs are read by a node of their own. */
+/** Every name with the nodes that read it. An extra node "Output" reads each output of the graph. */
 export function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
   const map = new Map<string, OnnxNode[]>();
   for (const node of graph.nodes) for (const input of node.inputs) map.set(input, [...(map.get(input) ?? []), node]);
@@ -14,12 +14,12 @@ export function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
   return map;
 }
 
-/** An extent: known, or that of a tensor's axis. */
+/** An extent: a known number, or the extent of a tensor's axis. */
 type Extent = number | { of: string; axis: number };
-/** A list of extents (one, without an axis, when `scalar`), or the whole shape of a tensor whose rank is not known. */
+/** A list of extents, or a single one if `scalar`; or the whole shape of a tensor whose rank is unknown. */
 type Known = { extents: Extent[]; scalar: boolean } | { shapeOf: string };
 
-/** Shapes and indices are short; longer constants are data. */
+/** Longest constant that counts as a shape or as indices. Longer ones are data. */
 const MAX_LENGTH = 64;
 
 const numbersOf = (known: Known | null): number[] | null =>
@@ -53,13 +53,13 @@ function pick(from: Known, indices: readonly number[]): Extent[] | null {
   return picked.includes(undefined as never) ? null : picked;
 }
 
-/** What the node makes, when that follows from what is known; null otherwise. */
+/** The result of a node, if it follows from known values; else null. */
 function evaluate(graph: OnnxGraph, node: OnnxNode, read: (name: string) => Known | null): Known | null {
   if (node.op === 'Shape') {
     if (node.attributes.has('start') || node.attributes.has('end')) return null;
     const input = graph.inputs.find(({ name }) => name === node.inputs[0]);
     if (!input || input.shape.length === 0) return { shapeOf: node.inputs[0] };
-    // A run may bring another number of pictures than the file says, and whatever the file leaves open.
+    // A run may have another number of pictures than the file says. It also decides the extents that the file leaves open.
     return { extents: input.shape.map((extent, axis) => (axis > 0 && extent >= 0 ? extent : { of: input.name, axis })), scalar: false };
   }
   const inputs = node.inputs.map((name) => (name ? read(name) : null));
@@ -108,7 +108,7 @@ function evaluate(graph: OnnxGraph, node: OnnxNode, read: (name: string) => Know
   }
 }
 
-/** Settles what can be settled; nodes that only served to compute it leave the graph. */
+/** Computes what can be computed at import. Nodes that were needed only for that are removed from the graph. */
 export function foldShapes(graph: OnnxGraph): void {
   const computed = new Map<string, Known>();
   const read = (name: string) => computed.get(name) ?? constant(graph, name);
@@ -120,7 +120,7 @@ export function foldShapes(graph: OnnxGraph): void {
   for (const node of graph.nodes) {
     const shape = node.op === 'Reshape' ? computed.get(node.inputs[1]) : undefined;
     if (shape && 'extents' in shape && node.attributes.get('allowzero') !== 1) {
-      // An extent copied from the same place of the same tensor is ONNX's 0.
+      // An extent that is copied from the same axis of the reshaped tensor is ONNX's 0.
       const extents = shape.extents.map((extent, i) => (typeof extent === 'number' ? extent : extent.of === node.inputs[0] && extent.axis === i ? 0 : null));
       if (!extents.includes(null)) {
         const name = `${node.outputs[0]}/shape`;

@@ -1,4 +1,4 @@
-/** The ONNX messages that inference needs, as plain objects. Tensor data stays in the file until it is asked for. */
+/** The ONNX messages that inference needs, as plain objects. Tensor data stays in the file until `load` reads it. */
 import { dirname, isAbsolute, normalize, resolve, sep } from 'node:path';
 import { FileError } from '../../errors.ts';
 import { ByteFile, type Field, Message } from './wire.ts';
@@ -31,7 +31,7 @@ export interface OnnxGraph {
   opset: number;
   nodes: OnnxNode[];
   initializers: Map<string, OnnxTensor>;
-  /** Graph inputs that are not initializers; −1 where a dimension is open. */
+  /** Graph inputs that are not initializers. An extent of −1 is open. */
   inputs: { name: string; shape: number[] }[];
   outputs: string[];
 }
@@ -236,7 +236,7 @@ function parseValueInfo(message: Message): { name: string; shape: number[] } {
   return info;
 }
 
-/** Reads the structure of a model. The file stays open for its tensors; `close` when they are loaded. */
+/** Reads the structure of a model. The file stays open for its tensors. Call `close` after they are loaded. */
 export function readOnnx(path: string): { graph: OnnxGraph; close(): void } {
   const file = new ByteFile(path);
   try {
@@ -275,7 +275,7 @@ export function readOnnx(path: string): { graph: OnnxGraph; close(): void } {
   }
 }
 
-/** A tensor in a file of its own, as in ONNX test data (`input_0.pb`). */
+/** Reads a file with one tensor, as in ONNX test data (`input_0.pb`). */
 export function readTensorFile(path: string): HostTensor {
   const file = new ByteFile(path);
   try {

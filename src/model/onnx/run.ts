@@ -1,6 +1,6 @@
 /**
- * Runs an ONNX graph with our ops. Pictures flow channels-last inside and turn back only where a node needs the order of
- * the file; arithmetic on shapes (Shape, Gather, Concat, …) happens on the host and never reaches the GPU.
+ * Runs an ONNX graph with the engine's ops. Pictures are channels-last inside and are transposed back only where a node needs the
+ * file's order of axes. Arithmetic on shapes (Shape, Gather, Concat, …) runs on the host, not on the GPU.
  */
 
 import { type ConvAttrs, type ConvOptions, conv2dOp } from '../../autograd/ops/conv.ts';
@@ -12,7 +12,7 @@ import { Scope, scope, Tensor, tensor } from '../../tensor/tensor.ts';
 import { foldForInference } from './fold.ts';
 import { type AttributeValue, type HostTensor, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx } from './proto.ts';
 
-/** On the GPU; `nhwc` says that the tensor's axes are N, H, W, C while the graph means N, C, H, W. */
+/** A value on the GPU. With `nhwc`, the tensor's axes are N, H, W, C, while the graph means N, C, H, W. */
 interface Device {
   tensor: Tensor;
   nhwc: boolean;
@@ -21,7 +21,7 @@ type Value = Device | HostTensor;
 
 const isDevice = (value: Value): value is Device => 'tensor' in value;
 
-/** An operator or attribute that this importer does not know; `onnx check` counts it apart from failures. */
+/** Thrown for an operator or attribute that this importer does not know. `glimpse onnx check` counts these apart from failures. */
 export class UnsupportedOnnx extends FileError {}
 
 export interface OnnxOptions {
@@ -60,11 +60,11 @@ class Context {
 
   host(i: number): HostTensor {
     const value = this.value(i);
-    if (isDevice(value)) this.unsupported(`input ${i} ("${this.node.inputs[i]}") must be known without running the picture`);
+    if (isDevice(value)) this.unsupported(`input ${i} ("${this.node.inputs[i]}") must be a constant, or follow from constants and shapes`);
     return value;
   }
 
-  /** In the file's order. */
+  /** Input i as a tensor, in the file's order of axes. */
   plain(i: number): Tensor {
     const value = this.value(i);
     if (!isDevice(value)) return toTensor(value);
@@ -96,7 +96,7 @@ function toTensor(host: HostTensor): Tensor {
   return tensor(host.data instanceof Float32Array ? host.data : Float32Array.from(host.data), host.shape);
 }
 
-/** Shapes are short; a graph that doubles a list over and over is no network. */
+/** Longest list on the host. Shapes are short; this refuses a damaged graph that doubles a list again and again. */
 const MAX_HOST_ELEMENTS = 1 << 20;
 
 const last = (x: Tensor): Device => ({ tensor: x, nhwc: true });
@@ -129,7 +129,7 @@ function convolution(c: Context): Value {
   const relu = c.attribute('relu', 0) === 1;
   const out = conv2dOp.shape([x.shape, weights.shape], { ...CONV_DEFAULTS, ...geometry } as ConvAttrs)[0];
   if (addend && !sameShape(addend.shape, out)) {
-    // The addend broadcasts: the fused kernel adds equal shapes only.
+    // The addend broadcasts, but the fused kernel adds equal shapes only.
     const sum = ops.add(ops.conv2d(x, weights, bias, geometry), addend);
     return last(relu ? ops.relu(sum) : sum);
   }
@@ -183,7 +183,7 @@ function reshapeTo(x: Tensor, wanted: readonly number[], allowZero: boolean): Te
   return ops.reshape(x, shape);
 }
 
-/** Axes given as attribute (older opsets) or as an input (newer). */
+/** The axes, given as an attribute (older opsets) or as an input (newer ones). */
 function axesOf(c: Context, input: number): number[] | null {
   return c.optionalInts('axes') ?? (c.has(input) ? Array.from(c.host(input).data) : null);
 }
@@ -222,7 +222,7 @@ function gather(c: Context): Value {
   if (data.shape.length !== 1) c.unsupported('gathering from other than a list of constants');
   const n = data.data.length;
   const picked = Array.from(indices.data, (i) => data.data[i < 0 ? i + n : i]);
-  if (picked.some((value) => value === undefined)) c.unsupported(`index out of ${n}`);
+  if (picked.some((value) => value === undefined)) c.unsupported(`an index outside a list of ${n}`);
   return ints(indices.shape, picked);
 }
 
@@ -290,7 +290,7 @@ function unsqueezed(shape: number[], axes: number[]): number[] {
   return out;
 }
 
-/** Under a second name the value has a second life. */
+/** The input under a second name. Its tensor is a second one on the same storage, because each is disposed on its own. */
 function passed(c: Context): Value {
   const x = c.raw(0);
   return isDevice(x) ? { ...x, tensor: ops.reshape(x.tensor, x.tensor.shape) } : x;
@@ -365,7 +365,7 @@ const OPERATORS: Record<string, (c: Context) => Value> = {
   Sub: (c) => elementwise(c, ops.sub, (a, b) => a - b),
   Mul: (c) => elementwise(c, ops.mul, (a, b) => a * b),
   Div: (c) => elementwise(c, ops.div, (a, b) => a / b),
-  Sum: (c) => (c.inputs.length === 2 ? elementwise(c, ops.add, (a, b) => a + b) : c.unsupported('sums of other than two')),
+  Sum: (c) => (c.inputs.length === 2 ? elementwise(c, ops.add, (a, b) => a + b) : c.unsupported('sums of other than two inputs')),
   MaxPool: (c) => pooling(c, 'maxPool2d'),
   AveragePool: (c) => pooling(c, 'avgPool2d'),
   GlobalAveragePool: (c) => globalPool(c, true),
@@ -414,9 +414,9 @@ const OPERATORS: Record<string, (c: Context) => Value> = {
   Unsqueeze: (c) => resized(c, unsqueezed),
 };
 
-/** A loaded model: weights on the GPU, prepared once. */
+/** A loaded model. Its weights are prepared once and stay on the GPU. */
 export class OnnxModel {
-  /** Parameters kept trainable, by the name of their initializer. */
+  /** The trainable parameters, by the name of their initializer. */
   readonly parameters = new Parameters();
   /** Batch normalization uses the batch's statistics and updates the running ones. */
   training = false;
@@ -428,6 +428,7 @@ export class OnnxModel {
     private readonly trainable: (name: string) => boolean,
   ) {}
 
+  /** Reads an ONNX file. Throws a FileError that names the node if an operator is not supported. */
   static load(path: string, options: OnnxOptions = {}): OnnxModel {
     const { graph, close } = readOnnx(path);
     try {
@@ -450,7 +451,7 @@ export class OnnxModel {
     }
   }
 
-  /** Loads every initializer that a node reads: convolution weights as HWIO on the GPU, whole numbers on the host. */
+  /** Loads every initializer that a node reads. Convolution weights become HWIO on the GPU; whole numbers stay on the host. */
   private loadWeights(): void {
     for (const node of this.graph.nodes) {
       node.inputs.forEach((name, i) => {
@@ -477,25 +478,26 @@ export class OnnxModel {
     if (host.data.length <= 1024 && !this.trainable(name)) this.constants.set(name, host);
   }
 
+  /** A constant of the file as a tensor, convolution weights as HWIO. */
   weight(name: string, form: 'hwio' | 'plain'): Tensor {
     const found = this.weights.get(name);
     if (!found) throw new UnsupportedOnnx(this.graph.path, `the ${form === 'hwio' ? 'convolution weight' : 'parameter'} "${name}" is no constant of the file`);
     return found;
   }
 
-  /** An input that is a weight of the file where there is one, else a computed value. */
+  /** Input i: the weight of the file if it is one, else the computed value. */
   operand(c: Context, i: number): Tensor {
     return this.weights.get(c.node.inputs[i]) ?? c.plain(i);
   }
 
-  /** running ← momentum running + (1 − momentum) batch, with the unbiased variance, as ONNX and PyTorch do. */
+  /** running ← momentum running + (1 − momentum) batch, with the unbiased variance, as in ONNX and PyTorch. */
   updateRunning(node: OnnxNode, mean: Tensor, variance: Tensor, n: number): void {
     const momentum = (node.attributes.get('momentum') as number | undefined) ?? 0.9;
     ops.blendInto(this.weight(node.inputs[3], 'plain'), mean, 1 - momentum, momentum);
     ops.blendInto(this.weight(node.inputs[4], 'plain'), variance, ((1 - momentum) * n) / Math.max(1, n - 1), momentum);
   }
 
-  /** The value that the last convolution's map has before it is pooled away: [N, H, W, C] when run. */
+  /** Name of the last feature map: the input of the pooling after the last convolution. With `channelsLast` it is [N, H, W, C]. */
   get featureMapName(): string {
     const { nodes } = this.graph;
     const lastConv = nodes.findLastIndex((node) => node.op === 'Conv' || node.op === 'FusedConv');
@@ -505,14 +507,14 @@ export class OnnxModel {
   }
 
   /**
-   * Runs as far as the wanted values need. Inputs in the file's order of axes; so are results, but for 4-axis results with
-   * `channelsLast`, which come as [N, H, W, C]. The caller owns them.
+   * Runs the nodes that the wanted values need. Inputs and results have the file's order of axes. With `channelsLast`, results of
+   * 4 axes are [N, H, W, C] instead. The caller owns the results. Throws a GlimpseError that names the node at fault.
    */
   run(inputs: Readonly<Record<string, Tensor | HostTensor>>, wanted: readonly string[] = this.graph.outputs, channelsLast = false): Tensor[] {
     using running = scope();
     const values = new Map<string, Value>();
     for (const [name, value] of Object.entries(inputs)) values.set(name, value instanceof Tensor ? plain(value) : value);
-    // As far as a feature map, convolutions take pictures of any size; what comes after the map does not.
+    // Convolutions take pictures of any size, so a feature map does too. The layers after the map do not.
     const anySize = !wanted.some((name) => this.graph.outputs.includes(name));
     for (const { name, shape } of this.graph.inputs) {
       const value = inputs[name];
@@ -556,7 +558,7 @@ export class OnnxModel {
     });
   }
 
-  /** Frees a value after its last use, unless a gradient may need it or somebody else owns it. */
+  /** Frees a value after its last use, unless a gradient may need it or another owner has it. */
   private release(name: string, remaining: Map<string, number>, values: Map<string, Value>, inputs: Readonly<Record<string, unknown>>, result: Value): void {
     const left = (remaining.get(name) ?? 1) - 1;
     remaining.set(name, left);
@@ -593,13 +595,13 @@ export class OnnxModel {
   }
 }
 
-/** Output and input channels that `toHwio` turns at a time. */
+/** Output and input channels that `toHwio` reorders at a time. */
 const BLOCK = 32;
 
 function toHwio(data: Float32Array, [o, i, h, w]: readonly number[]): Float32Array {
   const out = new Float32Array(data.length);
   const taps = h * w;
-  // Block by block, so that the rows of one side stay in the cache while the columns of the other are walked.
+  // It goes block by block, so that rows of one array stay in the cache while columns of the other are read.
   for (let k0 = 0; k0 < o; k0 += BLOCK)
     for (let c0 = 0; c0 < i; c0 += BLOCK)
       for (let k = k0; k < Math.min(o, k0 + BLOCK); k++)

@@ -1,6 +1,6 @@
 /**
- * The protobuf wire format, read from a file a window at a time: a 100 MB model is never in memory twice, and the bytes of
- * a large tensor are left on disk until they are asked for. Everything read is checked; an error names file and offset.
+ * The protobuf wire format, read from a file one window at a time. A model of 100 MB is therefore never in memory twice, and the
+ * bytes of a large tensor stay on disk until they are needed. Everything read is checked. An error names file and offset.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { FileError, messageOf } from '../../errors.ts';
@@ -57,9 +57,9 @@ export class ByteFile {
 export interface Field {
   number: number;
   wire: 0 | 1 | 2 | 5;
-  /** Varints, as a signed 64-bit value that must be exact in a double. */
+  /** The value of a varint, as a signed 64-bit number that is clamped to exact doubles. */
   value: number;
-  /** Of the body (length-delimited and fixed fields). */
+  /** First byte of the body, and the byte after its last, for length-delimited and fixed fields. */
   start: number;
   end: number;
 }
@@ -92,7 +92,7 @@ export class Message {
   private number(at: number): { value: number; next: number } {
     const { value, next } = this.varint(at);
     const exact = Number(value);
-    // Slices write "to the end" as the largest 64-bit number; clamped, it still means that.
+    // Slices write "to the end" as the largest 64-bit number. It means the same when it is clamped.
     return { value: Number.isSafeInteger(exact) ? exact : value > 0n ? Number.MAX_SAFE_INTEGER : Number.MIN_SAFE_INTEGER, next };
   }
 
@@ -138,7 +138,7 @@ export class Message {
     return this.file.read(field.start, 4).readFloatLE();
   }
 
-  /** A repeated number: one varint, or a packed run of them. */
+  /** The values of a repeated number: one varint, or a packed run of them. */
   numbers(field: Field): number[] {
     if (field.wire === 0) return [field.value];
     if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no number`);
@@ -152,7 +152,7 @@ export class Message {
     return values;
   }
 
-  /** A repeated float: one, or a packed run of them. */
+  /** The values of a repeated float: one float, or a packed run of them. */
   floats(field: Field): Float32Array {
     const length = field.end - field.start;
     if ((field.wire !== 2 && field.wire !== 5) || length % 4 !== 0) this.file.fail(field.start, `field ${field.number} holds no floats`);

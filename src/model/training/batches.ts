@@ -1,17 +1,18 @@
-/** Orders a dataset into batches, the same for a seed and epoch anywhere, and lays their words out time-major. */
+/** Cuts a dataset into batches and lays their words out time-major. The same seed and epoch give the same batches on any machine. */
 import type { Dataset, Split } from '../../data/captions.ts';
 import { Random } from '../../random.ts';
 
 export interface Batch {
   /** One entry per picture. */
   files: string[];
-  /** Captions per picture; rows are ordered picture by picture. */
+  /** Captions per picture. The captions of a picture are neighboring rows. */
   captionsPerImage: number;
-  steps: number;
-  /** Words before and at each step, [steps, rows]; padding is 0. */
+  /** Number of words to predict in the longest caption (T). */
+  length: number;
+  /** Input words and target words, [length, rows]; padding is 0. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** Words to be predicted. */
+  /** Number of words to predict. */
   tokens: number;
 }
 
@@ -21,15 +22,15 @@ export interface BatchShape {
 }
 
 /**
- * Items of so many batches are sorted by their longest caption before they are cut into batches: a batch takes as many steps
- * as its longest caption, on Flickr8k 16.4 instead of 23.5 at 16 × 5 captions.
+ * The items of this many batches are sorted by their longest caption before they are cut into batches. A batch is as
+ * long as its longest caption. On Flickr8k, with 16 × 5 captions, sorting makes that 16.4 words instead of 23.5.
  */
 const BATCHES_SORTED_TOGETHER = 32;
 
-/** Captions from startseq on → the words before and at each step, [steps, rows], padded with 0. */
-export function timeMajor(rows: readonly (readonly number[])[], steps: number): { ids: Uint32Array; targets: Uint32Array } {
-  const ids = new Uint32Array(steps * rows.length);
-  const targets = new Uint32Array(steps * rows.length);
+/** Captions from startseq on → input words and target words, [length, rows], padded with 0. */
+export function timeMajor(rows: readonly (readonly number[])[], length: number): { ids: Uint32Array; targets: Uint32Array } {
+  const ids = new Uint32Array(length * rows.length);
+  const targets = new Uint32Array(length * rows.length);
   rows.forEach((row, r) => {
     for (let t = 0; t + 1 < row.length; t++) {
       ids[t * rows.length + r] = row[t];
@@ -40,15 +41,16 @@ export function timeMajor(rows: readonly (readonly number[])[], steps: number): 
 }
 
 function layOut(files: string[], captionsPerImage: number, rows: readonly (readonly number[])[]): Batch {
-  const steps = rows.reduce((longest, row) => Math.max(longest, row.length), 0) - 1;
+  const length = rows.reduce((longest, row) => Math.max(longest, row.length), 0) - 1;
   const tokens = rows.reduce((sum, row) => sum + row.length - 1, 0);
-  return { files, captionsPerImage, steps, ...timeMajor(rows, steps), tokens };
+  return { files, captionsPerImage, length, ...timeMajor(rows, length), tokens };
 }
 
 /**
- * The batches of an epoch. With one caption per picture every (picture, caption) pair is a row of its own and pairs are
- * shuffled; with more, pictures are shuffled and share their features among that many captions (repeated when there are
- * fewer). Items of like length come together, batches in random order. Only pictures in `known` are used. `order` false keeps the file's order (validation).
+ * The batches of an epoch. With one caption per picture, every (picture, caption) pair is a row, and pairs are shuffled. With
+ * more, pictures are shuffled, and each shares its features among that many captions; if it has fewer, they are repeated. Items
+ * of similar length come together, and the batches are in random order. Only pictures for which `known` is true are used.
+ * `order` false keeps the order of the file, for validation.
  */
 export function epochBatches(
   dataset: Dataset,
@@ -64,8 +66,8 @@ export function epochBatches(
     shape.captionsPerImage === 1
       ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })))
       : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
-  const batchOf = (regions: readonly number[]): Batch => {
-    const chosen = regions.map((i) => items[i]);
+  const batchOf = (at: readonly number[]): Batch => {
+    const chosen = at.map((i) => items[i]);
     return layOut(
       chosen.map(({ file }) => file),
       shape.captionsPerImage,

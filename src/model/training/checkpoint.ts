@@ -1,6 +1,6 @@
 /**
- * Checkpoints: one safetensors file with weights, optimizer moments and, as metadata, everything else that a run needs to
- * go on or to caption: configuration, vocabulary, progress, the encoder. Written atomically.
+ * Checkpoints: one safetensors file with weights and optimizer moments. Its metadata has everything else that resuming or
+ * captioning needs: configuration, vocabulary, progress, and the encoder. It is written atomically.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -15,7 +15,7 @@ import type { Kind } from '../../options.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 import { CHECKPOINTED, type FieldsOf, LOSSES, type TrainingRow } from './options.ts';
 
-/** The schema of a field: the values of its option. Values that were called otherwise once are read by their new names. */
+/** The schema of a field, from the values of its option. Old names of values are read as the new ones. */
 function fieldSchema({ values: { kind, choices = [], range = {}, renamed }, absent }: TrainingRow): z.ZodType {
   const numeric = () => {
     let schema = kind === 'whole' ? z.number().int() : z.number();
@@ -56,7 +56,7 @@ const Sizes = z.preprocess(
 const SelfCriticalConfig = z.object(fieldSchemas(CHECKPOINTED.selfCritical));
 export type SelfCriticalConfig = z.infer<typeof SelfCriticalConfig>;
 
-/** What a run trains: the settled values of its options, and the hashes of what it starts from. */
+/** The configuration of a run: the settled values of its options, and hashes of the weights and vectors that it starts from. */
 export const TrainingConfig = z.object({
   ...fieldSchemas(CHECKPOINTED.preset),
   sizes: Sizes,
@@ -66,15 +66,15 @@ export const TrainingConfig = z.object({
   /** The loss: see LOSSES. */
   objective: z.preprocess(renamedValue({ 'seed-sum': 'caption-mean' }), z.enum([...Object.values(LOSSES), 'scst'])),
   selfCritical: SelfCriticalConfig.nullable().default(null),
-  /** The epochs that `cosine` falls over and scheduled sampling grows over; 0 without them. */
+  /** Epochs until `cosine` reaches its lowest rate and scheduled sampling its share; 0 without them. */
   horizon: z.number().int().nonnegative().default(0),
   maxLength: z.number().int().min(3),
-  /** Which pictures with which captions are trained on, as a hash: a resumed run must draw the same mini-batches. */
+  /** Hash of the training pictures and captions. A resumed run must draw the same mini-batches. */
   trainingSet: z.string().optional(),
-  /** The weights and word vectors started from, as hashes. */
+  /** Hashes of the weights and word vectors that the run started from. */
   start: z.string().nullable().default(null),
   wordVectors: z.string().nullable().default(null),
-  /** Layers of the encoder that were ever trained, and their learning rate in this run; 0 leaves them as they are. */
+  /** Layers of the encoder that were trained, in this run or before, and their learning rate in this run; 0 does not train them. */
   encoderLayers: z.array(z.string()).default([]),
   encoderRate: z.number().nonnegative().default(0),
 });
@@ -83,14 +83,14 @@ export type TrainingConfig = z.infer<typeof TrainingConfig>;
 const Progress = z.preprocess(
   renamedKeys({ optimizerSteps: 'updates' }),
   z.object({
-    /** Whole epochs done. */
+    /** Number of whole epochs done. */
     epoch: z.number().int().nonnegative(),
-    /** Mini-batches done of the next one, and the sums of their losses and tokens for its report. */
+    /** Mini-batches done in the present epoch, and the sums of their losses and tokens, for the epoch's report. */
     batch: z.number().int().nonnegative().default(0),
     nats: z.number().default(0),
     tokens: z.number().int().nonnegative().default(0),
     updates: z.number().int().nonnegative(),
-    /** What `plateau` has left of the learning rate. */
+    /** The learning rate after the halvings of `plateau`. */
     rate: z.number().positive(),
     bestScore: z.number().nullable(),
     epochsSinceBest: z.number().int().nonnegative(),
@@ -100,15 +100,16 @@ const Progress = z.preprocess(
 );
 export type Progress = z.infer<typeof Progress>;
 
+/** All that a run needs to go on, or to caption. */
 export interface Checkpoint {
   config: TrainingConfig;
   progress: Progress;
   vocabulary: string[];
   encoder: EncoderIdentity;
-  /** Weights of the encoder that are not its file's. */
+  /** Trained weights of the encoder, which replace those of its file. */
   encoderWeights: Map<string, NamedArray>;
   weights: Map<string, NamedArray>;
-  /** Of Adam, by `m.NAME` and `v.NAME`. */
+  /** Moments of Adam, by the names `m.NAME` and `v.NAME`. */
   moments: Map<string, NamedArray>;
 }
 
@@ -131,6 +132,7 @@ export async function saveCheckpoint(
   writeSafetensors(path, tensors, { format: 'glimpse checkpoint 1', ...metadata });
 }
 
+/** Reads a checkpoint file. Throws a FileError that names the file and the damaged part. */
 export function loadCheckpoint(path: string): Checkpoint {
   const { metadata, tensors } = readSafetensors(path);
   if (metadata.format !== 'glimpse checkpoint 1') throw new FileError(path, 'is no checkpoint of this version of glimpse');
@@ -148,7 +150,7 @@ export function loadCheckpoint(path: string): Checkpoint {
     if (!(data instanceof Float32Array)) throw new FileError(path, `"${name}" is no float tensor`);
     if (name.startsWith('encoder.')) encoderWeights.set(name.slice('encoder.'.length), { shape, data });
     else if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
-    else moments.set(name.replace(/^moment1\./, 'm.').replace(/^moment2\./, 'v.'), { shape, data }); // as they were called once
+    else moments.set(name.replace(/^moment1\./, 'm.').replace(/^moment2\./, 'v.'), { shape, data }); // old names
   }
   return {
     config: read('config', TrainingConfig),
@@ -161,7 +163,7 @@ export function loadCheckpoint(path: string): Checkpoint {
   };
 }
 
-/** Fields in which two configurations differ, as "name: this, that". */
+/** The fields in which two configurations differ, as "name: value in a, value in b". */
 export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] {
   const flatten = (value: unknown, prefix: string): [string, string][] =>
     value && typeof value === 'object'
@@ -171,7 +173,7 @@ export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] 
   return flatten(a, '').flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
 }
 
-/** Written within an epoch; gone at its end. */
+/** Path of the checkpoint that is written within an epoch and removed at its end. */
 export function pausedPath(run: string): string {
   return join(run, 'checkpoints', 'paused.safetensors');
 }
@@ -180,12 +182,12 @@ export function holdsCheckpoint(run: string): boolean {
   return existsSync(pausedPath(run)) || epochsSaved(run).length > 0;
 }
 
-/** The checkpoint from which a run goes on: the newest of whole epochs, or one within the epoch after it. */
+/** The checkpoint from which a run resumes: the newest of a whole epoch, or one within the epoch after it. */
 export function newestCheckpoint(run: string): Checkpoint | null {
   const epoch = epochsSaved(run).at(-1) ?? 0;
   if (existsSync(pausedPath(run))) {
     const paused = loadCheckpoint(pausedPath(run));
-    if (paused.progress.epoch >= epoch) return paused; // else a kill came between the end of an epoch and its removal
+    if (paused.progress.epoch >= epoch) return paused; // else a kill at the end of an epoch left an old one behind
   }
   return epoch > 0 ? loadCheckpoint(checkpointPath(run, epoch)) : null;
 }
@@ -207,7 +209,7 @@ export function epochsSaved(run: string): number[] {
     .sort((a, b) => a - b);
 }
 
-/** A checkpoint file, or the newest of a run's folder. */
+/** The checkpoint file at a path: the file itself, or the best of a run's folder, or else its newest. Throws if there is none. */
 export function resolveCheckpoint(path: string): string {
   if (path.endsWith('.safetensors')) return path;
   const best = join(path, 'checkpoints', 'best.safetensors');
@@ -217,7 +219,7 @@ export function resolveCheckpoint(path: string): string {
   return checkpointPath(path, epochs[epochs.length - 1]);
 }
 
-/** Keeps the newest `count` epochs. */
+/** Removes all but the newest `count` checkpoints of epochs. */
 export function pruneCheckpoints(run: string, count: number): void {
   for (const epoch of epochsSaved(run).slice(0, -count)) rmSync(checkpointPath(run, epoch), { force: true });
 }

@@ -1,5 +1,5 @@
 /**
- * All options of training, once. From these rows come the options of `glimpse train`, the fields of checkpoints
+ * All options of training, in one place. From these rows come the options of `glimpse train`, the fields of checkpoints
  * (checkpoint.ts), the types of both, the presets, and the table in docs/captioner.md (scripts/options_table.ts).
  */
 import {
@@ -21,11 +21,11 @@ import {
   withOption,
 } from '../../options.ts';
 
-/** A row whose value stands in checkpoints. */
+/** A row whose value is stored in checkpoints. */
 export interface TrainingRow<T = unknown> extends Row<T> {
-  /** The name in the checkpoint, where it is another one than the option's. */
+  /** The name in the checkpoint, if it is not the option's. */
   field?: string;
-  /** What a checkpoint means that was written before there was this field. */
+  /** The value of checkpoints that were written before this field existed. */
   absent?: T;
 }
 
@@ -33,12 +33,12 @@ type TrainingRows = Readonly<Record<string, TrainingRow>>;
 
 type ValueOf<R> = R extends { values: Values<infer T> } ? T : never;
 
-/** What the rows are in a checkpoint. */
+/** The fields of a checkpoint for some rows. */
 export type FieldsOf<R extends TrainingRows> = {
   -readonly [K in keyof R as R[K] extends { field: infer F extends string } ? F : K]: ValueOf<R[K]>;
 };
 
-/** A preset and a decoder were called "seed" once, which only a random seed is now. */
+/** A preset and a decoder had the name "seed" once. Now only a random seed has it. */
 const CALLED_SEED = (what: string, name: string) => ({ what, names: { seed: name } });
 
 const CROSS_ENTROPY = whenOption('objective', 'cross-entropy');
@@ -146,7 +146,7 @@ const ARCHITECTURE = grouped('The model', {
   },
 });
 
-/** What training adds to the model's loss or inputs. A replay of the model's own samples has no place for most of it. */
+/** Options that change the model's loss or inputs in training. Self-critical training does not use most of them by default. */
 const REGULARIZATION = grouped('Regularization', {
   dropout: {
     values: number('rate', { atLeast: 0, below: 1 }),
@@ -275,29 +275,30 @@ const KEEPING = grouped('Checkpoints and validation', {
 
 const MODEL = { ...ARCHITECTURE, ...REGULARIZATION };
 
-/** The rows that stand in a checkpoint's configuration: `preset` and `updates` in the object itself, the others in one each. */
+/** The rows in a checkpoint's configuration. Fields of `preset` and `updates` are in the object itself, the others in an object each. */
 export const CHECKPOINTED = { preset: { preset: RUN.preset }, updates: UPDATES, options: MODEL, batch: BATCHES, selfCritical: SELF_CRITICAL };
 
-/** Every option of `glimpse train` but those that all commands have. */
+/** Every option of `glimpse train`, except those that all commands have. */
 export const TRAINING_OPTIONS = { ...RUN, ...ARCHITECTURE, ...REGULARIZATION, ...BATCHES, ...UPDATES, ...SELF_CRITICAL, ...ENCODER, ...KEEPING };
 
-/** As given, with the defaults that do not depend on other options. */
+/** The options as given, with the defaults that do not depend on other options. */
 export type TrainingOptions = OptionsOf<typeof TRAINING_OPTIONS>;
 
-/** How a captioner is built, and what is added to its loss in training. */
+/** How a captioner is built, and how training changes its loss or inputs. */
 export type CaptionerOptions = FieldsOf<typeof MODEL>;
 
 export type Preset = ValueOf<typeof RUN.preset>;
 export type Schedule = ValueOf<typeof UPDATES.schedule>;
 
-/** The loss that a preset trains with: its sum over a mini-batch is divided by the words, or by the captions. */
+/** The loss of each preset: the sum over a mini-batch, divided by the number of captions or of words. */
 export const LOSSES = { basic: 'caption-mean', recommended: 'token-mean' } as const satisfies Record<Preset, string>;
 
 const presetOptions = (preset: Preset) => settled(MODEL, fixedDefaults(MODEL), [preset]) as CaptionerOptions;
 
+/** The options of each preset. */
 export const PRESETS: Record<Preset, CaptionerOptions> = { basic: presetOptions('basic'), recommended: presetOptions('recommended') };
 
-/** The values that decide about defaults; what preset a `--start` brings is known only once it is read. */
+/** The values that decide about defaults. With `--start`, the preset is known only after the model was read. */
 export function decidingValues({ objective, decoder, start }: Readonly<Record<string, unknown>>, preset: unknown): string[] {
   return [String(objective), ...(start === undefined ? [String(decoder)] : []), ...(preset === undefined ? [] : [String(preset)])];
 }
@@ -310,12 +311,12 @@ export function settledOptions(o: TrainingOptions, preset: Preset): SettledOptio
 type Dependent<R> = { [K in keyof R as R[K] extends { defaults: unknown } ? K : never]: ValueOf<R[K]> };
 export type SettledOptions = TrainingOptions & Dependent<typeof TRAINING_OPTIONS>;
 
-/** The model's options: of a new model those of the command line, else the started model's, with what training may change. */
+/** The model's options: those of the command line for a new model, else those of the `start` model with the changes of training. */
 export function modelOptions(o: TrainingOptions, preset: Preset, start: CaptionerOptions | null): CaptionerOptions {
   const names = Object.keys(MODEL) as (keyof CaptionerOptions)[];
   const own = settledOptions(o, preset);
   if (!start) return Object.fromEntries(names.map((name) => [name, own[name]])) as CaptionerOptions;
-  // A preset's defaults are of new models: a started one keeps its own, unless the objective has others.
+  // Defaults of a preset are for new models. A started model keeps its own values, unless the objective has others.
   const changed = settled(REGULARIZATION, o, [o.objective]);
   const given = Object.keys(REGULARIZATION).flatMap((name) => (changed[name] === undefined ? [] : [[name, changed[name]]]));
   return { ...start, ...Object.fromEntries(given) };

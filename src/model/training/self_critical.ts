@@ -1,12 +1,12 @@
 /**
- * Self-critical sequence training (Rennie and others 2017): captions drawn from the model itself are rewarded with CIDEr-D,
- * and the log-probability of those above a baseline is raised.
+ * Self-critical sequence training (Rennie and others 2017): captions sampled from the model are rewarded with CIDEr-D. The
+ * log-probability of captions above a baseline is raised, that of captions below it is lowered.
  *
  *   L = −(1 − mix) Σ m (r − b) log p / Σ m  +  mix · (cross-entropy of the references)
  *
- * r is the reward of the sample, the end token inside both the mask m and the reward; b is the reward of the greedy caption
- * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Drawing leaves no tape: the samples come back
- * once, and their loss is the weighted cross-entropy of a teacher-forced replay. Document frequencies are the training split's.
+ * r is the reward of the sample. The end token counts in the mask m and in the reward. b is the reward of the greedy caption
+ * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Sampling is not recorded on the tape. The loss is
+ * the weighted cross-entropy of the samples under teacher forcing. Document frequencies are those of the training split.
  */
 import type { CaptionedWords } from '../../data/captions.ts';
 import { END, START, type Vocabulary, type WordRule, wordsOf } from '../../data/words.ts';
@@ -21,21 +21,21 @@ import type { StepInputs } from './step.ts';
 
 const END_WORD = 'endseq';
 
-/** What a batch of samples was like. */
+/** Statistics of a batch of samples. */
 export interface Rollout {
   reward: number;
   baseline: number;
-  /** −log p per drawn word: an estimate of the entropy of the model's choices, in nats. */
+  /** Mean −log p of a sampled word: an estimate of the entropy of the model's choices, in nats. */
   entropy: number;
   meanLength: number;
   endInFunctionWord: number;
   distinctWords: number;
-  /** Words drawn, endseq included. */
+  /** Number of words sampled, endseq included. */
   tokens: number;
 }
 
-/** Steps are rounded up to this, so that few shapes of a replay have to be captured. */
-const STEPS_ROUNDED_TO = 4;
+/** The length is rounded up to a multiple of this, so that few shapes have to be captured. */
+const LENGTH_ROUNDED_TO = 4;
 
 export class SelfCritical {
   private readonly cider: CiderD;
@@ -61,13 +61,13 @@ export class SelfCritical {
     return [...tokens.map((id) => this.vocabulary.words[id]), ...(ended ? [END_WORD] : [])];
   }
 
-  /** Draws captions for the pictures, rewards them, and lays out what the replay trains on. `step` names the random stream. */
-  async rollout(files: readonly string[], features: Float32Array, step: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
+  /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `draw` selects the random numbers. */
+  async rollout(files: readonly string[], features: Float32Array, draw: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
     const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
     const { regions, features: width } = this.model.sizes;
     const input: Tensor = tensor(features, [files.length, regions, width]);
-    const draw = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + step) >>> 0 };
-    const drawn = await this.model.decoding.sample(input, maxLength, draw);
+    const options = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + draw) >>> 0 };
+    const drawn = await this.model.decoding.sample(input, maxLength, options);
     const greedy = baseline === 'greedy' ? await this.model.decoding.greedy(input, maxLength, { suppress: true }) : null;
     input.dispose();
     const images = files.map((file) => this.references.get(file) as CaptionedWords);
@@ -88,7 +88,7 @@ export class SelfCritical {
       const deviation = Math.sqrt(advantages.reduce((sum, value) => sum + value * value, 0) / advantages.length);
       for (let r = 0; r < advantages.length; r++) advantages[r] /= Math.max(1e-6, deviation);
     }
-    const inputs = this.layOut(images, features, drawn, advantages, mix, step);
+    const inputs = this.layOut(images, features, drawn, advantages, mix, draw);
     const tokens = drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
     const sentences = drawn.map((caption) => caption.tokens.map((id) => this.vocabulary.words[id]));
@@ -104,19 +104,19 @@ export class SelfCritical {
     return { inputs, rollout };
   }
 
-  /** Rows picture by picture: its samples, then (when mixing) one of its references, another one at each step. */
+  /** Rows of each picture: its samples, then, with `mix`, one of its references. The reference changes from draw to draw. */
   private layOut(
     images: readonly CaptionedWords[],
     features: Float32Array,
     drawn: readonly GeneratedCaption[],
     advantages: readonly number[],
     mix: number,
-    step: number,
+    draw: number,
   ): StepInputs {
     const { samples } = this.config;
     const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const rows: { words: number[]; weight: number }[] = [];
-    const references = mix > 0 ? images.map(({ ids }) => ids[step % ids.length].slice(1)) : [];
+    const references = mix > 0 ? images.map(({ ids }) => ids[draw % ids.length].slice(1)) : [];
     const ofReferences = mix / Math.max(1, references.flat().length);
     images.forEach((_, i) => {
       for (let k = i * samples; k < (i + 1) * samples; k++)
@@ -124,16 +124,16 @@ export class SelfCritical {
       if (mix > 0) rows.push({ words: references[i], weight: ofReferences });
     });
     const longest = rows.reduce((most, { words }) => Math.max(most, words.length), 1);
-    const steps = Math.ceil(longest / STEPS_ROUNDED_TO) * STEPS_ROUNDED_TO;
+    const length = Math.ceil(longest / LENGTH_ROUNDED_TO) * LENGTH_ROUNDED_TO;
     const count = rows.length;
-    const weights = new Float32Array(steps * count);
+    const weights = new Float32Array(length * count);
     rows.forEach(({ words, weight }, r) => {
       for (let t = 0; t < words.length; t++) weights[t * count + r] = weight;
     });
     const { ids, targets } = timeMajor(
       rows.map(({ words }) => [START, ...words]),
-      steps,
+      length,
     );
-    return { features, pictures: images.length, ids, targets, weights, steps };
+    return { features, pictures: images.length, ids, targets, weights, length };
   }
 }

@@ -1,6 +1,6 @@
 /**
- * One step of training as something to be repeated: the first batch of a shape goes through ops and tape and is captured on
- * the way; later batches of that shape only replay the commands on new inputs. An update may add up several batches.
+ * One step of training, captured and replayed. The first micro-batch of a shape runs through ops and tape and is captured.
+ * Later ones of that shape only replay the commands on new inputs. The last micro-batch of a mini-batch brings the update.
  */
 import { backward } from '../../autograd/tape.ts';
 import type { Replay } from '../../gpu/capture.ts';
@@ -9,15 +9,16 @@ import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 
 export interface StepInputs {
-  /** [pictures, regions, width]; or the pictures themselves, for an encoder that is trained too. */
+  /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
   features: Float32Array;
   pictures: number;
-  /** [steps, rows], time-major. */
+  /** Input words and target words, [length, rows]. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** A weight per row and step; 0 masks. */
+  /** Weights of the targets, [length, rows]; 0 masks a target. */
   weights: Float32Array;
-  steps: number;
+  /** Number of words to predict in the longest caption. */
+  length: number;
 }
 
 interface Captured {
@@ -28,18 +29,18 @@ interface Captured {
   replay: Replay;
 }
 
-/** An encoder that is trained with the captioner: what it takes of each picture, and its parameters' optimizer. */
+/** An encoder that is trained with the captioner: the shape of a picture, the encoder's function, and its optimizer. */
 export interface EncoderStep {
   shape: readonly number[];
   encode(pictures: Tensor): Tensor;
   optimizer: Optimizer;
 }
 
-/** Shapes kept; a shape more costs the buffers that its sizes do not share with others. */
+/** Most shapes that stay captured. Each one costs the buffers that it does not share with the others. */
 const MAX_SHAPES = 12;
 
-/** Where a batch stands among those that make one update. */
-export interface Turn {
+/** Which micro-batch it is, from 0, of those whose gradients are accumulated for one update. */
+export interface MicroBatch {
   index: number;
   of: number;
 }
@@ -47,11 +48,11 @@ export interface Turn {
 export class TrainingStep {
   private readonly captured = new Map<string, Captured>();
   private updating: Replay | null = null;
-  /** The weighted cross-entropy of the last batch; captures share buffers, so what outlives a replay has one of its own. */
+  /** The weighted cross-entropy of the last micro-batch. It has its own buffer, because captures share theirs and may overwrite them. */
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
-  /** Share of the model's own words among the inputs, with scheduled sampling. */
-  ownWords = 0;
-  /** Batches done; names the random streams of each. */
+  /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
+  samplingProbability = 0;
+  /** The number of the micro-batch. It selects its random numbers. */
   private draws = 0;
 
   constructor(
@@ -66,13 +67,13 @@ export class TrainingStep {
   }
 
   /**
-   * Adds a batch's gradient and, with the last batch of its turn, updates the model. The results are for reading before the
-   * next step; the norm is that of the last update.
+   * Accumulates a micro-batch's gradient and, with the last one of a mini-batch, updates the model. Read the results before the
+   * next call, which overwrites them. `norm` is the gradient norm of the last update.
    */
-  run(inputs: StepInputs, turn: Turn = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
-    this.draws = this.optimizer.steps * turn.of + turn.index + 1;
-    this.gradient(inputs, turn);
-    if (turn.index === turn.of - 1) {
+  run(inputs: StepInputs, microBatch: MicroBatch = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
+    this.draws = this.optimizer.steps * microBatch.of + microBatch.index + 1;
+    this.gradient(inputs, microBatch);
+    if (microBatch.index === microBatch.of - 1) {
       for (const optimizer of this.optimizers) optimizer.steps++;
       if (this.updating) this.updating.run();
       else
@@ -83,14 +84,14 @@ export class TrainingStep {
     return { crossEntropy: this.crossEntropy, norm: this.optimizer.norm };
   }
 
-  private gradient(inputs: StepInputs, turn: Turn): void {
-    const { features, pictures, ids, targets, weights, steps } = inputs;
-    const rows = ids.length / steps;
-    const first = turn.index === 0; // overwrites the gradients of the last update, where later batches add to them
-    const key = `${pictures} ${rows} ${steps} ${first}`;
+  private gradient(inputs: StepInputs, microBatch: MicroBatch): void {
+    const { features, pictures, ids, targets, weights, length } = inputs;
+    const rows = ids.length / length;
+    const first = microBatch.index === 0; // the first micro-batch overwrites the gradients, later ones add to them
+    const key = `${pictures} ${rows} ${length} ${first}`;
     const known = this.captured.get(key);
     if (known) {
-      this.captured.delete(key); // to the end: the one used longest ago goes first
+      this.captured.delete(key); // moves to the end, so that the first key is the least recently used
       this.captured.set(key, known);
       known.features.write(features);
       known.ids.write(ids);
@@ -108,17 +109,17 @@ export class TrainingStep {
     };
     const made = {
       features: input(features, [pictures, ...(this.encoder?.shape ?? [regions, width])]),
-      ids: input(ids, [steps, rows]),
-      targets: input(targets, [steps, rows]),
-      weights: input(weights, [steps, rows]),
+      ids: input(ids, [length, rows]),
+      targets: input(targets, [length, rows]),
+      weights: input(weights, [length, rows]),
     };
     const { gpu } = made.features;
     const { replay } = gpu.capture(() => {
       using _step = scope();
       if (first) for (const optimizer of this.optimizers) optimizer.zeroGrad();
       const values = this.encoder ? this.encoder.encode(made.features) : made.features;
-      const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.ownWords };
-      const { loss, crossEntropy } = this.model.loss(values, made.ids, made.targets, made.weights, { step, share: 1 / turn.of });
+      const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
+      const { loss, crossEntropy } = this.model.loss(values, made.ids, made.targets, made.weights, { step, share: 1 / microBatch.of });
       backward(loss);
       gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
     });

@@ -1,6 +1,6 @@
 /**
- * The trainer: teacher forcing or self-critical training on stored features, Adam, a validation after each epoch (loss per
- * token, and CIDEr-D of greedy captions), logs, and checkpoints from which `resume` goes on as if it had never stopped.
+ * The trainer: teacher forcing or self-critical training on stored features, with Adam. After each epoch it validates (loss per
+ * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
@@ -34,9 +34,10 @@ import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
 import { weightsHash } from './weights_hash.ts';
 
-/** The loss per slot: a caption's summed loss over its 35 slots, padding included, as the original course project printed it. */
+/** Slots of a caption in the original course project, padding included. It printed the loss per slot. */
 const SLOTS = 35;
 
+/** What a training step reports: losses in nats, the gradient norm before clipping, tokens per second. */
 export interface StepReport {
   epoch: number;
   batch: number;
@@ -46,13 +47,14 @@ export interface StepReport {
   gradNorm: number;
   rate: number;
   tokensPerSecond: number;
-  /** With self-critical training; lossPerToken is then its surrogate loss and lossPerSlot is 0. */
+  /** Only with self-critical training. lossPerToken is then its surrogate loss, and lossPerSlot is 0. */
   rollout?: Rollout;
 }
 
+/** What an epoch reports; the validation is null where there was none. */
 export interface EpochReport {
   epoch: number;
-  /** Nats per token; with self-critical training, the mean reward with its sign turned. */
+  /** Nats per token; with self-critical training, minus the mean reward. */
   trainLoss: number;
   valLoss: number | null;
   perplexity: number | null;
@@ -62,11 +64,13 @@ export interface EpochReport {
   tokensPerSecond: number;
 }
 
+/** Called as training goes on. */
 export interface TrainerHooks {
   onStep(report: StepReport): void;
   onEpoch(report: EpochReport): void;
 }
 
+/** What `train` needs. The command `glimpse train` makes it from its options. */
 export interface TrainerOptions {
   dataset: Dataset;
   store: FeatureStore;
@@ -75,28 +79,28 @@ export interface TrainerOptions {
   epochs: number;
   resume: boolean;
   keep: number;
-  /** Save within an epoch after so many batches; 0 only at its end. */
+  /** Updates between checkpoints within an epoch; 0 saves only at its end or on an interrupt. */
   saveEvery: number;
-  /** What a new run starts from. */
+  /** The model that a new run starts from. */
   start?: Checkpoint;
-  /** Where the encoder is that is trained on, when it has moved. */
+  /** Path of the encoder to train, if it has moved. */
   encoderPath?: string;
   /** Rows of the embedding to start from, by word id. */
   wordVectors?: ReadonlyMap<number, Float32Array>;
-  /** Validation pictures to decode and score; 0 skips the validation. */
+  /** Number of validation pictures to decode and score; 0 skips the validation. */
   validationImages: number;
   hooks: TrainerHooks;
-  /** Checked between batches; true stops after saving. */
+  /** Asked between updates; true saves a checkpoint and stops. */
   shouldStop?: () => boolean;
 }
 
-/** What each predicted word counts; `tokens` and `rows` are those of all batches of an update. */
+/** The weight of each target word. `tokens` and `rows` are the totals of all micro-batches of an update. */
 function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
   const each = objective === 'caption-mean' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
 }
 
-const rowsOf = (batch: Batch) => batch.targets.length / batch.steps;
+const rowsOf = (batch: Batch) => batch.targets.length / batch.length;
 
 class Log {
   private readonly file: number;
@@ -114,19 +118,19 @@ class Log {
   }
 }
 
-/** Pictures that the encoder takes at a time when it is not trained on. */
+/** Pictures that the encoder processes at a time outside training steps. */
 const ENCODED_TOGETHER = 8;
 
 const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, updates: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
 
-/** The checkpoint to go on from, refused when it belongs to another run. */
+/** The checkpoint to resume from, or null if there is none. Throws a GlimpseError if it belongs to another configuration. */
 function checkpointOf({ dataset, store, config, run, resume }: TrainerOptions): Checkpoint | null {
   const before = newestCheckpoint(run);
   if (before && !resume) throw new GlimpseError(`${run} already holds a run of ${before.progress.epoch} epochs; go on with --resume or choose another --out`);
   if (!before) return null;
   const differing = differingFields(before.config, config);
   if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
-  const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // a run's own encoder moves on
+  const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // this run changes its own encoder
   if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
   if (differing.length > 0) throw new GlimpseError(`the checkpoint in ${run} was made with another configuration:\n    ${differing.join('\n    ')}`);
   return before;
@@ -145,7 +149,7 @@ function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Ca
   return model;
 }
 
-/** The encoder of a run that trains it too, with its optimizer; its weights are the checkpoint's, the start's, or the file's. */
+/** The encoder and its optimizer, if the run trains it; else null. Its weights come from the checkpoint, else `start`, else the file. */
 async function openTuned(
   { config, store, encoderPath, start }: TrainerOptions,
   before: Checkpoint | null,
@@ -162,7 +166,7 @@ async function openTuned(
   return { encoder, step: { shape: [3, encoder.size, encoder.size], encode: (pictures) => encoder.encode(pictures), optimizer } };
 }
 
-/** Everything that one run holds while it trains. */
+/** The state of a run while it trains. */
 class Run {
   readonly model: Captioner;
   readonly optimizer: Optimizer;
@@ -193,14 +197,14 @@ class Run {
     this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
   }
 
-  /** The rate of the next update, for all that is trained. */
+  /** Sets the learning rate of the next update, for the captioner and the encoder. */
   set rate(rate: number) {
     const { config } = this.o;
     this.optimizer.rate = rate;
     if (this.tuned) this.tuned.step.optimizer.rate = encoderRateAt(config, rate);
   }
 
-  /** What training steps take of pictures: stored features, or the pictures for an encoder that is trained too. */
+  /** The inputs of a training step for some pictures: stored features, or the pictures if the encoder is trained too. */
   async inputs(files: readonly string[]): Promise<Float32Array> {
     const { store, dataset } = this.o;
     if (!this.tuned) return store.read(files);
@@ -208,7 +212,7 @@ class Run {
     return packed(await Promise.all(files.map((file) => encoder.load(join(dataset.imageFolder, file)))));
   }
 
-  /** Features [files, P, F] as the encoder makes them now. */
+  /** Features [files, P, F]: stored ones, or those of the encoder's present weights. */
   async features(files: readonly string[]): Promise<Float32Array> {
     const { store, dataset } = this.o;
     if (!this.tuned) return store.read(files);
@@ -241,6 +245,10 @@ class Run {
   }
 }
 
+/**
+ * Trains a captioner, writes log and checkpoints into the folder of the run, and returns a report for each epoch.
+ * Throws a GlimpseError if the loss is no number, or if the folder holds a run of another configuration.
+ */
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { config, run } = o;
   onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
@@ -249,7 +257,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
   const { progress: p } = state;
-  // A kill may have come between a checkpoint and its copy as the best.
+  // A kill may have come after a checkpoint was written and before it was copied as the best.
   if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) replaceCopy(checkpointPath(run, p.epoch), best);
   const reports: EpochReport[] = [];
   try {
@@ -274,7 +282,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   }
 }
 
-/** Validates, logs, and moves progress and rate on to the next epoch. */
+/** Validates, logs, and updates progress and rate for the next epoch. */
 async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
   const { o, progress, optimizer } = state;
   const { config } = o;
@@ -304,7 +312,7 @@ function replaceCopy(from: string, to: string): void {
   });
 }
 
-/** Output bias = log unigram frequency of the training captions, so that learning starts from the right marginals. */
+/** Sets the output bias to the log frequency of each word in the training captions. Learning then starts from the right frequencies. */
 function setUnigramBias(model: Captioner, dataset: Dataset): void {
   const counts = new Float64Array(dataset.vocabulary.length).fill(0.1);
   for (const { split, ids } of dataset.images) if (split === 'train') for (const caption of ids) for (const id of caption.slice(1)) counts[id]++;
@@ -312,7 +320,7 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
   model.parameters.get('out_b').write(Float32Array.from(counts, (count) => Math.log(count / total)));
 }
 
-/** Trains to the end of the epoch; false when it was asked to stop before. */
+/** Trains to the end of the epoch. False if `shouldStop` ended it before. */
 async function trainEpoch(state: Run): Promise<boolean> {
   const { o, step, optimizer, critic, log, events } = state;
   const { dataset, store, config } = o;
@@ -322,12 +330,12 @@ async function trainEpoch(state: Run): Promise<boolean> {
   let next = state.inputs(batches[state.progress.batch].files);
   const prefetch = (files: readonly string[]) => {
     next = state.inputs(files);
-    next.catch(() => {}); // a fault is thrown where it is awaited, not while the GPU works
+    next.catch(() => {}); // an error is thrown where this is awaited
   };
   for (let i = state.progress.batch; i < batches.length; i++) {
     const group = batches.slice(i - (i % config.accumulate), i - (i % config.accumulate) + config.accumulate);
-    const turn = { index: i % config.accumulate, of: group.length };
-    if (turn.index === 0) {
+    const microBatch = { index: i % config.accumulate, of: group.length };
+    if (microBatch.index === 0) {
       state.progress.batch = i;
       if (o.shouldStop?.()) return false;
       if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
@@ -336,11 +344,11 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const batch = batches[i];
     const features = await next;
     if (i + 1 < batches.length) prefetch(batches[i + 1].files);
-    const place = epoch - 1 + i / batches.length;
-    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, place);
-    step.ownWords = samplingProbability(config, place);
-    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + turn.index);
-    const results = step.run(inputs, turn);
+    const epochs = epoch - 1 + i / batches.length;
+    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
+    step.samplingProbability = samplingProbability(config, epochs);
+    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + microBatch.index);
+    const results = step.run(inputs, microBatch);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
       throw new GlimpseError(
@@ -364,7 +372,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     };
     log.write({ kind: 'step', ...report });
     const { lossPerToken, gradNorm, rate } = report;
-    if (turn.index === turn.of - 1)
+    if (microBatch.index === microBatch.of - 1)
       events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
     o.hooks.onStep(report);
   }
@@ -377,7 +385,7 @@ function tagged(rollout: Rollout | null): Record<string, number> {
   return rollout ? Object.fromEntries(Object.entries(rollout).map(([name, value]) => [`rollout/${name}`, value])) : {};
 }
 
-/** What a batch trains on: its captions, or captions drawn for its pictures. */
+/** The inputs of a training step: the captions of the batch, or captions sampled for its pictures. */
 async function stepInputs(
   critic: SelfCritical | null,
   batch: Batch,
@@ -393,9 +401,9 @@ async function stepInputs(
     });
     return { inputs, rollout };
   }
-  const { files, ids, targets, steps } = batch;
+  const { files, ids, targets, length } = batch;
   const all = { tokens: sumOf(group, ({ tokens }) => tokens), rows: sumOf(group, rowsOf) };
-  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), steps }, rollout: null };
+  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), length }, rollout: null };
 }
 
 /** Loss per token over all captions, and CIDEr-D of greedy captions against them, on the first validation pictures. */
@@ -410,10 +418,10 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   let tokens = 0;
   for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
     using _batch = scope();
-    const rows = batch.targets.length / batch.steps;
+    const rows = batch.targets.length / batch.length;
     const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
-    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.steps, rows]);
-    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.steps, rows]), tensor(batch.targets, [batch.steps, rows]), weights));
+    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.length, rows]);
+    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.length, rows]), tensor(batch.targets, [batch.length, rows]), weights));
     nats += (await crossEntropy.item()) * batch.tokens;
     tokens += batch.tokens;
   }

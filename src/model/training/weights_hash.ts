@@ -1,8 +1,8 @@
-/** Names a set of weights by their values: what a run started from, and which encoder made its features. */
+/** A hash of weights. It tells which weights a run started from, and which encoder made its features. */
 import { createHash } from 'node:crypto';
 import type { NamedArray } from '../../nn/parameters.ts';
 
-/** Names weights by their values, first 16 digits. */
+/** The first 16 digits of the SHA-256 of the weights' names and values. */
 export function weightsHash(weights: ReadonlyMap<string, NamedArray>): string {
   const hash = createHash('sha256');
   for (const [name, { data }] of [...weights].sort(([a], [b]) => (a < b ? -1 : 1)))

@@ -1,4 +1,4 @@
-/** What a user can install to get a better adapter, as the exact commands for this system. */
+/** Advice for getting a better adapter: the exact commands for this system. */
 import { readFileSync } from 'node:fs';
 
 function release(): Record<string, string> {
@@ -14,7 +14,7 @@ function release(): Record<string, string> {
   }
 }
 
-/** Dawn needs Mesa 23 or newer; Debian 12 has it in its backports only. */
+/** Commands that install Mesa. Dawn needs Mesa 23 or newer; Debian 12 has it only in its backports. */
 function mesaCommands(): string[] {
   const { ID = '', ID_LIKE = '', VERSION_ID = '' } = release();
   const family = `${ID} ${ID_LIKE}`;

@@ -1,4 +1,4 @@
-/** Node keeps values apart between concurrent async functions. Importing this file makes the engine use that. */
+/** Node can keep values apart between concurrent async functions. Importing this file makes the engine do so. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { type ContextStore, useContextStores } from '../../context.ts';
 

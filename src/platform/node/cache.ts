@@ -1,4 +1,4 @@
-/** Where this program keeps what may be rebuilt at any time: the embedded driver, unpacked models, tuning tables. */
+/** The folder for files that can be made again at any time: the embedded driver, unpacked models, tuning tables. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 

@@ -1,6 +1,6 @@
 /**
- * Finds a working adapter in this one process: a real GPU, else an installed lavapipe, else the embedded SwiftShader.
- * Each `create()` of Dawn's bindings reads the Vulkan environment anew, so the ladder is climbed without a re-exec.
+ * Finds a working adapter: a real GPU, else an installed lavapipe, else the embedded SwiftShader. Each `create()` of Dawn's
+ * bindings reads the Vulkan environment again, so all of this ladder can be tried in one process.
  */
 import { tmpdir } from 'node:os';
 import { create, globals } from 'webgpu';
@@ -12,25 +12,25 @@ import { withoutNativeStderr } from './native_stderr.ts';
 Object.assign(globalThis, globals);
 
 /**
- * Dawn's bindings crash when the object returned by `create` is collected while a device lives, so it stays here until
- * its device is known to be gone.
+ * Dawn's bindings crash if the object returned by `create` is garbage-collected while its device lives. So it stays here until
+ * the device is gone.
  */
 const living = new Set<GPU>();
 
 export interface FoundAdapter {
   gpu: GPU;
   adapter: GPUAdapter;
-  /** Why this one was taken, and what was tried before it. */
+  /** Why this adapter was taken, and what failed before it. */
   reason: string;
   release(): void;
 }
 
-/** What `GLIMPSE_ADAPTER` and `--adapter` accept; any other text selects by a part of the adapter's name. */
+/** Values of `GLIMPSE_ADAPTER` and `--adapter`. Any other text selects the adapter by a part of its name. */
 export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader', 'null'] as const;
 
 const FLAGS = ['disable-dawn-features=timestamp_quantization'];
 
-/** Asks Dawn for an adapter; what it prints meanwhile is for its developers, not for ours. */
+/** Asks Dawn for an adapter, without the warnings that it prints for its own developers. */
 const tryCreate = (flags: string[], environment: Record<string, string>) => withoutNativeStderr(() => askDawn(flags, environment));
 
 async function askDawn(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
@@ -53,7 +53,7 @@ async function askDawn(flags: string[], environment: Record<string, string>): Pr
   }
 }
 
-/** Maps a Vulkan loader into the process so that Dawn finds it by its soname. It is no addon, hence the swallowed error. */
+/** Maps a Vulkan loader into the process, so that Dawn finds it by its soname. Node's error that it is no addon is ignored. */
 function loadVulkanLoader(path: string): void {
   const RTLD_NOW = 2;
   const RTLD_GLOBAL = 0x100;
@@ -65,7 +65,7 @@ function loadVulkanLoader(path: string): void {
   }
 }
 
-/** Why the system has no Vulkan loader; null where it has one. Asked before Dawn is, which would print a warning of its own. */
+/** Says that the system has no Vulkan loader; null if it has one. Dawn without a loader would print a warning. */
 function withoutLoader(): string | null {
   if (process.platform !== 'linux') return null;
   try {
@@ -115,8 +115,8 @@ function rungs(choice: string): Rung[] {
 }
 
 /**
- * Climbs the ladder for `wanted` until `open` succeeds too (default: `GLIMPSE_ADAPTER`, else auto). The null backend executes nothing, so it is
- * taken only when `allowNull` says that compiling is all that is wanted.
+ * Tries the rungs for `wanted` (default: `GLIMPSE_ADAPTER`, else auto) until `open` makes a device. The null backend compiles
+ * but executes nothing, so it is taken only with `allowNull`. Throws a GpuError that lists what failed if no rung works.
  */
 export async function findAdapter<D>(
   wanted: string | undefined,
@@ -151,7 +151,7 @@ export async function findAdapter<D>(
     }
     let device: D;
     try {
-      device = await open(adapter); // an adapter that cannot open a device is no better than none
+      device = await open(adapter); // without a device, the adapter is useless
     } catch (error) {
       failures.push(`${rung.name}: ${messageOf(error)}`);
       living.delete(gpu);

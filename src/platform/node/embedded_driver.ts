@@ -1,7 +1,7 @@
 /**
- * The software Vulkan driver of last resort: SwiftShader, carried inside an npm package as a compressed tar. It is
- * unpacked once into the user's cache, checked against known hashes, and put in place atomically, so that a machine
- * without any GPU driver, and a user without root, can still run every kernel.
+ * The software Vulkan driver of last resort: SwiftShader, inside an npm package as a compressed tar. It is unpacked once into
+ * the user's cache, checked against known hashes, and put in place atomically. With it, a machine without a GPU driver and a
+ * user without root can run every kernel.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,13 +17,13 @@ const SHA256: Record<string, string> = {
 };
 
 export interface EmbeddedDriver {
-  /** Vulkan ICD manifest to put into VK_ICD_FILENAMES or VK_ADD_DRIVER_FILES. */
+  /** Path of the Vulkan ICD manifest, for VK_ICD_FILENAMES or VK_ADD_DRIVER_FILES. */
   manifest: string;
-  /** A Vulkan loader, for machines that have none. */
+  /** Path of a Vulkan loader, for machines that have none. */
   loader: string;
 }
 
-/** The files of a tar (regular files only, flat names). Sizes are checked against the data present. */
+/** The regular files of a tar, without their folders. Throws if a size exceeds the data. */
 function* tarFiles(tar: Buffer): Generator<{ name: string; body: Buffer }> {
   for (let at = 0; at + 512 <= tar.length; ) {
     const header = tar.subarray(at, at + 512);
@@ -40,7 +40,7 @@ function* tarFiles(tar: Buffer): Generator<{ name: string; body: Buffer }> {
 
 function packageArchive(): string | null {
   try {
-    // The package's `exports` hides its files: resolve the entry, then walk up to the folder that has them.
+    // The package's `exports` hides its files. So resolve its entry, then walk up to the folder that has them.
     let folder = dirname(createRequire(import.meta.url).resolve('@sparticuz/chromium'));
     while (folder !== dirname(folder)) {
       const archive = join(folder, 'bin', 'swiftshader.tar.br');
@@ -53,7 +53,7 @@ function packageArchive(): string | null {
   return null;
 }
 
-/** Unpacks SwiftShader if the cache lacks it. Throws a GpuError that says why it cannot be had. */
+/** Unpacks SwiftShader if it is not in the cache. Throws a GpuError if that is impossible. */
 export function embeddedDriver(): EmbeddedDriver {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new GpuError('no-adapter', 'embedded driver', `SwiftShader is carried for linux-x64 only, this is ${process.platform}-${process.arch}`);
@@ -85,7 +85,7 @@ export function embeddedDriver(): EmbeddedDriver {
     try {
       renameSync(temporary, folder);
     } catch (error) {
-      if (!existsSync(driver.manifest)) throw error; // else another process was first: its copy is as good
+      if (!existsSync(driver.manifest)) throw error; // else another process was first, and its copy serves
     }
     return driver;
   } catch (error) {

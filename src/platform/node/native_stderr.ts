@@ -1,15 +1,15 @@
 /**
- * Dawn's native code prints warnings straight to file descriptor 2: about limits that it lowers, on every start on lavapipe.
+ * Dawn's native code prints warnings straight to file descriptor 2, such as those about lowered limits at every start on lavapipe.
  * They are meant for Dawn's developers, and a newcomer would see them first. This points the descriptor elsewhere for a while.
  *
- * Node cannot duplicate a descriptor, but on Linux a terminal or a pipe can be opened once more by its path, and the lowest
- * free number is what `open` gives. Where that is not so (files, sockets, other systems), the warnings stay.
+ * Node cannot duplicate a descriptor. But on Linux, a terminal or a pipe can be opened again by its path, and `open` gives the
+ * lowest free number. The warnings stay for files, for sockets, and on other systems.
  */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 
 const STDERR = 2;
 
-/** A second descriptor of the same terminal or pipe, or null where there can be none. */
+/** A second descriptor of the same terminal or pipe, or null if that is impossible. */
 function another(): number | null {
   if (process.platform !== 'linux') return null;
   try {
@@ -21,7 +21,7 @@ function another(): number | null {
   }
 }
 
-/** Closes descriptor 2 and opens `path` in its place; false when another thread took the number first. */
+/** Closes descriptor 2 and opens `path` in its place. False if another thread took the number first. */
 function replaceStderr(path: string): boolean {
   closeSync(STDERR);
   const opened = openSync(path, constants.O_WRONLY);
@@ -32,7 +32,7 @@ function replaceStderr(path: string): boolean {
 
 let active = 0;
 
-/** Runs work while what native code prints to stderr goes nowhere. JavaScript should print nothing meanwhile. */
+/** Runs work and, where possible, discards all that is printed to stderr meanwhile. JavaScript should print nothing then. */
 export async function withoutNativeStderr<T>(work: () => Promise<T>): Promise<T> {
   const kept = active === 0 ? another() : null;
   if (kept === null) return work();

@@ -10,20 +10,21 @@ import { throttlePolling } from './polling.ts';
 import { shaderSource } from './shader_files.ts';
 import { loadTuning } from './tuning_files.ts';
 
+/** Options of `openGpu` in Node. */
 export interface OpenOptions {
   /** One of `ADAPTER_CHOICES` or a part of an adapter's name. Default: `GLIMPSE_ADAPTER`, else auto. */
   adapter?: string;
-  /** Take the null backend too (it only compiles). */
+  /** Accept the null backend too, which compiles but does not execute. */
   allowNull?: boolean;
   /** Byte budget of the pool. Default: `GLIMPSE_MEMORY_MB`, else 60 % of the memory free now on a software adapter. */
   budgetBytes?: number;
-  /** Treat faults as browsers report them, after the failing call. */
+  /** Expect faults after the failing call, as browsers report them. */
   lateFaults?: boolean;
 }
 
-/** Of the free memory, on a software adapter. */
+/** The budget on a software adapter, as a share of the free memory. */
 const SHARE_OF_FREE = 0.6;
-/** A GPU tells when its memory is full: no budget of ours is needed. */
+/** A GPU reports when its memory is full, so it needs no budget. */
 const UNBOUNDED = 2 ** 36;
 
 function budgetFromEnvironment(): number | undefined {
@@ -45,7 +46,7 @@ function advice(kind: GpuErrorKind): string {
   }
 }
 
-/** Opens the device that tensors are made on, and makes it the current one. */
+/** Opens a device and makes it the current one, on which tensors are made. Throws a GpuError if no adapter works. */
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const { device, gpu: root, adapter, reason, release } = await findAdapter(options.adapter, options.allowNull, requestDevice);
   const software = isSoftware(adapter.info);

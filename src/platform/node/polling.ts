@@ -1,13 +1,13 @@
 /**
  * While a promise of Dawn is pending, its Node bindings poll through the global `setImmediate` in a hot loop. On a
- * software adapter that loop takes most of a core from the driver's own threads: letting each poll sleep 0.2 ms first
- * nearly doubled matmul there (21–31 → 41–52 GF/s at 1024³). A longer wait is polled less often, up to once a
- * millisecond, which takes another 5 to 10 % off waits of 100 ms. Only Dawn's own callback (native code, no name) is
- * delayed, so every other user of `setImmediate` sees no change.
+ * software adapter that loop takes most of a core from the driver's own threads. Letting each poll sleep 0.2 ms first
+ * nearly doubled the speed of matmul there (21–31 → 41–52 GF/s at 1024³). Longer waits are polled less often, down to once
+ * per millisecond. That makes waits of 100 ms another 5 to 10 % shorter. Only Dawn's own callback (native code, no name)
+ * is delayed; other users of `setImmediate` see no change.
  */
 const SHORTEST_MS = 0.15;
 const LONGEST_MS = 1;
-/** Of the time waited so far, for the next sleep. */
+/** The length of the next sleep, as a share of the time waited so far. */
 const SHARE = 0.05;
 let installed = false;
 
@@ -27,7 +27,7 @@ export function throttlePolling(): void {
   const throttled = (callback: (...args: unknown[]) => void, ...args: unknown[]): NodeJS.Immediate => {
     if (callback !== native && !isNative(callback)) return original(callback, ...args);
     native = callback;
-    if (!polling) started = performance.now(); // asked for by JavaScript: a new wait; by the poll before: the same one
+    if (!polling) started = performance.now(); // a call from outside a poll begins a new wait
     Atomics.wait(clock, 0, 0, Math.min(LONGEST_MS, Math.max(SHORTEST_MS, SHARE * (performance.now() - started))));
     return original(() => {
       polling = true;

@@ -1,6 +1,6 @@
 /**
- * Tuning tables as files: those committed beside the shaders, and one that the user made for this very adapter, in the cache.
- * The user's goes before the committed one for every family whose shaders are unchanged since.
+ * Tuning tables as files: those committed beside the shaders, and one in the cache that the user made for this adapter.
+ * The user's table goes first for every family whose shaders are unchanged since.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Opens a device in a browser: its own WebGPU, shaders and tuning tables from a bundle. Faults are reported late there, and
- * scopes of concurrent async functions cannot be kept apart (src/context.ts): run one piece of work at a time, in a worker.
+ * Opens a device in a browser, on the browser's own WebGPU. Shaders and tuning tables come from a bundle. Browsers report faults
+ * late and cannot keep scopes of concurrent async functions apart (src/context.ts). So run one piece of work at a time, in a worker.
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../../errors.ts';
 import { Gpu, makeCurrent, requestDevice } from '../../gpu/gpu.ts';
@@ -10,14 +10,15 @@ import { type TuningTable, tuningFrom, useTuning } from '../../kernels/tuning.ts
 import { SHADERS, TUNED } from './bundle.js';
 import { keptTuning } from './tuning_store.ts';
 
+/** Options of `openGpu` in a browser. */
 export interface OpenOptions {
   /** Which adapter to ask the browser for. Default: the fastest. */
   adapter?: 'high-performance' | 'low-power' | 'software';
-  /** Byte budget of the pool. Default: none but the browser's own. */
+  /** Byte budget of the pool. Default: only the browser's own limit. */
   budgetBytes?: number;
-  /** Another entry to WebGPU than `navigator.gpu`. */
+  /** An entry to WebGPU to use instead of `navigator.gpu`. */
   gpu?: WebGpu;
-  /** Open the device at the limits and without the features that the standard does not guarantee. */
+  /** Open the device with the limits that the standard guarantees, and without optional features. */
   guaranteedLimits?: boolean;
 }
 
@@ -58,7 +59,7 @@ async function findAdapter(root: GPU | undefined, wanted: OpenOptions['adapter']
   return adapter;
 }
 
-/** Opens the device that tensors are made on, and makes it the current one. */
+/** Opens a device and makes it the current one, on which tensors are made. Throws a GpuError if the browser offers no adapter. */
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
   const root = options.gpu ?? globalThis.navigator?.gpu;
   const adapter = await findAdapter(root, options.adapter);

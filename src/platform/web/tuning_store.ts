@@ -1,4 +1,4 @@
-/** Tuning tables that were made in this browser, one for each adapter, kept in IndexedDB. */
+/** Tuning tables that were made in this browser, one for each adapter. IndexedDB keeps them. */
 import { GlimpseError, messageOf } from '../../errors.ts';
 import type { Gpu } from '../../gpu/gpu.ts';
 import { parseTuningTable, type TuningTable } from '../../kernels/tuning.ts';
@@ -6,7 +6,7 @@ import { parseTuningTable, type TuningTable } from '../../kernels/tuning.ts';
 const DATABASE = 'glimpse';
 const TABLES = 'tuning';
 
-/** What tells this adapter's table from others'. */
+/** The key of this adapter's table. */
 const keyOf = (gpu: Gpu): string => `${gpu.adapterName} ${gpu.driverName}`;
 
 function settled<T>(request: IDBRequest<T>): Promise<T> {
@@ -27,7 +27,7 @@ async function withTables<T>(mode: IDBTransactionMode, work: (tables: IDBObjectS
   }
 }
 
-/** The table kept for this adapter, or null: also where a browser keeps nothing, as in some private windows. */
+/** The table kept for this adapter, or null if there is none. Some private windows keep nothing. */
 export async function keptTuning(gpu: Gpu): Promise<{ name: string; table: TuningTable } | null> {
   if (typeof indexedDB === 'undefined') return null;
   const kept = await withTables('readonly', (tables) => tables.get(keyOf(gpu))).catch(() => undefined);
@@ -35,11 +35,11 @@ export async function keptTuning(gpu: Gpu): Promise<{ name: string; table: Tunin
   try {
     return { name: 'kept in this browser', table: parseTuningTable(kept) };
   } catch {
-    return null; // a table of another version of this program: the committed one serves until a new one is made
+    return null; // made by another version of this program; the committed table serves until a new one is made
   }
 }
 
-/** Keeps a table for later visits. */
+/** Keeps a table for later visits. Throws a GlimpseError if the browser refuses. */
 export async function keepTuning(gpu: Gpu, table: TuningTable): Promise<void> {
   try {
     await withTables('readwrite', (tables) => tables.put(table, keyOf(gpu)));
