@@ -113,7 +113,7 @@ export async function bench(o: BenchOptions, names: string[], open: (gpu: Gpu) =
         `${gpu.description}`,
         `roofs, measured now: ${roofs.fmaGflops.toFixed(1)} GFLOP/s multiply-adds, ${roofs.copyGBs.toFixed(1)} GB/s copy`,
         '',
-        table(rows),
+        ...(rows.length > 0 ? [table(rows)] : []),
       ].join('\n'),
     );
     return wrong.length > 0 ? 1 : 0;

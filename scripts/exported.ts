@@ -100,13 +100,24 @@ export class Exports {
   /** The members of a class that a program may use: name, text without the body, docstring. */
   membersOf(symbol: ts.Symbol): { name: string; text: string; doc: string }[] {
     const hidden = ts.ModifierFlags.Private | ts.ModifierFlags.Protected;
-    return (declaration(symbol) as ts.ClassDeclaration).members
+    const { members } = declaration(symbol) as ts.ClassDeclaration;
+    const kept = members
+      .filter(ts.isConstructorDeclaration)
+      .flatMap(({ parameters }) => [...parameters])
+      .filter((each) => ts.isParameterPropertyDeclaration(each, each.parent) && !(ts.getCombinedModifierFlags(each) & hidden))
+      .map((each) => ({
+        name: 'constructor',
+        text: oneLine(each.getText()).replace(/ = .*/, `: ${this.typeText(this.checker.getTypeAtLocation(each))}`),
+        doc: '',
+      }));
+    const others = members
       .filter((member) => !(ts.getCombinedModifierFlags(member) & hidden) && !ts.getJSDocTags(member).some(({ tagName }) => tagName.text === 'internal'))
       .filter((member) => !ts.isSetAccessor(member)) // its getter is listed
       .map((member) => {
         const own = member.name && this.checker.getSymbolAtLocation(member.name);
         return { name: member.name?.getText() ?? 'constructor', text: this.memberText(member), doc: own ? this.docOf(own) : '' };
       });
+    return [...kept, ...others];
   }
 
   private memberText(member: ts.ClassElement): string {

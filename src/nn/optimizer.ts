@@ -13,11 +13,17 @@ import type { NamedArray, Parameters } from './parameters.ts';
 /** The rule of an update and its constants; see `adam` and `sgd` among the ops. `adamw` decouples the decay. */
 export interface OptimizerOptions {
   kind: 'adam' | 'adamw' | 'sgd';
+  /** Learning rate, positive. */
   rate: number;
+  /** Decay of the first moment of Adam (default 0.9). */
   beta1?: number;
+  /** Decay of the second moment of Adam (default 0.999). */
   beta2?: number;
+  /** ε of Adam (default 1e-8). */
   eps?: number;
+  /** Momentum of SGD (default 0). */
   momentum?: number;
+  /** Weight decay λ (default 0): λ p is added to the gradient; `adamw` takes rate λ p from the parameter instead. */
   weightDecay?: number;
   /** The global gradient norm is clipped at this; 0 or none clips nothing. */
   maxNorm?: number;

@@ -124,7 +124,7 @@ export const limitTokensOp: Op<LimitAttrs> = {
   name: 'limitTokens',
   doc: {
     equation:
-      'y = x, but −1e30 for `end` if blockEnd and for tokens that would repeat a run of noRepeat tokens, and less by diversity for each hypothesis of an earlier group that took the token',
+      'y = x − diversity times the hypotheses of earlier groups that took the token; −1e30 for `end` if blockEnd, and for tokens that would repeat a run of noRepeat',
     tensors: {
       x: '[rows, n]: log-probabilities',
       words: '[T, rows]: tokens of each step so far',

@@ -19,6 +19,7 @@ export const adamOp: Op<AdamUpdate> = {
   doc: {
     equation:
       'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = β₁ m + (1 − β₁) g; v′ = β₂ v + (1 − β₂) g²; p′ = p − rate (m′ / (1 − β₁ᵗ)) / (√(v′ / (1 − β₂ᵗ)) + ε), t = step. Weight decay adds weightDecay p to g, or, decoupled (AdamW), takes rate weightDecay p from p.',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       p: 'any shape: parameters',
       g: 'as p: their gradient',
@@ -100,6 +101,7 @@ export const sgdOp: Op<SgdUpdate> = {
   name: 'sgd',
   doc: {
     equation: 'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = momentum m + g + weightDecay p; p′ = p − rate m′',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       p: 'any shape: parameters',
       g: 'as p: their gradient',
@@ -143,6 +145,7 @@ export const globalNormOp: Op<null> = {
   name: 'globalNorm',
   doc: {
     equation: 'norm = √(Σ a² + Σ b²), over all tensors given',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       a: 'any shape',
       b: 'any shape; more may follow',

@@ -331,6 +331,15 @@ export const mixTokensOp: Op<MixAttrs> = {
       draw: ['ids:5', 'ids:5'],
     },
     {
+      name: 'always',
+      shapes: [
+        [5, 3],
+        [5, 3],
+      ],
+      attrs: { ...mix, probability: 1 },
+      draw: ['ids:7 plus 4', 'ids:7 plus 4'],
+    },
+    {
       name: 'never',
       shapes: [
         [3, 2],
@@ -398,6 +407,7 @@ export const sampleOp: Op<SampleAttrs> = {
   cost: ([x]) => ({ flops: 20 * sizeOf(x), bytes: 4 * sizeOf(x) }),
   cases: [
     { name: 'everything', shapes: [[67, 113]], attrs: draw },
+    { name: 'few tokens', shapes: [[29, 3]], attrs: draw },
     { name: 'long rows', shapes: [[9, 1031]], attrs: draw },
     { name: 'cold, with −∞', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 }, draw: ['normal with -Infinity'] },
     { name: 'top 5', shapes: [[23, 67]], attrs: { ...draw, topK: 5 } },

@@ -7,12 +7,12 @@ export interface Batch {
   files: string[];
   /** Captions per picture. The captions of a picture are neighboring rows. */
   captionsPerImage: number;
-  /** Words to predict of the longest caption (T). */
+  /** Number of words to predict in the longest caption (T). */
   length: number;
-  /** Words before, and words at, each of these places, [T, rows]; padding is 0. */
+  /** Input words and target words, [length, rows]; padding is 0. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** Words to predict of all captions. */
+  /** Number of words to predict. */
   tokens: number;
 }
 
@@ -22,12 +22,12 @@ export interface BatchShape {
 }
 
 /**
- * Items of so many batches are sorted by their longest caption before they are cut into batches. A batch is as long as its
- * longest caption: on Flickr8k 16.4 words instead of 23.5, at 16 × 5 captions.
+ * The items of this many batches are sorted by their longest caption before they are cut into batches. A batch is as
+ * long as its longest caption. On Flickr8k, with 16 × 5 captions, sorting makes that 16.4 words instead of 23.5.
  */
 const BATCHES_SORTED_TOGETHER = 32;
 
-/** Captions from startseq on → the words before and at each place, [length, rows], padded with 0. */
+/** Captions from startseq on → input words and target words, [length, rows], padded with 0. */
 export function timeMajor(rows: readonly (readonly number[])[], length: number): { ids: Uint32Array; targets: Uint32Array } {
   const ids = new Uint32Array(length * rows.length);
   const targets = new Uint32Array(length * rows.length);

@@ -32,14 +32,14 @@ export function encoderRateAt(config: TrainingConfig, rate: number): number {
   return config.encoderRate * (rate / config.rate);
 }
 
-/** The probability that scheduled sampling replaces a word: from 0, linearly, to its share at the last epoch. */
+/** The probability that scheduled sampling replaces a word. It grows linearly from 0 to its share at the last epoch. */
 export function samplingProbability(config: TrainingConfig, epochs: number): number {
   return (config.options.scheduledSampling * epochs) / Math.max(1, config.horizon);
 }
 
 /**
- * The progress after an epoch with this CIDEr-D. `plateau` halves the rate after every `patience` epochs without a better score.
- * An epoch without a validation (null) does not count as one without a better score.
+ * The progress after an epoch with this score. `plateau` halves the rate after each `patience` epochs without a better score. An
+ * epoch without a score (null) does not count as one without a better score.
  */
 export function afterEpoch(config: TrainingConfig, progress: Progress, score: number | null): Pick<Progress, 'rate' | 'bestScore' | 'epochsSinceBest'> {
   const better = score !== null && score > (progress.bestScore ?? Number.NEGATIVE_INFINITY);

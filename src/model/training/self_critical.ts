@@ -34,7 +34,7 @@ export interface Rollout {
   tokens: number;
 }
 
-/** Lengths are rounded up to this, so that few shapes of a replay have to be captured. */
+/** The length is rounded up to a multiple of this, so that few shapes have to be captured. */
 const LENGTH_ROUNDED_TO = 4;
 
 export class SelfCritical {

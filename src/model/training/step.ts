@@ -1,7 +1,6 @@
 /**
- * One step of training, made to be repeated: forward and backward pass over a micro-batch and, with the last one of a mini-batch,
- * the update. The first micro-batch of a shape goes through ops and tape and is captured on the way. Later ones of that shape
- * replay the commands on new inputs.
+ * One step of training, captured and replayed. The first micro-batch of a shape runs through ops and tape and is captured.
+ * Later ones of that shape only replay the commands on new inputs. The last micro-batch of a mini-batch brings the update.
  */
 import { backward } from '../../autograd/tape.ts';
 import type { Replay } from '../../gpu/capture.ts';
@@ -13,12 +12,12 @@ export interface StepInputs {
   /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
   features: Float32Array;
   pictures: number;
-  /** [length, rows], time-major. */
+  /** Input words and target words, [length, rows]. */
   ids: Uint32Array;
   targets: Uint32Array;
-  /** A weight per word to predict, [length, rows]; 0 masks. */
+  /** Weights of the targets, [length, rows]; 0 masks a target. */
   weights: Float32Array;
-  /** Words to predict of the longest caption. */
+  /** Number of words to predict in the longest caption. */
   length: number;
 }
 
@@ -49,11 +48,11 @@ export interface MicroBatch {
 export class TrainingStep {
   private readonly captured = new Map<string, Captured>();
   private updating: Replay | null = null;
-  /** The weighted cross-entropy of the last batch. It has its own buffer, because captures share theirs and may overwrite them. */
+  /** The weighted cross-entropy of the last micro-batch. It has its own buffer, because captures share theirs and may overwrite them. */
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
-  /** The probability that scheduled sampling replaces an input word by one that the model sampled. */
+  /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
   samplingProbability = 0;
-  /** Micro-batches done; names the random streams of each. */
+  /** The number of the micro-batch. It selects its random numbers. */
   private draws = 0;
 
   constructor(
@@ -88,7 +87,7 @@ export class TrainingStep {
   private gradient(inputs: StepInputs, microBatch: MicroBatch): void {
     const { features, pictures, ids, targets, weights, length } = inputs;
     const rows = ids.length / length;
-    const first = microBatch.index === 0; // overwrites the gradients of the last update, where later micro-batches add to them
+    const first = microBatch.index === 0; // the first micro-batch overwrites the gradients, later ones add to them
     const key = `${pictures} ${rows} ${length} ${first}`;
     const known = this.captured.get(key);
     if (known) {

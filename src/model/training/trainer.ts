@@ -79,7 +79,7 @@ export interface TrainerOptions {
   epochs: number;
   resume: boolean;
   keep: number;
-  /** Save within an epoch after so many updates; 0 only at its end. */
+  /** Updates between checkpoints within an epoch; 0 saves only at its end or on an interrupt. */
   saveEvery: number;
   /** The model that a new run starts from. */
   start?: Checkpoint;
@@ -94,7 +94,7 @@ export interface TrainerOptions {
   shouldStop?: () => boolean;
 }
 
-/** What each predicted word counts; `tokens` and `rows` are those of all micro-batches of an update. */
+/** The weight of each target word. `tokens` and `rows` are the totals of all micro-batches of an update. */
 function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { tokens, rows }: { tokens: number; rows: number }): Float32Array {
   const each = objective === 'caption-mean' ? 1 / rows : 1 / tokens;
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));

@@ -1,0 +1,71 @@
+/** Weights in another order: made once, and again only after they were written. */
+import { expect, test } from 'vitest';
+import * as ops from '../src/autograd/ops/index.ts';
+import { forceVersion } from '../src/kernels/families.ts';
+import { matmulFamily } from '../src/kernels/matmul.ts';
+import { full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
+import { useGpu } from './support.ts';
+
+const device = useGpu();
+
+test('prepared weights are made anew when the weights were written, in a replay too, and go with them', async () => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const x = full([1, 6, 6, 3], 1); // three channels: weights are put in another order for versions that want them by fours
+  const { buffersInUse } = memory();
+  const w = tensor(new Float32Array(2 * 2 * 3 * 4).fill(1), [2, 2, 3, 4]);
+  const convolve = () => {
+    forceVersion('conv2d', 'subgroup_texels');
+    const y = Scope.release(ops.conv2d(x, w, null, { stride: 2, layout: 'nhwc' }));
+    forceVersion('conv2d', null);
+    return y;
+  };
+  const { result, replay } = gpu.capture(convolve);
+  const values = async () => new Set(await result.data());
+  expect(await values()).toEqual(new Set([12]));
+  const { dispatches } = gpu;
+  replay.run();
+  const unchanged = gpu.dispatches - dispatches;
+  w.write(new Float32Array(2 * 2 * 3 * 4).fill(2));
+  replay.run();
+  expect(await values()).toEqual(new Set([24]));
+  expect(unchanged).toBeLessThanOrEqual(2);
+  const again = convolve();
+  expect(new Set(await again.data())).toEqual(new Set([24]));
+  for (const each of [again, result, w]) each.dispose();
+  replay.dispose();
+  expect(memory().buffersInUse).toBe(buffersInUse);
+});
+
+test('weights lie in panels once they are used again unchanged; a replay puts them so anew only after they were written', async () => {
+  const { gpu } = device;
+  if (gpu.subgroupWidth === 0) return;
+  using _s = scope();
+  const [m, k, n] = [40, 8, 36];
+  const a = full([m, k], 1);
+  const w = tensor(new Float32Array(k * n).fill(1), [k, n]);
+  const panels = matmulFamily.versions.find(({ name }) => name === 'subgroup_panels') as (typeof matmulFamily.versions)[number];
+  const mayUsePanels = () => panels.unable(gpu, { a: a.slice, b: w.slice, c: a.slice, m, n, k, label: 'test' }) === null;
+  expect([mayUsePanels(), mayUsePanels()], 'asking changes nothing').toEqual([false, false]);
+  ops.matmul(a, w);
+  expect(mayUsePanels()).toBe(true);
+  w.write(new Float32Array(k * n).fill(2));
+  expect(mayUsePanels()).toBe(false);
+
+  const recorded: string[] = [];
+  gpu.trace = (kernel) => recorded.push(kernel);
+  forceVersion('matmul', 'subgroup_panels');
+  const { result, replay } = gpu.capture(() => Scope.release(ops.matmul(a, w)));
+  forceVersion('matmul', null);
+  replay.run();
+  expect(recorded).toEqual(['column_panels', 'matmul_subgroup_texels', 'matmul_subgroup_texels']);
+  expect(new Set(await result.data())).toEqual(new Set([16]));
+  w.write(new Float32Array(k * n).fill(3));
+  replay.run();
+  gpu.trace = null;
+  expect(recorded.slice(3)).toEqual(['column_panels', 'matmul_subgroup_texels']);
+  expect(new Set(await result.data())).toEqual(new Set([24]));
+  replay.dispose();
+  result.dispose();
+});

@@ -1,0 +1,22 @@
+/** GPU time by kernel. */
+import { expect, test } from 'vitest';
+import * as ops from '../src/autograd/ops/index.ts';
+import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
+import { full, scope } from '../src/tensor/tensor.ts';
+import { useGpu } from './support.ts';
+
+const device = useGpu();
+
+test('the profiler names kernels, sums their time, and gives a Chrome trace', async () => {
+  using _s = scope();
+  if (!device.gpu.device.features.has('timestamp-query')) return;
+  const profiler = new Profiler(device.gpu.device);
+  device.gpu.profiler = profiler;
+  await ops.softmax(ops.matmul(full([64, 64], 1), full([64, 64], 1))).data();
+  device.gpu.profiler = null;
+  const table = await profiler.table();
+  expect(table.map((row) => row.kernel).join()).toMatch(/matmul.*|softmax.*/);
+  expect(table.reduce((sum, row) => sum + row.share, 0)).toBeCloseTo(1);
+  expect(formatProfile(table)).toContain('GPU ms');
+  expect(JSON.parse(await profiler.chromeTrace()).traceEvents.length).toBe(table.reduce((sum, row) => sum + row.calls, 0));
+});

@@ -1,0 +1,56 @@
+import { expect, test } from 'vitest';
+import { Vocabulary } from '../src/data/words.ts';
+import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
+import { SelfCritical } from '../src/model/training/self_critical.ts';
+import type { StepInputs } from '../src/model/training/step.ts';
+import { Random } from '../src/random.ts';
+import { useGpu } from './support.ts';
+
+useGpu();
+
+const sizes: CaptionerSizes = { features: 12, regions: 4, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 11 };
+
+function batch(rows: number, pictures: number, seed: number): StepInputs {
+  const random = new Random(seed, 'batch');
+  const steps = 5;
+  const word = () => 1 + Math.floor(random.uniform(0, sizes.vocabulary - 1));
+  return {
+    features: Float32Array.from({ length: pictures * sizes.regions * sizes.features }, () => random.normal()),
+    pictures,
+    ids: Uint32Array.from({ length: steps * rows }, word),
+    targets: Uint32Array.from({ length: steps * rows }, word),
+    weights: new Float32Array(steps * rows).fill(1 / (steps * rows)),
+    length: steps,
+  };
+}
+
+test('self-critical weights: rewards above the others’ mean raise, below lower, and they add up to nothing', async () => {
+  const vocabulary = new Vocabulary(['<pad>', '<unk>', 'startseq', 'endseq', 'a', 'dog', 'cat', 'runs', 'sits', 'red', 'blue']);
+  const training = ['a dog runs', 'a cat sits', 'a red cat'].map((caption, i) => ({
+    file: `${i}.jpg`,
+    captions: [caption, `${caption} red`],
+    ids: [vocabulary.encode(caption.split(' '), 12), vocabulary.encode(`${caption} red`.split(' '), 12)],
+  }));
+  const model = Captioner.create(sizes, PRESETS.basic, 3);
+  const config = { samples: 6, maxLength: 9, temperature: 1, baseline: 'others', mix: 0, normalize: false } as const;
+  const critic = new SelfCritical(model, vocabulary, training, config, 1, 'ascii');
+  const features = batch(2, 2, 4).features;
+  const { inputs, rollout } = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
+  const rows = inputs.ids.length / inputs.length;
+  expect(rows).toBe(12);
+  const advantage = Float64Array.from({ length: rows }, (_, r) => inputs.weights[r]); // the first word's weight is the row's
+  for (const first of [0, 6]) expect(advantage.slice(first, first + 6).reduce((sum, value) => sum + value, 0)).toBeCloseTo(0, 6);
+  expect(rollout.reward).toBeCloseTo(rollout.baseline, 9);
+  inputs.targets.forEach((target, at) => {
+    if (at >= rows && inputs.targets[at - rows] === 3) expect([target, inputs.weights[at]]).toEqual([0, 0]); // nothing after the end
+  });
+  const again = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
+  expect(again.inputs.targets).toEqual(inputs.targets);
+  expect((await critic.rollout(['0.jpg', '2.jpg'], features, 2)).inputs.targets).not.toEqual(inputs.targets);
+  const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1, 'ascii');
+  const both = (await mixed.rollout(['0.jpg', '2.jpg'], features, 1)).inputs;
+  expect(both.ids.length / both.length).toBe(14);
+  const ofReferences = Array.from(both.weights).filter((_, at) => at % 7 === 6);
+  expect(ofReferences.reduce((sum, value) => sum + value, 0)).toBeCloseTo(0.25, 6);
+  model.dispose();
+});
