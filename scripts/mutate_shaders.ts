@@ -1,6 +1,6 @@
 /**
- * The mutation test of the self-test: puts one small fault at a time into a copy of the shaders, runs `glimpse selftest` on that
- * copy, and counts the faults that it notices. A fault that no case notices shows a hole in the cases of src/autograd/ops.
+ * The mutation test of the self-test. It puts one small fault at a time into a copy of the shaders, and runs `glimpse selftest`
+ * on that copy. It counts the faults that are noticed: one that is not shows a hole in the cases of src/autograd/ops.
  * The faults are the rows of mutations.ts; docs/mutation.md says how to read the result.
  *
  *   npm run mutation -- [--only TEXT] [--adapter NAME] [--jobs COUNT] [--json] [--quiet]
@@ -12,7 +12,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, wri
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Command, Option } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { type CommonOptions, duration, progress, result, say } from '../src/cli/output.ts';
 import { GlimpseError, messageOf, UsageError } from '../src/errors.ts';
 import { whole } from '../src/options.ts';
@@ -27,6 +27,7 @@ const WANTED_SHARE = 0.95;
 const LONGEST_MS = 10 * 60_000;
 
 interface Options extends CommonOptions {
+  adapter: string;
   only?: string;
   jobs: number;
 }
@@ -139,8 +140,7 @@ async function outcomeOf(copy: string, mutation: Mutation, adapter: string): Pro
 
 async function run(options: Options): Promise<number> {
   const started = performance.now();
-  const adapter = options.adapter ?? 'lavapipe';
-  const { only = '' } = options;
+  const { adapter, only = '' } = options;
   const chosen = MUTATIONS.filter((mutation) => idOf(mutation).includes(only));
   if (chosen.length === 0)
     throw new UsageError(`no mutation has "${only}" in its name; shaders are ${[...new Set(MUTATIONS.map((m) => m.shader))].join(', ')}`);
@@ -213,14 +213,19 @@ async function main(): Promise<void> {
   const program = new Command('mutation')
     .description('Put small faults into copies of the shaders and count those that the self-test notices')
     .option('--only <text>', 'only faults with this text in "shader: name"')
-    .addOption(new Option('--adapter <name>', 'as for glimpse selftest').default(undefined, 'lavapipe'))
+    .option('--adapter <name>', 'as for glimpse selftest', 'lavapipe')
     .option('--jobs <count>', 'self-tests at a time', (text) => whole('count', { atLeast: 1 }).parse(text, '--jobs'), Math.min(4, availableParallelism()))
     .option('--json', 'JSON on stdout')
     .option('--quiet', 'only the result and errors')
-    .parse();
+    .exitOverride();
   try {
+    program.parse();
     process.exitCode = await run(program.opts<Options>());
   } catch (error) {
+    if (error instanceof CommanderError) {
+      process.exitCode = error.exitCode === 0 ? 0 : 2;
+      return;
+    }
     process.stderr.write(`${error instanceof GlimpseError ? error.message : (error as Error).stack}\n`);
     process.exitCode = error instanceof GlimpseError ? error.exitCode : 1;
   }

@@ -1049,7 +1049,7 @@ const RECURRENCE: readonly Mutation[] = [
     find: 'tanh(clamp(x, -10.0, 10.0))',
     replace: 'tanh(x)',
     ops: ['lstmCell'],
-    survives: 'Only SwiftShader’s tanh is NaN beyond 88, and only with gates that large; on lavapipe both are the same function.',
+    survives: 'Only SwiftShader’s tanh is NaN beyond 88, and there a case notices it. Elsewhere both are the same function.',
   },
   {
     name: 'the carry is forgotten',
@@ -1219,7 +1219,7 @@ const ATTENTION: readonly Mutation[] = [
   var part`,
     replace: '  var part',
     ops: ['additiveAttention'],
-    survives: 'A workgroup is one subgroup, which software drivers run in lockstep: the barrier orders what is ordered already.',
+    survives: 'A workgroup is one subgroup, which software drivers run in lockstep: its order needs no barrier.',
   },
   {
     name: 'the gradient of the weights from outside is forgotten',

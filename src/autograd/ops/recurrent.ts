@@ -102,6 +102,16 @@ export const lstmCellOp: Op<null> = {
       draw: ['outliers', 'normal', 'normal'],
     },
     {
+      name: 'gates far beyond saturation',
+      shapes: [
+        [3, 4 * 8],
+        [3, 4 * 8],
+        [3, 8],
+      ],
+      attrs: null,
+      draw: ['normal plus 100', 'normal', 'normal'],
+    },
+    {
       name: 'one unit',
       shapes: [
         [1, 4],
@@ -188,6 +198,16 @@ export const gruCellOp: Op<null> = {
       ],
       attrs: null,
       draw: ['outliers', 'normal', 'normal'],
+    },
+    {
+      name: 'gates far beyond saturation',
+      shapes: [
+        [3, 3 * 8],
+        [3, 3 * 8],
+        [3, 8],
+      ],
+      attrs: null,
+      draw: ['normal plus 100', 'normal', 'normal'],
     },
   ],
   tolerance: EXP,
