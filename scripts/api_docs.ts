@@ -173,10 +173,11 @@ async function opText(op: Op, signatures: ReadonlyMap<string, string>): Promise<
   const gradient = typeof op.backward === 'string' ? `none: ${op.backward}` : doc.gradient;
   if (!gradient) throw new Error(`the doc of ${op.name} does not say its gradient`);
   const signature = signatures.get(functionOf(op) ?? '');
+  if (!signature && !doc.runBy) throw new Error(`${op.name} is no function of ops, and its doc does not say what runs it`);
   return scoped(async () =>
     [
       `#### ${op.name}`,
-      signature ? code(signature) : 'Run by [Optimizer](#optimizer); it is no function of `ops`.',
+      signature ? code(signature) : `Run by ${doc.runBy}; it is no function of \`ops\`.`,
       `**${doc.equation}**`,
       tensors.join('\n'),
       `Gradient: ${gradient}`,

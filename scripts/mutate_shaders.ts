@@ -16,6 +16,7 @@ import { Command, Option } from 'commander';
 import { type CommonOptions, duration, progress, result, say } from '../src/cli/output.ts';
 import { GlimpseError, messageOf, UsageError } from '../src/errors.ts';
 import { whole } from '../src/options.ts';
+import { Random } from '../src/random.ts';
 import { MUTATIONS, type Mutation } from './mutations.ts';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
@@ -156,29 +157,25 @@ async function run(options: Options): Promise<number> {
 
   // First without faults: a case that fails by itself would catch everything.
   const ops = [...new Set(chosen.flatMap((mutation) => mutation.ops))];
-  const secondsOf = new Map<string, number>();
+  let sound = 0;
   let description = '';
   const before = progress(options, 'without faults', ops.length, 'ops');
   await onCopies(copies, ops, async (copy, op) => {
-    const began = performance.now();
     const report = await selftest(copy, [op], adapter);
     const failed = report.cases.filter(({ status }) => status === 'failed');
     if (failed.length > 0) throw new GlimpseError(`the self-test of ${op} fails without a fault: ${failed.map((c) => `${c.version}, ${c.case}`).join('; ')}`);
     if (!description) say(options, `adapter: ${report.adapter}`);
     description = report.adapter;
-    secondsOf.set(op, (performance.now() - began) / 1000);
-    before.update(secondsOf.size, op);
+    before.update(++sound, op);
   });
   before.stop();
 
-  // The longest first, so that all copies are busy to the end.
-  const cost = (mutation: Mutation) => mutation.ops.reduce((sum, op) => sum + (secondsOf.get(op) ?? 0), 0);
   const outcomes: Outcome[] = [];
   const broken: string[] = [];
   const bar = progress(options, 'mutations', chosen.length, 'mutations');
   await onCopies(
     copies,
-    [...chosen].sort((a, b) => cost(b) - cost(a)),
+    new Random(1, 'order of mutations').permutation(chosen.length).map((i) => chosen[i]), // mixed, so that the time left is honest
     async (copy, mutation) => {
       try {
         outcomes.push(await outcomeOf(copy, mutation, adapter));

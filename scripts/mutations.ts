@@ -572,8 +572,18 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'the tail of a row counts twice',
     shader: 'softmax_subgroup',
-    find: 'vec4<bool>(at < n4)',
-    replace: 'vec4<bool>(true)',
+    find: `vec4<bool>(at < n4));
+      next = max(next, part[k]);
+    }
+    sums *= exp(most - next);
+    for (var k = 0u; k < CHUNK; k++) { // @unroll
+      sums += select(vec4f(), exp_or_nan(part[k] - next), vec4<bool>(j + k * WIDTH < n4));`,
+    replace: `vec4<bool>(true));
+      next = max(next, part[k]);
+    }
+    sums *= exp(most - next);
+    for (var k = 0u; k < CHUNK; k++) { // @unroll
+      sums += exp_or_nan(part[k] - next);`,
     ops: ['softmax'],
   },
   {
@@ -838,6 +848,13 @@ const REDUCTION: readonly Mutation[] = [
     name: 'sums of 64 terms are lost',
     shader: 'reduce_workgroup',
     find: '(*sum).more.y += (*sum).more.x;',
+    replace: '',
+    ops: ['sum'],
+  },
+  {
+    name: 'sums of 4,096 terms count twice',
+    shader: 'reduce_workgroup',
+    find: '          (*sum).more.z = 0.0;\n',
     replace: '',
     ops: ['sum'],
   },
@@ -1489,6 +1506,13 @@ const UPDATES: readonly Mutation[] = [
     find: 'if (i >= params.count4) {',
     replace: 'if (i + 1u >= params.count4) {',
     ops: ['adam'],
+  },
+  {
+    name: 'a small gradient is blown up to the bound of clipping',
+    shader: 'sgd',
+    find: 'select(min(1.0, factor), factor, is_nan(factor))',
+    replace: 'factor',
+    ops: ['sgd'],
   },
   {
     name: 'the sign of the decay',

@@ -98,6 +98,8 @@ export interface OpDoc {
   gradient?: string;
   /** Shape and meaning of each input and output, by name. */
   tensors: Readonly<Record<string, string>>;
+  /** What runs the op, if it is no function of `ops`: a link within the page. */
+  runBy?: string;
   /** A call whose outputs are printed. */
   example: string;
   /** Calls that the shape rule refuses; their errors are printed. */

@@ -100,6 +100,8 @@ export const beamSelectOp: Op<BeamAttrs> = {
     beamCase('three wide', 67, 3, 4, {}),
     beamCase('average of lengths', 11, 4, 5, { penalty: 'average', step: 5 }),
     beamCase('Wu, with a least length', 9, 10, 11, { penalty: 'wu', minimum: 9 }),
+    { ...beamCase('Wu, by the scores', 67, 4, 5, { penalty: 'wu' }), draw: ['normal', 'ids:7', 'normal', 'ids:3'] },
+    beamCase('endseq a token too early', 9, 3, 4, { minimum: 5 }),
     beamCase('one wide', 2, 1, 2, {}),
   ],
 };

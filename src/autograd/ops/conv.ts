@@ -250,6 +250,14 @@ export const conv2dOp: Op<ConvAttrs> = {
       ],
       attrs: { ...PLAIN, dilation: [2, 2], pad: [2, 1, 1, 3] },
     },
+    {
+      name: 'dilation 2 down, 3 across, 3 channels, NHWC',
+      shapes: [
+        [1, 9, 11, 3],
+        [3, 3, 3, 5],
+      ],
+      attrs: { ...PLAIN, dilation: [2, 3], pad: [2, 3, 1, 0], layout: 'nhwc' },
+    },
     { name: 'groups 3', shapes: [[2, 6, 7, 5], [9, 2, 3, 3], [9]], attrs: { ...SAME, groups: 3 } },
     {
       name: 'depthwise stride 2, NHWC',
@@ -291,6 +299,12 @@ export const convBlockOp: Op<ConvAttrs> = {
   cost: convCost,
   cases: [
     { name: 'bias, residual and ReLU', shapes: [[2, 7, 5, 8], [3, 3, 8, 72], [72], [2, 7, 5, 72]], attrs: { ...SAME, layout: 'nhwc', relu: true } },
+    {
+      name: 'columns that are unfolded in two runs',
+      shapes: [[2, 64, 64, 32], [7, 7, 32, 1], [1]],
+      attrs: { ...PLAIN, pad: [3, 3, 3, 3], layout: 'nhwc' },
+      draw: ['positive', 'positive', 'normal'],
+    },
     { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
   ],
   family: 'conv2d',

@@ -283,6 +283,7 @@ export function binaryOf(name: string, a: Tensor, b: Tensor): Tensor {
 export const axpbyOp: Op<{ alpha: number; beta: number }> = {
   name: 'axpby',
   doc: {
+    runBy: '`blendInto`, and by [backward](#backward) where gradients add up',
     equation: 'yNew = alpha x + beta y',
     tensors: { x: 'any shape', y: 'as many elements', yNew: 'as y' },
     example: "apply(entry('axpby'), [tensor([1, 2]), tensor([10, 20])], { alpha: 0.5, beta: 2 })",

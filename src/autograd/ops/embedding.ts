@@ -50,6 +50,7 @@ export const embeddingOp: Op<null> = {
       attrs: null,
       draw: ['normal', 'ids:11'],
     },
+    { name: 'more rows than fit in one dimension of the grid', shapes: [[3, 1], [70_001]], attrs: null, draw: ['normal', 'ids:3'] },
     { name: 'one id', shapes: [[3, 5], [1]], attrs: null, draw: ['normal', 'ids:3'] },
   ],
 };

@@ -275,6 +275,7 @@ const intoCase = (name: string, attrs: MatmulIntoAttrs) => ({
 export const matmulIntoOp: Op<MatmulIntoAttrs> = {
   name: 'matmulInto',
   doc: {
+    runBy: '[attentionLstm](#attentionlstm)',
     equation: 'cNew = c, with op(A) op(B) added to C; A, B and C begin at aStart, bStart and cStart of a, b and c',
     tensors: {
       a: 'any shape; A is [m, k], with transA [k, m]',

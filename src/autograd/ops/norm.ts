@@ -264,6 +264,8 @@ export const layerNormOp: Op<LayerNormAttrs> = {
   cases: [
     { name: 'primes', shapes: [[67, 113], [113], [113]], attrs: { eps: 1e-5 } },
     { name: 'three axes', shapes: [[3, 5, 44], [44], [44]], attrs: { eps: 1e-3 } },
+    { name: 'long rows', shapes: [[5, 4099], [4099], [4099]], attrs: { eps: 1e-5 } },
+    { name: 'far from 0', shapes: [[7, 113], [113], [113]], attrs: { eps: 1e-5 }, draw: ['normal plus 20', 'normal', 'normal'] },
     { name: 'outliers', shapes: [[7, 64], [64], [64]], attrs: { eps: 1e-5 }, draw: ['outliers', 'normal', 'normal'] },
   ],
   tolerance: { rtol: 1e-5, atol: 1e-5, why: 'inverse square roots of software drivers and sums over a row' },

@@ -19,6 +19,7 @@ export const adamOp: Op<AdamUpdate> = {
   doc: {
     equation:
       'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = β₁ m + (1 − β₁) g; v′ = β₂ v + (1 − β₂) g²; p′ = p − rate (m′ / (1 − β₁ᵗ)) / (√(v′ / (1 − β₂ᵗ)) + ε), t = step. Weight decay adds weightDecay p to g, or, decoupled (AdamW), takes rate weightDecay p from p.',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       p: 'any shape: parameters',
       g: 'as p: their gradient',
@@ -67,6 +68,12 @@ export const adamOp: Op<AdamUpdate> = {
       draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
     },
     {
+      name: 'Adam, within the bound of clipping',
+      shapes: [[41], [41], [41], [41], [1]],
+      attrs: { ...adamCase, maxNorm: 3 },
+      draw: ['normal', 'normal', 'normal', 'positive', 'positive'],
+    },
+    {
       name: 'AdamW',
       shapes: [[271], [271], [271], [271], [1]],
       attrs: { ...adamCase, weightDecay: 0.1, decoupled: true },
@@ -94,6 +101,7 @@ export const sgdOp: Op<SgdUpdate> = {
   name: 'sgd',
   doc: {
     equation: 'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = momentum m + g + weightDecay p; p′ = p − rate m′',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       p: 'any shape: parameters',
       g: 'as p: their gradient',
@@ -122,6 +130,12 @@ export const sgdOp: Op<SgdUpdate> = {
   cases: [
     { name: 'momentum', shapes: [[331], [331], [331], [1]], attrs: sgdCase, draw: ['normal', 'normal', 'normal', 'positive'] },
     { name: 'clipped', shapes: [[29, 11], [29, 11], [29, 11], [1]], attrs: { ...sgdCase, maxNorm: 0.3 }, draw: ['normal', 'normal', 'normal', 'positive'] },
+    {
+      name: 'within the bound of clipping',
+      shapes: [[41], [41], [41], [1]],
+      attrs: { ...sgdCase, maxNorm: 3 },
+      draw: ['normal', 'normal', 'normal', 'positive'],
+    },
     { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
   ],
 };
@@ -131,6 +145,7 @@ export const globalNormOp: Op<null> = {
   name: 'globalNorm',
   doc: {
     equation: 'norm = √(Σ a² + Σ b²), over all tensors given',
+    runBy: '[Optimizer](#optimizer)',
     tensors: {
       a: 'any shape',
       b: 'any shape; more may follow',

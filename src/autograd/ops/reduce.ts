@@ -4,7 +4,7 @@ import { ShapeError } from '../../errors.ts';
 import { type Reduction, reduce } from '../../kernels/reduce.ts';
 import { normalizeAxis, type Shape, sameShape, sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { type Op, reference, streamingCost } from '../op.ts';
+import { type Op, type OpCase, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { binaryOf, unaryOf } from './elementwise.ts';
 import { broadcastTo } from './shape.ts';
@@ -31,6 +31,12 @@ const COMBINE: Record<Reduction, (acc: number, value: number) => number> = {
   max: Math.max,
   min: Math.min,
 };
+
+/** As long as it takes until every level of the partial sums is in use. */
+const LONG_SUMS: OpCase<ReduceAttrs>[] = [
+  { name: 'rows of 4,099', shapes: [[512, 4099]], attrs: { first: 1, end: 2, keepDims: false }, draw: ['positive'] },
+  { name: 'a row of 524,291', shapes: [[524_291]], attrs: { first: 0, end: 1, keepDims: false }, draw: ['positive'] },
+];
 
 function reduceOp(name: string, kind: Reduction, says: { equation: string; gradient?: string }, mean = false): Op<ReduceAttrs> {
   return {
@@ -85,6 +91,7 @@ function reduceOp(name: string, kind: Reduction, says: { equation: string; gradi
       { name: 'many long columns', shapes: [[1030, 513]], attrs: { first: 0, end: 1, keepDims: false } },
       { name: 'long rows, in two steps', shapes: [[3, 16501]], attrs: { first: 1, end: 2, keepDims: false } },
       { name: 'one element', shapes: [[1]], attrs: { first: 0, end: 1, keepDims: false } },
+      ...(name === 'sum' ? LONG_SUMS : []),
     ],
     family: 'reduce',
     tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 4,000 numbers that cancel' },

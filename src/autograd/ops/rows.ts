@@ -322,6 +322,15 @@ export const mixTokensOp: Op<MixAttrs> = {
       draw: ['ids:29', 'ids:29'],
     },
     {
+      name: 'few words, endseq often among them',
+      shapes: [
+        [13, 7],
+        [13, 7],
+      ],
+      attrs: mix,
+      draw: ['ids:5', 'ids:5'],
+    },
+    {
       name: 'always',
       shapes: [
         [5, 3],
@@ -403,6 +412,7 @@ export const sampleOp: Op<SampleAttrs> = {
     { name: 'cold, with −∞', shapes: [[11, 41]], attrs: { ...draw, temperature: 0.3, skipBelow: 3 }, draw: ['normal with -Infinity'] },
     { name: 'top 5', shapes: [[23, 67]], attrs: { ...draw, topK: 5 } },
     { name: 'top 0.6', shapes: [[23, 67]], attrs: { ...draw, topP: 0.6 } },
+    { name: 'top 0.6, far below 0', shapes: [[11, 41]], attrs: { ...draw, topP: 0.6 }, draw: ['normal plus -300'] },
     { name: 'top 7 and 0.7, warm', shapes: [[13, 31]], attrs: { ...draw, topK: 7, topP: 0.7, temperature: 1.5 } },
   ],
 };
@@ -434,6 +444,7 @@ export const oneHotOp: Op<{ n: number }> = {
   cases: [
     { name: 'primes', shapes: [[37]], attrs: { n: 41 }, draw: ['ids:41'] },
     { name: 'one column', shapes: [[5]], attrs: { n: 1 }, draw: ['ids:1'] },
+    { name: 'more workgroups than fit in one dimension', shapes: [[2053]], attrs: { n: 2053 }, draw: ['ids:2053'] },
   ],
 };
 
