@@ -19,7 +19,7 @@ test('values go up and come back', async () => {
   expect([...(await tensor([1, 2, 3]).data())]).toEqual([1, 2, 3]);
 });
 
-test('2 + 2', async () => {
+test('two and two make four', async () => {
   using _s = scope();
   expect(await ops.add(full([1], 2), full([1], 2)).item()).toBe(4);
 });
@@ -34,7 +34,7 @@ test('a matrix product', async () => {
   expect([...(await ops.matmul(tensor([1, 2, 3, 4], [2, 2]), tensor([5, 6, 7, 8], [2, 2])).data())]).toEqual([19, 22, 43, 50]);
 });
 
-test('d(x²)/dx = 2x', async () => {
+test('the gradient of x² is 2x', async () => {
   using _s = scope();
   const x = variable(tensor([3]));
   backward(ops.sum(ops.square(x)));

@@ -1,8 +1,6 @@
+/** Measures of attention: what moves, what stays, how sharp it is. */
 import { expect, test } from 'vitest';
 import { attentionReport } from '../src/metrics/attention.ts';
-import { useGpu } from './support.ts';
-
-useGpu();
 
 test('attention: a map that stays is dead, one that moves is not', () => {
   const uniform = new Float32Array(4).fill(0.25);

@@ -1,3 +1,4 @@
+/** The batches of an epoch are drawn by seed and epoch. */
 import { expect, test } from 'vitest';
 import { epochBatches } from '../src/model/training/batches.ts';
 

@@ -1,22 +1,17 @@
-/** CIDEr-D. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+/** CIDEr-D, from tokens. */
 import { expect, test } from 'vitest';
 import { ciderD } from '../src/metrics/cider.ts';
-import { dataFolder } from './support.ts';
+import { fixture, hasFixtures, split } from './coco_caption.ts';
 
-const data = dataFolder('the CIDEr fixture');
-
-test.skipIf(!data)('CIDEr-D equals coco-caption on 200 pictures, given its tokens', () => {
-  const fixture = JSON.parse(readFileSync(join(data as string, 'metrics', 'coco200_scores.json'), 'utf8'));
-  const split = (text: string) => text.split(' ');
+test.skipIf(!hasFixtures)('CIDEr-D equals coco-caption on 200 pictures, given its tokens', () => {
+  const { tokens, corpus, per_image } = fixture('coco200_scores.json');
   const { mean, perImage } = ciderD(
-    fixture.tokens.cands.map(([text]: string[]) => split(text)),
-    fixture.tokens.refs.map((list: string[]) => list.map(split)),
+    tokens.cands.map(([text]: string[]) => split(text)),
+    tokens.refs.map((list: string[]) => list.map(split)),
   );
-  expect(mean).toBeCloseTo(fixture.corpus.CIDEr, 6);
+  expect(mean).toBeCloseTo(corpus.CIDEr, 6);
   perImage.forEach((score, i) => {
-    expect(score).toBeCloseTo(fixture.per_image.CIDEr[i], 6);
+    expect(score).toBeCloseTo(per_image.CIDEr[i], 6);
   });
 });
 

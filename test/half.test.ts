@@ -1,3 +1,4 @@
+/** Numbers in half precision, to and from. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { fromHalf, toHalf } from '../src/data/half.ts';

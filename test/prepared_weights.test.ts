@@ -1,4 +1,4 @@
-/** Weights in another order: made once, and again only after they were written. */
+/** Weights put in another order for a kernel are made again when they were written, and go with their buffer. */
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { forceVersion } from '../src/kernels/families.ts';
@@ -7,10 +7,11 @@ import { full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 const device = useGpu();
+const WITHOUT_SUBGROUPS = 'no version prepares weights on an adapter without subgroups';
 
-test('prepared weights are made anew when the weights were written, in a replay too, and go with them', async () => {
+test('prepared weights are made anew when the weights were written, in a replay too, and go with them', async ({ skip }) => {
   const { gpu } = device;
-  if (gpu.subgroupWidth === 0) return;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
   using _s = scope();
   const x = full([1, 6, 6, 3], 1); // three channels: weights are put in another order for versions that want them by fours
   const { buffersInUse } = memory();
@@ -38,9 +39,9 @@ test('prepared weights are made anew when the weights were written, in a replay 
   expect(memory().buffersInUse).toBe(buffersInUse);
 });
 
-test('weights lie in panels once they are used again unchanged; a replay puts them so anew only after they were written', async () => {
+test('weights lie in panels once they are used again unchanged; a replay puts them so anew only after they were written', async ({ skip }) => {
   const { gpu } = device;
-  if (gpu.subgroupWidth === 0) return;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
   using _s = scope();
   const [m, k, n] = [40, 8, 36];
   const a = full([m, k], 1);

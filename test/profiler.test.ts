@@ -1,4 +1,4 @@
-/** GPU time by kernel. */
+/** The profiler: time per kernel, and a trace that Chrome reads. */
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { formatProfile, Profiler } from '../src/gpu/profiler.ts';
@@ -7,9 +7,9 @@ import { useGpu } from './support.ts';
 
 const device = useGpu();
 
-test('the profiler names kernels, sums their time, and gives a Chrome trace', async () => {
+test('the profiler names kernels, sums their time, and gives a Chrome trace', async ({ skip }) => {
   using _s = scope();
-  if (!device.gpu.device.features.has('timestamp-query')) return;
+  skip(!device.gpu.device.features.has('timestamp-query'), 'the adapter has no timestamps');
   const profiler = new Profiler(device.gpu.device);
   device.gpu.profiler = profiler;
   await ops.softmax(ops.matmul(full([64, 64], 1), full([64, 64], 1))).data();

@@ -1,30 +1,40 @@
+/** The tokenizer of the Penn Treebank, as coco-caption applies it. */
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { captionTokens, ptbTokens } from '../src/metrics/ptb.ts';
+import { fixture, hasFixtures } from './coco_caption.ts';
 
-describe('the tokenizer', () => {
-  test.each([
-    ["A man's riding a bike, isn't he?", "a man 's riding a bike is n't he"],
-    ["A 10-year-old boy can't ride a bike.", "a 10-year-old boy ca n't ride a bike"],
-    ['It costs $5.00 at 3:30 p.m. on Main St. and 5,000 more', 'it costs $ 5.00 at 3:30 p.m. on main st. and 5,000 more'],
-    ['gonna (cannot) go', 'gon na -lrb- can not -rrb- go'],
-    ['Two dogs -- one brown; one white -- play!', 'two dogs one brown one white play'],
-    ['línea única\nde texto', 'línea única de texto'],
-  ])('%s', (text, tokens) => {
-    expect(captionTokens(text).join(' ')).toBe(tokens);
-  });
+test.each([
+  ['contractions', "A man's riding a bike, isn't he?", "a man 's riding a bike is n't he"],
+  ['hyphens', "A 10-year-old boy can't ride a bike.", "a 10-year-old boy ca n't ride a bike"],
+  ['prices, times and abbreviations', 'It costs $5.00 at 3:30 p.m. on Main St. and 5,000 more', 'it costs $ 5.00 at 3:30 p.m. on main st. and 5,000 more'],
+  ['slang and brackets', 'gonna (cannot) go', 'gon na -lrb- can not -rrb- go'],
+  ['dashes and semicolons', 'Two dogs -- one brown; one white -- play!', 'two dogs one brown one white play'],
+  ['accents and a new line', 'línea única\nde texto', 'línea única de texto'],
+])('the tokenizer, on %s', (_, text, tokens) => {
+  expect(captionTokens(text).join(' ')).toBe(tokens);
+});
 
-  test('takes any text: nothing is lost but spaces, and tokens hold none', () => {
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => {
-        for (const token of ptbTokens(text)) expect(token).toMatch(/^\S+$/u);
-      }),
-    );
-    fc.assert(
-      fc.property(fc.array(fc.stringMatching(/^[a-z]{2,8}$/), { maxLength: 12 }), (words) => {
-        const plain = words.filter((word) => !['cannot', 'gonna', 'gotta', 'wanna', 'lemme', 'gimme'].includes(word));
-        expect(captionTokens(plain.join(' '))).toEqual(plain);
-      }),
-    );
-  });
+test('the tokenizer takes any text: nothing is lost but spaces, and tokens hold none', () => {
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => {
+      for (const token of ptbTokens(text)) expect(token).toMatch(/^\S+$/u);
+    }),
+  );
+  fc.assert(
+    fc.property(fc.array(fc.stringMatching(/^[a-z]{2,8}$/), { maxLength: 12 }), (words) => {
+      const plain = words.filter((word) => !['cannot', 'gonna', 'gotta', 'wanna', 'lemme', 'gimme'].includes(word));
+      expect(captionTokens(plain.join(' '))).toEqual(plain);
+    }),
+  );
+});
+
+test.skipIf(!hasFixtures)('the tokenizer, on 2,500 captions', () => {
+  const list: { caption: string; ptb: string }[] = fixture('ptb_tokens.json');
+  const wrong = list.filter(({ caption, ptb }) => captionTokens(caption).join(' ') !== ptb);
+  expect(wrong.length).toBeLessThanOrEqual(list.length / 1000);
+  for (const { text, raw, tokens } of fixture('small.json').ptb) {
+    expect(captionTokens(text).join(' '), text).toBe(tokens);
+    expect(ptbTokens(text).join(' '), text).toBe(raw);
+  }
 });

@@ -1,11 +1,9 @@
+/** The learning rate: its schedule, its halving, and the end of a run that stalls. */
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { PRESETS } from '../src/model/captioner/captioner.ts';
 import type { Progress, TrainingConfig } from '../src/model/training/checkpoint.ts';
 import { afterEpoch, encoderRateAt, hasStalled, rateAt, samplingProbability } from '../src/model/training/schedule.ts';
-import { useGpu } from './support.ts';
-
-useGpu();
 
 describe('the rate', () => {
   const config = { rate: 0.01, warmup: 0, horizon: 10, schedule: 'cosine' } as TrainingConfig;

@@ -1,28 +1,14 @@
+/** Self-critical training: the weights that rewards give. */
 import { expect, test } from 'vitest';
 import { Vocabulary } from '../src/data/words.ts';
 import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
 import { SelfCritical } from '../src/model/training/self_critical.ts';
-import type { StepInputs } from '../src/model/training/step.ts';
 import { Random } from '../src/random.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
 
 const sizes: CaptionerSizes = { features: 12, regions: 4, project: 8, attention: 8, hidden: 12, embedding: 8, vocabulary: 11 };
-
-function batch(rows: number, pictures: number, seed: number): StepInputs {
-  const random = new Random(seed, 'batch');
-  const steps = 5;
-  const word = () => 1 + Math.floor(random.uniform(0, sizes.vocabulary - 1));
-  return {
-    features: Float32Array.from({ length: pictures * sizes.regions * sizes.features }, () => random.normal()),
-    pictures,
-    ids: Uint32Array.from({ length: steps * rows }, word),
-    targets: Uint32Array.from({ length: steps * rows }, word),
-    weights: new Float32Array(steps * rows).fill(1 / (steps * rows)),
-    length: steps,
-  };
-}
 
 test('self-critical weights: rewards above the others’ mean raise, below lower, and they add up to nothing', async () => {
   const vocabulary = new Vocabulary(['<pad>', '<unk>', 'startseq', 'endseq', 'a', 'dog', 'cat', 'runs', 'sits', 'red', 'blue']);
@@ -34,7 +20,8 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   const model = Captioner.create(sizes, PRESETS.basic, 3);
   const config = { samples: 6, maxLength: 9, temperature: 1, baseline: 'others', mix: 0, normalize: false } as const;
   const critic = new SelfCritical(model, vocabulary, training, config, 1, 'ascii');
-  const features = batch(2, 2, 4).features;
+  const random = new Random(4, 'features');
+  const features = Float32Array.from({ length: 2 * sizes.regions * sizes.features }, () => random.normal());
   const { inputs, rollout } = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
   const rows = inputs.ids.length / inputs.length;
   expect(rows).toBe(12);

@@ -1,4 +1,4 @@
-/** Copies of storage that kernels read as texels: when they serve, when they give way, how rows lie in them. */
+/** Copies that kernels read as texels: their layouts, and that none is read once its buffer has other values. */
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { forceVersion } from '../src/kernels/families.ts';
@@ -6,6 +6,7 @@ import { full, memory, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 const device = useGpu();
+const WITHOUT_SUBGROUPS = 'no version reads texels on an adapter without subgroups';
 
 test('a copy kept for reading as texels gives way when its buffer is written, however that happens', async () => {
   const { gpu } = device;
@@ -35,9 +36,9 @@ test('a copy kept for reading as texels gives way when its buffer is written, ho
   expect(await first()).toBe(96);
 });
 
-test('making room in the midst of a dispatch loses neither its copies nor its parameters', async () => {
+test('making room in the midst of a dispatch loses neither its copies nor its parameters', async ({ skip }) => {
   const { gpu } = device;
-  if (gpu.subgroupWidth === 0) return;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
   using _s = scope();
   const [a, b] = [full([52, 36], 1), full([36, 20], 2)];
   const { reserve } = gpu.pool;
@@ -58,8 +59,8 @@ test('making room in the midst of a dispatch loses neither its copies nor its pa
   }
 });
 
-/** Rows of a matrix that a row of the texture holds; 0 where the texels follow one another whatever the rows. */
-test.each([
+/** The last number: rows of a matrix that a row of the texture holds; 0 where the texels follow one another whatever the rows. */
+test.for([
   [40, 64, 32, 'NN', 1],
   [40, 32, 32, 'NN', 2],
   [40, 36, 36, 'NN', 16],
@@ -67,9 +68,9 @@ test.each([
   [12, 8, 2052, 'NN', 0],
   [12, 2052, 8, 'NT', 0],
   [2052, 8, 12, 'TN', 0],
-] as const)('%d×%d×%d %s is read as texels whatever their layout', async (m, k, n, order, together) => {
+] as const)('%d×%d×%d %s is read as texels whatever their layout', async ([m, k, n, order, together], { skip }) => {
   const { gpu } = device;
-  if (gpu.subgroupWidth === 0) return;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
   using _s = scope();
   const [transA, transB] = [order[0] === 'T', order[1] === 'T'];
   const values = (rows: number, columns: number, from: number) =>

@@ -65,7 +65,8 @@ async function checkAdam({ start, gradients, rate, after }: Golden['adam']): Pro
 }
 
 function suite(golden: Golden): void {
-  test.each(golden.cases.map((c) => [c.op, c] as const))('%s', (_op, c) => checkCase(c));
+  const nameOf = ({ op, attrs }: Case) => [op, ...Object.entries(attrs ?? {}).map(([name, value]) => `${name} ${value}`)].join(', ');
+  test.each(golden.cases.map((c) => [nameOf(c), c] as const))('%s', (_name, c) => checkCase(c));
   test('Adam', () => checkAdam(golden.adam));
 }
 

@@ -1,3 +1,4 @@
+/** One training step: batches added up, the loss that is reported, scheduled sampling. */
 import { expect, test } from 'vitest';
 import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
 import { type StepInputs, TrainingStep } from '../src/model/training/step.ts';
@@ -58,7 +59,10 @@ function joined(a: StepInputs, b: StepInputs): StepInputs {
   };
 }
 
-test.each([PRESETS.basic, { ...PRESETS.recommended, dropout: 0 }])('two batches added up make the update of both at once', async (options) => {
+test.each([
+  ['basic', PRESETS.basic],
+  ['recommended', { ...PRESETS.recommended, dropout: 0 }],
+])('two batches added up make the update of both at once, preset %s', async (_, options) => {
   const [a, b] = [batch(3, 1, 1), batch(3, 1, 2)];
   const half = (inputs: StepInputs) => ({ ...inputs, weights: inputs.weights.map((weight) => weight / 2) });
   const together = await weightsAfter((step) => {

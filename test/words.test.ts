@@ -1,3 +1,4 @@
+/** Captions become words by three rules, and words become a vocabulary. */
 import { expect, test } from 'vitest';
 import { Vocabulary, wordsOf } from '../src/data/words.ts';
 
