@@ -43,8 +43,10 @@ export const orthogonalBlocks: Initializer = ([rows, columns], seed, name) => {
     block.forEach((row, i) => {
       for (let pass = 0; pass < 2; pass++) {
         for (let j = 0; j < i; j++) {
-          const dot = row.reduce((sum, value, k) => sum + value * block[j][k], 0);
-          for (let k = 0; k < rows; k++) row[k] -= dot * block[j][k];
+          const other = block[j];
+          let dot = 0;
+          for (let k = 0; k < rows; k++) dot += row[k] * other[k];
+          for (let k = 0; k < rows; k++) row[k] -= dot * other[k];
         }
       }
       const norm = Math.sqrt(row.reduce((sum, value) => sum + value * value, 0));
