@@ -1,3 +1,4 @@
+/** The commands that caption, score and show what a model says. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';

@@ -1,3 +1,4 @@
+/** The command line as programs meet it: JSON contracts, exit codes, reasons; and when what was built runs. */
 import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

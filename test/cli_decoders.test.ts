@@ -1,3 +1,4 @@
+/** Decoders by the options of training: built, trained, resumed; or refused. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

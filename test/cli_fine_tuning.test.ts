@@ -1,3 +1,4 @@
+/** Fine-tuning of the encoder by its command. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { readSafetensors } from '../src/data/safetensors.ts';

@@ -1,3 +1,4 @@
+/** The self-test on goldens of the whole captioner. */
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { dataFolder, glimpse } from './support.ts';

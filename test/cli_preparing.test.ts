@@ -1,3 +1,4 @@
+/** The commands that prepare training: datasets, features, shards of them. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

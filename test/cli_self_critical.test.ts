@@ -1,3 +1,4 @@
+/** Self-critical training by its command. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -1,3 +1,4 @@
+/** The command that trains: logs, checkpoints, options, plots. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
