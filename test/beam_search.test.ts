@@ -69,7 +69,7 @@ test('when nothing has ended there are captions all the same', async () => {
 test.each<[string, Partial<BeamOptions>, RegExp]>([
   ['too wide', { width: 11 }, /1 to 10 wide, got 11/],
   ['in uneven groups', { width: 6, groups: 4 }, /6 hypotheses do not make 4 groups of the same size/],
-  ['longer than the longest', { minLength: LENGTH + 1 }, /at least 8 and at most 7 words/],
+  ['longer than the longest', { minLength: LENGTH + 1 }, /at least 8 words does not fit in 7 words/],
 ])('a beam %s is refused', async (_name, change, message) => {
   using _s = scope();
   const { model, pictures } = lively('basic');
