@@ -1,6 +1,6 @@
 /** Training that is killed or interrupted goes on bit for bit. */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Random } from '../src/random.ts';
@@ -21,9 +21,12 @@ test('killed with SIGKILL again and again and resumed, a run equals an unbroken 
     const resume = attempt > 0 && existsSync(join(out, 'checkpoints')) ? ['--resume'] : [];
     const child = spawn(process.execPath, [program, ...args, ...resume], { stdio: 'ignore' });
     const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
-    // From a little after the start (loading takes about a second) to well into the run, checkpoint writes included.
-    const timer = setTimeout(() => child.kill('SIGKILL'), random.uniform(1200, 4500) + (attempt > 6 ? 60_000 : 0));
+    // First once the log has begun, however quick the machine is; then at any moment, checkpoint writes included.
+    const log = join(out, 'log.jsonl');
+    const begun = attempt === 0 ? setInterval(() => existsSync(log) && statSync(log).size > 0 && child.kill('SIGKILL'), 5) : undefined;
+    const timer = attempt === 0 ? undefined : setTimeout(() => child.kill('SIGKILL'), random.uniform(1200, 4500) + (attempt > 6 ? 60_000 : 0));
     const code = await ended;
+    clearInterval(begun);
     clearTimeout(timer);
     if (code === 0) break;
     kills++;
