@@ -9,7 +9,7 @@ import { Random } from '../src/random.ts';
 import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, type Outcome } from './support.ts';
 
-const COLORS = { red: '#d22', green: '#2a4', blue: '#24d' };
+export const COLORS = { red: '#d22', green: '#2a4', blue: '#24d' };
 
 interface Paths {
   images: string;
@@ -49,9 +49,14 @@ async function makePictures(folder: string, { images, encoder }: Paths): Promise
     captions.push({ image_id: i, caption: `A ${name} picture.` }, { image_id: i, caption: `${name} all over` });
   }
   writeFileSync(join(folder, 'coco.json'), JSON.stringify({ images: list, annotations: captions }));
+  writeTinyEncoder(encoder);
+}
+
+/** Writes an encoder of one convolution with random weights. It tells the colors apart. */
+export function writeTinyEncoder(path: string): void {
   const random = new Random(1, 'encoder');
   const weights = Float32Array.from({ length: 8 * 3 * 1024 }, () => 0.03 * random.normal());
-  writeOnnx(encoder, {
+  writeOnnx(path, {
     nodes: [
       node('Conv', ['x', 'w'], ['c'], { kernel_shape: [32, 32], strides: [32, 32], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }),
       node('Relu', ['c'], ['y']),

@@ -5,8 +5,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { Random } from '../src/random.ts';
-import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
+import { COLORS, writeTinyEncoder } from './captioner_run.ts';
 import { temporaryFolder } from './support.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -46,7 +45,6 @@ test('a promise is not kept by any output', () => {
   expect(() => promised('const a = 1;\n')).toThrow('prints');
 });
 
-const COLORS = { red: '#d22', green: '#2a4', blue: '#24d' };
 const [pictures, table, encoder, run] = ['pictures', 'captions.csv', 'encoder.onnx', 'run'].map((name) => join(folder, name));
 
 /** Pictures of one color each, a table of their captions, and an encoder of one convolution. */
@@ -61,18 +59,7 @@ async function makeFolder(): Promise<void> {
     rows.push(`${i}.jpg,"A ${name} picture, nothing else."`, `${i}.jpg,A ${name} picture nothing else`, `${i}.jpg,All of it is ${name}.`);
   }
   writeFileSync(table, `${rows.join('\n')}\n`);
-  const random = new Random(1, 'encoder');
-  const weights = Float32Array.from({ length: 8 * 3 * 1024 }, () => 0.03 * random.normal());
-  writeOnnx(encoder, {
-    nodes: [
-      node('Conv', ['x', 'w'], ['c'], { kernel_shape: [32, 32], strides: [32, 32], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }),
-      node('Relu', ['c'], ['y']),
-      node('GlobalAveragePool', ['y'], ['p']),
-    ],
-    initializers: [floatTensor('w', [8, 3, 32, 32], weights)],
-    inputs: [{ name: 'x', shape: [-1, 3, 224, 224] }],
-    outputs: ['p'],
-  });
+  writeTinyEncoder(encoder);
 }
 
 async function runExample(name: string, args: readonly string[] = []): Promise<void> {

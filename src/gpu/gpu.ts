@@ -107,7 +107,7 @@ export class Gpu {
     return `${this.adapterName}${this.software ? ' (software adapter)' : ''}, ${this.driverName}`;
   }
 
-  /** Dispatches and submits so far. */
+  /** Dispatches so far. */
   get dispatches(): number {
     return this.recorder.dispatches;
   }

@@ -36,9 +36,6 @@ export interface TexelSlice extends BufferSlice {
   layout: TexelLayout;
 }
 
-/** The layout of the same matrix in its storage, where its texels follow one another. */
-export const inStorage = (layout: TexelLayout): TexelLayout => ({ ...layout, together: 0 });
-
 /** The layout for `rows` rows of `row` texels; null if no texture is large enough. */
 export function texelLayout({ limits }: GPUDevice, rows: number, row: number): TexelLayout | null {
   const most = limits.maxTextureDimension2D;

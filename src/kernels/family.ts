@@ -89,16 +89,19 @@ export class Family<P, V extends Version<P> = Version<P>> {
   }
 
   private fastest(gpu: Gpu, problem: P): V {
-    const rank = tunedOrder(gpu, this.name, this.classOf(problem));
-    const tuned = rank.map((name) => this.versions.find((version) => version.name === name)).filter((version) => version !== undefined);
-    const version = [...tuned, ...this.versions].find((each) => each.unable(gpu, problem) === null);
-    if (!version)
+    const isAble = (version: V) => version.unable(gpu, problem) === null;
+    for (const name of tunedOrder(gpu, this.name, this.classOf(problem))) {
+      const tuned = this.versions.find((version) => version.name === name); // none if the table is older than a renaming
+      if (tuned && isAble(tuned)) return tuned;
+    }
+    const first = this.versions.find(isAble);
+    if (!first)
       throw new GpuError(
         'limit',
         this.name,
         `no version can serve this problem here (${this.versions.map((v) => `${v.name}: ${v.unable(gpu, problem)}`).join('; ')})`,
       );
-    return version;
+    return first;
   }
 }
 

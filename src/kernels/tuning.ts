@@ -55,7 +55,7 @@ export function parseTuningTable(json: unknown): TuningTable {
 
 export interface Tuning {
   /** Where the tuning comes from, for `glimpse doctor`. */
-  source: string;
+  readonly source: string;
   /** Versions by family and class of problem, fastest first. */
   order: ReadonlyMap<string, readonly string[]>;
 }
@@ -98,28 +98,27 @@ export function tuningFrom(
     return { source: `${own.name}, made ${own.table.date} on ${own.table.host}${staleNote(stale)}`, order };
   }
   if (gpu.kind === 'generic') return { source: 'committed defaults for any GPU, by reasoning: run `glimpse tune` once', order: defaults };
-  const { stale } = freshness(gpu, committed, shadersOf);
-  return { source: `committed defaults for ${gpu.kind}, made ${committed.date} on ${committed.host}${staleNote(stale)}`, order: defaults };
+  return {
+    // Read by `doctor` only, so no other run hashes the shaders.
+    get source() {
+      return `committed defaults for ${gpu.kind}, made ${committed.date} on ${committed.host}${staleNote(freshness(gpu, committed, shadersOf).stale)}`;
+    },
+    order: defaults,
+  };
 }
 
 const UNTUNED: Tuning = { source: 'none', order: new Map() };
-const loaders = new WeakMap<Gpu, () => Tuning>();
-const tunings = new WeakMap<Gpu, Tuning>();
+const tunings = new WeakMap<Gpu, () => Tuning>();
 
 /** Sets the function that loads a device's tuning. It is called when the tuning is first needed. */
 export function useTuning(gpu: Gpu, load: () => Tuning): void {
-  loaders.set(gpu, load);
-  tunings.delete(gpu);
+  let tuning: Tuning | undefined;
+  tunings.set(gpu, () => (tuning ??= load()));
 }
 
 /** The tuning that a device uses, loaded at its first use. */
 export function tuningOf(gpu: Gpu): Tuning {
-  let tuning = tunings.get(gpu);
-  if (!tuning) {
-    tuning = loaders.get(gpu)?.() ?? UNTUNED;
-    tunings.set(gpu, tuning);
-  }
-  return tuning;
+  return tunings.get(gpu)?.() ?? UNTUNED;
 }
 
 /** Versions for this class of problems, fastest first; empty if no table has the class. */

@@ -288,7 +288,6 @@ export type TrainingOptions = OptionsOf<typeof TRAINING_OPTIONS>;
 export type CaptionerOptions = FieldsOf<typeof MODEL>;
 
 export type Preset = ValueOf<typeof RUN.preset>;
-export type Schedule = ValueOf<typeof UPDATES.schedule>;
 
 /** The loss of each preset: the sum over a mini-batch, divided by the number of captions or of words. */
 export const LOSSES = { basic: 'caption-mean', recommended: 'token-mean' } as const satisfies Record<Preset, string>;

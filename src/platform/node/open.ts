@@ -18,8 +18,6 @@ export interface OpenOptions {
   allowNull?: boolean;
   /** Byte budget of the pool. Default: `GLIMPSE_MEMORY_MB`, else 60 % of the memory free now on a software adapter. */
   budgetBytes?: number;
-  /** Expect faults after the failing call, as browsers report them. */
-  lateFaults?: boolean;
 }
 
 /** The budget on a software adapter, as a share of the free memory. */
@@ -56,7 +54,7 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     languageFeatures: root.wgslLanguageFeatures,
     shaderSource,
     budgetBytes: options.budgetBytes ?? budgetFromEnvironment() ?? (software ? Math.floor(SHARE_OF_FREE * freemem()) : UNBOUNDED),
-    lateFaults: options.lateFaults ?? false,
+    lateFaults: false,
     advice,
     release,
   });
