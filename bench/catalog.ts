@@ -51,6 +51,8 @@ const GRADIENT_CONVOLUTIONS = [
 type ConvKind = 'conv' | 'convGradInput' | 'convGradWeight';
 const CONV_NAMES: Record<ConvKind, string> = { conv: 'conv', convGradInput: 'conv-grad-input', convGradWeight: 'conv-grad-weight' };
 
+const CONV_FAMILIES: Record<ConvKind, string> = { conv: 'conv2d', convGradInput: 'conv2d_grad_input', convGradWeight: 'conv2d_grad_weight' };
+
 function convolution(kind: ConvKind, [channels, outChannels, size, kernel, stride]: readonly number[]): Benchmark {
   const geometry: ConvShape = { images: 1, height: size, width: size, channels, outChannels, kernel, stride, pad: (kernel - 1) / 2 };
   const out = outSize(size, geometry);
@@ -58,7 +60,7 @@ function convolution(kind: ConvKind, [channels, outChannels, size, kernel, strid
     name: CONV_NAMES[kind],
     shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}`,
     work: { kind, ...geometry },
-    family: kind === 'conv' ? 'conv2d' : 'conv2d_grad',
+    family: CONV_FAMILIES[kind],
     peers: true,
     flops: 2 * kernel * kernel * channels * outChannels * out * out,
     bytes: 4 * (channels * size * size + kernel * kernel * channels * outChannels + outChannels * out * out),

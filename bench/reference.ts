@@ -2,6 +2,7 @@
  * What a timed run must have written, every element of it, in float64. Layouts are those of work.ts. The largest sizes take
  * about a second, which is little beside their timing.
  */
+import { placeOf } from '../src/tensor/shape.ts';
 import { type ConvShape, convInputs, type InputSet, matmulInputs, outSize, rowInputs, type Work } from './work.ts';
 
 export interface Expected {
@@ -141,16 +142,6 @@ export function expectedResult(work: Work, set: InputSet): Expected | null {
   }
 }
 
-/** The place of an element, counted along each axis. */
-function place(index: number, shape: readonly number[]): string {
-  const at: number[] = [];
-  for (let axis = shape.length - 1, rest = index; axis >= 0; axis--) {
-    at.unshift(rest % shape[axis]);
-    rest = Math.floor(rest / shape[axis]);
-  }
-  return `[${at.join(', ')}] of [${shape.join(', ')}]`;
-}
-
 /** Compares every element. */
 export function compare(got: ArrayLike<number>, { values, shape, tolerance, against }: Expected): Check {
   const checked = values.length;
@@ -169,6 +160,6 @@ export function compare(got: ArrayLike<number>, { values, shape, tolerance, agai
     count === 0
       ? null
       : `is off by ${maxError.toExponential(1)} of its largest number: ${count} of ${checked} numbers differ from ${against} by more than ${tolerance} of it, ` +
-        `the first at ${place(first, shape)}, where ${got[first]} came and ${values[first]} must come`;
+        `the first at [${placeOf(first, shape).join(', ')}] of [${shape.join(', ')}], where ${got[first]} came and ${values[first]} must come`;
   return { against, checked, maxError, wrong };
 }

@@ -118,7 +118,7 @@ function kernelsOf(work: () => void, own: readonly (string | undefined)[]): stri
   const before = gpu.trace;
   const all = Object.values(FAMILIES);
   for (const family of all) family.force(family.names[0]);
-  gpu.trace = (kernel) => ran.add(kernel);
+  gpu.trace = ({ kernel }) => ran.add(kernel.name);
   try {
     work();
   } finally {
@@ -154,7 +154,7 @@ function kernelsText(op: Op, example: string): string {
   }, [op.family]);
   if (!differentiable) return `Kernels: ${forward}.`;
   const [loss] = apply(END, [outputs[0][1]], null);
-  return `Kernels: ${forward}. Of the gradient: ${kernelsOf(() => backward(loss), [op.gradientFamily, op.family])}.`;
+  return `Kernels: ${forward}. Of the gradient: ${kernelsOf(() => backward(loss), [...(op.gradientFamilies ?? []), op.family])}.`;
 }
 
 async function opText(op: Op, signatures: ReadonlyMap<string, string>): Promise<string> {

@@ -16,7 +16,7 @@ const shaderLink = (file: string) => `[\`${file}.wgsl\`](../src/kernels/wgsl/${f
 /** The ops that run a family, forward or for their gradients. */
 function usersOf(family: string): string {
   const forward = OPS.filter((op) => op.family === family).map(({ name }) => `\`${name}\``);
-  const gradients = OPS.filter(({ gradientFamily }) => gradientFamily === family).map(({ name }) => `the gradient of \`${name}\``);
+  const gradients = OPS.filter(({ gradientFamilies }) => gradientFamilies?.includes(family)).map(({ name }) => `the gradient of \`${name}\``);
   return [...forward, ...gradients].join(', ');
 }
 

@@ -1372,6 +1372,27 @@ const ELEMENTS: readonly Mutation[] = [
     ops: ['add'],
   },
   {
+    name: 'b is read as if it had a row for each of a',
+    shader: 'binary_rows',
+    find: 'let b = b_in[column];',
+    replace: 'let b = b_in[at];',
+    ops: ['add'],
+  },
+  {
+    name: 'only the first 64 columns are written',
+    shader: 'binary_rows',
+    find: 'column >= params.n)',
+    replace: 'column >= min(params.n, 64u))',
+    ops: ['add'],
+  },
+  {
+    name: 'rows are as long as there are rows',
+    shader: 'binary_rows',
+    find: 'row * params.n + column',
+    replace: 'row * params.rows + column',
+    ops: ['add'],
+  },
+  {
     name: 'axes beyond the fourth read the strides of the first four',
     shader: 'binary_broadcast',
     find: 'index * params.a_strides[axis / 4u][axis % 4u]',

@@ -55,7 +55,7 @@ test('weights lie in panels once they are used again unchanged; a replay puts th
   expect(mayUsePanels()).toBe(false);
 
   const recorded: string[] = [];
-  gpu.trace = (kernel) => recorded.push(kernel);
+  gpu.trace = ({ kernel }) => recorded.push(kernel.name);
   forceVersion('matmul', 'subgroup_panels');
   const { result, replay } = gpu.capture(() => Scope.release(ops.matmul(a, w)));
   forceVersion('matmul', null);

@@ -2,15 +2,16 @@
  * Checks the op table: every version of every kernel against the entry's f64 reference, and every gradient against central
  * differences of that reference. Tests, `glimpse selftest` and the tuner run this.
  */
-import { messageOf } from '../errors.ts';
+import { GlimpseError, messageOf } from '../errors.ts';
 import { currentGpu } from '../gpu/gpu.ts';
-import { FAMILIES, forceVersion } from '../kernels/families.ts';
+import { familyOf, forceVersion } from '../kernels/families.ts';
 import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
-import { type Shape, sizeOf } from '../tensor/shape.ts';
+import { placeOf, type Shape, sizeOf } from '../tensor/shape.ts';
 import { full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Op, type OpCase, type Reference, reference } from './op.ts';
 import { binaryOf } from './ops/elementwise.ts';
+import { opsOf } from './ops/index.ts';
 import { reduceOf } from './ops/reduce.ts';
 import { apply, backward, gradOf, variable } from './tape.ts';
 
@@ -71,22 +72,39 @@ function upload(op: Op, input: number, value: Reference): Tensor {
   return tensor(Array.from(value.data), value.shape, dtype, op.inputs[input] ?? `input ${input}`);
 }
 
+/** An element that is wrong: its place in the tensor, what came, and what must come. */
+interface WrongElement {
+  index: number;
+  came: number;
+  mustCome: number;
+}
+
 /**
- * The largest absolute and relative difference, and whether every element is within atol + rtol · |expected|. An infinity equals
- * itself, and so does a NaN.
+ * The largest absolute and relative difference, and the first element that is not within atol + rtol · |expected|. An infinity
+ * equals itself, and so does a NaN. `ok` is false also if the numbers of elements differ.
  */
-export function compare(actual: ArrayLike<number>, expected: ArrayLike<number>, rtol: number, atol: number): { ok: boolean; maxAbs: number; maxRel: number } {
-  let ok = actual.length === expected.length;
+export function compare(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  rtol: number,
+  atol: number,
+): { ok: boolean; maxAbs: number; maxRel: number; first: WrongElement | null } {
+  let first: WrongElement | null = null;
   let maxAbs = 0;
   let maxRel = 0;
   for (let i = 0; i < expected.length; i++) {
     const same = actual[i] === expected[i] || (Number.isNaN(actual[i]) && Number.isNaN(expected[i]));
     const error = same ? 0 : Math.abs(actual[i] - expected[i]);
-    if (!same && !(error <= atol + rtol * Math.abs(expected[i]))) ok = false;
+    if (!same && !(error <= atol + rtol * Math.abs(expected[i]))) first ??= { index: i, came: actual[i], mustCome: expected[i] };
     maxAbs = Math.max(maxAbs, Number.isFinite(error) ? error : Number.POSITIVE_INFINITY);
     maxRel = Math.max(maxRel, Number.isFinite(error) ? error / Math.max(Math.abs(expected[i]), 1e-3) : Number.POSITIVE_INFINITY);
   }
-  return { ok, maxAbs, maxRel };
+  return { ok: first === null && actual.length === expected.length, maxAbs, maxRel, first };
+}
+
+/** "y[1, 2] of [3, 5] is 0.5, must be 0.25 (float64)". */
+function wrongElement(name: string, shape: Shape, { index, came, mustCome }: WrongElement): string {
+  return `${name}[${placeOf(index, shape).join(', ')}] of [${shape.join(', ')}] is ${came}, must be ${Math.fround(mustCome)}`;
 }
 
 /** The result of a check, before it has a name. */
@@ -94,6 +112,7 @@ interface Outcome {
   ok: boolean;
   maxAbs: number;
   maxRel: number;
+  /** For a check that failed: the first wrong element. */
   reason?: string;
 }
 
@@ -198,7 +217,14 @@ async function checkForward(problem: Problem, mayBeNaN = false): Promise<Outcome
   const { rtol, atol } = op.tolerance ?? DEFAULT;
   const wanted = expected.map(({ data }, i) => (mayBeNaN ? data.map((value, k) => (Number.isNaN(actual[i][k]) ? Number.NaN : value)) : data));
   const results = wanted.map((values, i) => compare(actual[i], values, rtol, atol));
-  return { ok: results.every((r) => r.ok), maxAbs: Math.max(...results.map((r) => r.maxAbs)), maxRel: Math.max(...results.map((r) => r.maxRel)) };
+  const bad = results.findIndex(({ ok }) => !ok);
+  const { first = null } = results[bad] ?? {};
+  return {
+    ok: bad < 0,
+    maxAbs: Math.max(...results.map((r) => r.maxAbs)),
+    maxRel: Math.max(...results.map((r) => r.maxRel)),
+    ...(first ? { reason: wrongElement(op.outputs[bad] ?? `output ${bad}`, expected[bad].shape, first) } : {}),
+  };
 }
 
 async function checkGradient(problem: Problem): Promise<Outcome> {
@@ -215,20 +241,28 @@ async function checkGradient(problem: Problem): Promise<Outcome> {
     loss = loss ? binaryOf('add', loss, part) : part;
   });
   backward(loss as unknown as Tensor);
-  let worst = { ok: true, maxAbs: 0, maxRel: 0 };
+  let worst: Outcome = { ok: true, maxAbs: 0, maxRel: 0 };
   for (const { input, indices, each, direction, along } of slopes) {
     const gradient = gradOf(tensors[input]);
     if (!gradient) return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `no gradient for ${op.inputs[input]}` };
     const actual = Array.from(await gradient.data());
-    const check = (found: number[], wanted: number[], size: number) => {
-      const { ok, maxAbs } = compare(found, wanted, GRADIENT_TOLERANCE, GRADIENT_TOLERANCE * size);
-      worst = { ok: worst.ok && ok, maxAbs: Math.max(worst.maxAbs, maxAbs), maxRel: Math.max(worst.maxRel, maxAbs / size) };
+    const check = (found: number[], wanted: number[], size: number, reasonOf: (first: WrongElement) => string) => {
+      const { ok, maxAbs, first } = compare(found, wanted, GRADIENT_TOLERANCE, GRADIENT_TOLERANCE * size);
+      const reason = worst.reason ?? (first ? reasonOf(first) : undefined);
+      worst = { ok: worst.ok && ok, maxAbs: Math.max(worst.maxAbs, maxAbs), maxRel: Math.max(worst.maxRel, maxAbs / size), ...(reason ? { reason } : {}) };
     };
+    const name = `d${op.inputs[input]}`;
     const chosen = indices.map((index) => actual[index]);
-    check(chosen, each, Math.max(1e-2, ...each.map(Math.abs)));
+    const byIndex = (first: WrongElement) => wrongElement(name, inputs[input].shape, { ...first, index: indices[first.index] });
+    check(chosen, each, Math.max(1e-2, ...each.map(Math.abs)), byIndex);
     // Moving all elements at once finds one that is wrong, or was never written, anywhere.
     const norm = Math.sqrt(actual.reduce((sum, value) => sum + (Number.isFinite(value) ? value * value : 0), 0));
-    check([actual.reduce((sum, value, i) => sum + value * direction[i], 0)], [along], Math.max(1e-2, norm));
+    const missing = actual.findIndex((value) => !Number.isFinite(value));
+    const bySum = ({ came, mustCome }: WrongElement) =>
+      missing >= 0
+        ? wrongElement(name, inputs[input].shape, { index: missing, came: actual[missing], mustCome: 0 }).replace(/, must be .*/, ', must be a number')
+        : `${name} of [${inputs[input].shape.join(', ')}]: its sum with random signs is ${came}, must be ${mustCome}`;
+    check([actual.reduce((sum, value, i) => sum + value * direction[i], 0)], [along], Math.max(1e-2, norm), bySum);
   }
   return worst;
 }
@@ -249,9 +283,12 @@ async function withVersion(op: Op, { family, version }: Check, checks: readonly 
   try {
     for (const { name, work } of checks) {
       const base = { op: op.name, family, version: version ?? 'v1', case: name };
+      const before = family ? familyOf(family).launches : 0;
       try {
         const { ok, ...rest } = await work();
-        results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
+        if (isUsers(version) && family && familyOf(family).launches === before)
+          results.push({ ...base, status: 'skipped', maxAbs: 0, maxRel: 0, reason: 'this case runs another kernel' });
+        else results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
       } catch (error) {
         const status = error instanceof VersionNotApplicable ? 'skipped' : 'failed';
         results.push({ ...base, status, maxAbs: 0, maxRel: 0, reason: messageOf(error).split('\n')[0] });
@@ -284,22 +321,48 @@ export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promis
   return withVersion(op, check, checks);
 }
 
-/** The checks of an op: every version of its kernel family, and of its gradient's family if that is another one. */
+const isUsers = (version: string | null) => version?.startsWith('user:') ?? false;
+
+/**
+ * The checks of an op: every version of its kernel family, and of its gradient's families if those are others. A shader of the
+ * user's is checked in both, because a gradient also reads what the forward pass kept.
+ */
 export function checksOf(op: Op): Check[] {
   const differentiated = typeof op.backward === 'function';
-  const own = op.family ? FAMILIES[op.family].names : [null];
-  const checks: Check[] = own.map((version) => ({ family: op.family ?? null, version, forward: true, gradient: differentiated && !op.gradientFamily }));
-  if (op.gradientFamily)
-    for (const version of FAMILIES[op.gradientFamily].names) checks.push({ family: op.gradientFamily, version, forward: false, gradient: differentiated });
-  return checks;
+  const versionsOf = (family: string): (string | null)[] => {
+    const { names } = familyOf(family);
+    return names.length > 1 ? [...(isUsers(names[1]) ? [null, names[1]] : names)] : [null];
+  };
+  const { family = null, gradientFamilies = [] } = op;
+  const own = (family ? versionsOf(family) : [null]).map((version) => ({
+    ...{ family: version === null ? null : family, version, forward: true },
+    gradient: differentiated && (gradientFamilies.length === 0 || isUsers(version)),
+  }));
+  const ofGradients = gradientFamilies.flatMap((name) =>
+    versionsOf(name).map((version) => ({ family: version === null ? null : name, version, forward: false, gradient: differentiated })),
+  );
+  // A gradient that a named version was checked with needs no check without one; families of one version share a check.
+  const isNamed = ofGradients.some(({ version }) => version !== null && !isUsers(version));
+  const first = ofGradients.findIndex(({ version }) => version === null);
+  return [...own, ...ofGradients.filter(({ version }, i) => version !== null || (!isNamed && i === first))];
 }
 
-/** Checks every case of an op with every version of its kernel families. */
-export async function checkOp(op: Op): Promise<CaseResult[]> {
+/** Checks every case of an op with every version of its kernel families, or with one version of one family. */
+export async function checkOp(op: Op, only?: { family: string; version: string }): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
+  const checks = checksOf(op).filter(({ family, version }) => !only || (family === only.family && version === only.version));
   for (const c of op.cases) {
     const problem = new Problem(op, c);
-    for (const check of checksOf(op)) results.push(...(await checkCase(problem, check)));
+    for (const check of checks) results.push(...(await checkCase(problem, check)));
   }
+  return results;
+}
+
+/** Checks a shader of the user's that is in use (kernels/user_shader.ts) on every case of every op that runs its family. */
+export async function checkUserShader(family: string): Promise<CaseResult[]> {
+  const version = familyOf(family).names.find(isUsers);
+  if (!version) throw new GlimpseError(`${family}: no shader of yours is in use`);
+  const results: CaseResult[] = [];
+  for (const op of opsOf(family)) results.push(...(await checkOp(op, { family, version })));
   return results;
 }

@@ -135,8 +135,8 @@ export interface Op<A = any> {
   cases: readonly OpCase<A>[];
   /** The kernel family of the op. Each case runs with all its versions. */
   family?: string;
-  /** The kernel family of the gradient, if it is another one. */
-  gradientFamily?: string;
+  /** The kernel families of the gradient, if they are others. */
+  gradientFamilies?: readonly string[];
   tolerance?: Tolerance;
 }
 

@@ -12,9 +12,10 @@ import { progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 
 export async function tuneCommand(o: TuneOptions): Promise<number> {
-  const families = o.family ?? Object.keys(FAMILIES);
+  const choices = Object.keys(FAMILIES).filter((family) => FAMILIES[family].versions.length > 1);
+  const families = o.family ?? choices;
   for (const family of families)
-    if (!(family in FAMILIES)) throw new UsageError(`the kernel families are ${Object.keys(FAMILIES).join(', ')}; got "${family}"`);
+    if (!choices.includes(family)) throw new UsageError(`the kernel families with several versions are ${choices.join(', ')}; got "${family}"`);
   return withGpu(o, async (gpu) => {
     const path = o.out ?? tuningPath(gpu);
     say(o, 'checking every version against its reference, then timing those that agree');

@@ -1,6 +1,6 @@
 /** Files that are either whole or absent: written under a temporary name, synced, renamed. */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { FileError, messageOf } from '../errors.ts';
 
 /** Runs work on a file or folder. An error of the system becomes a FileError that names it. */
@@ -10,6 +10,13 @@ export function onFile<T>(path: string, work: () => T): T {
   } catch (error) {
     throw error instanceof FileError ? error : new FileError(path, messageOf(error));
   }
+}
+
+/** Removes what processes left behind in a folder that were killed while they wrote. Only for folders that one process writes to. */
+export function removeTemporaries(folder: string): void {
+  onFile(folder, () => {
+    for (const name of readdirSync(folder)) if (/\.tmp$/.test(name)) rmSync(join(folder, name), { force: true });
+  });
 }
 
 /** Writes the chunks as one file. Throws a FileError (no space, no permission, …) and leaves nothing behind. */

@@ -12,7 +12,7 @@ import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
 import { PreparedWeights } from './prepared.ts';
 import type { Profiler } from './profiler.ts';
 import { Readback } from './readback.ts';
-import { checkLaunch, type Grid, Recorder } from './recorder.ts';
+import { type Choice, checkLaunch, type Dispatch, type Grid, Recorder } from './recorder.ts';
 import type { ShaderVariant } from './shader.ts';
 import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
 import { type ParamValues, UniformRing } from './uniforms.ts';
@@ -126,12 +126,12 @@ export class Gpu {
     this.recorder.profiler = profiler;
   }
 
-  /** When set, called with each kernel's name as it is recorded. */
-  get trace(): ((kernel: string, label: string) => void) | null {
+  /** When set, called with each dispatch as it is recorded. */
+  get trace(): ((dispatch: Dispatch) => void) | null {
     return this.recorder.trace;
   }
 
-  set trace(trace: ((kernel: string, label: string) => void) | null) {
+  set trace(trace: ((dispatch: Dispatch) => void) | null) {
     this.recorder.trace = trace;
   }
 
@@ -148,6 +148,11 @@ export class Gpu {
     return this.pipelines.kernel(variant);
   }
 
+  /** The compiler's errors for a shader's text as it stands, by line; none if it compiles. */
+  compilerErrors(source: string): Promise<{ line: number; column: number; message: string }[]> {
+    return this.pipelines.compilerErrors(source);
+  }
+
   /** Every message of compiling a variant. This works on the null backend too. */
   compileMessages(variant: ShaderVariant): Promise<string[]> {
     return this.pipelines.compileMessages(variant);
@@ -160,12 +165,19 @@ export class Gpu {
 
   /**
    * Records one dispatch. `slices` are in the order of the shader's bindings; `groups` are workgroups in x, y, z.
-   * `label` names the operation and shapes in every error.
+   * `label` names the operation and shapes in every error. `choice` names the version of a family, for profiles and traces.
    */
-  dispatch(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[], params: ParamValues, groups: Grid, label = kernel.name): void {
+  dispatch(
+    kernel: Kernel,
+    slices: readonly (BufferSlice | TexelSlice)[],
+    params: ParamValues,
+    groups: Grid,
+    label = kernel.name,
+    choice: Choice | null = null,
+  ): void {
     if (!checkLaunch(kernel, slices.length, groups, label)) return;
-    this.captures.note(() => this.dispatch(kernel, slices, params, groups, label));
-    this.recorder.dispatch(kernel, slices, params, groups, label);
+    this.captures.note(() => this.dispatch(kernel, slices, params, groups, label, choice));
+    this.recorder.dispatch({ kernel, slices, params, groups, label, choice });
   }
 
   /** Sets bytes to zero. */

@@ -7,6 +7,7 @@ import type { BindGroupLayout, ComputePipeline } from './webgpu_types.ts';
 /** A compiled shader with what is needed to bind and launch it. */
 export interface Kernel {
   name: string;
+  variant: ShaderVariant;
   shader: LoadedShader;
   pipeline: ComputePipeline;
   layout: BindGroupLayout;
@@ -79,7 +80,7 @@ export class Pipelines {
     } catch (error) {
       throw new GpuError('shader', operation, explained(messageOf(error)));
     }
-    return { name: file, shader, pipeline, layout, readsTexels: shader.bindings.some(({ access }) => access === 'texels') };
+    return { name: file, variant, shader, pipeline, layout, readsTexels: shader.bindings.some(({ access }) => access === 'texels') };
   }
 
   private layoutOf(shader: LoadedShader): GPUBindGroupLayout {
@@ -99,6 +100,14 @@ export class Pipelines {
       this.layouts.set(key, layout);
     }
     return layout;
+  }
+
+  /** The compiler's errors for a text as it stands, by line. */
+  async compilerErrors(source: string): Promise<{ line: number; column: number; message: string }[]> {
+    this.device.pushErrorScope('validation');
+    const { messages } = await this.device.createShaderModule({ label: 'text', code: source }).getCompilationInfo();
+    await this.device.popErrorScope();
+    return messages.filter(({ type }) => type === 'error').map(({ lineNum, linePos, message }) => ({ line: lineNum, column: linePos, message }));
   }
 
   /** Compiles a variant and returns every message, on any backend. */

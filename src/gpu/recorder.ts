@@ -18,13 +18,32 @@ const BATCH = 48;
 /** Workgroups in x, y, z. */
 export type Grid = readonly [number, number, number];
 
+/** The version of a kernel family that a dispatch belongs to, and the rule that chose it. Profiles and traces show it. */
+export interface Choice {
+  readonly family: string;
+  readonly version: string;
+  readonly why: string;
+}
+
+/** A dispatch, as it is recorded. */
+export interface Dispatch {
+  kernel: Kernel;
+  slices: readonly (BufferSlice | TexelSlice)[];
+  params: ParamValues;
+  groups: Grid;
+  /** The operation and its shapes. */
+  label: string;
+  /** Null for a kernel that belongs to no family. */
+  choice: Choice | null;
+}
+
 export class Recorder {
   profiler: Profiler | null = null;
   /** Dispatches and submits so far. */
   dispatches = 0;
   submits = 0;
-  /** When set, called with each kernel's name as it is recorded. */
-  trace: ((kernel: string, label: string) => void) | null = null;
+  /** When set, called with each dispatch as it is recorded. */
+  trace: ((dispatch: Dispatch) => void) | null = null;
   /** Called when commands were lost. Copies that they should have made must not be trusted. */
   onLoss: () => void = () => {};
 
@@ -84,7 +103,8 @@ export class Recorder {
     this.batch++;
   }
 
-  dispatch(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[], params: ParamValues, groups: Grid, label: string): void {
+  dispatch(dispatch: Dispatch): void {
+    const { kernel, slices, params, groups, label } = dispatch;
     // The order matters: copying texels and making room for parameters may both submit what is recorded so far.
     const bound = kernel.readsTexels ? this.copyTexels(kernel, slices) : slices;
     const { length: paramCount } = kernel.shader.params;
@@ -104,7 +124,7 @@ export class Recorder {
       this.touch(slices[i], kernel.shader.bindings[i].access === 'read_write');
     }
     this.dispatches++;
-    this.trace?.(kernel.name, label);
+    this.trace?.(dispatch);
     this.note(label);
     if (this.recorded >= BATCH || this.profiler?.full) this.flush();
   }

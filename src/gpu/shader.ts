@@ -7,7 +7,8 @@
  *   `subgroupShuffle`s are constants after that, so they become the cheaper `subgroupBroadcast`s.
  * - The expression of an elementwise table row replaces the line marked `// @expression NAME`.
  *
- * It also reads the bindings and the `Params` struct from the text, so that launchers pass parameters by name.
+ * It also reads the bindings, the `override` constants and the `Params` struct from the text, so that launchers pass parameters
+ * by name. A constant marked `// @launch` says how the work is shared out; all others say what is computed.
  */
 import { GpuError } from '../errors.ts';
 
@@ -43,6 +44,10 @@ export interface LoadedShader {
   bindings: { name: string; access: Access }[];
   params: ParamField[];
   paramWords: number;
+  /** The `override` constants, and whether each is marked `@launch`. */
+  overrides: { name: string; launch: boolean }[];
+  /** Names of the lines marked `@expression`. */
+  marks: string[];
   needsSubgroups: boolean;
   /** Every `@tune` constant of the file with the values it may take. */
   tunable: Record<string, number[]>;
@@ -107,25 +112,30 @@ function unroll(file: string, text: string): string {
   }
 }
 
+/** The text without its comments. */
+const uncommented = (text: string) => text.replace(/\/\/[^\n]*|\/\*[\s\S]*?\*\//g, ' ');
+
 function parseParams(file: string, text: string): { params: ParamField[]; paramWords: number } {
-  const struct = /struct Params \{([^}]*)\}/.exec(text);
+  const struct = /struct\s+Params\s*\{([^}]*)\}/.exec(text);
   if (!struct) return { params: [], paramWords: 0 };
+  const field = /\s*(\w+)\s*:\s*(?:(u32|i32|f32)|vec4(?:<(u32|i32|f32)>|([uif]))|array<vec4(?:<(u32|i32|f32)>|([uif])),\s*(\d+)>)\s*(?:,|$)/y;
+  const SHORT: Record<string, ScalarType> = { u: 'u32', i: 'i32', f: 'f32' };
   const params: ParamField[] = [];
   let offset = 0;
-  for (const line of struct[1].split('\n')) {
-    const field = /^\s*(\w+)\s*:\s*(u32|i32|f32|vec4<(u32|i32|f32)>|array<vec4<(u32|i32|f32)>,\s*(\d+)>)\s*,?\s*(\/\/.*)?$/.exec(line);
-    if (!field) {
-      if (/^\s*(\/\/.*)?$/.test(line)) continue;
-      throw new GpuError('shader', file, `cannot lay out this field of Params: ${line.trim()}`);
-    }
-    const type = (field[3] ?? field[4] ?? field[2]) as ScalarType;
-    const count = field[5] ? 4 * Number(field[5]) : field[3] ? 4 : 1;
+  while (struct[1].slice(field.lastIndex).trim() !== '') {
+    const at = field.lastIndex;
+    const match = field.exec(struct[1]);
+    if (!match) throw new GpuError('shader', file, `cannot lay out this field of Params: ${struct[1].slice(at).trim().split('\n')[0]}`);
+    const [, name, scalar, vector, shortVector, array, shortArray, length] = match;
+    const count = length ? 4 * Number(length) : scalar ? 1 : 4;
     if (count > 1) offset = Math.ceil(offset / 4) * 4;
-    params.push({ name: field[1], type, count, offset });
+    params.push({ name, type: (scalar ?? vector ?? array ?? SHORT[shortVector ?? shortArray]) as ScalarType, count, offset });
     offset += count;
   }
   return { params, paramWords: Math.ceil(offset / 4) * 4 };
 }
+
+const BINDING = /@group\(\s*0\s*\)\s*@binding\(\s*(\d+)\s*\)\s*var(?:\s*<\s*(storage)\s*(?:,\s*(read|read_write)\s*)?>)?\s*(\w+)/g;
 
 /** Makes a shader file's text ready to compile. */
 export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant, source: string): LoadedShader {
@@ -136,9 +146,20 @@ export function loadShader({ file, tune = {}, expressions = {} }: ShaderVariant,
     if (!mark.test(code)) throw new GpuError('shader', file, `has no line marked // @expression ${name}`);
     code = code.replace(mark, () => `return ${text};`);
   }
+  const plain = uncommented(code);
   const bindings: LoadedShader['bindings'] = [];
-  for (const [, index, access, name] of code.matchAll(/@group\(0\) @binding\((\d+)\) var(?:<storage, (read|read_write)>)? (\w+)/g)) {
-    bindings[Number(index)] = { name, access: (access as Access | undefined) ?? 'texels' };
+  for (const [, index, storage, access, name] of plain.matchAll(BINDING)) {
+    bindings[Number(index)] = { name, access: storage ? ((access as Access | undefined) ?? 'read') : 'texels' };
   }
-  return { code, bindings, ...parseParams(file, code), needsSubgroups: /^enable subgroups;/m.test(code), tunable: tuned.tunable };
+  const marks = [...source.matchAll(/; \/\/ @expression (\w+)$/gm)].map(([, name]) => name);
+  const overrides = [...code.matchAll(/^[ \t]*override\s+(\w+)([^\n]*)/gm)].map(([, name, rest]) => ({ name, launch: rest.includes('// @launch') }));
+  return {
+    code,
+    bindings,
+    ...parseParams(file, plain),
+    overrides,
+    marks,
+    needsSubgroups: /^\s*enable\s+[^;]*\bsubgroups\b/m.test(plain),
+    tunable: tuned.tunable,
+  };
 }

@@ -251,7 +251,7 @@ function forwardParams(p: ConvForward): Record<string, number> {
 
 function launchDirect(gpu: Gpu, p: ConvForward): void {
   const params = forwardParams(p);
-  gpu.dispatch(gpu.kernel({ file: 'conv2d_direct' }), bindings(p), params, grid(params.count), p.label);
+  conv2dFamily.launch(gpu, {}, bindings(p), params, grid(params.count), p.label);
 }
 
 function launchIm2col(gpu: Gpu, { geometry: g, x, w, y, bias, relu, label }: ConvForward): void {
@@ -274,7 +274,7 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
     withChannelsByFours(gpu, p, version);
     return;
   }
-  const { texels, shader: file } = version;
+  const { texels } = version;
   const tile = 4 * gpu.subgroupWidth;
   const columnTiles = Math.ceil(g.outChannels / (tile * (texels?.parts ?? 1)));
   const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
@@ -282,37 +282,59 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const params = { ...forwardParams(p), column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
   const tune = { WIDTH: gpu.subgroupWidth };
   if (!texels) {
-    gpu.dispatch(gpu.kernel({ file, tune }), bindings(p), params, grid(tiles, 1), label);
+    conv2dFamily.launch(gpu, { tune }, bindings(p), params, grid(tiles, 1), label);
     return;
   }
   const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
   const rows = columnsOf(g);
   const w = texels.w === 'panels' ? columnPanels(gpu, p.w, 0, rows, g.outChannels) : { ...p.w, layout: wLayout };
   const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
-  const kernel = gpu.kernel({ file, tune: { ...tune, PARTS: texels.parts } });
-  gpu.dispatch(kernel, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
+  const variant = { tune: { ...tune, PARTS: texels.parts } };
+  conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
 }
 
-/** A version of both gradients, each with a launcher. */
+/** A version of a gradient. `operands` are dy and w for dx, x and dy for dw. */
 interface ConvGradVersion extends Version<ConvGeometry> {
-  input(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void;
-  weight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void;
+  launch(gpu: Gpu, g: ConvGeometry, operands: readonly [BufferSlice, BufferSlice], gradient: BufferSlice, label: string): void;
 }
 
-export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Family(
-  'conv2d_grad',
+const unfolds = (_gpu: Gpu, { groups }: ConvGeometry) => (groups === 1 ? null : 'its channels are in groups');
+
+export const conv2dGradInputFamily: Family<ConvGeometry, ConvGradVersion> = new Family(
+  'conv2d_grad_input',
   [
     {
-      ...{ name: 'direct', shader: 'conv2d_grad_input', uses: ['conv2d_grad_weight'], unable: always },
-      idea: 'one invocation owns one element of dx, or one weight, and gathers all it took part in',
-      input: inputDirect,
-      weight: weightDirect,
+      ...{ name: 'direct', shader: 'conv2d_grad_input', unable: always },
+      idea: 'one invocation owns one element of dx and gathers all that it took part in',
+      launch(gpu, g, [dy, w], dx, label) {
+        const count = g.images * g.height * g.width * g.channels;
+        conv2dGradInputFamily.launch(gpu, {}, [dy, w, dx], convParams(g, count), grid(count), label);
+      },
     },
     {
-      ...{ name: 'im2col', shader: 'col2im', uses: ['col2im_vec4', 'im2col', 'im2col_vec4'] },
-      idea: 'both gradients are products of unfolded pictures; what `matmul` gives for dx is folded back',
-      ...{ input: inputByProduct, weight: weightByProduct },
-      unable: (_gpu: Gpu, { groups }: ConvGeometry) => (groups === 1 ? null : 'its channels are in groups'),
+      ...{ name: 'col2im', shader: 'col2im', uses: ['col2im_vec4'], unable: unfolds },
+      idea: 'a version of `matmul` makes the gradient of the unfolded picture, which is folded back',
+      launch: inputByProduct,
+    },
+  ],
+  convClass,
+);
+
+export const conv2dGradWeightFamily: Family<ConvGeometry, ConvGradVersion> = new Family(
+  'conv2d_grad_weight',
+  [
+    {
+      ...{ name: 'direct', shader: 'conv2d_grad_weight', unable: always },
+      idea: 'one invocation owns one weight and gathers all that it took part in',
+      launch(gpu, g, [x, dy], dw, label) {
+        const count = (columnsOf(g) / g.groups) * g.outChannels;
+        conv2dGradWeightFamily.launch(gpu, {}, [x, dy, dw], convParams(g, count), grid(count), label);
+      },
+    },
+    {
+      ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], unable: unfolds },
+      idea: 'pictures are unfolded into rows, and a version of `matmul` multiplies them with dy',
+      launch: weightByProduct,
     },
   ],
   convClass,
@@ -320,25 +342,15 @@ export const conv2dGradFamily: Family<ConvGeometry, ConvGradVersion> = new Famil
 
 /** dx = the transposed convolution of dy with w. */
 export function conv2dGradInput(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
-  conv2dGradFamily.choose(gpu, g).input(gpu, g, dy, w, dx, label);
+  conv2dGradInputFamily.choose(gpu, g).launch(gpu, g, [dy, w], dx, label);
 }
 
 /** dw = Σ over output pixels of (unfolded x)ᵀ dy. */
 export function conv2dGradWeight(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
-  conv2dGradFamily.choose(gpu, g).weight(gpu, g, x, dy, dw, label);
+  conv2dGradWeightFamily.choose(gpu, g).launch(gpu, g, [x, dy], dw, label);
 }
 
-function inputDirect(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
-  const count = g.images * g.height * g.width * g.channels;
-  gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_input' }), [dy, w, dx], convParams(g, count), grid(count), label);
-}
-
-function weightDirect(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
-  const count = (columnsOf(g) / g.groups) * g.outChannels;
-  gpu.dispatch(gpu.kernel({ file: 'conv2d_grad_weight' }), [x, dy, dw], convParams(g, count), grid(count), label);
-}
-
-function inputByProduct(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSlice, dx: BufferSlice, label: string): void {
+function inputByProduct(gpu: Gpu, g: ConvGeometry, [dy, w]: readonly [BufferSlice, BufferSlice], dx: BufferSlice, label: string): void {
   const product = { a: dy, b: w, transB: true, n: columnsOf(g), k: g.outChannels, label };
   if (isPointwise(g)) {
     matmul(gpu, { ...product, c: dx, m: g.images * rowsPerImage(g) });
@@ -351,7 +363,7 @@ function inputByProduct(gpu: Gpu, g: ConvGeometry, dy: BufferSlice, w: BufferSli
   });
 }
 
-function weightByProduct(gpu: Gpu, g: ConvGeometry, x: BufferSlice, dy: BufferSlice, dw: BufferSlice, label: string): void {
+function weightByProduct(gpu: Gpu, g: ConvGeometry, [x, dy]: readonly [BufferSlice, BufferSlice], dw: BufferSlice, label: string): void {
   const weights = (columnsOf(g) / g.groups) * g.outChannels;
   const product = { b: dy, transA: true, m: columnsOf(g), n: g.outChannels, label };
   if (isPointwise(g)) {

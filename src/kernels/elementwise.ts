@@ -1,6 +1,7 @@
 /** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import { soleVersion } from './family.ts';
 
 const MAX_GROUPS = 65535;
 
@@ -47,6 +48,14 @@ export function unaryGrad(
 export function binary(gpu: Gpu, f: string, a: BufferSlice, b: BufferSlice, c: BufferSlice, count: number, label: string): void {
   const count4 = Math.ceil(count / 4);
   gpu.dispatch(gpu.kernel({ file: 'binary', expressions: { f } }), [a, b, c], { count4 }, grid(count4), label);
+}
+
+export const binaryRowsFamily = soleVersion('binary_rows', 'one invocation owns one element; no index is divided');
+
+/** c[r, j] = f(a[r, j], b[j]): a and c [rows, n], b [n]. */
+export function binaryRows(gpu: Gpu, f: string, a: BufferSlice, b: BufferSlice, c: BufferSlice, rows: number, n: number, label: string): void {
+  binaryRowsFamily.choose(gpu, null);
+  binaryRowsFamily.launch(gpu, { expressions: { f } }, [a, b, c], { rows, n }, rowGrid(rows, n), label);
 }
 
 export interface StridedView {
@@ -114,9 +123,12 @@ export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape:
   );
 }
 
+export const axpbyFamily = soleVersion('axpby', 'one invocation owns four numbers');
+
 /** y = alpha x + beta y in place. */
 export function axpby(gpu: Gpu, alpha: number, x: BufferSlice, beta: number, y: BufferSlice, count: number, label = 'axpby'): void {
-  gpu.dispatch(gpu.kernel({ file: 'axpby' }), [x, y], { count, alpha, beta }, grid(Math.ceil(count / 4)), label);
+  axpbyFamily.choose(gpu, null);
+  axpbyFamily.launch(gpu, {}, [x, y], { count, alpha, beta }, grid(Math.ceil(count / 4)), label);
 }
 
 /** A number, or a function that is called again at every replay of a capture. */

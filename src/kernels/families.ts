@@ -1,25 +1,35 @@
-/** Every family of kernels that has more than one version. Tests, self-test, benchmark and tuner walk this list. */
+/** Every family of kernels. Tests, self-test, benchmark and tuner walk this list. */
 import { GpuError } from '../errors.ts';
-import { conv2dFamily, conv2dGradFamily } from './conv.ts';
+import { conv2dFamily, conv2dGradInputFamily, conv2dGradWeightFamily } from './conv.ts';
+import { axpbyFamily, binaryRowsFamily } from './elementwise.ts';
 import type { Family } from './family.ts';
 import { matmulFamily } from './matmul.ts';
-import { attentionFamily, attentionGradFamily } from './recurrent.ts';
+import { adamFamily } from './optimizer.ts';
+import { attentionFamily, attentionGradFamily, attentionScoresGradFamily, lstmCellFamily, lstmCellGradFamily } from './recurrent.ts';
 import { reduceFamily } from './reduce.ts';
-import { argmaxTokenFamily, crossEntropyFamily, softmaxFamily, topKFamily } from './rows.ts';
+import { argmaxTokenFamily, crossEntropyFamily, softmaxFamily, softmaxGradFamily, topKFamily } from './rows.ts';
 
 /** The families of kernels by name: the versions of each, and which one runs. */
 export const FAMILIES: Readonly<Record<string, Family<never>>> = Object.fromEntries(
   [
     matmulFamily,
     conv2dFamily,
-    conv2dGradFamily,
+    conv2dGradInputFamily,
+    conv2dGradWeightFamily,
     reduceFamily,
     softmaxFamily,
+    softmaxGradFamily,
     crossEntropyFamily,
     argmaxTokenFamily,
     topKFamily,
     attentionFamily,
+    attentionScoresGradFamily,
     attentionGradFamily,
+    lstmCellFamily,
+    lstmCellGradFamily,
+    adamFamily,
+    axpbyFamily,
+    binaryRowsFamily,
   ].map((family) => [family.name, family as unknown as Family<never>]),
 );
 

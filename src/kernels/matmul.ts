@@ -130,7 +130,6 @@ function matmulClass(p: MatmulProblem): string {
 }
 
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
-const [naive] = VERSIONS;
 
 /** An operand's matrices as they are stored, one below the other: row length, rows from one matrix to the next, and all rows. */
 function stored(p: MatmulProblem, operand: 'a' | 'b'): { columns: number; matrixRows: number; rows: number } {
@@ -160,7 +159,7 @@ export function tileOrder(rowTiles: number, columnTiles: number): { column_step:
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
-  const version = k === 0 ? naive : matmulFamily.choose(gpu, p);
+  const version = k === 0 ? matmulFamily.chooseFirst('nothing to sum') : matmulFamily.choose(gpu, p);
   gpu.noteRead(p.b, matmulFamily.name);
   const { unit } = version;
   const width = gpu.subgroupWidth;
@@ -176,7 +175,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     add_to_c: p.addToC ? 1 : 0,
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
-  const kernel = gpu.kernel({ file: version.shader, ...(version.tune ? { tune: version.tune(width) } : {}), constants });
+  const variant = { ...(version.tune ? { tune: version.tune(width) } : {}), constants };
   if (version.b) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
@@ -188,7 +187,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
       b_rows: stored(p, 'b').matrixRows,
       b_panel: version.b === 'panels' ? k : 0,
     };
-    gpu.dispatch(kernel, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
+    matmulFamily.launch(gpu, variant, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
     return;
   }
   const starts = {
@@ -197,5 +196,5 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     a_stride: (p.aStride ?? m * k) / unit,
     b_stride: (p.bStride ?? k * n) / unit,
   };
-  gpu.dispatch(kernel, [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
+  matmulFamily.launch(gpu, variant, [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
 }

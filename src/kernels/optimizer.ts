@@ -2,6 +2,7 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, type Live, present, unary } from './elementwise.ts';
+import { soleVersion } from './family.ts';
 import { reduce } from './reduce.ts';
 
 export interface AdamUpdate {
@@ -17,6 +18,8 @@ export interface AdamUpdate {
   /** The number of the update, from 1. */
   step: Live;
 }
+
+export const adamFamily = soleVersion('adam', 'one invocation owns four parameters');
 
 export function adam(
   gpu: Gpu,
@@ -44,7 +47,8 @@ export function adam(
     decoupled: u.decoupled ? 1 : 0,
     max_norm: u.maxNorm,
   };
-  gpu.dispatch(gpu.kernel({ file: 'adam' }), [p, g, m, v, norm], params, grid(count4), label);
+  adamFamily.choose(gpu, null);
+  adamFamily.launch(gpu, {}, [p, g, m, v, norm], params, grid(count4), label);
 }
 
 export interface SgdUpdate {

@@ -3,7 +3,7 @@ import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { grid, rowGrid } from './elementwise.ts';
-import { always, Family, type Version, withoutFixedSubgroup } from './family.ts';
+import { always, Family, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
 
 export interface LstmStep {
   gx: BufferSlice;
@@ -23,11 +23,14 @@ export interface LstmStep {
   gatesStart?: number;
 }
 
+export const lstmCellFamily = soleVersion('lstm_cell', 'one invocation owns one unit of one row, with all four gates');
+
 export function lstmCell(gpu: Gpu, p: LstmStep, label: string): void {
   const { rows, hidden } = p;
   const starts = { gx_start: p.gxStart ?? 0, gh_start: p.ghStart ?? 0, h_start: p.hStart ?? 0, gates_start: p.gatesStart ?? 0 };
-  const kernel = gpu.kernel({ file: 'lstm_cell', constants: { KEEP_GATES: p.keepGates ? 1 : 0 } });
-  gpu.dispatch(kernel, [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { rows, hidden, ...starts }, rowGrid(rows, hidden), label);
+  const variant = { constants: { KEEP_GATES: p.keepGates ? 1 : 0 } };
+  lstmCellFamily.choose(gpu, p);
+  lstmCellFamily.launch(gpu, variant, [p.gx, p.gh, p.c, p.gates, p.cNew, p.hNew], { rows, hidden, ...starts }, rowGrid(rows, hidden), label);
 }
 
 export interface LstmStepGrad {
@@ -43,16 +46,13 @@ export interface LstmStepGrad {
   gatesStart?: number;
 }
 
+export const lstmCellGradFamily = soleVersion('lstm_cell_grad', 'one invocation owns one unit of one row, with all four gates');
+
 export function lstmCellGrad(gpu: Gpu, p: LstmStepGrad, label: string): void {
   const { rows, hidden } = p;
   const starts = { dh_start: p.dhStart ?? 0, gates_start: p.gatesStart ?? 0 };
-  gpu.dispatch(
-    gpu.kernel({ file: 'lstm_cell_grad' }),
-    [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates],
-    { rows, hidden, ...starts },
-    rowGrid(rows, hidden),
-    label,
-  );
+  lstmCellGradFamily.choose(gpu, p);
+  lstmCellGradFamily.launch(gpu, {}, [p.dh, p.gates, p.c, p.cNew, p.dcCarry, p.dgates], { rows, hidden, ...starts }, rowGrid(rows, hidden), label);
 }
 
 export interface GruStep {
@@ -149,16 +149,28 @@ export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes
   () => 'any',
 );
 
-/** The gradient of the scores is one kernel. The kernel after it, for keys, query and v, has two versions. */
+/** The first half of the gradient: from the context and α to the scores. */
+export const attentionScoresGradFamily = new Family<AttentionSizes>(
+  'attention_scores_grad',
+  [
+    {
+      ...{ name: 'scalar', shader: 'additive_attention_scores_grad', unable: always },
+      idea: 'one workgroup owns one picture; its lanes share the regions, and each sums the whole row again',
+    },
+  ],
+  () => 'any',
+);
+
+/** The second half of the gradient: from the scores to keys, query and v. */
 export const attentionGradFamily = new Family<AttentionSizes, Version<AttentionSizes> & { per: number }>(
   'attention_grad',
   [
     {
-      ...{ name: 'scalar', shader: 'additive_attention_grad', per: 1, uses: ['additive_attention_scores_grad'], unable: always },
+      ...{ name: 'scalar', shader: 'additive_attention_grad', per: 1, unable: always },
       idea: 'one invocation owns one column of the keys of one picture and walks the regions',
     },
     {
-      ...{ name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4, uses: ['additive_attention_scores_grad'] },
+      ...{ name: 'vec4', shader: 'additive_attention_grad_vec4', per: 4 },
       idea: 'as `scalar`, with four columns an invocation',
       unable: (_gpu, p) => byFours(p),
     },
@@ -176,7 +188,7 @@ function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
 const roundedRegions = (regions: number) => Math.ceil(regions / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const { texels, shader: file } = attentionFamily.choose(gpu, p);
+  const { texels } = attentionFamily.choose(gpu, p);
   const params = {
     regions: p.regions,
     keys_width: p.keysWidth,
@@ -191,10 +203,10 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     const [keys, values] = regionLayouts(gpu, p) as [TexelLayout, TexelLayout];
     const slices = [{ ...p.keys, layout: keys }, p.query, p.v, { ...p.values, layout: values }, p.context, p.alpha];
     const found = { ...texelParams('keys', keys), ...texelParams('values', values) };
-    gpu.dispatch(gpu.kernel({ file, tune: lanes(gpu, p.keysWidth), constants }), slices, { ...params, ...found }, groups, label);
+    attentionFamily.launch(gpu, { tune: lanes(gpu, p.keysWidth), constants }, slices, { ...params, ...found }, groups, label);
     return;
   }
-  gpu.dispatch(gpu.kernel({ file, constants }), [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, groups, label);
+  attentionFamily.launch(gpu, { constants }, [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, groups, label);
 }
 
 export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
@@ -211,17 +223,20 @@ export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
 
 export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: string): void {
   const starts = { context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 };
-  gpu.dispatch(
-    gpu.kernel({ file: 'additive_attention_scores_grad', constants: { REGIONS: roundedRegions(p.regions) } }),
+  attentionScoresGradFamily.choose(gpu, p);
+  attentionScoresGradFamily.launch(
+    gpu,
+    { constants: { REGIONS: roundedRegions(p.regions) } },
     [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha, p.de],
     { regions: p.regions, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 },
     [p.batch, 1, 1],
     label,
   );
-  const { per, shader: file } = attentionGradFamily.choose(gpu, p); // columns of the keys that an invocation owns
+  const { per } = attentionGradFamily.choose(gpu, p); // columns of the keys that an invocation owns
   const count = (p.batch * p.keysWidth) / per;
-  gpu.dispatch(
-    gpu.kernel({ file, constants: { RELU: p.score === 'relu' ? 1 : 0 } }),
+  attentionGradFamily.launch(
+    gpu,
+    { constants: { RELU: p.score === 'relu' ? 1 : 0 } },
     [p.keys, p.query, p.v, p.de, p.dkeys, p.dquery, p.dvRows],
     { count, regions: p.regions, keys_width: p.keysWidth, query_start: p.queryStart ?? 0, alpha_start: p.alphaStart ?? 0 },
     grid(count),

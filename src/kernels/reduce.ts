@@ -44,24 +44,23 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const { outer, n, inner, label } = p;
   const scale = p.scale ?? 1;
   const results = outer * inner;
-  const { rows, shader: file } = reduceFamily.choose(gpu, p);
+  const { rows } = reduceFamily.choose(gpu, p);
   const constants = { KIND: KINDS[p.kind] };
   if (rows) {
-    gpu.dispatch(gpu.kernel({ file, constants }), [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
+    reduceFamily.launch(gpu, { constants }, [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
     return;
   }
-  const kernel = gpu.kernel({ file, constants });
   const pieces = Math.min(Math.ceil(ENOUGH_RESULTS / Math.max(1, results)), Math.floor(n / LEAST_PIECE));
   if (pieces <= 1) {
-    gpu.dispatch(kernel, [p.x, p.y], { outer, n, inner, chunk: Math.max(1, n), scale }, grid(results), label);
+    reduceFamily.launch(gpu, { constants }, [p.x, p.y], { outer, n, inner, chunk: Math.max(1, n), scale }, grid(results), label);
     return;
   }
   const chunk = Math.ceil(n / pieces);
   const count = Math.ceil(n / chunk);
   const bytes = outer * count * inner * 4;
   const partial = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
-  gpu.dispatch(kernel, [p.x, partial], { outer, n, inner, chunk, scale: 1 }, grid(outer * count * inner), label);
-  const second = gpu.kernel({ file, constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } });
-  gpu.dispatch(second, [partial, p.y], { outer, n: count, inner, chunk: count, scale }, grid(results), label);
+  reduceFamily.launch(gpu, { constants }, [p.x, partial], { outer, n, inner, chunk, scale: 1 }, grid(outer * count * inner), label);
+  const second = { constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } };
+  reduceFamily.launch(gpu, second, [partial, p.y], { outer, n: count, inner, chunk: count, scale }, grid(results), label);
   gpu.pool.release(partial.buffer);
 }

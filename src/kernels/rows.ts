@@ -3,7 +3,7 @@ import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { ParamValues } from '../gpu/uniforms.ts';
 import { grid, type Live } from './elementwise.ts';
-import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
+import { always, Family, sizeRange, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
 
 /** Rows [rows, n] of logits, scores or probabilities. */
 interface RowsProblem {
@@ -48,6 +48,7 @@ export const argmaxTokenFamily = new Family(
   [invocation('argmax_token', 8), subgroup('argmax_token_subgroup'), workgroup('argmax_token')],
   rowClass,
 );
+export const softmaxGradFamily = soleVersion('softmax_grad', 'one invocation owns one row');
 export const topKFamily = new Family('top_k', [invocation('top_k', 8), workgroup('top_k')], rowClass);
 
 /** Launches the version that the family chooses: one dispatch over all rows. */
@@ -60,11 +61,11 @@ function launchRows(
   label: string,
   more: Record<string, number> = {},
 ): void {
-  const { shader: file, constants } = family.choose(gpu, problem);
-  const kernel = constants
-    ? gpu.kernel({ file, constants: { ...constants, ...more } })
-    : gpu.kernel({ file, tune: { WIDTH: gpu.subgroupWidth }, ...(Object.keys(more).length > 0 ? { constants: more } : {}) });
-  gpu.dispatch(kernel, slices, params, grid(problem.rows, constants?.ROWS ?? 1), label);
+  const { constants } = family.choose(gpu, problem);
+  const variant = constants
+    ? { constants: { ...constants, ...more } }
+    : { tune: { WIDTH: gpu.subgroupWidth }, ...(Object.keys(more).length > 0 ? { constants: more } : {}) };
+  family.launch(gpu, variant, slices, params, grid(problem.rows, constants?.ROWS ?? 1), label);
 }
 
 export function softmax(gpu: Gpu, x: BufferSlice, y: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
@@ -72,7 +73,8 @@ export function softmax(gpu: Gpu, x: BufferSlice, y: BufferSlice, rows: number, 
 }
 
 export function softmaxGrad(gpu: Gpu, y: BufferSlice, dy: BufferSlice, dx: BufferSlice, rows: number, n: number, log: boolean, label: string): void {
-  gpu.dispatch(gpu.kernel({ file: 'softmax_grad', constants: { LOG: log ? 1 : 0 } }), [y, dy, dx], { rows, n }, grid(rows), label);
+  softmaxGradFamily.choose(gpu, null);
+  softmaxGradFamily.launch(gpu, { constants: { LOG: log ? 1 : 0 } }, [y, dy, dx], { rows, n }, grid(rows), label);
 }
 
 export interface CrossEntropyProblem {

@@ -36,6 +36,11 @@ export function stridesOf(shape: Shape): number[] {
   return strides;
 }
 
+/** The place of an element, counted along each axis. */
+export function placeOf(index: number, shape: Shape): number[] {
+  return stridesOf(shape).map((stride, axis) => Math.floor(index / stride) % shape[axis]);
+}
+
 /** The result shape by NumPy's rule: shapes are aligned at the last axis, and an extent of 1 or none repeats. Throws a ShapeError. */
 export function broadcastShapes(a: Shape, b: Shape, op: string): number[] {
   const rank = Math.max(a.length, b.length);

@@ -66,23 +66,35 @@ function conv(key: string, size: number, kernel: number, channels: number, out: 
   );
 }
 
-/** Both gradients of a convolution, as one piece of work. */
-function convGrad(key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
+/** One gradient of a convolution. */
+function convGrad(of: 'input' | 'weight', key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
   const pad = (kernel - 1) / 2;
   const geometry: ConvGeometry = {
     ...{ images: 1, height: size, width: size, channels, outHeight: size, outWidth: size, outChannels: out, groups: 1 },
     ...{ kernel: [kernel, kernel], stride: [1, 1], pad: [pad, pad], dilation: [1, 1] },
   };
-  const [picture, weights] = [
+  const [picture, gradient, weights] = [
     [1, size, size, channels],
+    [1, size, size, out],
     [kernel, kernel, channels, out],
   ];
-  const shapes = [picture, [1, size, size, out], weights, picture, weights];
-  return problem('conv2d_grad', key, `gradients of ${kernel}×${kernel} ${channels}→${out} @${size}`, shapes, (x, dy, w, dx, dw) => {
-    conv2dGradInput(x.gpu, geometry, dy.slice, w.slice, dx.slice, 'tuning');
-    conv2dGradWeight(x.gpu, geometry, x.slice, dy.slice, dw.slice, 'tuning');
-  });
+  const shape = `gradient of the ${of}, ${kernel}×${kernel} ${channels}→${out} @${size}`;
+  if (of === 'input')
+    return problem('conv2d_grad_input', key, shape, [gradient, weights, picture], (dy, w, dx) =>
+      conv2dGradInput(dy.gpu, geometry, dy.slice, w.slice, dx.slice, 'tuning'),
+    );
+  const run = (x: Tensor, dy: Tensor, dw: Tensor) => conv2dGradWeight(x.gpu, geometry, x.slice, dy.slice, dw.slice, 'tuning');
+  return problem('conv2d_grad_weight', key, shape, [picture, gradient, weights], run, 2);
 }
+
+const CONV_SIZES = [
+  ['1×1 ≤64', 7, 1, 512, 2048],
+  ['1×1 ≤512', 14, 1, 256, 1024],
+  ['1×1 >512', 56, 1, 64, 256],
+  ['k×k ≤64', 7, 3, 512, 512],
+  ['k×k ≤512', 14, 3, 256, 256],
+  ['k×k >512', 56, 3, 64, 64],
+] as const;
 
 /** The gradient of attention in a step of the captioner: batch 16, 49 regions, keys 512 wide, values 256 wide. */
 function attentionGrad(): TuningProblem {
@@ -157,18 +169,9 @@ export const PROBLEMS: readonly TuningProblem[] = [
   matmul('TN', '≤32', 512, 320, 16),
   matmul('TN', '≤128', 64, 512, 5000),
   matmul('TN', '>128', 512, 320, 2048),
-  conv('1×1 ≤64', 7, 1, 512, 2048),
-  conv('1×1 ≤512', 14, 1, 256, 1024),
-  conv('1×1 >512', 56, 1, 64, 256),
-  conv('k×k ≤64', 7, 3, 512, 512),
-  conv('k×k ≤512', 14, 3, 256, 256),
-  conv('k×k >512', 56, 3, 64, 64),
-  convGrad('1×1 ≤64', 7, 1, 512, 2048),
-  convGrad('1×1 ≤512', 14, 1, 256, 1024),
-  convGrad('1×1 >512', 56, 1, 64, 256),
-  convGrad('k×k ≤64', 7, 3, 512, 512),
-  convGrad('k×k ≤512', 14, 3, 256, 256),
-  convGrad('k×k >512', 56, 3, 64, 64),
+  ...CONV_SIZES.map(([key, size, kernel, channels, out]) => conv(key, size, kernel, channels, out)),
+  ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('input', key, size, kernel, channels, out)),
+  ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('weight', key, size, kernel, channels, out)),
   softmax('≤256', 784, 49),
   softmax('≤2048', 320, 1000),
   softmax('>2048', 320, 5000),

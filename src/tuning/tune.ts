@@ -3,7 +3,7 @@
  * Each round times all versions in turn, so that a slow phase of the machine affects them alike.
  */
 import { checkOp } from '../autograd/check.ts';
-import { OPS } from '../autograd/ops/index.ts';
+import { opsOf } from '../autograd/ops/index.ts';
 import { noGrad } from '../autograd/tape.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { FAMILIES, familyOf, forceVersion } from '../kernels/families.ts';
@@ -28,7 +28,7 @@ const HOPELESS = 4;
 /** The family's versions that do not fail in any case of the ops that use it. */
 async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
   const failed = new Map<string, string>();
-  for (const op of OPS.filter((each) => each.family === family || each.gradientFamily === family)) {
+  for (const op of opsOf(family)) {
     for (const result of await checkOp(op))
       if (result.status === 'failed' && result.family === family)
         failed.set(result.version, `${op.name}, ${result.case}: off by ${result.maxAbs.toExponential(1)}`);

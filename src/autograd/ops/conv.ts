@@ -269,7 +269,7 @@ export const conv2dOp: Op<ConvAttrs> = {
     },
   ],
   family: 'conv2d',
-  gradientFamily: 'conv2d_grad',
+  gradientFamilies: ['conv2d_grad_input', 'conv2d_grad_weight'],
   tolerance: CONV_TOLERANCE,
 };
 

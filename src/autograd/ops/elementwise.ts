@@ -7,6 +7,7 @@ import {
   axpby as axpbyKernel,
   binary,
   binaryBroadcast,
+  binaryRows,
   type DropoutKey,
   dropout as dropoutKernel,
   present,
@@ -199,6 +200,11 @@ const BINARY_SHAPES: [Shape, Shape][] = [
   [[1], [1]],
   [[331], [331]],
   [[7, 11], [11]],
+  [[13, 131], [131]],
+  [
+    [2, 3, 5, 7],
+    [1, 1, 5, 7],
+  ],
   [
     [5, 1, 3],
     [1, 7, 3],
@@ -224,6 +230,12 @@ export function offsetsOf(shape: Shape, out: Shape): (index: number) => number {
   };
 }
 
+/** Whether a tensor is one row that all rows of another share: its shape is the other's last axes. */
+function isSharedRow(row: Shape, all: Shape): boolean {
+  const axes = row.slice(row.findIndex((extent) => extent !== 1));
+  return axes.length < all.length && sizeOf(row) > 1 && axes.every((extent, i) => extent === all[all.length - axes.length + i]);
+}
+
 function binaryOp(name: string, row: BinaryRow): Op<null> {
   const { gradient } = row;
   return {
@@ -240,6 +252,7 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
     shape: ([a, b]) => [broadcastShapes(a, b, name)],
     forward: ({ gpu, inputs: [a, b], outputs: [c], label }) => {
       if (sameShape(a.shape, b.shape)) binary(gpu, row.f, a.slice, b.slice, c.slice, c.size, label);
+      else if (isSharedRow(b.shape, a.shape)) binaryRows(gpu, row.f, a.slice, b.slice, c.slice, c.size / b.size, b.size, label);
       else
         binaryBroadcast(
           gpu,
@@ -262,6 +275,7 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
       return [reference(shape, (i) => row.reference(a.data[atA(i)], b.data[atB(i)]))];
     },
     cost: (shapes, outputs) => streamingCost(shapes, outputs),
+    family: 'binary_rows',
     cases: BINARY_SHAPES.map(
       ([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.draw ?? 'normal'] }),
     ),
@@ -282,6 +296,7 @@ export function binaryOf(name: string, a: Tensor, b: Tensor): Tensor {
 /** A weighted sum in place: gradients that add up, running statistics. */
 export const axpbyOp: Op<{ alpha: number; beta: number }> = {
   name: 'axpby',
+  family: 'axpby',
   doc: {
     runBy: '`blendInto`, and by [backward](#backward) where gradients add up',
     equation: 'yNew = alpha x + beta y',

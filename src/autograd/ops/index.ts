@@ -57,6 +57,11 @@ export const OPS: readonly Op[] = [
   globalNormOp,
 ];
 
+/** The ops that run a kernel family, forward or for their gradients. */
+export function opsOf(family: string): Op[] {
+  return OPS.filter((op) => op.family === family || op.gradientFamilies?.includes(family));
+}
+
 export const neg = (x: Tensor) => unaryOf('neg', x);
 export const exp = (x: Tensor) => unaryOf('exp', x);
 export const log = (x: Tensor) => unaryOf('log', x);

@@ -16,6 +16,7 @@ const adamCase: AdamUpdate = { rate: 1e-2, beta1: 0.9, beta2: 0.999, eps: 1e-8, 
 /** Kingma and Ba 2015; with `decoupled`, Loshchilov and Hutter 2019. Returns new p, m, v. */
 export const adamOp: Op<AdamUpdate> = {
   name: 'adam',
+  family: 'adam',
   doc: {
     equation:
       'g ← g min(1, maxNorm / (norm + 1e-6)), if maxNorm > 0; m′ = β₁ m + (1 − β₁) g; v′ = β₂ v + (1 − β₂) g²; p′ = p − rate (m′ / (1 − β₁ᵗ)) / (√(v′ / (1 − β₂ᵗ)) + ε), t = step. Weight decay adds weightDecay p to g, or, decoupled (AdamW), takes rate weightDecay p from p.',

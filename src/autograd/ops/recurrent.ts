@@ -80,6 +80,8 @@ export const lstmCellOp: Op<null> = {
     const cell = reference(c.shape, (i) => sigmoid(gate(i, 1)) * c.data[i] + sigmoid(gate(i, 0)) * Math.tanh(gate(i, 2)));
     return [reference(c.shape, (i) => sigmoid(gate(i, 3)) * Math.tanh(cell.data[i])), cell];
   },
+  family: 'lstm_cell',
+  gradientFamilies: ['lstm_cell_grad'],
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 30),
   cases: [
     {
@@ -348,7 +350,7 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },
   ],
   family: 'attention',
-  gradientFamily: 'attention_grad',
+  gradientFamilies: ['attention_scores_grad', 'attention_grad'],
   tolerance: EXP,
 };
 

@@ -81,6 +81,7 @@ function softmaxOp(name: string, log: boolean): Op<null> {
       { name: 'a logit beyond the reach of exp', shapes: [[3, 148]], attrs: null, draw: ['normal with 200'] },
     ],
     family: 'softmax',
+    gradientFamilies: ['softmax_grad'],
     tolerance: EXP,
   };
 }

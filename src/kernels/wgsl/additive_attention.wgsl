@@ -10,7 +10,7 @@
 const LANES: u32 = 64u;
 
 override RELU: bool = false;
-override REGIONS: u32 = 64u; // P, for the size of workgroup memory
+override REGIONS: u32 = 64u; // @launch: P, for the size of workgroup memory
 
 struct Params {
   regions: u32,

@@ -6,7 +6,7 @@
 // lies like alpha. One workgroup owns one picture; a lane owns regions.
 const LANES: u32 = 64u;
 
-override REGIONS: u32 = 64u;
+override REGIONS: u32 = 64u; // @launch: P, for the size of workgroup memory
 
 struct Params {
   regions: u32,

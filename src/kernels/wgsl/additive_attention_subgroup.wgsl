@@ -13,7 +13,7 @@ const WIDTH: u32 = 8u; // @tune 4 8
 const PER_LANE: u32 = 4u; // @tune 1 2 4 8 16 32
 
 override RELU: bool = false;
-override REGIONS: u32 = 64u; // P, for the size of workgroup memory
+override REGIONS: u32 = 64u; // @launch: P, for the size of workgroup memory
 
 struct Params {
   regions: u32,

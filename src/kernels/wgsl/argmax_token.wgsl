@@ -6,8 +6,8 @@
 // owns ROWS rows: with LANES = 1 there is no barrier, which software drivers run slowly. Greedy decoding needs no other
 // log-probability: one pass over the logits takes the place of a log-softmax and a search. Maximum and sum come from that pass
 // (Milakov and Gimelshein 2018).
-override LANES: u32 = 1u;
-override ROWS: u32 = 64u;
+override LANES: u32 = 1u; // @launch
+override ROWS: u32 = 64u; // @launch
 
 struct Params {
   rows: u32,

@@ -6,8 +6,8 @@
 //
 // x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
 // read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows, as in softmax.wgsl.
-override LANES: u32 = 1u;
-override ROWS: u32 = 64u;
+override LANES: u32 = 1u; // @launch
+override ROWS: u32 = 64u; // @launch
 
 struct Params {
   rows: u32,

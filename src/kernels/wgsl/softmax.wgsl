@@ -5,8 +5,8 @@
 // x, y [rows, n]. LANES = 1 gives a row to an invocation and needs no barrier, which software drivers run slowly; LANES = 128
 // joins through a tree in workgroup memory, for GPUs. softmax_subgroup.wgsl gives a row to a subgroup. Gradient:
 // softmax_grad.wgsl.
-override LANES: u32 = 1u;
-override ROWS: u32 = 64u;
+override LANES: u32 = 1u; // @launch
+override ROWS: u32 = 64u; // @launch
 override LOG: bool = false;
 
 struct Params {

@@ -5,8 +5,8 @@
 // x [rows, n]; k ≤ n − skip_below. A NaN counts as the largest, as in PyTorch. LANES invocations share a row, and a workgroup owns
 // ROWS rows (see softmax.wgsl). Each round takes the best element that comes after the last one taken, by falling value,
 // then rising index. So nothing is marked or moved.
-override LANES: u32 = 1u;
-override ROWS: u32 = 64u;
+override LANES: u32 = 1u; // @launch
+override ROWS: u32 = 64u; // @launch
 
 struct Params {
   rows: u32,

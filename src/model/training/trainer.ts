@@ -5,7 +5,7 @@
 import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { noGrad } from '../../autograd/tape.ts';
-import { onFile } from '../../data/atomic_file.ts';
+import { onFile, removeTemporaries } from '../../data/atomic_file.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
@@ -253,6 +253,7 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { config, run } = o;
   onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
   const before = checkpointOf(o);
+  removeTemporaries(join(run, 'checkpoints'));
   const state = new Run(o, before, await openTuned(o, before));
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
