@@ -3,7 +3,7 @@
  * The engine for any host: tensors, ops with gradients, modules, the captioner. It uses no file, process or Node module.
  * node.ts and web.ts add `openGpu` and what else their host can do.
  */
-export { checkOp } from './autograd/check.ts';
+export { type CaseResult, checkOp, checkUserShader } from './autograd/check.ts';
 export { type GradcheckResult, gradcheck } from './autograd/gradcheck.ts';
 export {
   type BackwardContext,
@@ -26,12 +26,13 @@ export { currentGpu, Gpu, type GpuHost, makeCurrent } from './gpu/gpu.ts';
 export type { Kernel } from './gpu/pipelines.ts';
 export type { BufferSlice, MemoryReport } from './gpu/pool.ts';
 export { formatProfile, type ProfileRow, Profiler } from './gpu/profiler.ts';
-export type { Grid } from './gpu/recorder.ts';
+export type { Choice, Dispatch, Grid } from './gpu/recorder.ts';
 export type { ShaderVariant } from './gpu/shader.ts';
 export type { ParamValue, ParamValues } from './gpu/uniforms.ts';
-export { chosenVersion, FAMILIES, forceVersion } from './kernels/families.ts';
+export { chosenVersion, FAMILIES, forceVersion, useShader } from './kernels/families.ts';
 export { VersionNotApplicable } from './kernels/family.ts';
 export { type TuningTable, tuningOf } from './kernels/tuning.ts';
+export type { ShaderText } from './kernels/user_shader.ts';
 export { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
 export { constant, glorotUniform, type Initializer, uniform, zerosInit } from './nn/initializers.ts';
 export { Optimizer, type OptimizerOptions } from './nn/optimizer.ts';

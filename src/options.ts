@@ -19,7 +19,7 @@ export interface Renamed {
   names: Readonly<Record<string, string>>;
 }
 
-export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'whole' | 'number' | 'choice';
+export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'repeated' | 'whole' | 'number' | 'choice';
 
 /** The values that an option takes, of type T. A flag is given or not; a switch is `--x` or `--no-x`. */
 export interface Values<T, K extends Kind = Kind> {
@@ -93,6 +93,11 @@ export function text(placeholder: string, check: (text: string, flag: string) =>
 export function list<const C extends string = string>(placeholder: string, choices?: readonly C[]): Values<C[], 'list'> {
   const one = choices && choice(placeholder, choices);
   return { kind: 'list', placeholder, ...(choices ? { choices } : {}), parse: (given, flag) => [one ? one.parse(given, flag) : (given as C)] };
+}
+
+/** A flag that may be given several times, with one value each. */
+export function repeated<T>(placeholder: string, parse: (text: string, flag: string) => T): Values<T[], 'repeated'> {
+  return { kind: 'repeated', placeholder, parse: (given, flag) => [parse(given, flag)] };
 }
 
 export function choice<const C extends string>(placeholder: string, choices: readonly C[], renamed?: Renamed): Values<C, 'choice'> {

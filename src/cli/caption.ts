@@ -12,6 +12,7 @@ import type { CaptionOptions } from './commands/caption.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
 import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
+import { readShaders, useCheckedShaders } from './shaders.ts';
 
 const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 
@@ -28,12 +29,14 @@ function picturesIn(given: readonly string[]): string[] {
 export async function caption(o: CaptionOptions, modelPath: string, given: string[]): Promise<number> {
   checkDecoding(o);
   if (o.nBest > o.beam) throw new UsageError(`--n-best ${o.nBest} asks for more captions than --beam ${o.beam} finds`);
+  const shaders = readShaders(o.shader);
   const pictures = picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
-  return withGpu(o, async () => {
+  return withGpu(o, async (gpu) => {
+    await useCheckedShaders(gpu, o, shaders);
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);

@@ -3,7 +3,21 @@
  * is called. An option without effect is refused before that, so no file is open and no device found.
  */
 import { Command, Option } from 'commander';
-import { defaultText, FLAG, fixedDefaults, flagOf, type OptionsOf, type Row, type Rows, refuseWithoutEffect, settled, text } from '../options.ts';
+import { UsageError } from '../errors.ts';
+import {
+  defaultText,
+  FLAG,
+  fixedDefaults,
+  flagOf,
+  type OptionsOf,
+  type Row,
+  type Rows,
+  refuseWithoutEffect,
+  repeated,
+  settled,
+  text,
+  withOption,
+} from '../options.ts';
 
 export interface Declaration {
   /** Two words for a command within another, as "onnx check"; `within` describes the outer one. */
@@ -35,6 +49,28 @@ export const DEVICE = {
   },
 } satisfies Rows;
 
+/** A shader of the user's, and the kernel family whose versions it takes the place of. */
+export interface ShaderChoice {
+  family: string;
+  file: string;
+}
+
+/** For commands that run kernels: shaders of the user's. */
+export const SHADER = {
+  shader: {
+    values: repeated('family=file', (given, flag): ShaderChoice => {
+      const [, family, file] = /^(\w+)=(.+)$/.exec(given) ?? [];
+      if (!family) throw new UsageError(`${flag} takes FAMILY=FILE, such as matmul=mine.wgsl, got "${given}"`);
+      return { family, file };
+    }),
+    help: 'a WGSL file of yours in the place of a kernel family’s versions, checked first; repeatable (`glimpse new-kernel` writes a start)',
+  },
+} satisfies Rows;
+
+export const WATCH = {
+  watch: { values: FLAG, belongsTo: [withOption('shader')], help: 'run again whenever a shader is saved, until Ctrl-C' },
+} satisfies Rows;
+
 export const OUTPUT = {
   json: { values: FLAG, help: 'print the result as JSON on stdout' },
   quiet: { values: FLAG, help: 'print only results and errors' },
@@ -60,7 +96,7 @@ function optionsOf(name: string, row: Row): Option[] {
   const flag = flagOf(name);
   const option = new Option(placeholder ? `${flag} <${placeholder}${kind === 'list' ? '...' : ''}>` : flag, optionHelp(row, name));
   if (row.required) option.makeOptionMandatory();
-  if (kind === 'list') option.argParser((given: string, before: unknown[] = []) => [...before, ...(parse(given, flag) as unknown[])]);
+  if (kind === 'list' || kind === 'repeated') option.argParser((given: string, before: unknown[] = []) => [...before, ...(parse(given, flag) as unknown[])]);
   else if (placeholder) option.argParser((given: string) => parse(given, flag));
   const all = kind === 'switch' ? [option, new Option(flagOf(name, false)).hideHelp()] : [option];
   for (const each of row.group ? all : []) each.helpGroup(`${row.group}:`);

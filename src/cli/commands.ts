@@ -8,6 +8,7 @@ import { evaluate } from './commands/eval.ts';
 import { features } from './commands/features.ts';
 import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
+import { newKernel } from './commands/new_kernel.ts';
 import { onnxCheck } from './commands/onnx_check.ts';
 import { plot } from './commands/plot.ts';
 import { prepare } from './commands/prepare.ts';
@@ -19,5 +20,5 @@ import { tune } from './commands/tune.ts';
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery],
-  ...[tune, bench, plot, score, evaluate, onnxCheck],
+  ...[newKernel, tune, bench, plot, score, evaluate, onnxCheck],
 ];

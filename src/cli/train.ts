@@ -14,6 +14,7 @@ import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';
 import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
+import { readShaders, useCheckedShaders } from './shaders.ts';
 
 /** Names the pictures and captions trained on, in their order. */
 function hashOf(images: Dataset['images']): string {
@@ -75,6 +76,7 @@ function configOf(o: TrainOptions, dataset: Dataset, store: FeatureStore, start:
 
 export async function trainCommand(o: TrainOptions): Promise<number> {
   checkOptions(o);
+  const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
   const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start)) : null;
   const store = await FeatureStore.open(o.features);
@@ -103,6 +105,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   process.once('SIGINT', onInterrupt);
   try {
     return await withGpu(o, async (gpu) => {
+      await useCheckedShaders(gpu, o, shaders);
       let bar: ReturnType<typeof progress> | null = null;
       const reports = await train({
         dataset,

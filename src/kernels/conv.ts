@@ -169,7 +169,7 @@ const VERSIONS: readonly ConvVersion[] = [
     idea: 'one invocation owns one element of the output; groups and every dilation',
   },
   {
-    ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], launch: launchIm2col },
+    ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], composed: true, launch: launchIm2col },
     idea: 'pictures are unfolded into rows, and a version of `matmul` multiplies them',
     unable: (_gpu, { geometry, residual }) =>
       geometry.groups !== 1 ? 'its channels are in groups' : residual ? 'the product has no place for a residual' : null,
@@ -312,7 +312,7 @@ export const conv2dGradInputFamily: Family<ConvGeometry, ConvGradVersion> = new 
       },
     },
     {
-      ...{ name: 'col2im', shader: 'col2im', uses: ['col2im_vec4'], unable: unfolds },
+      ...{ name: 'col2im', shader: 'col2im', uses: ['col2im_vec4'], composed: true, unable: unfolds },
       idea: 'a version of `matmul` makes the gradient of the unfolded picture, which is folded back',
       launch: inputByProduct,
     },
@@ -332,7 +332,7 @@ export const conv2dGradWeightFamily: Family<ConvGeometry, ConvGradVersion> = new
       },
     },
     {
-      ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], unable: unfolds },
+      ...{ name: 'im2col', shader: 'im2col', uses: ['im2col_vec4'], composed: true, unable: unfolds },
       idea: 'pictures are unfolded into rows, and a version of `matmul` multiplies them with dy',
       launch: weightByProduct,
     },

@@ -28,6 +28,8 @@ export interface Version<P> {
   readonly shader: string;
   /** Other shader files that it runs. */
   readonly uses?: readonly string[];
+  /** It runs several kernels one after the other, so no single shader can stand in for it. */
+  readonly composed?: true;
   /** The user's text that takes the place of `shader`. */
   readonly user?: UserShader;
   /** Null if it can serve the problem on this adapter, else why not. Changes nothing. */
@@ -85,9 +87,9 @@ export class Family<P, V extends Version<P> = Version<P>> {
     this.forced = name === null ? null : this.named(name);
   }
 
-  /** True if this version is forced. Prepared weights are then made even if they are used only once. */
+  /** True if this version is forced, or a shader like it. Prepared weights are then made even if they are used only once. */
   isForced(name: string): boolean {
-    return this.forced?.name === name;
+    return this.forced?.name === name || this.forced?.user?.like === name;
   }
 
   /** The version that served the family's last problem. */

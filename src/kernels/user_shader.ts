@@ -19,7 +19,9 @@ import type { Family, Version } from './family.ts';
 
 /** How a launcher runs the user's text. */
 export interface UserShader {
-  /** The shader file that it stands in for. */
+  /** The version whose launcher runs it. */
+  readonly like: string;
+  /** The shader file of that version. */
   readonly shader: string;
   /** The variant to compile: of what the launcher asks for, the constants that the text declares. */
   variant(asked: Omit<ShaderVariant, 'file' | 'source'>): ShaderVariant;
@@ -125,10 +127,10 @@ type Tiled = { tile?(width: number): readonly [number, number] };
 
 /**
  * Puts a shader of the user's in the place of all versions of a family; it is called `user:NAME` then. Whatever runs the family
- * runs this text, until `useShader(gpu, family, null)`. Throws a UsageError that names the line where
+ * runs this text, until the same call with null. Throws a UsageError that names the line where
  * the text does not compile, or what it lacks of the version that it is like.
  */
-export async function useShader(gpu: Gpu, family: Family<never>, text: ShaderText | null): Promise<void> {
+export async function replaceVersions(gpu: Gpu, family: Family<never>, text: ShaderText | null): Promise<void> {
   if (!text) {
     family.useOwn(null);
     return;
@@ -140,6 +142,7 @@ export async function useShader(gpu: Gpu, family: Family<never>, text: ShaderTex
     throw new UsageError(
       `${name}: // @like ${like}: the versions of ${family.name} are ${family.names.filter((each) => !each.startsWith('user:')).join(', ')}`,
     );
+  if (family.named(like).composed) throw new UsageError(`${name}: // @like ${like}: it runs several kernels, so no single shader can stand in for it`);
   const base = family.named(like) as Version<never> & Tiled;
   const load = (variant: ShaderVariant, from: string): LoadedShader => {
     try {
@@ -166,6 +169,7 @@ export async function useShader(gpu: Gpu, family: Family<never>, text: ShaderTex
   const declared = (asked: Record<string, number> = {}, names: readonly string[]) =>
     Object.fromEntries(Object.entries(asked).filter(([constant]) => names.includes(constant)));
   const user: UserShader = {
+    like,
     shader: base.shader,
     variant: ({ tune, constants, ...rest }) => ({
       ...rest,

@@ -1,6 +1,6 @@
 /** `glimpse bench`: declared. bench/command.ts does the work. */
 import { type Condition, FLAG, number, text, whole, withOption } from '../../options.ts';
-import { command, DEVICE, OUTPUT } from '../command.ts';
+import { command, DEVICE, OUTPUT, SHADER, WATCH } from '../command.ts';
 
 const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
 const includes = (name: string): Condition => ({
@@ -30,6 +30,8 @@ const options = {
   seconds: { values: number('number', { atLeast: 0 }), default: 2, belongsTo: [TIMED], help: 'seconds for one measurement' },
   chart: { values: text('file'), help: 'write a roofline chart (.svg or .html)' },
   report: { values: text('file'), help: 'write the table as Markdown' },
+  ...SHADER,
+  ...WATCH,
   ...DEVICE,
   ...OUTPUT,
 };

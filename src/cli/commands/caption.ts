@@ -1,6 +1,6 @@
 /** `glimpse caption`: declared. */
 import { FLAG, number, type OptionsOf, text, whenAtLeast, whole, withOption, withoutOption } from '../../options.ts';
-import { command, DEVICE, OUTPUT } from '../command.ts';
+import { command, DEVICE, OUTPUT, SHADER } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
 
 const options = {
@@ -19,6 +19,7 @@ const options = {
   },
   seed: { values: whole('number', { atLeast: 0 }), default: 0, belongsTo: [withOption('sample')], help: 'random seed' },
   skipBad: { values: FLAG, help: 'leave out pictures that cannot be read' },
+  ...SHADER,
   ...DEVICE,
   ...OUTPUT,
 } as const;

@@ -1,9 +1,9 @@
 /** `glimpse train`: declared. Its options are those of the schema of training. */
 import { decidingValues, TRAINING_OPTIONS } from '../../model/training/options.ts';
 import type { OptionsOf } from '../../options.ts';
-import { command, DEVICE, OUTPUT } from '../command.ts';
+import { command, DEVICE, OUTPUT, SHADER } from '../command.ts';
 
-const options = { ...TRAINING_OPTIONS, ...DEVICE, ...OUTPUT };
+const options = { ...TRAINING_OPTIONS, ...SHADER, ...DEVICE, ...OUTPUT };
 export type TrainOptions = OptionsOf<typeof options>;
 
 export const train = command({
