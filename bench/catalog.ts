@@ -1,6 +1,6 @@
 /** The benchmarks by name: what is timed at which sizes, what it costs, and which kernel family's versions it can compare. */
 import { UsageError } from '../src/errors.ts';
-import { type ConvShape, outSize, type Work } from './work.ts';
+import { type AttentionShape, type ConvShape, outSize, type Work } from './work.ts';
 
 export interface Benchmark {
   name: string;
@@ -48,6 +48,9 @@ const GRADIENT_CONVOLUTIONS = [
   [512, 2048, 7, 1, 1],
 ] as const;
 
+/** Primes throughout. */
+const RAGGED_CONVOLUTION = [61, 127, 29, 3, 1] as const;
+
 type ConvKind = 'conv' | 'convGradInput' | 'convGradWeight';
 const CONV_NAMES: Record<ConvKind, string> = { conv: 'conv', convGradInput: 'conv-grad-input', convGradWeight: 'conv-grad-weight' };
 
@@ -77,6 +80,39 @@ function rows(kind: 'softmax' | 'crossEntropyGrad', count: number, columns: numb
     flops: 5 * count * columns,
     bytes: 8 * count * columns,
   };
+}
+
+function cell(kind: 'lstmCell' | 'lstmCellGrad', batch: number, hidden: number): Benchmark {
+  const [flops, words] = kind === 'lstmCell' ? [30, 11] : [27, 13]; // without the gates that only a gradient needs
+  return {
+    name: kind === 'lstmCell' ? 'lstm-cell' : 'lstm-cell-grad',
+    shape: `${batch}×${hidden}`,
+    work: { kind, rows: batch, hidden },
+    family: kind === 'lstmCell' ? 'lstm_cell' : 'lstm_cell_grad',
+    peers: true,
+    flops: flops * batch * hidden,
+    bytes: 4 * words * batch * hidden,
+  };
+}
+
+function attention(kind: 'attention' | 'attentionGrad', batch: number, regions: number, keys: number, values: number): Benchmark {
+  const shape: AttentionShape = { batch, regions, keys, values };
+  const forward = batch * regions * (4 * keys + 2 * values + 5);
+  const read = batch * (regions * (keys + values) + keys) + keys;
+  return {
+    name: kind === 'attention' ? 'attention' : 'attention-grad',
+    shape: `${batch}×${regions}, A ${keys}, D ${values}`,
+    work: { kind, ...shape },
+    family: kind === 'attention' ? 'attention' : 'attention_grad',
+    peers: true,
+    flops: kind === 'attention' ? forward : batch * regions * (9 * keys + 2 * values + 4),
+    bytes:
+      4 * (kind === 'attention' ? read + batch * (values + regions) : read + batch * (values + 2 * regions) + 2 * batch * regions * keys + 3 * batch * keys),
+  };
+}
+
+function adamUpdate(count: number): Benchmark {
+  return { name: 'adam', shape: `${count}`, work: { kind: 'adam', count }, family: 'adam', peers: true, flops: 14 * count, bytes: 28 * count };
 }
 
 /** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
@@ -111,11 +147,27 @@ export function catalog(model: string | null): Benchmark[] {
     matmul(320, 512, 5000, 'TN'),
     matmul(64, 512, 5000, 'NT'),
     matmul(320, 512, 5000, 'NT'),
+    matmul(317, 509, 4999), // primes: nothing is a multiple of a tile or of 4
     ...RESNET_CONVOLUTIONS.map((shape) => convolution('conv', shape)),
+    convolution('conv', RAGGED_CONVOLUTION),
     ...GRADIENT_CONVOLUTIONS.map((shape) => convolution('convGradInput', shape)),
+    convolution('convGradInput', RAGGED_CONVOLUTION),
     ...GRADIENT_CONVOLUTIONS.map((shape) => convolution('convGradWeight', shape)),
+    convolution('convGradWeight', RAGGED_CONVOLUTION),
     rows('softmax', 2240, 5000),
+    rows('softmax', 2237, 4999),
     rows('crossEntropyGrad', 2240, 5000),
+    rows('crossEntropyGrad', 2237, 4999),
+    cell('lstmCell', 64, 512),
+    cell('lstmCell', 61, 509),
+    cell('lstmCellGrad', 64, 512),
+    cell('lstmCellGrad', 61, 509),
+    attention('attention', 16, 49, 512, 256),
+    attention('attention', 13, 47, 509, 251),
+    attention('attentionGrad', 16, 49, 512, 256),
+    attention('attentionGrad', 13, 47, 509, 251),
+    adamUpdate(8_962_697), // the captioner's parameters
+    adamUpdate(1_000_003),
     decoder('trainStep', 16, true),
     decoder('trainStep', 16, false),
     decoder('greedy', 64, true),
@@ -137,12 +189,53 @@ export function catalog(model: string | null): Benchmark[] {
   return list;
 }
 
-export const NAMES = ['matmul', 'conv', 'conv-grad-input', 'conv-grad-weight', 'softmax', 'cross-entropy', 'train-step', 'greedy', 'resnet50', 'first-caption'];
+/** Benchmarks of kernels, with the numbers of their `--shape` in order; those in brackets may be left out. */
+const SHAPES: Readonly<Record<string, { numbers: string; make(given: readonly number[], layout: 'NN' | 'NT' | 'TN'): Benchmark }>> = {
+  matmul: { numbers: 'MxKxN', make: ([m, k, n], layout) => matmul(m, k, n, layout) },
+  conv: { numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]', make: ([c, size, out, kernel, stride = 1]) => convolution('conv', [c, out, size, kernel, stride]) },
+  'conv-grad-input': {
+    numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    make: ([c, size, out, kernel, stride = 1]) => convolution('convGradInput', [c, out, size, kernel, stride]),
+  },
+  'conv-grad-weight': {
+    numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    make: ([c, size, out, kernel, stride = 1]) => convolution('convGradWeight', [c, out, size, kernel, stride]),
+  },
+  softmax: { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rows('softmax', count, columns) },
+  'cross-entropy': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rows('crossEntropyGrad', count, columns) },
+  'lstm-cell': { numbers: 'BATCHxUNITS', make: ([batch, hidden]) => cell('lstmCell', batch, hidden) },
+  'lstm-cell-grad': { numbers: 'BATCHxUNITS', make: ([batch, hidden]) => cell('lstmCellGrad', batch, hidden) },
+  attention: { numbers: 'BATCHxREGIONSxKEYSxVALUES', make: ([batch, regions, keys, values]) => attention('attention', batch, regions, keys, values) },
+  'attention-grad': {
+    numbers: 'BATCHxREGIONSxKEYSxVALUES',
+    make: ([batch, regions, keys, values]) => attention('attentionGrad', batch, regions, keys, values),
+  },
+  adam: { numbers: 'COUNT', make: ([count]) => adamUpdate(count) },
+};
+
+/** Names of benchmarks that take `--shape`. */
+export const KERNELS: readonly string[] = Object.keys(SHAPES);
+
+export const NAMES = [...KERNELS, 'train-step', 'greedy', 'resnet50', 'first-caption'];
+
+/** A benchmark at a size that is given as numbers with x between them. Throws a UsageError that names the numbers expected. */
+export function customBenchmark(name: string, shape: string, layout: 'NN' | 'NT' | 'TN'): Benchmark {
+  const { numbers, make } = SHAPES[name];
+  const given = shape.split(/[x×]/);
+  const most = numbers.replaceAll(/[[\]]/g, '').split('x').length;
+  const least = numbers.replace(/\[.*\]/, '').split('x').length;
+  const sizes = given.map(Number);
+  if (given.length < least || given.length > most || !given.every((text) => /^[1-9]\d*$/.test(text)))
+    throw new UsageError(`--shape ${shape}: ${name} takes ${numbers}, whole numbers from 1`);
+  if (!sizes.every((size) => size <= 2 ** 24) || sizes.reduce((product, size) => product * size, 1) > 2 ** 36)
+    throw new UsageError(`--shape ${shape}: is more than a benchmark can check in float64 on the host`);
+  return make(sizes, layout);
+}
 
 /** No kernel and no model alone: a process of its own, which captions one picture. */
 export const FIRST_CAPTION = { name: 'first-caption', shape: 'one picture, fresh process' };
 
-interface Selection {
+export interface Selection {
   benchmarks: Benchmark[];
   firstCaption: boolean;
   /** Of what the names ask for, what cannot be done, and what it needs. */

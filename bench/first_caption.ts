@@ -56,6 +56,17 @@ export async function firstCaption(run: string, picture: string, adapter: string
   if (other) throw new WrongResult(row, `was "${other.join(' ')}" in one process and "${last.join(' ')}" in another`);
   const { against, checked, maxError, wrong } = await checkCaption(run, picture, last);
   if (wrong !== null) throw new WrongResult(row, wrong);
-  const nothing = { hostMs: null, gpuMedianMs: null, gflops: null, gigabytesPerSecond: null, intensity: null, roofShare: null, peakBytes: null, peers: [] };
-  return { ...row, ...summary(times.slice(1), times[0]), maxError, checked, checkedAgainst: against, ...nothing };
+  const nothing = {
+    hostMs: null,
+    gpuMedianMs: null,
+    gflops: null,
+    gigabytesPerSecond: null,
+    intensity: null,
+    roofShare: null,
+    roofsMoved: null,
+    peakBytes: null,
+    peers: [],
+  };
+  const more = { work: null, includes: 'starting the process', ratio: null };
+  return { ...row, ...summary(times.slice(1), times[0]), maxError, checked, checkedAgainst: against, ...nothing, ...more };
 }

@@ -1,19 +1,31 @@
 /**
- * One row of the results: a benchmark is timed, and what its last timed run wrote is compared with what it must be. A row
- * exists only for work that ran and was right.
+ * One benchmark: versions of ours and peers take turns, round after round, and what each one's last timed run wrote is compared
+ * with what it must be. A row exists only for work that ran and was right.
  */
-import { GlimpseError } from '../src/errors.ts';
+import { GlimpseError, GpuError } from '../src/errors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { Profiler } from '../src/gpu/profiler.ts';
-import { chosenVersion } from '../src/kernels/families.ts';
+import { chosenVersion, forceVersion } from '../src/kernels/families.ts';
+import { VersionNotApplicable } from '../src/kernels/family.ts';
 import { memory } from '../src/tensor/tensor.ts';
 import type { Benchmark } from './catalog.ts';
 import { onnxruntimeLogits } from './peers/onnxruntime.ts';
-import type { PeerRow } from './peers/turns.ts';
+import { type PeerRow, type Peers, peerRow } from './peers/turns.ts';
 import { oraclesInstalled } from './peers/untyped.ts';
 import { type Check, compare, type Expected, expectedResult } from './reference.ts';
-import type { Roofs } from './roofs.ts';
-import { median, type SamplingOptions, summary, type Timing, timeWork } from './sampling.ts';
+import { measureRoofs, type Roofs, roofsMoved } from './roofs.ts';
+import {
+  bootstrapRatio,
+  type Flush,
+  LocalTurns,
+  median,
+  type Participant,
+  type Ratio,
+  type SamplingOptions,
+  summary,
+  type Timing,
+  takeTurns,
+} from './sampling.ts';
 import type { Engine, InputSet, Prepared, Work } from './work.ts';
 
 interface Named {
@@ -23,6 +35,8 @@ interface Named {
 }
 
 export interface TimedRow extends Named, Timing {
+  /** The sizes as numbers. */
+  work: Work | null;
   /** Largest error of the last timed run, as a share of the largest number; null where only words were compared. */
   maxError: number | null;
   /** How many numbers or words were compared, and with what. */
@@ -30,14 +44,22 @@ export interface TimedRow extends Named, Timing {
   checkedAgainst: string;
   /** Until every command is handed to the driver: JavaScript's share. */
   hostMs: number | null;
+  /** On the device, with the copies that the version needs. */
   gpuMedianMs: number | null;
   gflops: number | null;
   gigabytesPerSecond: number | null;
   /** Floating-point operations per byte. */
   intensity: number | null;
-  /** Share of what the roofs allow at this intensity. */
+  /** Share of what the roofs around this benchmark allow at this intensity. */
   roofShare: number | null;
+  /** Why the roofs around this benchmark cannot be trusted: they moved. */
+  roofsMoved: string | null;
   peakBytes: number | null;
+  /** What a run includes besides the kernel. */
+  includes: string | null;
+  /** Its time over that of the fastest version of ours; null for that version itself. */
+  ratio: (Ratio & { to: string }) | null;
+  /** On the row of our fastest version. */
   peers: PeerRow[];
 }
 
@@ -50,15 +72,8 @@ export type Row = TimedRow | SkippedRow;
 
 export const isTimed = (row: Row): row is TimedRow => !('skipped' in row);
 
-export interface Report {
-  adapter: string;
-  driver: string;
-  software: boolean;
-  roofs: Roofs;
-  rows: Row[];
-  /** What gave a wrong result and therefore has no row. */
-  wrong: (Named & { problem: string })[];
-}
+/** What gave a wrong result and therefore has no row. */
+export type WrongRow = Named & { problem: string };
 
 /** A timed run gave a wrong result: there is no row for it. */
 export class WrongResult extends GlimpseError {
@@ -85,8 +100,8 @@ export function expectations(work: Work): Expectations {
 }
 
 /** Compares what the last timed run wrote. */
-async function checkLast(prepared: Prepared, expected: Expectations): Promise<Check> {
-  const values = await expected(prepared.load ? 1 : 0);
+async function checkLast(prepared: Prepared, set: InputSet, expected: Expectations): Promise<Check> {
+  const values = await expected(set);
   if (values && prepared.result) return compare(await prepared.result(), values);
   if (prepared.check) return prepared.check();
   throw new GlimpseError('nothing says what the result must be');
@@ -96,7 +111,7 @@ function roofOf(roofs: Roofs, b: Benchmark): number {
   return Math.min(roofs.fmaGflops, (roofs.copyGBs * b.flops) / b.bytes);
 }
 
-/** Median over runs of the GPU time summed over their dispatches. */
+/** Median over runs of the GPU time summed over their dispatches and copies. */
 async function gpuTime(gpu: Gpu, prepared: Prepared): Promise<number | null> {
   if (!gpu.device.features.has('timestamp-query')) return null;
   const totals: number[] = [];
@@ -105,7 +120,7 @@ async function gpuTime(gpu: Gpu, prepared: Prepared): Promise<number | null> {
     await prepared.run();
     const table = await gpu.profiler.table();
     gpu.profiler = null;
-    totals.push(table.reduce((sum, { totalMs }) => sum + totalMs, 0));
+    totals.push(table.filter(({ kind }) => kind !== 'upload').reduce((sum, { totalMs }) => sum + totalMs, 0));
   }
   return median(totals);
 }
@@ -122,57 +137,157 @@ async function hostTime(prepared: Prepared): Promise<number> {
   return median(times);
 }
 
-export interface Measurement {
-  benchmark: Benchmark;
-  sampling: SamplingOptions;
-  roofs: Roofs;
-  expected: Expectations;
-  /** The version that is forced, if one is. */
-  forced: string | null;
-  /** Lets peers have their turns; `again` is our own turn, once more after each, so that a slow phase of the machine shows in both. */
-  peers(again: () => Promise<void>): Promise<PeerRow[]>;
+/** A version of ours, ready for its turns. It is forced while it works, so that what ran is what is named. */
+class OurTurns implements Participant {
+  coldMs = 0;
+  runsPerSample = 1;
+  readonly row: Named;
+  private readonly turns: LocalTurns;
+
+  constructor(
+    readonly benchmark: Benchmark,
+    readonly version: string | null,
+    readonly prepared: Prepared,
+    flush: Flush,
+  ) {
+    this.row = { name: benchmark.name, shape: benchmark.shape, version: version ?? 'model' };
+    this.turns = new LocalTurns(prepared, flush);
+  }
+
+  get name(): string {
+    return this.row.version;
+  }
+
+  /** Does work with the version forced, and notes which one ran. */
+  async forced<T>(work: () => Promise<T>): Promise<T> {
+    const { family } = this.benchmark;
+    if (!family) return work();
+    if (this.version) forceVersion(family, this.version);
+    try {
+      const result = await work();
+      const ran = chosenVersion(family) ?? 'only';
+      if (this.version && ran !== this.version) throw new GlimpseError(`${this.row.name} ${this.row.shape}: ${ran} ran instead of ${this.version}`);
+      this.row.version = ran;
+      return result;
+    } finally {
+      if (this.version) forceVersion(family, null);
+    }
+  }
+
+  async prepare(): Promise<{ coldMs: number; runsPerSample: number }> {
+    const cold = await this.forced(() => this.turns.prepare());
+    ({ coldMs: this.coldMs, runsPerSample: this.runsPerSample } = cold);
+    return cold;
+  }
+
+  sample(): Promise<number> {
+    return this.forced(() => this.turns.sample());
+  }
+
+  finish(): Promise<{ set: InputSet }> {
+    return this.forced(() => this.turns.finish());
+  }
 }
 
-/** Throws `WrongResult` where a timed run was wrong, and `VersionNotApplicable` where the forced version cannot run. */
-export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise<TimedRow> {
-  const { benchmark: b, roofs } = m;
-  const prepared = await engine.prepare(b.work);
-  if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
+export interface Measurement {
+  benchmark: Benchmark;
+  /** Versions to time; null for the one that would be chosen. */
+  versions: readonly (string | null)[];
+  sampling: SamplingOptions;
+  flush: Flush;
+  /** The roofs just before. */
+  roofs: Roofs;
+  peers: Peers | null;
+  note(text: string): void;
+}
+
+export interface Measured {
+  rows: Row[];
+  wrong: WrongResult[];
+  /** The roofs just after. */
+  roofs: Roofs;
+}
+
+/** Times a benchmark. Versions that cannot run have a reason, wrong results have no row. */
+export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise<Measured> {
+  const { benchmark: b } = m;
+  const expected = expectations(b.work);
+  const rows: Row[] = [];
+  const wrong: WrongResult[] = [];
+  const ours: OurTurns[] = [];
+  const peaks = new Map<OurTurns, number>();
   try {
-    gpu.pool.trim();
-    gpu.pool.resetPeak();
-    const times: number[] = [];
-    const checks: Check[] = [];
-    let row: Named = { name: b.name, shape: b.shape, version: 'model' };
-    let peakBytes = 0;
-    const turn = async (): Promise<number> => {
-      const { sample, coldMs } = await timeWork(prepared, m.sampling);
-      // Before the check, which may launch kernels and make tensors of its own.
-      if (b.family) row = { ...row, version: chosenVersion(b.family) ?? 'only' };
-      if (m.forced && row.version !== m.forced) throw new GlimpseError(`${b.name} ${b.shape}: ${row.version} ran instead of ${m.forced}`);
-      if (checks.length === 0) peakBytes = memory().peakBytes + memory().texelBytes;
-      const check = await checkLast(prepared, m.expected);
-      if (check.wrong !== null) throw new WrongResult(row, check.wrong);
-      checks.push(check);
-      times.push(...sample);
-      return coldMs;
-    };
-    const coldMs = await turn();
-    const [hostMs, gpuMedianMs] = [await hostTime(prepared), await gpuTime(gpu, prepared)];
-    const peers = await m.peers(async () => void (await turn()));
-    const timing = summary(times, coldMs);
-    const gflops = b.flops / timing.medianMs / 1e6;
-    return {
-      ...row,
-      ...timing,
-      maxError: Math.max(...checks.map(({ maxError }) => maxError)),
-      ...{ checked: checks[0].checked, checkedAgainst: checks[0].against },
-      ...{ hostMs, gpuMedianMs, gflops, gigabytesPerSecond: b.bytes / timing.medianMs / 1e6 },
-      ...{ intensity: b.flops / b.bytes, roofShare: gflops / roofOf(roofs, b), peakBytes },
-      peers: peers.map((peer) => ({ ...peer, ratio: peer.medianMs === null ? null : peer.medianMs / timing.medianMs })),
-    };
+    for (const version of m.versions) {
+      m.note(version ?? '');
+      gpu.pool.trim();
+      gpu.pool.resetPeak();
+      const before = memory();
+      const prepared = await engine.prepare(b.work);
+      if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
+      const turns = new OurTurns(b, version, prepared, m.flush);
+      try {
+        gpu.forgetKernels(); // so that the first run compiles
+        await turns.prepare();
+        ours.push(turns);
+        const { peakBytes, texelBytes } = memory();
+        peaks.set(turns, Math.max(0, peakBytes + texelBytes - before.bytesInUse - before.texelBytes));
+      } catch (error) {
+        prepared.dispose();
+        if (!(version && error instanceof GpuError && error.kind === 'limit')) throw error;
+        rows.push({ ...turns.row, skipped: error instanceof VersionNotApplicable ? error.reason : error.message });
+      }
+    }
+    const playing = m.peers && b.peers && ours.length > 0 ? await m.peers.start(b.work, m.note) : [];
+    const participants: Participant[] = [...ours, ...playing.flatMap(({ throttled, stock }) => [throttled, ...(stock ? [stock] : [])])];
+    m.note('in turn');
+    const samples = await takeTurns(participants, m.sampling);
+    const samplesOf = (participant: Participant | null) => (participant ? samples[participants.indexOf(participant)] : []);
+    const checks = new Map<OurTurns, Check>();
+    const timed: OurTurns[] = [];
+    for (const turns of ours) {
+      const { set } = await turns.finish();
+      const check = await checkLast(turns.prepared, set, expected);
+      if (check.wrong !== null) {
+        wrong.push(new WrongResult(turns.row, check.wrong));
+        continue;
+      }
+      checks.set(turns, check);
+      timed.push(turns);
+    }
+    const best = [...timed].sort((x, y) => median(samplesOf(x)) - median(samplesOf(y)))[0];
+    const peers: PeerRow[] = [];
+    for (const each of playing) {
+      const own = { throttled: samplesOf(each.throttled), stock: samplesOf(each.stock) };
+      peers.push(await peerRow(each, own, best ? samplesOf(best) : [Number.NaN], expected));
+    }
+    const device = new Map<OurTurns, [number, number | null]>();
+    for (const turns of timed)
+      device.set(turns, await turns.forced(async () => [await hostTime(turns.prepared), await gpuTime(gpu, turns.prepared)] as [number, number | null]));
+    const roofs = await measureRoofs(gpu);
+    const around = { fmaGflops: Math.max(m.roofs.fmaGflops, roofs.fmaGflops), copyGBs: Math.max(m.roofs.copyGBs, roofs.copyGBs) };
+    for (const turns of timed) {
+      const timing = summary(samplesOf(turns), turns.coldMs, turns.runsPerSample);
+      const check = checks.get(turns) as Check;
+      const [hostMs, gpuMedianMs] = device.get(turns) as [number, number | null];
+      const gflops = b.flops / timing.medianMs / 1e6;
+      rows.push({
+        ...turns.row,
+        work: b.work,
+        ...timing,
+        ...{ maxError: check.maxError, checked: check.checked, checkedAgainst: check.against },
+        ...{ hostMs, gpuMedianMs, gflops, gigabytesPerSecond: b.bytes / timing.medianMs / 1e6 },
+        ...{ intensity: b.flops / b.bytes, roofShare: gflops / roofOf(around, b), roofsMoved: roofsMoved(m.roofs, roofs) },
+        ...{ peakBytes: peaks.get(turns) ?? null, includes: turns.prepared.includes ?? null },
+        ratio: turns === best ? null : { to: best.row.version, ...bootstrapRatio(samplesOf(turns), samplesOf(best), true) },
+        peers: turns === best ? peers : [],
+      });
+    }
+    // In the order of the versions, whether they ran or not.
+    const place = ({ version }: Named) => m.versions.indexOf(version);
+    rows.sort((x, y) => place(x) - place(y));
+    return { rows, wrong, roofs };
   } finally {
-    prepared.dispose();
+    for (const { prepared } of ours) prepared.dispose();
     gpu.pool.trim();
   }
 }

@@ -42,11 +42,13 @@ export async function resnet(gpu: Gpu, images: number, path: string): Promise<Pr
       x.write(pictureInputs(images, set));
       await gpu.idle();
     },
-    async run() {
-      last?.dispose();
-      x.slice.buffer.writes++; // a picture is newly written before every run
-      using _run = scope();
-      last = Scope.release(forward());
+    async run(times = 1) {
+      for (let i = 0; i < times; i++) {
+        last?.dispose();
+        x.slice.buffer.writes++; // a picture is newly written before every run
+        using _run = scope();
+        last = Scope.release(forward());
+      }
       await gpu.idle();
     },
     result: async () => (await last?.data()) ?? [],
@@ -140,15 +142,16 @@ export async function trainStep(s: DecoderShape): Promise<Prepared> {
   await load(0);
   return {
     load,
-    async run() {
-      steps.push(batch);
-      if (s.replayed) {
-        loss = await step.run({ ...batch, pictures: s.batch, length: s.steps }).crossEntropy.item();
-        return;
+    async run(times = 1) {
+      for (let i = 0; i < times; i++) {
+        steps.push(batch);
+        using _step = scope();
+        const [features, ids, targets, weightOfRows] = inputs;
+        const made = s.replayed
+          ? step.run({ ...batch, pictures: s.batch, length: s.steps }).crossEntropy
+          : trainer.opByOp(features, ids, targets, weightOfRows);
+        loss = await made.item();
       }
-      using _step = scope();
-      const [features, ids, targets, weightOfRows] = inputs;
-      loss = await trainer.opByOp(features, ids, targets, weightOfRows).item();
     },
     /** The same steps op by op, the last of them through plain versions: its loss, and the norm of its gradient. */
     async check() {
@@ -235,13 +238,15 @@ export async function greedy(gpu: Gpu, s: DecoderShape): Promise<Prepared> {
       features.write(decoderInputs(s, set).features);
       await gpu.idle();
     },
-    async run() {
-      if (s.replayed) {
-        const found = await model.decoding.greedy(features, s.steps, { suppress: false });
-        captions = found.map(({ tokens, ended }) => (ended ? [...tokens, END] : tokens));
-      } else {
-        const words = await wordByWord(model, features, s.steps);
-        captions = Array.from({ length: s.batch }, (_, b) => words.map((step) => step[b]));
+    async run(times = 1) {
+      for (let i = 0; i < times; i++) {
+        if (s.replayed) {
+          const found = await model.decoding.greedy(features, s.steps, { suppress: false });
+          captions = found.map(({ tokens, ended }) => (ended ? [...tokens, END] : tokens));
+        } else {
+          const words = await wordByWord(model, features, s.steps);
+          captions = Array.from({ length: s.batch }, (_, b) => words.map((step) => step[b]));
+        }
       }
     },
     check: () => checkWords(model, features, captions, PAD),

@@ -3,10 +3,26 @@ import * as ops from '../src/autograd/ops/index.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
+import { adam } from '../src/kernels/optimizer.ts';
+import { additiveAttention, additiveAttentionGrad, lstmCell, lstmCellGrad } from '../src/kernels/recurrent.ts';
 import { crossEntropy } from '../src/kernels/rows.ts';
-import { empty, full, Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { empty, full, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { greedy, resnet, trainStep } from './models.ts';
-import { type ConvShape, convInputs, type Engine, type InputSet, matmulInputs, outSize, type Prepared, rowInputs, type Work } from './work.ts';
+import {
+  ADAM,
+  adamInputs,
+  attentionInputs,
+  type ConvShape,
+  cellInputs,
+  convInputs,
+  type Engine,
+  type InputSet,
+  matmulInputs,
+  outSize,
+  type Prepared,
+  rowInputs,
+  type Work,
+} from './work.ts';
 
 type Values = Float32Array | Uint32Array;
 
@@ -45,11 +61,13 @@ export function openOurs(gpu: Gpu): Engine {
         for (const { tensor: to, values } of activations) to.write(values(set));
         await gpu.idle();
       },
-      async run() {
-        last?.dispose();
-        for (const { tensor: written } of activations) written.slice.buffer.writes++;
-        using _run = scope();
-        last = Scope.release(noGrad(work));
+      async run(times = 1) {
+        for (let i = 0; i < times; i++) {
+          last?.dispose();
+          for (const { tensor: written } of activations) written.slice.buffer.writes++;
+          using _run = scope();
+          last = Scope.release(noGrad(work));
+        }
         await gpu.idle();
       },
       async result() {
@@ -113,6 +131,153 @@ export function openOurs(gpu: Gpu): Engine {
     return repeat(launch, [x, targets], [weights]);
   }
 
+  /** `launch` makes tensors, whose values are the result, one behind the other. They stay until the next run. */
+  function repeatParts(launch: () => Tensor[], activations: readonly Activation[], weights: readonly Tensor[], more: Partial<Prepared> = {}): Prepared {
+    let last: Tensor[] = [];
+    const drop = () => {
+      for (const each of last) each.dispose();
+    };
+    return {
+      async load(set) {
+        for (const { tensor: to, values } of activations) to.write(values(set));
+        await gpu.idle();
+      },
+      async run(times = 1) {
+        for (let i = 0; i < times; i++) {
+          drop();
+          for (const { tensor: written } of activations) written.slice.buffer.writes++;
+          using _run = scope();
+          last = noGrad(launch).map((each) => Scope.release(each));
+        }
+        await gpu.idle();
+      },
+      result: async () => (await readTensors(last)).flatMap((values) => Array.from(values)),
+      dispose() {
+        drop();
+        for (const each of [...activations.map((a) => a.tensor), ...weights]) each.dispose();
+      },
+      ...more,
+    };
+  }
+
+  function cell(work: Extract<Work, { kind: 'lstmCell' | 'lstmCellGrad' }>): Prepared {
+    const { rows, hidden } = work;
+    const input = (name: 'gx' | 'gh' | 'c' | 'dh' | 'dc', width: number) => activation([rows, width], (set) => cellInputs(work, set)[name]);
+    const [gx, gh, c] = [input('gx', 4 * hidden), input('gh', 4 * hidden), input('c', hidden)];
+    const forward = (keepGates: boolean) => {
+      const [cNew, hNew, gates] = [empty([rows, hidden]), empty([rows, hidden]), empty(keepGates ? [rows, 4 * hidden] : [1])];
+      const slices = { gx: gx.tensor.slice, gh: gh.tensor.slice, c: c.tensor.slice, gates: gates.slice, cNew: cNew.slice, hNew: hNew.slice };
+      lstmCell(gpu, { ...slices, keepGates, rows, hidden }, 'bench');
+      return { cNew, hNew, gates };
+    };
+    if (work.kind === 'lstmCell')
+      return repeatParts(
+        () => {
+          const { hNew, cNew } = forward(false);
+          return [hNew, cNew];
+        },
+        [gx, gh, c],
+        [],
+      );
+    const [dh, dc] = [input('dh', hidden), input('dc', hidden)];
+    let kept: { gates: Tensor; cNew: Tensor } | null = null;
+    const launch = () => {
+      if (!kept) return [];
+      const [dgates, carry] = [empty([rows, 4 * hidden]), empty([rows, hidden])];
+      gpu.copy(dc.tensor.slice, carry.slice);
+      const slices = { dh: dh.tensor.slice, gates: kept.gates.slice, c: c.tensor.slice, cNew: kept.cNew.slice, dcCarry: carry.slice, dgates: dgates.slice };
+      lstmCellGrad(gpu, { ...slices, rows, hidden }, 'bench');
+      return [dgates, carry];
+    };
+    const all = [gx, gh, c, dh, dc];
+    const prepared = repeatParts(launch, all, [], { includes: 'the copy of dc, which is changed in place' });
+    const forget = () => {
+      for (const each of kept ? [kept.gates, kept.cNew] : []) each.dispose();
+    };
+    return {
+      ...prepared,
+      async load(set) {
+        await prepared.load?.(set);
+        forget();
+        using _load = scope();
+        const { gates, cNew } = forward(true);
+        kept = { gates: Scope.release(gates), cNew: Scope.release(cNew) };
+        await gpu.idle();
+      },
+      dispose() {
+        forget();
+        prepared.dispose();
+      },
+    };
+  }
+
+  function attention(work: Extract<Work, { kind: 'attention' | 'attentionGrad' }>): Prepared {
+    const { batch, regions, keys: keysWidth, values: valuesWidth } = work;
+    const input = (name: 'keys' | 'query' | 'values' | 'dcontext', shape: number[]) => activation(shape, (set) => attentionInputs(work, set)[name]);
+    const keys = input('keys', [batch, regions, keysWidth]);
+    const query = input('query', [batch, keysWidth]);
+    const values = input('values', [batch, regions, valuesWidth]);
+    const dcontext = input('dcontext', [batch, valuesWidth]);
+    const v = Scope.release(tensor(attentionInputs(work, 0).v, [keysWidth]));
+    const sizes = { batch, regions, keysWidth, valuesWidth, score: 'tanh' as const };
+    const operands = () => ({ keys: keys.tensor.slice, query: query.tensor.slice, v: v.slice, values: values.tensor.slice });
+    const forward = () => {
+      const [context, alpha] = [empty([batch, valuesWidth]), empty([batch, regions])];
+      additiveAttention(gpu, { ...operands(), ...sizes, context: context.slice, alpha: alpha.slice }, 'bench');
+      return { context, alpha };
+    };
+    if (work.kind === 'attention') {
+      const launch = () => {
+        const { context, alpha } = forward();
+        return [context, alpha];
+      };
+      const prepared = repeatParts(launch, [query], [v, keys.tensor, values.tensor, dcontext.tensor]); // keys and values are those of the picture
+      return {
+        ...prepared,
+        async load(set) {
+          for (const each of [keys, values]) each.tensor.write(each.values(set));
+          await prepared.load?.(set);
+        },
+      };
+    }
+    let alpha: Tensor | null = null;
+    const launch = () => {
+      const [de, dkeys, dquery, dvRows] = [empty([batch, regions]), zeros([batch, regions, keysWidth]), empty([batch, keysWidth]), zeros([batch, keysWidth])];
+      if (!alpha) return [];
+      const gradients = { de: de.slice, dkeys: dkeys.slice, dquery: dquery.slice, dvRows: dvRows.slice };
+      additiveAttentionGrad(gpu, { ...operands(), ...sizes, alpha: alpha.slice, dcontext: dcontext.tensor.slice, dalpha: null, ...gradients }, 'bench');
+      return [dkeys, dquery, dvRows];
+    };
+    const prepared = repeatParts(launch, [keys, query, values, dcontext], [v], { includes: 'clearing the sums over t, and both kernels of the gradient' });
+    return {
+      ...prepared,
+      async load(set) {
+        await prepared.load?.(set);
+        alpha?.dispose();
+        using _load = scope();
+        alpha = Scope.release(forward().alpha);
+        await gpu.idle();
+      },
+      dispose() {
+        alpha?.dispose();
+        prepared.dispose();
+      },
+    };
+  }
+
+  function adamUpdate(work: Extract<Work, { kind: 'adam' }>): Prepared {
+    const input = (name: 'p' | 'g' | 'm' | 'v') => activation([work.count], (set) => adamInputs(work, set)[name]);
+    const [p, g, m, v] = [input('p'), input('g'), input('m'), input('v')];
+    const norm = Scope.release(full([1], 1));
+    const settings = { ...ADAM, weightDecay: 0, decoupled: false, maxNorm: 0 };
+    const update = () => {
+      adam(gpu, p.tensor.slice, g.tensor.slice, m.tensor.slice, v.tensor.slice, norm.slice, work.count, settings, 'bench');
+      return [];
+    };
+    const result = async () => (await readTensors([p.tensor, m.tensor, v.tensor])).flatMap((values) => Array.from(values));
+    return repeatParts(update, [p, g, m, v], [norm], { inPlace: true, result });
+  }
+
   async function prepare(work: Work): Promise<Prepared | null> {
     switch (work.kind) {
       case 'matmul': {
@@ -129,6 +294,14 @@ export function openOurs(gpu: Gpu): Engine {
       case 'softmax':
       case 'crossEntropyGrad':
         return rowWise(work);
+      case 'lstmCell':
+      case 'lstmCellGrad':
+        return cell(work);
+      case 'attention':
+      case 'attentionGrad':
+        return attention(work);
+      case 'adam':
+        return adamUpdate(work);
       case 'resnet50':
         return resnet(gpu, work.images, work.model);
       case 'trainStep':

@@ -2,8 +2,23 @@
  * What a timed run must have written, every element of it, in float64. Layouts are those of work.ts. The largest sizes take
  * about a second, which is little beside their timing.
  */
+import { reference } from '../src/autograd/op.ts';
+import { adamOp } from '../src/autograd/ops/optimizer.ts';
+import { additiveAttentionOp, lstmCellOp } from '../src/autograd/ops/recurrent.ts';
 import { placeOf } from '../src/tensor/shape.ts';
-import { type ConvShape, convInputs, type InputSet, matmulInputs, outSize, rowInputs, type Work } from './work.ts';
+import {
+  ADAM,
+  adamInputs,
+  attentionInputs,
+  type ConvShape,
+  cellInputs,
+  convInputs,
+  type InputSet,
+  matmulInputs,
+  outSize,
+  rowInputs,
+  type Work,
+} from './work.ts';
 
 export interface Expected {
   values: ArrayLike<number>;
@@ -125,6 +140,75 @@ function matrixProduct(work: Extract<Work, { kind: 'matmul' }>, set: InputSet): 
   return { values: product(transA ? transposed(a, k, m) : a, transB ? transposed(b, n, k) : b, m, k, n), shape: [m, n], tolerance: SUMS };
 }
 
+const asReference = (data: Float32Array, ...shape: number[]) => reference(shape, (i) => data[i]);
+
+/** Results one behind the other, as the engines give them. */
+function joined(parts: readonly ArrayLike<number>[]): Omit<Expected, 'against'> {
+  const values = Float64Array.from(parts.flatMap((part) => Array.from(part)));
+  return { values, shape: [values.length], tolerance: SUMS };
+}
+
+/** [h′, c′], or for the gradient [d(gx), dc]: lstm_cell_grad.wgsl has the equations. */
+function cell(work: Extract<Work, { kind: 'lstmCell' | 'lstmCellGrad' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { rows, hidden } = work;
+  const { gx, gh, c, dh, dc } = cellInputs(work, set);
+  const [hNew, cNew] = lstmCellOp.reference([asReference(gx, rows, 4 * hidden), asReference(gh, rows, 4 * hidden), asReference(c, rows, hidden)], null);
+  if (work.kind === 'lstmCell') return joined([hNew.data, cNew.data]);
+  const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+  const dgates = new Float64Array(4 * rows * hidden);
+  const carry = new Float64Array(rows * hidden);
+  for (let row = 0; row < rows; row++)
+    for (let unit = 0; unit < hidden; unit++) {
+      const [at, first] = [row * hidden + unit, row * 4 * hidden + unit];
+      const gate = (which: number) => gx[first + which * hidden] + gh[first + which * hidden];
+      const [i, f, g, o] = [sigmoid(gate(0)), sigmoid(gate(1)), Math.tanh(gate(2)), sigmoid(gate(3))];
+      const squashed = Math.tanh(cNew.data[at]);
+      const dCell = dc[at] + dh[at] * o * (1 - squashed * squashed);
+      [dCell * g * i * (1 - i), dCell * c[at] * f * (1 - f), dCell * i * (1 - g * g), dh[at] * squashed * o * (1 - o)].forEach((value, which) => {
+        dgates[first + which * hidden] = value;
+      });
+      carry[at] = dCell * f;
+    }
+  return joined([dgates, carry]);
+}
+
+/** [context, α], or for the gradient [dkeys, dquery, dv by picture]: the two shaders of the gradient have the equations. */
+function attention(work: Extract<Work, { kind: 'attention' | 'attentionGrad' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { batch, regions, keys: a, values: d } = work;
+  const { keys, query, v, values, dcontext } = attentionInputs(work, set);
+  const inputs = [asReference(keys, batch, regions, a), asReference(query, batch, a), asReference(v, a), asReference(values, batch, regions, d)];
+  const [context, alpha] = additiveAttentionOp.reference(inputs, { score: 'tanh' });
+  if (work.kind === 'attention') return joined([context.data, alpha.data]);
+  const [dkeys, dquery, dv] = [new Float64Array(batch * regions * a), new Float64Array(batch * a), new Float64Array(batch * a)];
+  for (let b = 0; b < batch; b++) {
+    const dalpha = Array.from({ length: regions }, (_, i) => {
+      let sum = 0;
+      for (let j = 0; j < d; j++) sum += dcontext[b * d + j] * values[(b * regions + i) * d + j];
+      return sum;
+    });
+    const mean = dalpha.reduce((sum, value, i) => sum + alpha.data[b * regions + i] * value, 0);
+    for (let i = 0; i < regions; i++) {
+      const de = alpha.data[b * regions + i] * (dalpha[i] - mean);
+      for (let j = 0; j < a; j++) {
+        const t = Math.tanh(keys[(b * regions + i) * a + j] + query[b * a + j]);
+        const dk = de * v[j] * (1 - t * t);
+        dkeys[(b * regions + i) * a + j] = dk;
+        dquery[b * a + j] += dk;
+        dv[b * a + j] += de * t;
+      }
+    }
+  }
+  return joined([dkeys, dquery, dv]);
+}
+
+/** [p, m, v] after one update. */
+function adam(work: Extract<Work, { kind: 'adam' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { p, g, m, v } = adamInputs(work, set);
+  const inputs = [...[p, g, m, v].map((values) => asReference(values, work.count)), reference([1], () => 1)];
+  const settings = { ...ADAM, weightDecay: 0, decoupled: false, maxNorm: 0 };
+  return joined(adamOp.reference(inputs, settings).map(({ data }) => data));
+}
+
 /** Null for whole models, which no formula gives. */
 export function expectedResult(work: Work, set: InputSet): Expected | null {
   switch (work.kind) {
@@ -137,6 +221,14 @@ export function expectedResult(work: Work, set: InputSet): Expected | null {
     case 'softmax':
     case 'crossEntropyGrad':
       return { ...rowWise(work, set), against: 'float64' };
+    case 'lstmCell':
+    case 'lstmCellGrad':
+      return { ...cell(work, set), against: 'float64' };
+    case 'attention':
+    case 'attentionGrad':
+      return { ...attention(work, set), against: 'float64' };
+    case 'adam':
+      return { ...adam(work, set), against: 'float64' };
     default:
       return null;
   }

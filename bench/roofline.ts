@@ -1,14 +1,17 @@
 /** The roofline chart: what was reached, below what the adapter can do at each arithmetic intensity. */
 import { chartSvg } from '../src/plot/chart.ts';
-import { isTimed, type Row } from './measure.ts';
+import { isTimed, type Row, type TimedRow } from './measure.ts';
 import type { Roofs } from './roofs.ts';
 
-export function roofline(rows: readonly Row[], roofs: Roofs, adapter: string): string {
+/** `labelOf` gives the text beside a point; without it, shape and, where several were timed, version. */
+export function roofline(rows: readonly Row[], roofs: Roofs, adapter: string, labelOf?: (row: TimedRow) => string): string {
   const ridge = roofs.fmaGflops / roofs.copyGBs;
   const placed = rows.filter(isTimed).filter((r) => r.intensity !== null && r.gflops !== null);
   const low = Math.min(ridge / 4, ...placed.map((r) => r.intensity as number)) / 2;
   const high = Math.max(ridge * 4, ...placed.map((r) => r.intensity as number)) * 2;
   const names = [...new Set(placed.map((r) => r.name))];
+  const byShape = (r: TimedRow, list: readonly TimedRow[]) =>
+    list.filter((other) => other.shape === r.shape).length > 1 ? `${r.shape}, ${r.version}` : r.shape;
   return chartSvg({
     title: `Roofline: ${adapter}`,
     xLabel: 'floating-point operations per byte',
@@ -30,7 +33,7 @@ export function roofline(rows: readonly Row[], roofs: Roofs, adapter: string): s
           name,
           marks: true,
           points: list.map((r) => [r.intensity as number, r.gflops as number] as const),
-          labels: list.map((r) => (list.filter((other) => other.shape === r.shape).length > 1 ? `${r.shape}, ${r.version}` : r.shape)),
+          labels: list.map((r) => labelOf?.(r) ?? byShape(r, list)),
         };
       }),
     ],

@@ -15,6 +15,14 @@ export interface ConvShape {
   pad: number;
 }
 
+/** Pictures, regions, and the widths of keys and values. */
+export interface AttentionShape {
+  batch: number;
+  regions: number;
+  keys: number;
+  values: number;
+}
+
 export interface DecoderShape {
   batch: number;
   /** Words per caption. */
@@ -30,6 +38,9 @@ export type Work =
   | { kind: 'matmul'; m: number; n: number; k: number; transA: boolean; transB: boolean }
   | ({ kind: 'conv' | 'convGradInput' | 'convGradWeight' } & ConvShape)
   | { kind: 'softmax' | 'crossEntropyGrad'; rows: number; columns: number }
+  | { kind: 'lstmCell' | 'lstmCellGrad'; rows: number; hidden: number }
+  | ({ kind: 'attention' | 'attentionGrad' } & AttentionShape)
+  | { kind: 'adam'; count: number }
   | { kind: 'resnet50'; images: number; model: string }
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
 
@@ -58,6 +69,9 @@ export type InputSet = 0 | 1;
 const fresh = (seed: number, set: InputSet): number => seed + 100 * set;
 
 type MatmulWork = Extract<Work, { kind: 'matmul' }>;
+/** What every engine's update uses: Kingma and Ba 2015, update number 3. */
+export const ADAM = { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
+
 type RowWork = Extract<Work, { kind: 'softmax' | 'crossEntropyGrad' }>;
 
 /** a [m, k] or, transposed, [k, m]; b [k, n] or [n, k]. b is a weight, but not beside a transposed a: those make a gradient of weights. */
@@ -77,6 +91,35 @@ export function convInputs(s: ConvShape, set: InputSet): { x: Float32Array; w: F
 /** x [rows, columns] and, for cross-entropy, a target per row. */
 export function rowInputs({ rows, columns }: RowWork, set: InputSet): { x: Float32Array; targets: Uint32Array } {
   return { x: numbers(rows * columns, fresh(1, set), 4), targets: words(rows, fresh(2, set), columns) };
+}
+
+type CellWork = Extract<Work, { kind: 'lstmCell' | 'lstmCellGrad' }>;
+
+/** gx, gh [rows, 4H], c [rows, H]; for the gradient dh, dc [rows, H]. All of them are new at every step. */
+export function cellInputs({ rows, hidden }: CellWork, set: InputSet): Record<'gx' | 'gh' | 'c' | 'dh' | 'dc', Float32Array> {
+  const [gates, states] = [4 * rows * hidden, rows * hidden];
+  const make = (count: number, seed: number) => numbers(count, fresh(seed, set), 2);
+  return { gx: make(gates, 1), gh: make(gates, 2), c: make(states, 3), dh: make(states, 4), dc: make(states, 5) };
+}
+
+/** keys [B, P, A], query [B, A], v [A], values [B, P, D]; for the gradient dcontext [B, D]. v is a weight. */
+export function attentionInputs(
+  { batch, regions, keys, values }: AttentionShape,
+  set: InputSet,
+): Record<'keys' | 'query' | 'v' | 'values' | 'dcontext', Float32Array> {
+  return {
+    keys: numbers(batch * regions * keys, fresh(1, set)),
+    query: numbers(batch * keys, fresh(2, set)),
+    v: numbers(keys, 3),
+    values: numbers(batch * regions * values, fresh(4, set)),
+    dcontext: numbers(batch * values, fresh(5, set)),
+  };
+}
+
+/** Parameters, their gradient, and both moments; the second is positive. */
+export function adamInputs({ count }: { count: number }, set: InputSet): Record<'p' | 'g' | 'm' | 'v', Float32Array> {
+  const make = (seed: number) => numbers(count, fresh(seed, set));
+  return { p: make(1), g: make(2), m: make(3), v: make(4).map((value) => value * value) };
 }
 
 /** [images, 3, 224, 224] */
@@ -99,8 +142,12 @@ export const outSize = (size: number, { kernel, stride, pad }: ConvShape): numbe
 export interface Prepared {
   /** Puts the activations of a set in; resolves when they are there. Without it the engine works on set 0 always. */
   load?(set: InputSet): Promise<void>;
-  /** Resolves when the device has done it. */
-  run(): Promise<void>;
+  /** Does the work so many times, one after the other; resolves when the device has done all of it. */
+  run(times?: number): Promise<void>;
+  /** The work changes its own operands, so its result is compared after a single run. */
+  inPlace?: true;
+  /** What a run includes besides the kernel, such as reading the result back. */
+  includes?: string;
   /** All of what the last run wrote, row-major, pictures as N, C, H, W. It reads that run's output and runs nothing. */
   result?(): Promise<ArrayLike<number>>;
   /** The last run beside another way to do the same, for models, whose result no formula gives. */

@@ -47,7 +47,7 @@ function sample(name: string, { values: { kind, choices, parse } }: Row): string
       return false;
     }
   };
-  return [flagOf(name), [...(choices ?? []), '1', '1/2', '0.5', '3', '64'].find(fits) as string];
+  return [flagOf(name), [...(choices ?? []), '1', '1/2', '0.5', '3', '64', 'matmul=none.wgsl'].find(fits) as string];
 }
 
 /** A command with all that it cannot be without. */
@@ -59,7 +59,7 @@ function least({ name, arguments: args = {}, options }: Declaration): string[] {
 
 /** What else stands on the command line, so that every condition holds in one of these and is broken in one. */
 const CONTEXTS: Record<string, string[][]> = {
-  selftest: [[], ['--golden', 'none']],
+  selftest: [[], ['--golden', 'none'], ['--shader', 'matmul=none.wgsl']],
   prepare: [
     ['--flickr', 'none'],
     ['--table', 'none'],
@@ -90,7 +90,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ],
     ['--beam', '4', '--groups', '2'],
   ],
-  bench: [[], ['matmul'], ['resnet50'], ['first-caption'], ['--picture', 'none'], ['--run', 'none']],
+  bench: [[], ['matmul'], ['matmul', '--shape', '2x3x4'], ['--shader', 'matmul=none.wgsl'], ['resnet50'], ['first-caption'], ['--picture', 'none'], ['--run', 'none']],
   eval: [[], ['--beam', '1'], ['--beam', '4', '--groups', '2']],
 };
 

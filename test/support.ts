@@ -53,13 +53,13 @@ export function browserPath(skipped: string): string | null {
 }
 
 /**
- * Opens a page in a real browser: every picture on it must decode and have a size, and what is seen must not be one color.
+ * Opens a page in a real browser: every picture (or drawing) on it must decode and have a size, and what is seen must not be one color.
  * Says aloud when there is no browser.
  */
-export async function shownByBrowser(page: string, scratch: string): Promise<void> {
+export async function shownByBrowser(page: string, scratch: string, what: 'img' | 'svg' = 'img'): Promise<void> {
   const browser = browserPath('the page was not opened');
   if (!browser) return;
-  const probe = `<script>addEventListener('load', () => { const all = [...document.images]; document.title = 'shown ' + all.filter((i) => i.naturalWidth > 1 && i.getBoundingClientRect().height > 20).length + ' of ' + all.length; });</script>`;
+  const probe = `<script>addEventListener('load', () => { const all = [...document.querySelectorAll('${what}')]; document.title = 'shown ' + all.filter((i) => (i.naturalWidth ?? 2) > 1 && i.getBoundingClientRect().height > 20).length + ' of ' + all.length; });</script>`;
   const copy = join(scratch, 'opened.html');
   writeFileSync(copy, readFileSync(page, 'utf8').replace('</body>', `${probe}</body>`));
   const picture = join(scratch, 'opened.png');

@@ -13,9 +13,12 @@ export async function openJax(): Promise<Engine> {
     const compiled = jax.jit(f);
     let last: Untyped = null;
     return {
-      async run() {
-        last?.dispose();
-        last = await jax.blockUntilReady(compiled(...inputs.map((x) => x.ref)));
+      async run(times = 1) {
+        for (let i = 0; i < times; i++) {
+          last?.dispose();
+          last = compiled(...inputs.map((x) => x.ref));
+        }
+        last = await jax.blockUntilReady(last);
       },
       result: async () => await last.ref.data(),
       dispose: () => {

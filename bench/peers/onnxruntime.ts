@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { node, onnxBytes } from '../../test/onnx_writer.ts';
+import { floatTensor, node, onnxBytes } from '../../test/onnx_writer.ts';
 import type { Expected } from '../reference.ts';
 import { type Engine, type InputSet, numbers, type Prepared, pictureInputs, type Work } from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
@@ -18,27 +18,30 @@ interface OneNode {
 }
 
 function oneNode(work: Work): OneNode | null {
-  const build = (bytes: Buffer, feeds: OneNode['feeds']): OneNode => ({
-    model: onnxBytes({ nodes: [bytes], inputs: Object.entries(feeds).map(([name, { shape }]) => ({ name, shape })), outputs: ['y'] }),
+  /** `weights` are initializers of the model, where ours keep prepared copies of them: the session may pack them once. */
+  const build = (bytes: Buffer, feeds: OneNode['feeds'], weights: OneNode['feeds'] = {}): OneNode => ({
+    model: onnxBytes({
+      nodes: [bytes],
+      inputs: Object.entries(feeds).map(([name, { shape }]) => ({ name, shape })),
+      outputs: ['y'],
+      initializers: Object.entries(weights).map(([name, { data, shape }]) => floatTensor(name, shape, data)),
+    }),
     feeds,
     output: 'y',
   });
   switch (work.kind) {
     case 'matmul': {
-      const feeds = {
-        a: { data: numbers(work.m * work.k, 1), shape: work.transA ? [work.k, work.m] : [work.m, work.k] },
-        b: { data: numbers(work.k * work.n, 2), shape: work.transB ? [work.n, work.k] : [work.k, work.n] },
-      };
-      if (!work.transA && !work.transB) return build(node('MatMul', ['a', 'b'], ['y']), feeds);
-      return build(node('Gemm', ['a', 'b'], ['y'], { transA: work.transA ? 1 : 0, transB: work.transB ? 1 : 0 }), feeds);
+      const a = { data: numbers(work.m * work.k, 1), shape: work.transA ? [work.k, work.m] : [work.m, work.k] };
+      const b = { data: numbers(work.k * work.n, 2), shape: work.transB ? [work.n, work.k] : [work.k, work.n] };
+      if (work.transA) return build(node('Gemm', ['a', 'b'], ['y'], { transA: 1, transB: work.transB ? 1 : 0 }), { a, b }); // a gradient has no weights
+      return build(work.transB ? node('Gemm', ['a', 'b'], ['y'], { transA: 0, transB: 1 }) : node('MatMul', ['a', 'b'], ['y']), { a }, { b });
     }
     case 'conv': {
       const { images, channels, height, width, outChannels, kernel, stride, pad } = work;
-      const feeds = {
-        x: { data: numbers(images * channels * height * width, 1), shape: [images, channels, height, width] },
-        w: { data: numbers(outChannels * channels * kernel ** 2, 2), shape: [outChannels, channels, kernel, kernel] },
-      };
-      return build(node('Conv', ['x', 'w'], ['y'], { kernel_shape: [kernel, kernel], strides: [stride, stride], pads: [pad, pad, pad, pad] }), feeds);
+      const x = { data: numbers(images * channels * height * width, 1), shape: [images, channels, height, width] };
+      const w = { data: numbers(outChannels * channels * kernel ** 2, 2), shape: [outChannels, channels, kernel, kernel] };
+      const conv = node('Conv', ['x', 'w'], ['y'], { kernel_shape: [kernel, kernel], strides: [stride, stride], pads: [pad, pad, pad, pad] });
+      return build(conv, { x }, { w });
     }
     case 'softmax':
       return build(node('Softmax', ['x'], ['y'], { axis: -1 }), {
@@ -105,9 +108,10 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
       await load(0);
       return {
         load,
-        async run() {
-          last = await s.run(feeds);
+        async run(times = 1) {
+          for (let i = 0; i < times; i++) last = await s.run(feeds);
         },
+        includes: 'pictures and logits in host memory',
         result: () => last[output].getData(),
         dispose: () => void s.release(),
       };
@@ -121,11 +125,15 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
     );
     let last: Untyped = null;
     return {
-      async run() {
-        if (device) last?.y.dispose();
-        last = await s.run(feeds);
+      async run(times = 1) {
+        for (let i = 0; i < times; i++) {
+          if (device) last?.y.dispose();
+          last = await s.run(feeds);
+        }
         await device?.queue.onSubmittedWorkDone();
       },
+      // Node's binding has no tensors that stay on a device.
+      ...(kind === 'onnxruntime-node-webgpu' ? { includes: 'the upload of its input and the readback of its result' } : {}),
       result: () => last.y.getData(),
       dispose: () => {
         if (device) {

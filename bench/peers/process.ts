@@ -1,14 +1,12 @@
-/** The parent's side of a peer: starts its process on first use, asks it for one timing at a time, ends it. */
+/** The parent's side of a peer: starts its process on first use, asks it for one thing at a time, ends it. */
 import { type ChildProcess, fork } from 'node:child_process';
-import type { SamplingOptions } from '../sampling.ts';
-import type { Work } from '../work.ts';
 import type { PeerAnswer, PeerRequest } from './host.ts';
 
 /** WebGPU engines first: the best of them is the one to beat. */
 export const WEBGPU_PEERS = ['tfjs-webgpu', 'onnxruntime-web', 'onnxruntime-node-webgpu', 'jax-js'] as const;
 export const CPU_PEERS = ['tfjs-wasm', 'onnxruntime-cpu'] as const;
 
-/** A peer that takes longer than this for one piece of work is given up. */
+/** A peer that takes longer than this for one answer is given up. */
 const PATIENCE_MS = 180_000;
 
 /** Children alive. One that rests cannot see that we are gone, so none may outlive us. */
@@ -36,7 +34,7 @@ export class PeerProcess {
     readonly stock: boolean,
   ) {}
 
-  async time(work: Work, { minSamples, maxSeconds }: SamplingOptions): Promise<PeerAnswer> {
+  async ask(request: PeerRequest): Promise<PeerAnswer> {
     this.child ??= await this.start();
     const { child } = this;
     return new Promise<PeerAnswer>((resolve) => {
@@ -49,16 +47,16 @@ export class PeerProcess {
       };
       const onExit = (code: number | null, signal: string | null) => {
         this.child = null;
-        finish({ error: `the process of ${this.name} ended (${signal ?? code})` });
+        finish({ kind: 'error', error: `the process of ${this.name} ended (${signal ?? code})` });
       };
       const timer = setTimeout(() => {
         this.close();
-        finish({ error: `no answer in ${PATIENCE_MS / 1000} s` });
+        finish({ kind: 'error', error: `no answer in ${PATIENCE_MS / 1000} s` });
       }, PATIENCE_MS);
       child.on('message', finish);
       child.on('exit', onExit);
       this.wake();
-      child.send({ work, minSamples, maxSeconds } satisfies PeerRequest);
+      child.send(request);
     });
   }
 

@@ -1,5 +1,18 @@
 /** TensorFlow.js as a peer, on its WebGPU or its WebAssembly backend, with the decoder written in its own operations. */
-import { type ConvShape, type DecoderShape, type Engine, numbers, outSize, type Prepared, type Work, words } from '../work.ts';
+import {
+  ADAM,
+  adamInputs,
+  attentionInputs,
+  type ConvShape,
+  cellInputs,
+  type DecoderShape,
+  type Engine,
+  numbers,
+  outSize,
+  type Prepared,
+  type Work,
+  words,
+} from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 /** Units and strides of ResNet-50: blocks, width, stride of the first block. */
@@ -34,9 +47,11 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
   function repeat(work: () => Untyped, inputs: readonly Untyped[], plain?: (result: Untyped) => Untyped): Prepared {
     let last: Untyped = [];
     return {
-      async run() {
-        tf.dispose(last);
-        last = tf.tidy(work);
+      async run(times = 1) {
+        for (let i = 0; i < times; i++) {
+          tf.dispose(last);
+          last = tf.tidy(work);
+        }
         await wait();
       },
       result: plain
@@ -49,6 +64,59 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         : undefined,
       dispose: () => tf.dispose([...inputs, last]),
     };
+  }
+
+  /** Results one behind the other. */
+  const parts = (results: Untyped[]) => tf.concat(results.map((each) => tf.reshape(each, [-1])));
+
+  const gated = (gx: Untyped, gh: Untyped, c: Untyped): Untyped[] => {
+    const [i, f, g, o] = tf.split(tf.add(gx, gh), 4, 1);
+    const next = tf.add(tf.mul(tf.sigmoid(f), c), tf.mul(tf.sigmoid(i), tf.tanh(g)));
+    return [tf.mul(tf.sigmoid(o), tf.tanh(next)), next];
+  };
+
+  function cell(work: Extract<Work, { kind: 'lstmCell' | 'lstmCellGrad' }>): Prepared {
+    const { rows, hidden } = work;
+    const given = cellInputs(work, 0);
+    const make = (name: keyof typeof given, width: number) => tf.tensor(given[name], [rows, width]);
+    const [gx, gh, c, dh, dc] = [make('gx', 4 * hidden), make('gh', 4 * hidden), make('c', hidden), make('dh', hidden), make('dc', hidden)];
+    if (work.kind === 'lstmCell') return repeat(() => gated(gx, gh, c), [gx, gh, c, dh, dc], parts);
+    const gradient = tf.grads((x: Untyped, cell: Untyped) => {
+      const [h, next] = gated(x, gh, cell);
+      return tf.add(tf.sum(tf.mul(h, dh)), tf.sum(tf.mul(next, dc)));
+    });
+    return { ...repeat(() => gradient([gx, c]), [gx, gh, c, dh, dc], parts), includes: 'the forward pass, which its tape needs' };
+  }
+
+  function attention(work: Extract<Work, { kind: 'attention' | 'attentionGrad' }>): Prepared {
+    const { batch, regions, keys: a, values: d } = work;
+    const given = attentionInputs(work, 0);
+    const keys = tf.tensor(given.keys, [batch, regions, a]);
+    const query = tf.tensor(given.query, [batch, 1, a]);
+    const v = tf.tile(tf.tensor(given.v, [1, 1, a]), [batch, 1, 1]); // a copy for each picture, so that dv comes by picture
+    const values = tf.tensor(given.values, [batch, regions, d]);
+    const dcontext = tf.tensor(given.dcontext, [batch, d]);
+    const attend = (k: Untyped, q: Untyped, w: Untyped): Untyped[] => {
+      const alpha = tf.softmax(tf.sum(tf.mul(tf.tanh(tf.add(k, q)), w), 2));
+      return [tf.reshape(tf.matMul(tf.reshape(alpha, [batch, 1, regions]), values), [batch, d]), alpha];
+    };
+    const inputs = [keys, query, v, values, dcontext];
+    if (work.kind === 'attention') return repeat(() => attend(keys, query, v), inputs, parts);
+    const gradient = tf.grads((k: Untyped, q: Untyped, w: Untyped) => tf.sum(tf.mul(attend(k, q, w)[0], dcontext)));
+    return { ...repeat(() => gradient([keys, query, v]), inputs, parts), includes: 'the forward pass, which its tape needs' };
+  }
+
+  function adamUpdate(work: Extract<Work, { kind: 'adam' }>): Prepared {
+    const given = adamInputs(work, 0);
+    const [p, g, m, v] = [given.p, given.g, given.m, given.v].map((values) => tf.tensor(values, [work.count]));
+    const { rate, beta1, beta2, eps, step } = ADAM;
+    const update = () => {
+      const first = tf.add(tf.mul(m, beta1), tf.mul(g, 1 - beta1));
+      const second = tf.add(tf.mul(v, beta2), tf.mul(tf.square(g), 1 - beta2));
+      const root = tf.add(tf.sqrt(tf.div(second, 1 - beta2 ** step)), eps);
+      return [tf.sub(p, tf.mul(tf.div(first, root), rate / (1 - beta1 ** step))), first, second];
+    };
+    return { ...repeat(update, [p, g, m, v], parts), includes: 'new tensors for p, m and v, written in its own operations' };
   }
 
   const same = (x: Untyped) => x;
@@ -196,7 +264,8 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
     const targets = tf.tensor(Int32Array.from(words(s.steps * s.batch, 6, s.vocabulary)), [s.steps * s.batch], 'int32');
     const adam = tf.train.adam(4e-4);
     return {
-      async run() {
+      async run(times = 1) {
+        for (let i = 1; i < times; i++) await this.run();
         const loss = adam.minimize(() => {
           const encoded = d.encode();
           const xe = tf.add(tf.matMul(tf.gather(d.v.emb, ids), d.v.we), d.v.lb1);
@@ -219,7 +288,8 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
   function greedy(s: DecoderShape): Prepared {
     const d = decoder(s);
     return {
-      async run() {
+      async run(times = 1) {
+        for (let i = 1; i < times; i++) await this.run();
         const all = tf.tidy(() => {
           const encoded = d.encode();
           let state = d.start();
@@ -260,6 +330,14 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         const loss = tf.grad((logits: Untyped) => tf.sum(tf.neg(tf.sum(tf.mul(tf.logSoftmax(logits), tf.oneHot(targets, work.columns)), 1))));
         return repeat(() => loss(x), [x, targets], same);
       }
+      case 'lstmCell':
+      case 'lstmCellGrad':
+        return cell(work);
+      case 'attention':
+      case 'attentionGrad':
+        return attention(work);
+      case 'adam':
+        return adamUpdate(work);
       case 'resnet50':
         return resnet(work.images);
       case 'trainStep':

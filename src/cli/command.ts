@@ -119,6 +119,8 @@ function addCommand(program: Command, declaration: Declaration, onCode: (code: n
   const { name, description, within = '', arguments: args = {}, options, deciding, run } = declaration;
   const [outer, inner] = name.split(' ');
   const parent = inner ? (program.commands.find((each) => each.name() === outer) ?? program.command(outer).description(within)) : program;
+  // What stands behind the inner command's name is its own, also where the outer one has an option of that name.
+  parent.enablePositionalOptions();
   const made = parent.command(inner ?? outer).description(description);
   for (const [argument, help] of Object.entries(args)) made.argument(argument, help);
   for (const [option, row] of Object.entries(options)) for (const each of optionsOf(option, row)) made.addOption(each);

@@ -1,6 +1,6 @@
 /** All commands, in the order of the help. */
 import type { Declaration } from './command.ts';
-import { bench } from './commands/bench.ts';
+import { bench, benchCompare, benchPlot, benchReport } from './commands/bench.ts';
 import { caption } from './commands/caption.ts';
 import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
@@ -20,5 +20,5 @@ import { tune } from './commands/tune.ts';
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery],
-  ...[newKernel, tune, bench, plot, score, evaluate, onnxCheck],
+  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, plot, score, evaluate, onnxCheck],
 ];

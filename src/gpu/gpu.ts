@@ -148,6 +148,11 @@ export class Gpu {
     return this.pipelines.kernel(variant);
   }
 
+  /** Forgets all compiled kernels, to time the first call with its compilation. Kernels that a capture holds live on. */
+  forgetKernels(): void {
+    this.pipelines.forget();
+  }
+
   /** The compiler's errors for a shader's text as it stands, by line; none if it compiles. */
   compilerErrors(source: string): Promise<{ line: number; column: number; message: string }[]> {
     return this.pipelines.compilerErrors(source);

@@ -25,7 +25,9 @@ function numbered(code: string): string {
 }
 
 export class Pipelines {
-  private readonly kernels = new Map<string, Kernel>();
+  private kernels = new Map<string, Kernel>();
+  /** Times that all kernels were forgotten. It stands in their texts, so that nothing behind us knows them. */
+  private generation = 0;
   private readonly layouts = new Map<string, GPUBindGroupLayout>();
 
   /** `source` gives the text of a shader file. @internal */
@@ -48,6 +50,12 @@ export class Pipelines {
     return kernel;
   }
 
+  /** Forgets all compiled kernels: each is compiled anew at its next use. */
+  forget(): void {
+    this.kernels = new Map();
+    this.generation++;
+  }
+
   load(variant: ShaderVariant): LoadedShader {
     return loadShader(variant, variant.source ?? this.source(variant.file));
   }
@@ -67,7 +75,8 @@ export class Pipelines {
       pipeline = this.faults.guard(
         operation,
         () => {
-          const module = this.device.createShaderModule({ label: file, code: shader.code });
+          const code = this.generation === 0 ? shader.code : `${shader.code}\n// generation ${this.generation}`;
+          const module = this.device.createShaderModule({ label: file, code });
           return this.device.createComputePipeline({
             label: file,
             layout: this.device.createPipelineLayout({ label: file, bindGroupLayouts: shader.params.length ? [layout, this.uniformLayout] : [layout] }),

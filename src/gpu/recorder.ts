@@ -7,7 +7,7 @@ import type { BindGroups } from './bindings.ts';
 import type { Faults } from './faults.ts';
 import type { Kernel } from './pipelines.ts';
 import type { BufferSlice } from './pool.ts';
-import type { Profiler } from './profiler.ts';
+import type { Profiler, SpanKind } from './profiler.ts';
 import type { TexelCopy, TexelPool, TexelSlice } from './texels.ts';
 import type { ParamValues, UniformRing } from './uniforms.ts';
 
@@ -22,6 +22,10 @@ export type Grid = readonly [number, number, number];
 export interface Choice {
   readonly family: string;
   readonly version: string;
+  /** The shader file; for a shader of the user's, that of the version that it is like. */
+  readonly shader: string;
+  /** Workgroups that the built-in version has. */
+  readonly groups: Grid;
   readonly why: string;
 }
 
@@ -74,6 +78,13 @@ export class Recorder {
     return this.encoder;
   }
 
+  /** Records commands outside a pass. A profiler takes their time. */
+  private outside(kind: SpanKind, label: string, bytes: number, commands: (encoder: GPUCommandEncoder) => void): void {
+    const encoder = this.command();
+    if (this.profiler) this.profiler.around(encoder, kind, label, bytes, () => commands(encoder));
+    else commands(encoder);
+  }
+
   private touch(slice: BufferSlice, writes: boolean): void {
     slice.buffer.batch = this.batch;
     if (writes) slice.buffer.writes++;
@@ -83,6 +94,7 @@ export class Recorder {
     this.recorded++;
     this.labels.push(label);
     if (this.faults.found) this.fail();
+    if (this.profiler?.full) this.flush();
   }
 
   /** Throws the error of recording the last command. The encoder stays invalid after it, so its commands are dropped. */
@@ -112,7 +124,7 @@ export class Recorder {
     const offset = paramCount > 0 ? this.uniforms.write(kernel, params) : 0;
     const group = this.faults.guard(label, () => this.bindGroups.of(kernel, bound, label));
     const encoder = this.profiler ? this.command() : this.begin(); // a profiled dispatch has a pass of its own
-    this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(kernel.name) });
+    this.pass ??= encoder.beginComputePass({ label, timestampWrites: this.profiler?.begin(dispatch) });
     const { pass } = this;
     pass.setPipeline(kernel.pipeline);
     pass.setBindGroup(0, group);
@@ -126,19 +138,18 @@ export class Recorder {
     this.dispatches++;
     this.trace?.(dispatch);
     this.note(label);
-    if (this.recorded >= BATCH || this.profiler?.full) this.flush();
+    if (this.recorded >= BATCH) this.flush();
   }
 
   /** Copies the operands that the kernel reads as texels into textures. */
   private copyTexels(kernel: Kernel, slices: readonly (BufferSlice | TexelSlice)[]): (BufferSlice | TexelCopy)[] {
-    const encoder = () => this.command();
     const copies = new Map<TexelSlice, TexelCopy>();
     try {
       return slices.map((slice, i) => {
         if (kernel.shader.bindings[i].access !== 'texels') return slice;
         if (!('layout' in slice))
           throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, but no layout was given for it`);
-        const copy = copies.get(slice) ?? this.texels.copy(encoder, slice);
+        const copy = copies.get(slice) ?? this.texels.copy((label, bytes, commands) => this.outside('texels', label, bytes, commands), slice);
         copies.set(slice, copy);
         return copy;
       });
@@ -149,13 +160,16 @@ export class Recorder {
   }
 
   clear(slice: BufferSlice): void {
-    this.command().clearBuffer(slice.buffer.gpuBuffer, slice.offset, Math.ceil(slice.bytes / 4) * 4);
+    const [label, bytes] = [`clear ${slice.buffer.label}`, Math.ceil(slice.bytes / 4) * 4];
+    this.outside('clear', label, bytes, (encoder) => encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, bytes));
     this.touch(slice, true);
-    this.note(`clear ${slice.buffer.label}`);
+    this.note(label);
   }
 
   copy(from: BufferSlice, to: BufferSlice, bytes: number, fromOffset: number, toOffset: number): void {
-    this.command().copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes);
+    this.outside('copy', `${from.buffer.label} to ${to.buffer.label}`, 2 * bytes, (encoder) =>
+      encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes),
+    );
     this.touch(from, false);
     this.touch(to, true);
     this.note(`copy of ${bytes} bytes from ${from.buffer.label} to ${to.buffer.label}`);
@@ -164,9 +178,11 @@ export class Recorder {
   /** `writeBuffer` takes effect before commands that are not submitted yet. If some of them use this buffer, they are submitted first. */
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset: number, operation: string): void {
     if (slice.buffer.batch === this.batch) this.flush();
+    const start = performance.now();
     this.faults.guard(operation, () =>
       this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength),
     );
+    this.profiler?.upload(slice.buffer.label, data.byteLength, performance.now() - start);
     slice.buffer.writes++;
     if (this.faults.found) this.faults.check(operation);
   }

@@ -99,7 +99,7 @@ export class TexelPool {
   }
 
   /** A texture with the slice's contents. Records a copy unless one is kept. Call `release` once the dispatch that reads it is recorded. */
-  copy(encoder: () => GPUCommandEncoder, slice: TexelSlice): TexelCopy {
+  copy(outside: (label: string, bytes: number, commands: (encoder: GPUCommandEncoder) => void) => void, slice: TexelSlice): TexelCopy {
     const key = keyOf(slice);
     const { buffer } = slice;
     const known = this.kept.get(key);
@@ -111,7 +111,7 @@ export class TexelPool {
     }
     const copy = known?.copy ?? this.take(slice);
     this.lent.add(copy);
-    this.record(encoder(), slice, copy);
+    outside(buffer.label, 2 * slice.bytes, (encoder) => this.record(encoder, slice, copy));
     if (known) known.writes = buffer.writes;
     else if (this.seenBefore(key, buffer)) this.keep(key, copy, buffer);
     return copy;

@@ -128,7 +128,7 @@ export class Family<P, V extends Version<P> = Version<P>> {
     const version = this.last as V;
     const { user, shader: file } = version;
     this.launches++;
-    const choice: Choice = { family, version: version.name, why: this.why };
+    const choice: Choice = { family, version: version.name, shader: file, groups, why: this.why };
     if (user) gpu.dispatch(gpu.kernel(user.variant(variant)), slices, params, user.grid(params, groups), label, choice);
     else gpu.dispatch(gpu.kernel({ file, ...variant }), slices, params, groups, label, choice);
   }

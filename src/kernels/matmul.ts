@@ -34,6 +34,8 @@ export interface MatmulProblem {
 interface MatmulVersion extends Version<MatmulProblem> {
   /** Rows and columns of C that one workgroup owns, for subgroups of this width. */
   tile(width: number): readonly [number, number];
+  /** Rows and columns of the block that shares what is loaded, where that is not the tile: each loaded number serves all of its row or column. */
+  shares?(width: number): readonly [number, number];
   /** Values of the shader's `@tune` constants for subgroups of this width. */
   tune?(width: number): Record<string, number>;
   /** Numbers per unit, in which the shader counts starts and strides. */
@@ -79,11 +81,11 @@ function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null
 /** In the best order to read them: each changes one thing of an earlier one. */
 const VERSIONS: readonly MatmulVersion[] = [
   {
-    ...{ name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], unable: always },
+    ...{ name: 'naive', shader: 'matmul_naive', unit: 1, tile: () => [8, 8], shares: () => [1, 1], unable: always },
     idea: 'one invocation owns one element; each multiply-add costs two loads',
   },
   {
-    ...{ name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], unable: always },
+    ...{ name: 'register', shader: 'matmul_register', unit: 1, tile: () => [64, 32], shares: () => [8, 4], unable: always },
     idea: 'one invocation owns a block in registers; each number loaded serves a row or a column of it',
   },
   {

@@ -126,3 +126,8 @@ export function tunedOrder(gpu: Gpu, family: string, key: string): readonly stri
   const { order } = tuningOf(gpu);
   return order.get(`${family} ${key}`) ?? order.get(`${family} *`) ?? [];
 }
+
+/** The versions that are fastest for some class of a family's problems. */
+export function tunedFirsts(gpu: Gpu, family: string): string[] {
+  return [...new Set([...tuningOf(gpu).order].filter(([key]) => key.startsWith(`${family} `)).map(([, [first]]) => first))];
+}

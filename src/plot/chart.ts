@@ -23,6 +23,8 @@ export interface Chart {
   series: readonly Series[];
   xLog?: boolean;
   yLog?: boolean;
+  /** Draws the points of lines too. */
+  dots?: boolean;
 }
 
 /** People who cannot tell red from green can tell these apart (Okabe and Ito). */
@@ -38,6 +40,35 @@ function extent(values: readonly number[], log: boolean): [number, number] {
   if (log) return [low / 1.3, high * 1.3];
   const pad = (high - low || Math.abs(high) || 1) * 0.05;
   return [low - pad, high + pad];
+}
+
+/** Width and height of a label, roughly: its letters are not measured here. */
+const LETTER = { width: 5.6, height: 10 };
+
+/** A place beside a point where its label hides no other; null if there is none. A pointer over the point still shows it. */
+function freePlace(
+  boxes: { left: number; right: number; top: number; bottom: number }[],
+  px: number,
+  py: number,
+  label: string,
+): { x: number; y: number } | null {
+  const width = label.length * LETTER.width;
+  const places = [
+    [px + 6, py - 5],
+    [px + 6, py + 11],
+    [px - 6 - width, py - 5],
+    [px - 6 - width, py + 11],
+    [px - width / 2, py - 9],
+    [px - width / 2, py + 17],
+  ];
+  for (const [x, y] of places) {
+    const box = { left: x, right: x + width, top: y - LETTER.height, bottom: y + 2 };
+    if (box.right > WIDTH || box.left < 0) continue;
+    if (boxes.some((other) => box.left < other.right && other.left < box.right && box.top < other.bottom && other.top < box.bottom)) continue;
+    boxes.push(box);
+    return { x, y };
+  }
+  return null;
 }
 
 /** The chart as one self-contained `<svg>` element. */
@@ -80,10 +111,13 @@ export function chartSvg(chart: Chart): string {
   const path = line<readonly [number, number]>()
     .x(([value]) => x(value))
     .y(([, value]) => y(value));
+  const boxes: { left: number; right: number; top: number; bottom: number }[] = [];
   series.forEach(({ points, marks, labels, dashed }, i) => {
     const color = COLORS[i % COLORS.length];
     if (!marks) {
       parts.push(`<path fill="none" stroke="${color}" stroke-width="1.8"${dashed ? ' stroke-dasharray="6 4"' : ''} d="${path(points.filter(usable)) ?? ''}"/>`);
+      if (chart.dots)
+        for (const [px, py] of points.filter(usable)) parts.push(`<circle cx="${x(px).toFixed(1)}" cy="${y(py).toFixed(1)}" r="2.5" fill="${color}"/>`);
       return;
     }
     points.forEach((point, j) => {
@@ -91,7 +125,8 @@ export function chartSvg(chart: Chart): string {
       const [px, py] = [x(point[0]), y(point[1])];
       const label = labels?.[j] ?? '';
       parts.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="4" fill="${color}"><title>${escapeHtml(label)}</title></circle>`);
-      if (label) parts.push(text(px + 6, py - 5, label, 'class="label"'));
+      const place = label ? freePlace(boxes, px, py, label) : null;
+      if (place) parts.push(text(place.x, place.y, label, 'class="label"'));
     });
   });
   // Entries of the legend are below one another, so that long names do not overlap.

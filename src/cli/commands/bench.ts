@@ -1,5 +1,5 @@
 /** `glimpse bench`: declared. bench/command.ts does the work. */
-import { type Condition, FLAG, number, text, whole, withOption } from '../../options.ts';
+import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, withOption, withoutOption } from '../../options.ts';
 import { command, DEVICE, OUTPUT, SHADER, WATCH } from '../command.ts';
 
 const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
@@ -22,7 +22,9 @@ const TIMED: Condition = {
 const options = {
   peers: { values: FLAG, belongsTo: [TIMED], help: 'time other engines on the same work too; `npm run oracles` installs them' },
   versions: { values: FLAG, belongsTo: [KERNELS], help: 'time every version of the kernels side by side' },
-  only: { values: text('text'), belongsTo: [TIMED], help: 'take only sizes whose name holds this text' },
+  shape: { values: text('numbers'), belongsTo: [KERNELS], help: 'a size of your own for one benchmark, such as 777x333x555 for matmul (M, K, N)' },
+  layout: { values: choice('layout', ['NN', 'NT', 'TN']), default: 'NN', belongsTo: [withOption('shape')], help: 'which operands of matmul are transposed' },
+  only: { values: text('text'), belongsTo: [TIMED, withoutOption('shape', 'the sizes of the catalog')], help: 'take only sizes whose name holds this text' },
   model: { values: text('file'), belongsTo: [includes('resnet50')], help: 'ResNet-50 as .onnx or .onnx.gz' },
   run: { values: text('folder'), belongsTo: [includes('first-caption'), withOption('picture')], help: 'a trained run' },
   picture: { values: text('file'), belongsTo: [includes('first-caption'), withOption('run')], help: 'a picture' },
@@ -30,18 +32,48 @@ const options = {
   seconds: { values: number('number', { atLeast: 0 }), default: 2, belongsTo: [TIMED], help: 'seconds for one measurement' },
   chart: { values: text('file'), help: 'write a roofline chart (.svg or .html)' },
   report: { values: text('file'), help: 'write the table as Markdown' },
+  worklog: { values: text('file'), help: 'write the worklog of matmul as Markdown: every version, what it changes, and what that gave' },
+  append: { values: text('file'), help: 'append the result as a line of JSON, for `bench plot`' },
   ...SHADER,
   ...WATCH,
   ...DEVICE,
   ...OUTPUT,
-};
+} as const;
+export type BenchOptions = OptionsOf<typeof options>;
 
 export const bench = command({
   name: 'bench',
   description: 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines',
   arguments: {
-    '[names...]': 'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, train-step, greedy, resnet50, first-caption, or all',
+    '[names...]':
+      'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, lstm-cell, lstm-cell-grad, attention, attention-grad, adam, train-step, greedy, resnet50, first-caption, or all',
   },
   options,
   run: async () => (await import('../../../bench/command.ts')).bench,
+});
+
+const page = { out: { values: text('file'), defaultNote: 'beside the input', help: 'page to write (.html)' }, ...OUTPUT };
+
+export const benchCompare = command({
+  name: 'bench compare',
+  description: 'compare two results of `bench --json`; exit 1 if anything became slower beyond its interval',
+  arguments: { '<before>': 'a JSON file', '<after>': 'another' },
+  options: OUTPUT,
+  run: async () => (await import('../../../bench/history.ts')).compareRuns,
+});
+
+export const benchPlot = command({
+  name: 'bench plot',
+  description: 'draw the medians of many runs, gathered by `bench --append`',
+  arguments: { '<history>': 'the file of lines' },
+  options: page,
+  run: async () => (await import('../../../bench/history.ts')).plotHistory,
+});
+
+export const benchReport = command({
+  name: 'bench report',
+  description: 'make one self-contained page of a result of `bench --json`: roofline, versions, peers',
+  arguments: { '<result>': 'a JSON file' },
+  options: page,
+  run: async () => (await import('../../../bench/page.ts')).writeReport,
 });

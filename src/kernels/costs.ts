@@ -1,0 +1,157 @@
+/**
+ * What a dispatch costs at the least, from its own parameters: floating-point operations, and bytes read and written once each.
+ * Profiles, traces and rooflines use it. Every shader has a row; exp, tanh and division count as one operation each.
+ */
+import type { Dispatch } from '../gpu/recorder.ts';
+
+/** Floating-point operations and bytes of one dispatch. */
+export interface DispatchCost {
+  flops: number;
+  bytes: number;
+}
+
+/** Parameters by name, and the workgroups, which tell the number of pictures where a workgroup owns one. */
+type Given = Record<string, number> & { groups_x: number };
+type Rule = (p: Given) => readonly [flops: number, words: number];
+
+/** `flops` per element, and numbers read and written per element; elements are counted by `count` or, by fours, by `count4`. */
+const each = (flops: number, words: number): Rule => {
+  return (p) => {
+    const count = p.count ?? 4 * p.count4;
+    return [flops * count, words * count];
+  };
+};
+const perRow = (flops: number, words: number, ofRow = 0): Rule => {
+  return ({ rows, n }) => [flops * rows * n, words * rows * n + ofRow * rows];
+};
+
+const matrices = (p: Given): number => p.tiles / (p.column_tiles * p.row_tiles);
+const matmul: Rule = (p) => {
+  const { m, n, k } = p;
+  return [2 * m * n * k * matrices(p), (m * k + k * n + (p.add_to_c ? 2 : 1) * m * n) * matrices(p) + (p.has_bias ? n : 0)];
+};
+
+const taps = (p: Given): number => p.kernel_height * p.kernel_width * (p.channels / (p.groups || 1));
+const pictureWords = (p: Given): number => p.images * p.height * p.width * p.channels;
+const convolution: Rule = (p) => {
+  const outputs = p.images * p.out_height * p.out_width * p.out_channels;
+  return [2 * outputs * taps(p), pictureWords(p) + taps(p) * p.out_channels + (p.has_residual ? 2 : 1) * outputs + (p.has_bias ? p.out_channels : 0)];
+};
+const unfold = (per: number): Rule => {
+  return (p) => [0, per * p.count + (per * p.count) / (p.kernel_height * p.kernel_width)]; // count: numbers of the columns
+};
+const fold = (per: number): Rule => {
+  return (p) => {
+    const numbers = per * p.count;
+    return [numbers * p.kernel_height * p.kernel_width, numbers + numbers * p.kernel_height * p.kernel_width];
+  };
+};
+
+const attention: Rule = ({ groups_x: batch, regions, keys_width: a, values_width: d }) => [
+  batch * regions * (4 * a + 2 * d + 5),
+  batch * (regions * (a + d + 1) + a + d) + a,
+];
+/** `per`: columns of the keys that the version counts as one. */
+const attentionGrad = (per: number): Rule => {
+  return ({ count, regions, keys_width: a }) => {
+    const columns = per * count;
+    return [9 * columns * regions, 3 * columns * regions + 4 * columns + (columns / a) * regions + a];
+  };
+};
+const pooling: Rule = ({ count, channels, height, width, out_height, out_width, kernel_height, kernel_width }) => {
+  const images = count / (channels * out_height * out_width);
+  return [count * kernel_height * kernel_width, count + images * channels * height * width];
+};
+const poolingGrad: Rule = ({ count, height, width, out_height, out_width, kernel_height, kernel_width }) => {
+  const outputs = (count / (height * width)) * out_height * out_width;
+  return [outputs * kernel_height * kernel_width, 2 * count + outputs];
+};
+
+/** By shader file. */
+const RULES: Readonly<Record<string, Rule>> = {
+  adam: each(14, 7),
+  additive_attention: attention,
+  additive_attention_grad: attentionGrad(1),
+  additive_attention_grad_vec4: attentionGrad(4),
+  additive_attention_scores_grad: ({ groups_x: batch, regions, values_width: d, has_dalpha }) => [
+    batch * regions * (2 * d + 4),
+    batch * (regions * (d + 2 + has_dalpha) + d),
+  ],
+  additive_attention_subgroup: attention,
+  additive_attention_vec4: attention,
+  argmax_token: perRow(3, 1, 2),
+  argmax_token_subgroup: perRow(3, 1, 2),
+  axpby: each(3, 3),
+  batchnorm_apply: each(4, 2),
+  batchnorm_combine: ({ channels, pieces }) => [8 * channels * pieces, channels * (2 * pieces + 2)],
+  batchnorm_grad: each(9, 3),
+  batchnorm_grad_sums: ({ channels, n, pieces }) => [5 * channels * n, channels * (2 * n + 2 * pieces + 2)],
+  batchnorm_partial: ({ channels, n, pieces }) => [3 * channels * n, channels * (n + 2 * pieces)],
+  beam_select: ({ pictures, width, k }) => [3 * pictures * width * k, pictures * width * (2 * k + 6)],
+  binary: each(1, 3),
+  binary_broadcast: each(1, 3),
+  binary_rows: ({ rows, n }) => [rows * n, 2 * rows * n + n],
+  col2im: fold(1),
+  col2im_vec4: fold(4),
+  column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
+  context_gate: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + width + 3), batch * (hidden + 2 * width + 1) + hidden + 1],
+  context_gate_grad: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + 3 * width + 3), batch * (2 * hidden + 3 * width + 2) + hidden],
+  conv2d_direct: convolution,
+  conv2d_grad_input: convolution,
+  conv2d_grad_weight: convolution,
+  conv2d_subgroup: convolution,
+  conv2d_subgroup_texels: convolution,
+  cross_entropy: (p) => [(p.with_gradient ? 8 : 4) * p.rows * p.n, (p.with_gradient ? 2 : 1) * p.rows * p.n + 3 * p.rows],
+  cross_entropy_subgroup: (p) => [(p.with_gradient ? 8 : 4) * p.rows * p.n, (p.with_gradient ? 2 : 1) * p.rows * p.n + 3 * p.rows],
+  dropout: each(1, 2),
+  embedding: ({ rows, width }) => [0, 2 * rows * width + rows],
+  embedding_grad: ({ rows, width }) => [rows * width, 2 * rows * width + 3 * rows],
+  embedding_links: ({ rows }) => [0, 3 * rows],
+  gru_cell: each(14, 12),
+  gru_cell_grad: each(18, 16),
+  im2col: unfold(1),
+  im2col_vec4: unfold(4),
+  layer_norm: ({ rows, n }) => [8 * rows * n, 2 * rows * n + 2 * n + 2 * rows],
+  layer_norm_grad: ({ rows, n }) => [9 * rows * n, 4 * rows * n + n + 2 * rows],
+  limit_tokens: ({ rows, n, step }) => [0, rows * (n + 2 * step)],
+  lstm_cell: ({ rows, hidden }) => [30 * rows * hidden, 15 * rows * hidden],
+  lstm_cell_grad: ({ rows, hidden }) => [27 * rows * hidden, 13 * rows * hidden],
+  matmul_naive: matmul,
+  matmul_register: matmul,
+  matmul_subgroup: matmul,
+  matmul_subgroup_pairs: matmul,
+  matmul_subgroup_rows: matmul,
+  matmul_subgroup_texels: matmul,
+  matmul_workgroup: matmul,
+  mix_tokens: each(0, 3),
+  one_hot: each(0, 1),
+  pool2d: pooling,
+  pool2d_grad: poolingGrad,
+  reduce: ({ outer, n, inner, chunk }) => [outer * n * inner, outer * inner * (n + Math.ceil(n / chunk))],
+  reduce_workgroup: ({ outer, n }) => [outer * n, outer * (n + 1)],
+  roof_copy: each(1, 2),
+  roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
+  sample: perRow(6, 1, 2),
+  sgd: each(4, 5),
+  softmax: perRow(5, 2),
+  softmax_grad: perRow(4, 3),
+  softmax_subgroup: perRow(5, 2),
+  space_to_depth: ({ rows, width, run }) => [0, 2 * rows * width * run],
+  strided_copy: each(0, 2),
+  top_k: ({ rows, n, k }) => [rows * n * k, rows * (n + 2 * k)],
+  unary: each(1, 2),
+  unary_grad: each(2, 3),
+};
+
+/** Shader files that have a row. */
+export const COSTED: readonly string[] = Object.keys(RULES);
+
+/** What a dispatch costs; null for a shader of a program's own, which is no file of kernels/wgsl. */
+export function costOf({ kernel, params, groups, choice }: Dispatch): DispatchCost | null {
+  const rule = RULES[choice?.shader ?? kernel.name];
+  if (!rule) return null;
+  const given = { groups_x: (choice?.groups ?? groups)[0] } as Given;
+  for (const [name, value] of Object.entries(params)) if (typeof value !== 'object') given[name] = typeof value === 'function' ? value() : value;
+  const [flops, words] = rule(given);
+  return { flops, bytes: 4 * words };
+}
