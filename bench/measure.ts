@@ -226,8 +226,9 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
       if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
       const turns = new OurTurns(b, version, prepared, m.flush);
       try {
-        gpu.forgetKernels(); // so that the first run compiles
+        const recall = gpu.forgetKernels(); // so that the first run compiles
         await turns.prepare();
+        recall();
         ours.push(turns);
         const { peakBytes, texelBytes } = memory();
         peaks.set(turns, Math.max(0, peakBytes + texelBytes - before.bytesInUse - before.texelBytes));

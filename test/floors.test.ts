@@ -17,6 +17,7 @@ const FLOOR: Record<string, number> = {
   plot: 0,
   tuning: 4,
   model: 5,
+  study: 5.5,
   cli: 6,
 };
 const ENGINE = ['gpu', 'kernels', 'tensor', 'autograd', 'nn'];

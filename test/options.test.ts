@@ -81,6 +81,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ],
     ['--fine-tune', 'layer4'],
   ],
+  profile: [[], ['none.jpg']],
   caption: [[], ['--sample'], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
   gallery: [
     ...[[], ['none.jpg'], ['none.jpg', '--references', 'none'], ['--beam', '1']],
@@ -90,7 +91,16 @@ const CONTEXTS: Record<string, string[][]> = {
     ],
     ['--beam', '4', '--groups', '2'],
   ],
-  bench: [[], ['matmul'], ['matmul', '--shape', '2x3x4'], ['--shader', 'matmul=none.wgsl'], ['resnet50'], ['first-caption'], ['--picture', 'none'], ['--run', 'none']],
+  bench: [
+    [],
+    ['matmul'],
+    ['matmul', '--shape', '2x3x4'],
+    ['--shader', 'matmul=none.wgsl'],
+    ['resnet50'],
+    ['first-caption'],
+    ['--picture', 'none'],
+    ['--run', 'none'],
+  ],
   eval: [[], ['--beam', '1'], ['--beam', '4', '--groups', '2']],
 };
 
@@ -101,7 +111,7 @@ const conditions = COMMANDS.flatMap((declaration) =>
 );
 
 describe('an option without effect is refused', () => {
-  test('conditions are declared in eight commands', () => {
+  test('conditions are declared in nine commands', () => {
     expect(new Set(conditions.map(([name]) => name))).toEqual(new Set(Object.keys(CONTEXTS)));
     expect(conditions.length).toBeGreaterThan(70);
   });

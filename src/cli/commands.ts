@@ -12,6 +12,7 @@ import { newKernel } from './commands/new_kernel.ts';
 import { onnxCheck } from './commands/onnx_check.ts';
 import { plot } from './commands/plot.ts';
 import { prepare } from './commands/prepare.ts';
+import { profile } from './commands/profile.ts';
 import { score } from './commands/score.ts';
 import { selftest } from './commands/selftest.ts';
 import { train } from './commands/train.ts';
@@ -20,5 +21,5 @@ import { tune } from './commands/tune.ts';
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery],
-  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, plot, score, evaluate, onnxCheck],
+  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, plot, score, evaluate, onnxCheck],
 ];

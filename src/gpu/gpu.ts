@@ -148,9 +148,12 @@ export class Gpu {
     return this.pipelines.kernel(variant);
   }
 
-  /** Forgets all compiled kernels, to time the first call with its compilation. Kernels that a capture holds live on. */
-  forgetKernels(): void {
-    this.pipelines.forget();
+  /**
+   * Forgets all compiled kernels, to time a first call with its compilation. Call the result after it: it brings back those that
+   * were not compiled anew. Kernels that a capture holds live on.
+   */
+  forgetKernels(): () => void {
+    return this.pipelines.forget();
   }
 
   /** The compiler's errors for a shader's text as it stands, by line; none if it compiles. */

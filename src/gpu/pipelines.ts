@@ -50,10 +50,14 @@ export class Pipelines {
     return kernel;
   }
 
-  /** Forgets all compiled kernels: each is compiled anew at its next use. */
-  forget(): void {
+  /** Forgets all compiled kernels: each is compiled anew at its next use. The result brings back those that were not. */
+  forget(): () => void {
+    const before = this.kernels;
     this.kernels = new Map();
     this.generation++;
+    return () => {
+      this.kernels = new Map([...before, ...this.kernels]);
+    };
   }
 
   load(variant: ShaderVariant): LoadedShader {

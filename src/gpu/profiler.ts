@@ -165,17 +165,20 @@ function stepOf(label: string): { label: string; step: number | null } {
   return found ? { label: label.slice(0, found.index), step: Number(found[1]) } : { label, step: null };
 }
 
-/** The rows as a table for a terminal. */
-export function formatProfile(rows: readonly ProfileRow[]): string {
+/** Letters of an operation that a terminal shows. */
+const SHOWN = 72;
+
+/** The rows as a table for a terminal; with the share of the roof where it is known. */
+export function formatProfile(rows: readonly (ProfileRow & { roofShare?: number | null })[]): string {
   const nameOf = ({ kernel, version }: ProfileRow) => (version && version !== 'invocation' ? `${kernel} (${version})` : kernel);
   const width = Math.max(6, ...rows.map((row) => nameOf(row).length));
   const rate = (amount: number, ms: number) => (amount > 0 && ms > 0 ? (amount / ms / 1e6).toFixed(1) : '–').padStart(8);
   const lines = rows.map(
     (r) =>
-      `${nameOf(r).padEnd(width)} ${String(r.calls).padStart(7)} ${r.totalMs.toFixed(2).padStart(10)} ${(100 * r.share).toFixed(1).padStart(6)} ${rate(r.flops, r.totalMs)} ${rate(r.bytes, r.totalMs)}  ${r.label}`,
+      `${nameOf(r).padEnd(width)} ${String(r.calls).padStart(7)} ${r.totalMs.toFixed(2).padStart(10)} ${(100 * r.share).toFixed(1).padStart(6)} ${rate(r.flops, r.totalMs)} ${rate(r.bytes, r.totalMs)} ${(r.roofShare == null ? '–' : (100 * r.roofShare).toFixed(0)).padStart(6)}  ${r.label.length > SHOWN ? `${r.label.slice(0, SHOWN - 1)}…` : r.label}`,
   );
   return [
-    `${'kernel'.padEnd(width)} ${'calls'.padStart(7)} ${'GPU ms'.padStart(10)} ${'%'.padStart(6)} ${'GFLOP/s'.padStart(8)} ${'GB/s'.padStart(8)}  operation`,
+    `${'kernel'.padEnd(width)} ${'calls'.padStart(7)} ${'GPU ms'.padStart(10)} ${'%'.padStart(6)} ${'GFLOP/s'.padStart(8)} ${'GB/s'.padStart(8)} ${'% roof'.padStart(6)}  operation`,
     ...lines,
   ].join('\n');
 }

@@ -141,12 +141,20 @@ interface States {
 /** A cell reads one slot and writes the next, which WebGPU allows only in different buffers: a tensor per slot. */
 const cellName = (layer: 1 | 2, slot: number) => `c${layer}.${slot}`;
 
+/** Labels of the loop's commands: the equation of the file's head that a command computes, and its step. Profiles and traces show them. */
+function namer(gradient: boolean, { steps, batch }: Sizes): (equation: string, t?: number) => string {
+  const op = `${gradient ? 'gradient of ' : ''}attentionLstm [${steps},${batch}]`;
+  return (equation, t) => `${op}: ${equation}${t === undefined ? '' : `, t = ${t + 1}`}`;
+}
+
 function forward({ gpu, inputs, outputs, attrs, label, training, save }: Parameters<Op<AttentionLstmAttrs>['forward']>[0]): void {
   const named = Object.fromEntries(NAMES.map((name, i) => [name, inputs[i]])) as unknown as AttentionLstmInputs;
-  const { steps, batch, regions, d, a, h } = sizes(
+  const extents = sizes(
     inputs.map((t) => t.shape),
     attrs,
   );
+  const { steps, batch, regions, d, a, h } = extents;
+  const at = namer(false, extents);
   const make = (...shape: number[]) => empty(shape, 'f32', label, gpu);
   const [h2Out, alpha, contextOut, h1Out, c1Out, c2Out] = outputs;
   const s: States = {
@@ -168,9 +176,18 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
   const state = batch * h;
   gpu.copy(named.h1Start.slice, s.h1.slice, state * 4);
   gpu.copy(named.h2Start.slice, s.h2.slice, state * 4);
-  const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
+  const product = (equation: string, t: number, p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label: at(equation, t), ...p });
   for (let t = 0; t < steps; t++) {
-    product({ a: asking.slice, aStart: t * state, b: named.w2.slice, bias: named.b2.slice, c: s.q.slice, cStart: t * batch * a, n: a, k: h });
+    product('q = s W2 + b2', t, {
+      a: asking.slice,
+      aStart: t * state,
+      b: named.w2.slice,
+      bias: named.b2.slice,
+      c: s.q.slice,
+      cStart: t * batch * a,
+      n: a,
+      k: h,
+    });
     additiveAttention(
       gpu,
       {
@@ -185,14 +202,18 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
         contextStart: t * batch * d,
         alphaStart: t * batch * regions,
       },
-      label,
+      at('α = softmax(vᵀ f(K + q)), z = Σ α a', t),
     );
     if (attrs.gate && named.gateW && named.gateB) {
       const gate = { hidden: asking.slice, w: named.gateW.slice, b: named.gateB.slice, context: s.z.slice, gated: s.gated.slice, beta: s.beta.slice };
-      contextGate(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
+      contextGate(
+        gpu,
+        { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch },
+        at('β = σ(s w + b), ẑ = β z', t),
+      );
     }
-    product({ a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
-    product({ a: s.h1.slice, aStart: t * state, b: named.u1.slice, c: sum1.slice, n: 4 * h, k: h, addToC: true });
+    product('p = ẑ Wz', t, { a: s.gated.slice, aStart: t * batch * d, b: named.wz.slice, c: sum1.slice, n: 4 * h, k: d });
+    product('p += h1 U1', t, { a: s.h1.slice, aStart: t * state, b: named.u1.slice, c: sum1.slice, n: 4 * h, k: h, addToC: true });
     const cell = { rows: batch, hidden: h, hStart: (t + 1) * state, gatesStart: training ? 4 * t * state : 0, keepGates: training };
     lstmCell(
       gpu,
@@ -206,14 +227,14 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
         hNew: s.h1.slice,
         ...cell,
       },
-      label,
+      at('h1, c1 = cell(xe + p, c1)', t),
     );
-    product({ a: s.h1.slice, aStart: (t + 1) * state, b: named.lstm2W.slice, bias: named.lstm2B.slice, c: sum2.slice, n: 4 * h, k: h });
-    product({ a: s.h2.slice, aStart: t * state, b: named.lstm2U.slice, c: sum2h.slice, n: 4 * h, k: h });
+    product('r = h1 W + b', t, { a: s.h1.slice, aStart: (t + 1) * state, b: named.lstm2W.slice, bias: named.lstm2B.slice, c: sum2.slice, n: 4 * h, k: h });
+    product('r2 = h2 U2', t, { a: s.h2.slice, aStart: t * state, b: named.lstm2U.slice, c: sum2h.slice, n: 4 * h, k: h });
     lstmCell(
       gpu,
       { gx: sum2.slice, gh: sum2h.slice, c: cells[2][t].slice, gates: s.gates2.slice, cNew: cells[2][t + 1].slice, hNew: s.h2.slice, ...cell },
-      label,
+      at('h2, c2 = cell(r + r2, c2)', t),
     );
   }
   gpu.copy(s.h2.slice, h2Out.slice, steps * state * 4, state * 4);
@@ -228,7 +249,9 @@ function forward({ gpu, inputs, outputs, attrs, label, training, save }: Paramet
 }
 
 function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: BackwardContext<AttentionLstmAttrs>): Record<string, Tensor> {
-  const { steps, batch, regions, d, a, h } = sizes(inputShapes, attrs);
+  const extents = sizes(inputShapes, attrs);
+  const { steps, batch, regions, d, a, h } = extents;
+  const at = namer(true, extents);
   const s = saved as unknown as States & Record<(typeof NAMES)[number] | 'alpha', Tensor>;
   const state = batch * h;
   const rows = steps * batch;
@@ -251,7 +274,7 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
   const de = make(steps, batch, regions);
   const dkeys = zeros([batch, regions, a]);
   const dvRows = zeros([batch, a]);
-  const product = (p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label, ...p });
+  const product = (equation: string, t: number, p: Omit<MatmulProblem, 'm' | 'label'>) => matmulKernel(gpu, { m: batch, label: at(equation, t), ...p });
   for (let t = steps - 1; t >= 0; t--) {
     const cell = { rows: batch, hidden: h, dhStart: (t + 1) * state, gatesStart: 4 * t * state };
     const gatesAt = { aStart: 4 * t * state, k: 4 * h, transB: true, addToC: true };
@@ -266,10 +289,10 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         dgates: dgates2.slice,
         ...cell,
       },
-      label,
+      at('dr, dc2', t),
     );
-    product({ a: dgates2.slice, ...gatesAt, b: s.lstm2W.slice, c: dh1.slice, cStart: (t + 1) * state, n: h });
-    product({ a: dgates2.slice, ...gatesAt, b: s.lstm2U.slice, c: dh2.slice, cStart: t * state, n: h });
+    product('dh1 += dr Wᵀ', t, { a: dgates2.slice, ...gatesAt, b: s.lstm2W.slice, c: dh1.slice, cStart: (t + 1) * state, n: h });
+    product('dh2 += dr U2ᵀ', t, { a: dgates2.slice, ...gatesAt, b: s.lstm2U.slice, c: dh2.slice, cStart: t * state, n: h });
     lstmCellGrad(
       gpu,
       {
@@ -281,13 +304,13 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         dgates: dgates1.slice,
         ...cell,
       },
-      label,
+      at('dp, dc1', t),
     );
-    product({ a: dgates1.slice, ...gatesAt, b: s.u1.slice, c: dh1.slice, cStart: t * state, n: h });
+    product('dh1 += dp U1ᵀ', t, { a: dgates1.slice, ...gatesAt, b: s.u1.slice, c: dh1.slice, cStart: t * state, n: h });
     const intoContext = { a: dgates1.slice, ...gatesAt, addToC: ofContext, b: s.wz.slice, n: d };
     if (attrs.gate) {
       if (ofContext) gpu.copy(grads[2].slice, dgated.slice, batch * d * 4, t * batch * d * 4);
-      product({ ...intoContext, c: dgated.slice });
+      product('dẑ = dp Wzᵀ', t, { ...intoContext, c: dgated.slice });
       const gate = {
         dgated: dgated.slice,
         context: s.z.slice,
@@ -297,9 +320,13 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         dhidden: dasking.slice,
         dpre: dpre.slice,
       };
-      contextGateGrad(gpu, { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch }, label);
+      contextGateGrad(
+        gpu,
+        { ...gate, batch, hiddenWidth: h, width: d, hiddenStart: t * state, contextStart: t * batch * d, betaStart: t * batch },
+        at('dπ, dz, ds += dπ w', t),
+      );
     } else {
-      product({ ...intoContext, c: dz.slice, cStart: t * batch * d });
+      product('dẑ = dp Wzᵀ', t, { ...intoContext, c: dz.slice, cStart: t * batch * d });
     }
     additiveAttentionGrad(
       gpu,
@@ -320,20 +347,30 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
         contextStart: t * batch * d,
         alphaStart: t * batch * regions,
       },
-      label,
+      at('de; dK += de v f′, dq = Σ dK, dv', t),
     );
-    product({ a: dq.slice, aStart: t * batch * a, b: s.w2.slice, transB: true, c: dasking.slice, cStart: t * state, n: h, k: a, addToC: true });
+    product('ds += dq W2ᵀ', t, {
+      a: dq.slice,
+      aStart: t * batch * a,
+      b: s.w2.slice,
+      transB: true,
+      c: dasking.slice,
+      cStart: t * state,
+      n: h,
+      k: a,
+      addToC: true,
+    });
   }
 
   // One product per weight, over all steps.
-  const weight = (x: Tensor, xStart: number, m: number, dy: Tensor, n: number): Tensor => {
+  const weight = (equation: string, x: Tensor, xStart: number, m: number, dy: Tensor, n: number): Tensor => {
     const out = make(m, n);
-    matmulKernel(gpu, { a: x.slice, aStart: xStart, transA: true, b: dy.slice, c: out.slice, m, n, k: rows, label });
+    matmulKernel(gpu, { a: x.slice, aStart: xStart, transA: true, b: dy.slice, c: out.slice, m, n, k: rows, label: at(equation) });
     return out;
   };
-  const columnSums = (x: Tensor, outer: number, n: number): Tensor => {
+  const columnSums = (equation: string, x: Tensor, outer: number, n: number): Tensor => {
     const out = make(n);
-    reduce(gpu, { kind: 'sum', x: x.slice, y: out.slice, outer: 1, n: outer, inner: n, label });
+    reduce(gpu, { kind: 'sum', x: x.slice, y: out.slice, outer: 1, n: outer, inner: n, label: at(equation) });
     return out;
   };
   const firstSlot = (x: Tensor): Tensor => {
@@ -348,7 +385,7 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
       { slice: x.slice, strides: [width, batch * width, 1] },
       { slice: out.slice, strides: [steps * width, width, 1] },
       [batch, steps, width],
-      label,
+      at('pictures first'),
     );
     return out;
   };
@@ -362,25 +399,25 @@ function gradients({ gpu, attrs, saved, grads, flowed, inputShapes, label }: Bac
     n: d,
     k: steps,
     batch,
-    label,
+    label: at('da = Σ α dz'),
   });
   return {
     values: dvalues,
     keys: dkeys,
     xe: dgates1,
-    w2: weight(asking, 0, h, dq, a),
-    b2: columnSums(dq, rows, a),
-    v: columnSums(dvRows, batch, a),
-    wz: weight(s.gated, 0, d, dgates1, 4 * h),
-    u1: weight(s.h1, 0, h, dgates1, 4 * h),
-    lstm2W: weight(s.h1, state, h, dgates2, 4 * h),
-    lstm2U: weight(s.h2, 0, h, dgates2, 4 * h),
-    lstm2B: columnSums(dgates2, rows, 4 * h),
+    w2: weight('dW2 = sᵀ dq', asking, 0, h, dq, a),
+    b2: columnSums('db2 = Σ dq', dq, rows, a),
+    v: columnSums('dv = Σ', dvRows, batch, a),
+    wz: weight('dWz = ẑᵀ dp', s.gated, 0, d, dgates1, 4 * h),
+    u1: weight('dU1 = h1ᵀ dp', s.h1, 0, h, dgates1, 4 * h),
+    lstm2W: weight('dW = h1ᵀ dr', s.h1, state, h, dgates2, 4 * h),
+    lstm2U: weight('dU2 = h2ᵀ dr', s.h2, 0, h, dgates2, 4 * h),
+    lstm2B: columnSums('db = Σ dr', dgates2, rows, 4 * h),
     h1Start: firstSlot(dh1),
     c1Start: dc1,
     h2Start: firstSlot(dh2),
     c2Start: dc2,
-    ...(attrs.gate ? { gateW: weight(asking, 0, h, dpre, 1), gateB: columnSums(dpre, rows, 1) } : {}),
+    ...(attrs.gate ? { gateW: weight('dw = sᵀ dπ', asking, 0, h, dpre, 1), gateB: columnSums('dbg = Σ dπ', dpre, rows, 1) } : {}),
   };
 }
 
