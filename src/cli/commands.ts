@@ -15,11 +15,12 @@ import { prepare } from './commands/prepare.ts';
 import { profile } from './commands/profile.ts';
 import { score } from './commands/score.ts';
 import { selftest } from './commands/selftest.ts';
+import { trace } from './commands/trace.ts';
 import { train } from './commands/train.ts';
 import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery],
-  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, plot, score, evaluate, onnxCheck],
+  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
 ];

@@ -12,7 +12,7 @@ import { BufferPool, type BufferSlice, type MemoryReport } from './pool.ts';
 import { PreparedWeights } from './prepared.ts';
 import type { Profiler } from './profiler.ts';
 import { Readback } from './readback.ts';
-import { type Choice, checkLaunch, type Dispatch, type Grid, Recorder } from './recorder.ts';
+import { type Choice, checkLaunch, type Dispatch, type Grid, Recorder, type Watcher } from './recorder.ts';
 import type { ShaderVariant } from './shader.ts';
 import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
 import { type ParamValues, UniformRing } from './uniforms.ts';
@@ -53,6 +53,9 @@ export class Gpu {
   readonly pool: BufferPool;
   /** Lanes of a subgroup if every kernel has the same number, else 0. */
   readonly subgroupWidth: number;
+
+  /** When set, sees every command. */
+  watcher: Watcher | null = null;
 
   private readonly faults: Faults;
   private readonly texels: TexelPool;
@@ -185,19 +188,24 @@ export class Gpu {
   ): void {
     if (!checkLaunch(kernel, slices.length, groups, label)) return;
     this.captures.note(() => this.dispatch(kernel, slices, params, groups, label, choice));
-    this.recorder.dispatch({ kernel, slices, params, groups, label, choice });
+    const dispatch = { kernel, slices, params, groups, label, choice };
+    this.watcher?.before(dispatch);
+    this.recorder.dispatch(dispatch);
+    this.watcher?.after(dispatch);
   }
 
   /** Sets bytes to zero. */
   clear(slice: BufferSlice): void {
     this.captures.note(() => this.clear(slice));
     this.recorder.clear(slice);
+    this.watcher?.cleared(slice);
   }
 
   /** Copies bytes; offsets are in bytes, multiples of 4. */
   copy(from: BufferSlice, to: BufferSlice, bytes = from.bytes, fromOffset = 0, toOffset = 0): void {
     this.captures.note(() => this.copy(from, to, bytes, fromOffset, toOffset));
     this.recorder.copy(from, to, bytes, fromOffset, toOffset);
+    this.watcher?.copied(from, to, bytes, fromOffset, toOffset);
   }
 
   /** Writes host data. Recorded commands that use the buffer are submitted first. */
@@ -209,6 +217,7 @@ export class Gpu {
       this.captures.note(() => this.upload(slice, kept, byteOffset));
     }
     this.recorder.upload(slice, data, byteOffset, operation);
+    this.watcher?.uploaded(slice, byteOffset, data);
   }
 
   /**

@@ -27,6 +27,8 @@ export interface Choice {
   /** Workgroups that the built-in version has. */
   readonly groups: Grid;
   readonly why: string;
+  /** What the launcher was asked for, as its family defines it. */
+  readonly problem: unknown;
 }
 
 /** A dispatch, as it is recorded. */
@@ -39,6 +41,15 @@ export interface Dispatch {
   label: string;
   /** Null for a kernel that belongs to no family. */
   choice: Choice | null;
+}
+
+/** Sees every command before and after it is recorded, and may record commands of its own. Traces are made with it. */
+export interface Watcher {
+  before(dispatch: Dispatch): void;
+  after(dispatch: Dispatch): void;
+  cleared(slice: BufferSlice): void;
+  copied(from: BufferSlice, to: BufferSlice, bytes: number, fromOffset: number, toOffset: number): void;
+  uploaded(slice: BufferSlice, byteOffset: number, data: ArrayBufferView): void;
 }
 
 export class Recorder {

@@ -51,6 +51,7 @@ export class Family<P, V extends Version<P> = Version<P>> {
   private forced: V | null = null;
   private own: V | null = null;
   private last: V | null = null;
+  private problem: P | null = null;
   private why = 'only version';
   /** Dispatches launched so far. */
   launches = 0;
@@ -103,13 +104,15 @@ export class Family<P, V extends Version<P> = Version<P>> {
   }
 
   choose(gpu: Gpu, problem: P): V {
+    this.problem = problem;
     this.last = this.forced ? this.checked(this.forced, gpu, problem) : this.best(gpu, problem);
     if (this.forced) this.why = 'forced';
     return this.last;
   }
 
   /** The version of the first row, whatever is forced or tuned. */
-  chooseFirst(why: string): V {
+  chooseFirst(problem: P, why: string): V {
+    this.problem = problem;
     [this.last] = this.rows;
     this.why = why;
     return this.last;
@@ -128,7 +131,7 @@ export class Family<P, V extends Version<P> = Version<P>> {
     const version = this.last as V;
     const { user, shader: file } = version;
     this.launches++;
-    const choice: Choice = { family, version: version.name, shader: file, groups, why: this.why };
+    const choice: Choice = { family, version: version.name, shader: file, groups, why: this.why, problem: this.problem };
     if (user) gpu.dispatch(gpu.kernel(user.variant(variant)), slices, params, user.grid(params, groups), label, choice);
     else gpu.dispatch(gpu.kernel({ file, ...variant }), slices, params, groups, label, choice);
   }

@@ -161,7 +161,7 @@ export function tileOrder(rowTiles: number, columnTiles: number): { column_step:
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
-  const version = k === 0 ? matmulFamily.chooseFirst('nothing to sum') : matmulFamily.choose(gpu, p);
+  const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
   gpu.noteRead(p.b, matmulFamily.name);
   const { unit } = version;
   const width = gpu.subgroupWidth;
