@@ -3,5 +3,5 @@
 import { cpSync, writeFileSync } from 'node:fs';
 
 const follow = (path) => cpSync(new URL(`../src/${path}`, import.meta.url), new URL(`../dist/src/${path}`, import.meta.url), { recursive: true });
-for (const path of ['kernels/wgsl', 'kernels/tuned', 'platform/web/bundle.js', 'platform/web/bundle.d.ts']) follow(path);
+for (const path of ['kernels/wgsl', 'kernels/tuned', 'study/exercises', 'platform/web/bundle.js', 'platform/web/bundle.d.ts']) follow(path);
 writeFileSync(new URL('../dist/built', import.meta.url), '');

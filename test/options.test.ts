@@ -82,6 +82,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ['--fine-tune', 'layer4'],
   ],
   profile: [[], ['none.jpg']],
+  exercise: [[], ['--all'], ['1', '--show']],
   trace: [[], ['--golden', 'none']],
   caption: [[], ['--sample'], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
   gallery: [
@@ -112,7 +113,7 @@ const conditions = COMMANDS.flatMap((declaration) =>
 );
 
 describe('an option without effect is refused', () => {
-  test('conditions are declared in ten commands', () => {
+  test('conditions are declared in eleven commands', () => {
     expect(new Set(conditions.map(([name]) => name))).toEqual(new Set(Object.keys(CONTEXTS)));
     expect(conditions.length).toBeGreaterThan(70);
   });

@@ -11,7 +11,7 @@ import { placeOf, type Shape, sizeOf } from '../tensor/shape.ts';
 import { full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Op, type OpCase, type Reference, reference } from './op.ts';
 import { binaryOf } from './ops/elementwise.ts';
-import { opsOf } from './ops/index.ts';
+import { OPS, opsOf } from './ops/index.ts';
 import { reduceOf } from './ops/reduce.ts';
 import { apply, backward, gradOf, variable } from './tape.ts';
 
@@ -341,10 +341,15 @@ export function checksOf(op: Op): Check[] {
   const ofGradients = gradientFamilies.flatMap((name) =>
     versionsOf(name).map((version) => ({ family: version === null ? null : name, version, forward: false, gradient: differentiated })),
   );
+  const inside = (op.runs ?? []).flatMap((name) =>
+    familyOf(name)
+      .names.filter(isUsers)
+      .map((version) => ({ family: name, version, forward: true, gradient: differentiated })),
+  );
   // A gradient that a named version was checked with needs no check without one; families of one version share a check.
   const isNamed = ofGradients.some(({ version }) => version !== null && !isUsers(version));
   const first = ofGradients.findIndex(({ version }) => version === null);
-  return [...own, ...ofGradients.filter(({ version }, i) => version !== null || (!isNamed && i === first))];
+  return [...own, ...inside, ...ofGradients.filter(({ version }, i) => version !== null || (!isNamed && i === first))];
 }
 
 /** Checks every case of an op with every version of its kernel families, or with one version of one family. */
@@ -363,6 +368,6 @@ export async function checkUserShader(family: string): Promise<CaseResult[]> {
   const version = familyOf(family).names.find(isUsers);
   if (!version) throw new GlimpseError(`${family}: no shader of yours is in use`);
   const results: CaseResult[] = [];
-  for (const op of opsOf(family)) results.push(...(await checkOp(op, { family, version })));
+  for (const op of OPS.filter((each) => opsOf(family).includes(each) || each.runs?.includes(family))) results.push(...(await checkOp(op, { family, version })));
   return results;
 }

@@ -137,6 +137,8 @@ export interface Op<A = any> {
   family?: string;
   /** The kernel families of the gradient, if they are others. */
   gradientFamilies?: readonly string[];
+  /** Kernel families that it also runs, among others. Its cases check a shader of the user's in their place. */
+  runs?: readonly string[];
   tolerance?: Tolerance;
 }
 

@@ -5,6 +5,7 @@ import { caption } from './commands/caption.ts';
 import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
 import { evaluate } from './commands/eval.ts';
+import { exercise } from './commands/exercise.ts';
 import { features } from './commands/features.ts';
 import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
@@ -22,5 +23,5 @@ import { tune } from './commands/tune.ts';
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery],
-  ...[newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
+  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
 ];

@@ -88,9 +88,17 @@ function saved(files: readonly string[]): Promise<boolean> {
 }
 
 /** Runs the work; with --watch again whenever a shader is saved, until Ctrl-C. Errors that a user can mend are told, and it goes on. */
-export async function againOnSave(o: CommonOptions & { watch: boolean; shader?: readonly ShaderChoice[] }, work: () => Promise<number>): Promise<number> {
+export function againOnSave(o: CommonOptions & { watch: boolean; shader?: readonly ShaderChoice[] }, work: () => Promise<number>): Promise<number> {
+  return againOnSaveOf(
+    o,
+    (o.shader ?? []).map(({ file }) => file),
+    work,
+  );
+}
+
+/** As `againOnSave`, of these files. */
+export async function againOnSaveOf(o: CommonOptions & { watch: boolean }, files: readonly string[], work: () => Promise<number>): Promise<number> {
   if (!o.watch) return work();
-  const files = (o.shader ?? []).map(({ file }) => file);
   for (;;) {
     let code = 0;
     try {

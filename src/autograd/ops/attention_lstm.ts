@@ -464,6 +464,7 @@ function cases(attrs: AttentionLstmAttrs, list = SMALL): { name: string; shapes:
 
 export const attentionLstmOp: Op<AttentionLstmAttrs> = {
   name: 'attentionLstm',
+  runs: ['matmul', 'attention', 'attention_scores_grad', 'attention_grad', 'lstm_cell', 'lstm_cell_grad'],
   doc: {
     equation:
       'for t = 0 … T − 1: q = h2 w2 + b2 (h1 in place of h2 with query h1); context, alpha = additiveAttention(keys, q, v, values); context ← σ(h2 gateW + gateB) context, if there is a gate; h1, c1 = lstmCell(xe[t], context wz + h1 u1, c1); h2, c2 = lstmCell(h1 lstm2W + lstm2B, h2 lstm2U, c2)',
