@@ -34,7 +34,7 @@ export interface MatmulProblem {
 interface MatmulVersion extends Version<MatmulProblem> {
   /** Rows and columns of C that one workgroup owns, for subgroups of this width. */
   tile(width: number): readonly [number, number];
-  /** Rows and columns of the block that shares what is loaded, where that is not the tile: each loaded number serves all of its row or column. */
+  /** Rows and columns of the block that shares what is loaded, where that is not the tile. A number serves all of its row or column. */
   shares?(width: number): readonly [number, number];
   /** Values of the shader's `@tune` constants for subgroups of this width. */
   tune?(width: number): Record<string, number>;

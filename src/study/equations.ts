@@ -1,6 +1,6 @@
 /**
- * The equations of a step of the captioner, in the order of the model: how each is written, which tensors it reads and writes, and
- * which equations are its gradient. A trace hangs its numbers on them.
+ * The equations of a step of the captioner, in the order of the model. Each has its TeX, the tensors that it reads and writes, and the
+ * equations that are its gradient. A trace hangs its numbers on them.
  */
 
 export interface Equation {

@@ -1,7 +1,7 @@
 /**
- * The exercises of the course: kernels with a hole, judged as any shader of a user's is, through the op table; one of TypeScript, about
- * backpropagation through time; and six kernels with a bug to find. An exercise is a file and a row here. The file is the solution;
- * what stands between `// @hole` and `// @end` is taken out for the student.
+ * The exercises of the course: kernels with a hole, and six kernels with a bug. They are judged as any shader of a user's is, through
+ * the op table. One exercise is TypeScript, about backpropagation through time. An exercise is a file and a row here. The file is the
+ * solution; what stands between `// @hole` and `// @end` is taken out for the student.
  */
 import { checkUserShader } from '../autograd/check.ts';
 import * as ops from '../autograd/ops/index.ts';

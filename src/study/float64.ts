@@ -1,7 +1,7 @@
 /**
  * Every kernel of the captioner's step once more, in float64 loops over host memory: what a dispatch must have written, given what
- * its buffers held. A trace runs each dispatch here twice: on the float32 inputs that the device had, which tells the kernel's own
- * error; and on float64 results all along, which tells what has gathered since the start.
+ * its buffers held. A trace runs each dispatch here twice. On the float32 inputs that the device had, it tells the kernel's own
+ * error. On float64 results all along, it tells what has gathered since the start.
  */
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { Dispatch } from '../gpu/recorder.ts';

@@ -1,6 +1,6 @@
 /**
- * A step of the captioner and its gradient, equation by equation, as the device computed them: tensors, kernel, version and why,
- * workgroups, time, cost, and the error against float64. Each dispatch is compared twice: with float64 on the inputs that it had
+ * A step of the captioner and its gradient, equation by equation, as the device computed them. Each has its tensors, its kernel, the
+ * version and why, workgroups, time, cost, and the error against float64. Each dispatch is compared twice: with float64 on the inputs that it had
  * (its own error), and with float64 since the start (what has gathered).
  */
 import { backward, gradOf, noGrad, zeroGrad } from '../autograd/tape.ts';

@@ -1,6 +1,6 @@
 /**
- * A trace as one self-contained page: the picture with attention at each word; the equations as a column of boxes; beside them the
- * kernel of the chosen equation with its line, and its gradients. Equations are typeset as MathML, which browsers draw themselves.
+ * A trace as one self-contained page. It has the picture with attention at each word, and the equations as a column of boxes. Beside
+ * them stands the kernel of the chosen equation with its line, and its gradients. Equations are MathML, which browsers draw themselves.
  */
 import escapeHtml from 'escape-html';
 import temml from 'temml';

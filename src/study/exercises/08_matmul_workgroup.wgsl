@@ -1,8 +1,8 @@
 // Exercise 8: the product through workgroup memory.
 //
 // As exercise 6, but the 16 × 16 invocations of a workgroup need the same rows of A and columns of B. They load a 16 × 16 tile of
-// each into workgroup memory, one number per invocation, wait, and each takes its sum over the 16 k of the tiles from there. Then they
-// wait again, for nobody may overwrite a tile that another still reads. Beyond the edges a tile holds zeros.
+// each into workgroup memory, one number per invocation, and wait. Each then takes its sum over the 16 k of the tiles from there. Then
+// they wait again, for nobody may overwrite a tile that another still reads. Beyond the edges a tile holds zeros.
 // @tile 16 16
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;

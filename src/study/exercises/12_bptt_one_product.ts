@@ -5,7 +5,7 @@
  *
  * Backpropagation through time ends with a sum over the steps. A product at every step reads and writes all of dU, T times, for B
  * multiply-adds an element each. Nothing in the loop reads dU, so it can wait. Behind one another, the rows of all steps are one
- * matrix: the sum over t becomes part of the sum over the inner dimension, and dU is one product with K = T · B.
+ * matrix. The sum over t becomes part of the sum over the inner dimension: dU is one product with K = T · B.
  *
  * h is a tensor [T + 1, B, H]: the states 0 … T. dp is a tensor [T, B, 4H]. Return dU, a tensor [H, 4H], made by one product.
  * `ops.slice(x, starts, extents)` takes a part, `ops.reshape(x, shape)` renames the axes, and `ops.matmul(a, b, { transA: true })`
