@@ -1,6 +1,6 @@
 /** The benchmarks by name: what is timed at which sizes, what it costs, and which kernel family's versions it can compare. */
 import { UsageError } from '../src/errors.ts';
-import { type AttentionShape, type ConvShape, outSize, type Work } from './work.ts';
+import { type AttentionShape, type ConvShape, type OpWork, outSize, type Work } from './work.ts';
 
 export interface Benchmark {
   name: string;
@@ -111,9 +111,39 @@ function attention(kind: 'attention' | 'attentionGrad', batch: number, regions: 
   };
 }
 
+/** Both kernels of the gradient run; the versions timed are those of the first. */
+function scoresGradient(batch: number, regions: number, keys: number, values: number): Benchmark {
+  return { ...attention('attentionGrad', batch, regions, keys, values), name: 'attention-scores-grad', family: 'attention_scores_grad' };
+}
+
 function adamUpdate(count: number): Benchmark {
   return { name: 'adam', shape: `${count}`, work: { kind: 'adam', count }, family: 'adam', peers: true, flops: 14 * count, bytes: 28 * count };
 }
+
+function softmaxGradient(count: number, columns: number): Benchmark {
+  const size = count * columns;
+  return {
+    ...{ name: 'softmax-grad', shape: `${count}×${columns}`, work: { kind: 'softmaxGrad', rows: count, columns } },
+    ...{ family: 'softmax_grad', peers: true, flops: 4 * size, bytes: 12 * size },
+  };
+}
+
+/** Sums of rows, a row added to all rows, a scaled sum in place, the likeliest token, the k largest: an op of the table, forward. */
+function ofOp(name: string, family: string, op: OpWork['op'], shapes: number[][], attrs: OpWork['attrs'], flops: number): Benchmark {
+  const size = (shape: readonly number[]) => shape.reduce((product, extent) => product * extent, 1);
+  const read = shapes.reduce((sum, shape) => sum + size(shape), 0);
+  const written = op === 'add' || op === 'axpby' ? size(shapes[0]) : 2 * shapes[0][0];
+  return {
+    ...{ name, family, shape: shapes[0].join('×'), work: { kind: 'op', op, shapes, attrs }, peers: op === 'sum' || op === 'add' },
+    ...{ flops: flops * size(shapes[0]), bytes: 4 * (read + written) },
+  };
+}
+
+const rowSums = (count: number, columns: number) => ofOp('reduce', 'reduce', 'sum', [[count, columns]], { first: 1, end: 2, keepDims: false }, 1);
+const biasRows = (count: number, columns: number) => ofOp('bias-rows', 'binary_rows', 'add', [[count, columns], [columns]], null, 1);
+const scaledSum = (count: number) => ofOp('axpby', 'axpby', 'axpby', [[count], [count]], { alpha: 0.5, beta: 0.25 }, 3);
+const likeliest = (count: number, columns: number) => ofOp('argmax-token', 'argmax_token', 'argmaxToken', [[count, columns]], { skipBelow: 0 }, 3);
+const largest = (count: number, columns: number, k: number) => ofOp('top-k', 'top_k', 'topK', [[count, columns]], { k, skipBelow: 0 }, k);
 
 /** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
 const RESNET_FLOPS = 8.18e9;
@@ -166,6 +196,20 @@ export function catalog(model: string | null): Benchmark[] {
     attention('attention', 13, 47, 509, 251),
     attention('attentionGrad', 16, 49, 512, 256),
     attention('attentionGrad', 13, 47, 509, 251),
+    scoresGradient(16, 49, 512, 256),
+    scoresGradient(13, 47, 509, 251),
+    softmaxGradient(640, 5000),
+    softmaxGradient(641, 4999),
+    rowSums(5000, 512),
+    rowSums(4999, 509),
+    biasRows(2048, 512),
+    biasRows(2039, 509),
+    scaledSum(4_000_000),
+    scaledSum(1_000_003),
+    likeliest(64, 5000),
+    likeliest(61, 4999),
+    largest(64, 5000, 3),
+    largest(61, 4999, 3),
     adamUpdate(8_962_697), // the captioner's parameters
     adamUpdate(1_000_003),
     decoder('trainStep', 16, true),
@@ -210,7 +254,14 @@ const SHAPES: Readonly<Record<string, { numbers: string; make(given: readonly nu
     numbers: 'BATCHxREGIONSxKEYSxVALUES',
     make: ([batch, regions, keys, values]) => attention('attentionGrad', batch, regions, keys, values),
   },
+  'attention-scores-grad': { numbers: 'BATCHxREGIONSxKEYSxVALUES', make: ([batch, regions, keys, values]) => scoresGradient(batch, regions, keys, values) },
   adam: { numbers: 'COUNT', make: ([count]) => adamUpdate(count) },
+  'softmax-grad': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => softmaxGradient(count, columns) },
+  reduce: { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rowSums(count, columns) },
+  'bias-rows': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => biasRows(count, columns) },
+  axpby: { numbers: 'COUNT', make: ([count]) => scaledSum(count) },
+  'argmax-token': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => likeliest(count, columns) },
+  'top-k': { numbers: 'ROWSxCOLUMNSxK', make: ([count, columns, k]) => largest(count, columns, k) },
 };
 
 /** Names of benchmarks that take `--shape`. */

@@ -1,11 +1,13 @@
 /** This engine, through the same door as its peers: its kernels here, whole models in models.ts. */
+import type { Op } from '../src/autograd/op.ts';
 import * as ops from '../src/autograd/ops/index.ts';
-import { noGrad } from '../src/autograd/tape.ts';
+import { OPS } from '../src/autograd/ops/index.ts';
+import { apply, noGrad } from '../src/autograd/tape.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { adam } from '../src/kernels/optimizer.ts';
 import { additiveAttention, additiveAttentionGrad, lstmCell, lstmCellGrad } from '../src/kernels/recurrent.ts';
-import { crossEntropy } from '../src/kernels/rows.ts';
+import { crossEntropy, softmaxGrad } from '../src/kernels/rows.ts';
 import { empty, full, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { greedy, resnet, trainStep } from './models.ts';
 import {
@@ -18,9 +20,11 @@ import {
   type Engine,
   type InputSet,
   matmulInputs,
+  opInputs,
   outSize,
   type Prepared,
   rowInputs,
+  softmaxGradInputs,
   type Work,
 } from './work.ts';
 
@@ -278,6 +282,30 @@ export function openOurs(gpu: Gpu): Engine {
     return repeatParts(update, [p, g, m, v], [norm], { inPlace: true, result });
   }
 
+  function softmaxGradient(work: Extract<Work, { kind: 'softmaxGrad' }>): Prepared {
+    const { rows, columns } = work;
+    const input = (name: 'y' | 'dy') => activation([rows, columns], (set) => softmaxGradInputs(work, set)[name]);
+    const [y, dy] = [input('y'), input('dy')];
+    const launch = () => {
+      const dx = empty([rows, columns]);
+      softmaxGrad(gpu, y.tensor.slice, dy.tensor.slice, dx.slice, rows, columns, true, 'bench');
+      return dx;
+    };
+    return repeat(launch, [y, dy], []);
+  }
+
+  function ofOp(work: Extract<Work, { kind: 'op' }>): Prepared {
+    const op = OPS.find(({ name }) => name === work.op) as Op;
+    const inputs = work.shapes.map((shape, i) => activation(shape, (set) => opInputs(work, set)[i]));
+    const launch = () =>
+      apply(
+        op,
+        inputs.map((input) => input.tensor),
+        work.attrs,
+      );
+    return repeatParts(launch, inputs, [], work.op === 'axpby' ? { includes: 'the copy of y, which is changed in place' } : {});
+  }
+
   async function prepare(work: Work): Promise<Prepared | null> {
     switch (work.kind) {
       case 'matmul': {
@@ -302,6 +330,10 @@ export function openOurs(gpu: Gpu): Engine {
         return attention(work);
       case 'adam':
         return adamUpdate(work);
+      case 'softmaxGrad':
+        return softmaxGradient(work);
+      case 'op':
+        return ofOp(work);
       case 'resnet50':
         return resnet(gpu, work.images, work.model);
       case 'trainStep':

@@ -2,7 +2,8 @@
  * What a timed run must have written, every element of it, in float64. Layouts are those of work.ts. The largest sizes take
  * about a second, which is little beside their timing.
  */
-import { reference } from '../src/autograd/op.ts';
+import { type Op, reference } from '../src/autograd/op.ts';
+import { OPS } from '../src/autograd/ops/index.ts';
 import { adamOp } from '../src/autograd/ops/optimizer.ts';
 import { additiveAttentionOp, lstmCellOp } from '../src/autograd/ops/recurrent.ts';
 import { placeOf } from '../src/tensor/shape.ts';
@@ -15,8 +16,10 @@ import {
   convInputs,
   type InputSet,
   matmulInputs,
+  opInputs,
   outSize,
   rowInputs,
+  softmaxGradInputs,
   type Work,
 } from './work.ts';
 
@@ -209,6 +212,25 @@ function adam(work: Extract<Work, { kind: 'adam' }>, set: InputSet): Omit<Expect
   return joined(adamOp.reference(inputs, settings).map(({ data }) => data));
 }
 
+/** dx = dy − exp(y) Σ dy, row by row. */
+function softmaxGradient(work: Extract<Work, { kind: 'softmaxGrad' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { rows, columns } = work;
+  const { y, dy } = softmaxGradInputs(work, set);
+  const values = new Float64Array(rows * columns);
+  for (let r = 0; r < rows; r++) {
+    let sum = 0;
+    for (let j = 0; j < columns; j++) sum += dy[r * columns + j];
+    for (let j = 0; j < columns; j++) values[r * columns + j] = dy[r * columns + j] - Math.exp(y[r * columns + j]) * sum;
+  }
+  return { values, shape: [rows, columns], tolerance: SUMS };
+}
+
+function ofOp(work: Extract<Work, { kind: 'op' }>, set: InputSet): Omit<Expected, 'against'> {
+  const op = OPS.find(({ name }) => name === work.op) as Op;
+  const inputs = opInputs(work, set).map((values, i) => asReference(values, ...work.shapes[i]));
+  return joined(op.reference(inputs, work.attrs).map(({ data }) => data));
+}
+
 /** Null for whole models, which no formula gives. */
 export function expectedResult(work: Work, set: InputSet): Expected | null {
   switch (work.kind) {
@@ -229,6 +251,10 @@ export function expectedResult(work: Work, set: InputSet): Expected | null {
       return { ...attention(work, set), against: 'float64' };
     case 'adam':
       return { ...adam(work, set), against: 'float64' };
+    case 'softmaxGrad':
+      return { ...softmaxGradient(work, set), against: 'float64' };
+    case 'op':
+      return { ...ofOp(work, set), against: 'float64' };
     default:
       return null;
   }

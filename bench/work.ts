@@ -23,6 +23,14 @@ export interface AttentionShape {
   values: number;
 }
 
+/** Any op of the table, forward: operands are random numbers. */
+export interface OpWork {
+  kind: 'op';
+  op: 'sum' | 'add' | 'axpby' | 'argmaxToken' | 'topK';
+  shapes: number[][];
+  attrs: Record<string, unknown> | null;
+}
+
 export interface DecoderShape {
   batch: number;
   /** Words per caption. */
@@ -41,6 +49,8 @@ export type Work =
   | { kind: 'lstmCell' | 'lstmCellGrad'; rows: number; hidden: number }
   | ({ kind: 'attention' | 'attentionGrad' } & AttentionShape)
   | { kind: 'adam'; count: number }
+  | { kind: 'softmaxGrad'; rows: number; columns: number }
+  | OpWork
   | { kind: 'resnet50'; images: number; model: string }
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
 
@@ -71,6 +81,16 @@ const fresh = (seed: number, set: InputSet): number => seed + 100 * set;
 type MatmulWork = Extract<Work, { kind: 'matmul' }>;
 /** What every engine's update uses: Kingma and Ba 2015, update number 3. */
 export const ADAM = { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
+
+/** The operands of an op, in order. */
+export function opInputs({ shapes }: OpWork, set: InputSet): Float32Array<ArrayBuffer>[] {
+  return shapes.map((shape, i) =>
+    numbers(
+      shape.reduce((size, extent) => size * extent, 1),
+      fresh(i + 1, set),
+    ),
+  );
+}
 
 type RowWork = Extract<Work, { kind: 'softmax' | 'crossEntropyGrad' }>;
 
@@ -114,6 +134,11 @@ export function attentionInputs(
     values: numbers(batch * regions * values, fresh(4, set)),
     dcontext: numbers(batch * values, fresh(5, set)),
   };
+}
+
+/** y and dy [rows, columns] of a log-softmax. */
+export function softmaxGradInputs({ rows, columns }: { rows: number; columns: number }, set: InputSet): { y: Float32Array; dy: Float32Array } {
+  return { y: numbers(rows * columns, fresh(1, set)).map((value) => -Math.abs(value) - 2), dy: numbers(rows * columns, fresh(2, set)) };
 }
 
 /** Parameters, their gradient, and both moments; the second is positive. */

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { KERNELS } from '../bench/catalog.ts';
+import { catalog, KERNELS } from '../bench/catalog.ts';
 import { isTimed } from '../bench/measure.ts';
 import { reportPage } from '../bench/page.ts';
 import { type Report, readReport } from '../bench/record.ts';
@@ -163,7 +163,14 @@ test.each([
   ['lstm-cell-grad', '3x70'],
   ['attention', '2x7x11x5'],
   ['attention-grad', '2x7x11x5'],
+  ['attention-scores-grad', '2x7x11x5'],
   ['adam', '101'],
+  ['softmax-grad', '11x13'],
+  ['reduce', '11x130'],
+  ['bias-rows', '11x13'],
+  ['axpby', '101'],
+  ['argmax-token', '11x13'],
+  ['top-k', '11x13x3'],
 ])(
   '%s takes a size of the user: %s',
   async (name, shape) => {
@@ -175,7 +182,22 @@ test.each([
   60_000,
 );
 
-test('every kernel that can be timed at a size of the user is in that list', () => expect(KERNELS).toHaveLength(11));
+test('every family can be timed, at a ragged size too, and at a size of the user', () => {
+  expect(KERNELS).toHaveLength(18);
+  const rows = catalog(null);
+  for (const family of Object.keys(FAMILIES)) {
+    const own = rows.filter((each) => each.family === family);
+    expect(own.length, family).toBeGreaterThanOrEqual(2);
+    expect(
+      own.some(({ work }) =>
+        JSON.stringify(work)
+          .match(/\d+/g)
+          ?.some((text) => Number(text) > 40 && Number(text) % 4 !== 0),
+      ),
+      family,
+    ).toBe(true);
+  }
+});
 
 test('the worklog has every version, its one change, its reason, its loads, and ratios with intervals', async () => {
   const { code } = await glimpse('bench', 'matmul', '--shape', '64x32x128', '--worklog', path('worklog.md'), ...brief);

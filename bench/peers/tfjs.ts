@@ -8,8 +8,10 @@ import {
   type DecoderShape,
   type Engine,
   numbers,
+  opInputs,
   outSize,
   type Prepared,
+  softmaxGradInputs,
   type Work,
   words,
 } from '../work.ts';
@@ -117,6 +119,24 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
       return [tf.sub(p, tf.mul(tf.div(first, root), rate / (1 - beta1 ** step))), first, second];
     };
     return { ...repeat(update, [p, g, m, v], parts), includes: 'new tensors for p, m and v, written in its own operations' };
+  }
+
+  function ofOp(work: Extract<Work, { kind: 'op' }>): Prepared | null {
+    const [x, y] = opInputs(work, 0).map((values, i) => tf.tensor(values, work.shapes[i]));
+    if (work.op === 'sum')
+      return repeat(
+        () => tf.sum(x, 1),
+        [x],
+        (sums: Untyped) => sums,
+      );
+    if (work.op === 'add')
+      return repeat(
+        () => tf.add(x, y),
+        [x, y],
+        (all: Untyped) => tf.reshape(all, [-1]),
+      );
+    tf.dispose([x, ...(y ? [y] : [])]);
+    return null; // its results differ from ours in kind
   }
 
   const same = (x: Untyped) => x;
@@ -338,6 +358,13 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         return attention(work);
       case 'adam':
         return adamUpdate(work);
+      case 'softmaxGrad': {
+        const given = softmaxGradInputs(work, 0);
+        const [y, dy] = [given.y, given.dy].map((values) => tf.tensor(values, [work.rows, work.columns]));
+        return repeat(() => tf.sub(dy, tf.mul(tf.exp(y), tf.sum(dy, 1, true))), [y, dy], same);
+      }
+      case 'op':
+        return ofOp(work);
       case 'resnet50':
         return resnet(work.images);
       case 'trainStep':

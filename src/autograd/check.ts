@@ -15,7 +15,7 @@ import { OPS, opsOf } from './ops/index.ts';
 import { reduceOf } from './ops/reduce.ts';
 import { apply, backward, gradOf, variable } from './tape.ts';
 
-/** What came of one case of an op with one version: how far it was off, and the first wrong element or why it was skipped. */
+/** What came of one case of an op with one version: how far it was off, what was wrong first, or why it was skipped. */
 export interface CaseResult {
   op: string;
   /** The kernel family whose version was forced; null if the kernels have one version only. */

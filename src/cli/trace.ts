@@ -195,7 +195,7 @@ export async function traceCommand(o: TraceOptions, run: string | undefined, pic
       const out = o.json === '-' ? undefined : o.json;
       const everything = {
         schema: 1,
-        ...{ date: new Date().toISOString(), subject: subject.name, picture: subject.picture, words: subject.words, unit: 'dimensionless' },
+        ...{ date: new Date().toISOString(), subject: subject.name, picture: subject.picture, words: subject.words },
         ...t,
         gradients: t.gradients.map(({ name, shape, values }) => ({
           name,

@@ -34,6 +34,8 @@ export interface TensorReport {
   /** TeX. */
   name: string;
   role: 'in' | 'out';
+  /** nat for scores and losses, which are logarithms; 1 for all others. */
+  unit: 'nat' | '1';
   shape: number[];
   min: number;
   max: number;
@@ -115,6 +117,9 @@ export interface Trace {
   wrong: string[];
   unknown: string[];
 }
+
+/** Tensors that hold natural logarithms. */
+const NATS = new Set([String.raw`\ell`, 'L_t', 'e_t']);
 
 /** Allowed error of a dispatch, as a share of its largest number: sums of thousands of terms. */
 const TOLERANCE = 1e-4;
@@ -348,7 +353,7 @@ function reportOf(name: string, role: 'in' | 'out', shape: number[], data: Array
   }
   const mean = sum / count;
   return {
-    ...{ name, role, shape, min, max, mean },
+    ...{ name, role, unit: NATS.has(name) ? 'nat' : '1', shape, min, max, mean },
     std: Math.sqrt(Math.max(0, squares / count - mean * mean)),
     norm: Math.sqrt(squares),
     saturated: gates ? saturated / count : null,

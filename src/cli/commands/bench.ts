@@ -46,7 +46,7 @@ export const bench = command({
   description: 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines',
   arguments: {
     '[names...]':
-      'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, lstm-cell, lstm-cell-grad, attention, attention-grad, adam, train-step, greedy, resnet50, first-caption, or all',
+      'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, lstm-cell, lstm-cell-grad, attention, attention-grad, attention-scores-grad, adam, softmax-grad, reduce, bias-rows, axpby, argmax-token, top-k, train-step, greedy, resnet50, first-caption, or all',
   },
   options,
   run: async () => (await import('../../../bench/command.ts')).bench,
