@@ -118,7 +118,7 @@ export function tracePage({ title, trace, words, picture, sources }: PageParts):
 <style>
 body{font:15px/1.45 system-ui,sans-serif;margin:1rem auto;max-width:1400px;padding:0 1rem;color:#222}button{font:inherit;color:inherit;background:#fff;border:1px solid #ccc;border-radius:6px;cursor:pointer}
 .words{display:flex;flex-wrap:wrap;gap:.4rem}.word{padding:.3rem;text-align:center}.word img,.words>img{display:block;height:120px}.word.on,.box.on{border-color:#0072b2;box-shadow:0 0 0 2px #0072b2}
-main{display:grid;grid-template-columns:minmax(280px,420px) 1fr;gap:1.2rem;align-items:start}.column{max-height:88vh;overflow:auto;padding:4px}.box{display:block;width:100%;text-align:left;padding:.35rem .6rem;margin:.25rem 0;overflow-x:auto}
+main{display:grid;grid-template-columns:minmax(320px,440px) minmax(0,1fr);gap:1.2rem;align-items:start}.column{max-height:88vh;overflow:auto;padding:4px}.box{display:block;width:100%;text-align:left;padding:.35rem .6rem;margin:.25rem 0;overflow-x:auto}
 .box small{display:block;color:#666}.box.off{border-color:#d55e00;background:#fff1e6}.warning{color:#d55e00;font-weight:600}
 article{position:sticky;top:.5rem}article h2{font-weight:400;font-size:1.15rem;overflow-x:auto}.facts{color:#444;font-size:.9rem}table{border-collapse:collapse;font-size:.82rem;display:block;overflow-x:auto}td,th{padding:.1rem .5rem;text-align:right;white-space:nowrap}td:nth-child(2),th:nth-child(2){text-align:left}
 pre{background:#f7f7f7;padding:.8rem;overflow:auto;max-height:52vh;font-size:12px;line-height:1.4}pre .line{background:#ffe9a8;display:inline-block;min-width:100%}
