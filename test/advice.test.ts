@@ -76,7 +76,7 @@ const help = new Map<string, string>();
 const scripts: Record<string, string> = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')).scripts;
 
 const commandsIn = (text: string): string[] =>
-  [...text.slice(text.indexOf('Commands:')).matchAll(/^ {2}([a-z]+)\b/gm)].map(([, name]) => name).filter((name) => name !== 'help');
+  [...text.slice(text.indexOf('Commands:')).matchAll(/^ {2}([a-z]+(?:-[a-z]+)*)\b/gm)].map(([, name]) => name).filter((name) => name !== 'help');
 const hasOption = (text: string, option: string): boolean => new RegExp(`(^|[\\s,])${option}(?![\\w-])`, 'm').test(text);
 
 /** Names in a text that nothing answers to. `command`: the one whose texts these are, or '' for any. */
@@ -89,11 +89,13 @@ function unknownNames(text: string, command = ''): string[] {
     const found = methods.some((each) => each?.has(name)) || ((!owner || owner === 'ops') && known.exported.has(name));
     if (!found) faults.push(call);
   }
-  const options = command ? [help.get(command) ?? ''] : [...help.values()];
+  // A text that gives another command gives that one's options.
+  const others = [...text.matchAll(/\bglimpse ([a-z]+(?:-[a-z]+)*)\b/g)].map(([, name]) => name);
+  const options = command ? [command, ...others].map((name) => help.get(name) ?? '') : [...help.values()];
   for (const [option] of text.matchAll(/(?<![\w-])--[a-z][a-z-]*[a-z](?![\w-])/g))
     if (!FOREIGN_OPTIONS.includes(option) && !options.some((each) => hasOption(each, option))) faults.push(option);
   // `glimpse checkpoint 1` alone is the mark of a file.
-  if (!/^glimpse \w+ \d+$/.test(text)) for (const [call, name] of text.matchAll(/\bglimpse ([a-z]+)\b/g)) if (!help.has(name)) faults.push(call);
+  if (!/^glimpse \w+ \d+$/.test(text)) for (const [call, name] of text.matchAll(/\bglimpse ([a-z]+(?:-[a-z]+)*)\b/g)) if (!help.has(name)) faults.push(call);
   for (const [call, name] of text.matchAll(/\bnpm run ([\w:-]+)/g)) if (!(name in scripts)) faults.push(call);
   for (const [name] of text.matchAll(/\bGLIMPSE_\w+/g)) if (!known.variables.has(name)) faults.push(name);
   return faults;
@@ -118,7 +120,8 @@ describe('every name in a text of the program exists', () => {
   });
 
   test.each([...new Set(known.texts.map(({ file }) => file))])('%s', (file) => {
-    const command = file.startsWith('cli') && help.has(basename(file, '.ts')) ? basename(file, '.ts') : '';
+    const named = basename(file, '.ts').replaceAll('_', '-');
+    const command = file.startsWith('cli') && help.has(named) ? named : '';
     const faults = known.texts
       .filter((each) => each.file === file)
       .flatMap(({ line, text }) => unknownNames(text, command).map((name) => `src/${file}:${line} names ${name}, which does not exist`));

@@ -26,7 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
   row('02_bias_over_rows.wgsl', 'the bias goes by row', 'b_in[column]', 'b_in[row]'),
   row('02_bias_over_rows.wgsl', 'rows are as long as there are rows', 'row * params.n + column', 'row * params.rows + column'),
   row('02_bias_over_rows.wgsl', 'a row too few', 'row >= params.rows', 'row + 1u >= params.rows'),
-  row('02_bias_over_rows.wgsl', 'no guard of the columns', ' || column >= params.n', ''),
+  row('02_bias_over_rows.wgsl', 'a column too few', 'column >= params.n', 'column + 1u >= params.n'),
   row('02_bias_over_rows.wgsl', 'a and b change places', 'f(vec4f(a_in[at]), vec4f(b_in[column]))', 'f(vec4f(b_in[column]), vec4f(a_in[at]))'),
   row('03_row_sum_tree.wgsl', 'the first round is left out', 'half = LANES / 2u; half', 'half = LANES / 4u; half'),
   row('03_row_sum_tree.wgsl', 'the last round is left out', 'half > 0u', 'half > 1u'),
