@@ -2,6 +2,7 @@
  * Where the time of a step goes: kernel by version by operation on the device, copies and uploads, and JavaScript's share. The
  * command `profile` and the lessons use it.
  */
+import { GpuError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { type ProfileRow, Profiler } from '../gpu/profiler.ts';
 import { costOf } from '../kernels/costs.ts';
@@ -72,6 +73,8 @@ export function roofShareOf({ flops, bytes }: { flops: number; bytes: number }, 
 
 /** Runs a step a few times, then once with the profiler. `step` records all of its work before its first await. */
 export async function profileStep(gpu: Gpu, step: () => Promise<unknown>): Promise<StepProfile> {
+  if (!gpu.device.features.has('timestamp-query'))
+    throw new GpuError('limit', 'profile', `${gpu.description} has no timestamps`, 'Choose another adapter with --adapter; `glimpse doctor` lists features.');
   const roofs = await measureRoofs(gpu);
   for (let i = 0; i < 2; i++) await step(); // compiles, and makes what is kept
   const [walls, scripts]: [number[], number[]] = [[], []];
