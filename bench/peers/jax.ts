@@ -16,9 +16,8 @@ export async function openJax(): Promise<Engine> {
       async run(times = 1) {
         for (let i = 0; i < times; i++) {
           last?.dispose();
-          last = compiled(...inputs.map((x) => x.ref));
+          last = await jax.blockUntilReady(compiled(...inputs.map((x) => x.ref))); // each: it is lazy, and what is not awaited may never run
         }
-        last = await jax.blockUntilReady(last);
       },
       result: async () => await last.ref.data(),
       dispose: () => {
