@@ -77,9 +77,10 @@ function selection(o: BenchOptions, names: readonly string[]): Selection {
   if (o.shape) {
     if (names.length !== 1 || !KERNELS.includes(names[0])) throw new UsageError(`--shape needs the name of one benchmark: ${KERNELS.join(', ')}`);
     if (o.layout !== 'NN' && names[0] !== 'matmul') throw new UsageError(`--layout is of the matrix product, not of ${names[0]}`);
-    return { benchmarks: [customBenchmark(names[0], o.shape, o.layout)], firstCaption: false, leftOut: [] };
   }
-  const selected = select(names, o.only, o.model ?? null, Boolean(o.run && o.picture));
+  const selected = o.shape
+    ? { benchmarks: [customBenchmark(names[0], o.shape, o.layout)], firstCaption: false, leftOut: [] }
+    : select(names, o.only, o.model ?? null, Boolean(o.run && o.picture));
   const families = readShaders(o.shader).map(({ family }) => family);
   if (families.length === 0) return selected;
   const benchmarks = selected.benchmarks.filter(({ family }) => family !== null && families.includes(family));

@@ -1,6 +1,7 @@
 /** What the benchmarks leave behind: JSON that says where it came from, comparisons, history, pages that a browser shows, a worklog. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { catalog, KERNELS } from '../bench/catalog.ts';
 import { isTimed } from '../bench/measure.ts';
@@ -148,6 +149,7 @@ test.each([
   [['softmax', '--worklog', 'x.md'], '--worklog is of the matrix product'],
   [['softmax', '--shader', 'matmul=x.wgsl'], 'no such file'],
   [['softmax', '--layout', 'NN'], '--layout belongs to --shape'],
+  [['softmax', '--shape', '3x4', '--shader', `matmul=${fileURLToPath(import.meta.url)}`], 'no benchmark that is asked for runs matmul'],
 ])('%j is refused', async (args, message) => {
   expect(await glimpse('bench', ...args)).toMatchObject({ code: 2, stderr: expect.stringContaining(message) });
 });

@@ -86,9 +86,11 @@ test('a step of 4 pictures and 6 words: rows sum to the total, calls equal dispa
   expect(traceEvents.filter(({ cat }: { cat: string }) => cat === 'kernel')).toHaveLength(profile.dispatches);
   const cells = traceEvents.filter(({ args }: { args: { label: string } }) => args.label === 'attentionLstm [6,4]: h1, c1 = cell(xe + p, c1)');
   expect(cells.map(({ args }: { args: { step: number } }) => args.step)).toEqual([1, 2, 3, 4, 5, 6]);
+  expect(cells[0].args.shapes).toMatchObject({ rows: 4, hidden: 512 });
   const back = traceEvents.filter(({ args }: { args: { label: string } }) => args.label === 'gradient of attentionLstm [6,4]: dp, dc1');
   expect(back.map(({ args }: { args: { step: number } }) => args.step)).toEqual([6, 5, 4, 3, 2, 1]);
-  for (const { name, args } of traceEvents) expect(Object.keys(args), name).toEqual(['label', 'family', 'version', 'step', 'workgroups', 'flops', 'bytes']);
+  for (const { name, args } of traceEvents)
+    expect(Object.keys(args), name).toEqual(['label', 'family', 'version', 'step', 'workgroups', 'shapes', 'flops', 'bytes']);
 }, 60_000);
 
 test('greedy decoding, a run, and a picture of it; a shader of the user is a version of its own', async () => {

@@ -20,6 +20,8 @@ export interface Span {
   /** The step of a recurrent loop, from 1; null outside of one. */
   step: number | null;
   groups: readonly number[] | null;
+  /** The kernel's parameters: sizes, starts, strides. */
+  shapes: Record<string, number>;
   flops: number;
   bytes: number;
   startNs: number;
@@ -75,13 +77,13 @@ export class Profiler {
     const { kernel, choice, label, groups } = dispatch;
     const { flops, bytes } = this.costOf(dispatch) ?? { flops: 0, bytes: 0 };
     const [family, version] = [choice?.family ?? null, choice?.version ?? null];
-    const slot = this.slot({ kind: 'kernel', kernel: kernel.name, family, version, ...stepOf(label), groups, flops, bytes });
+    const slot = this.slot({ kind: 'kernel', kernel: kernel.name, family, version, ...stepOf(label), groups, shapes: scalarsOf(dispatch), flops, bytes });
     return { querySet: this.querySet as GPUQuerySet, beginningOfPassWriteIndex: slot, endOfPassWriteIndex: slot + 1 };
   }
 
   /** Records commands outside a pass between two empty passes, which take the time. @internal */
   around(encoder: GPUCommandEncoder, kind: SpanKind, label: string, bytes: number, commands: () => void): void {
-    const slot = this.slot({ kind, kernel: kind, family: null, version: null, ...stepOf(label), groups: null, flops: 0, bytes });
+    const slot = this.slot({ kind, kernel: kind, family: null, version: null, ...stepOf(label), groups: null, shapes: {}, flops: 0, bytes });
     const querySet = this.querySet as GPUQuerySet;
     encoder.beginComputePass({ label: `before ${kind}`, timestampWrites: { querySet, endOfPassWriteIndex: slot } }).end();
     commands();
@@ -92,7 +94,7 @@ export class Profiler {
   upload(label: string, bytes: number, ms: number): void {
     const { endNs: last = 0 } = this.done[this.done.length - 1] ?? {};
     this.done.push({
-      ...{ kind: 'upload', kernel: 'upload', family: null, version: null, label, step: null, groups: null, flops: 0, bytes },
+      ...{ kind: 'upload', kernel: 'upload', family: null, version: null, label, step: null, groups: null, shapes: {}, flops: 0, bytes },
       ...{ startNs: last, endNs: last + ms * 1e6 },
     });
   }
@@ -148,15 +150,23 @@ export class Profiler {
   async chromeTrace(): Promise<string> {
     const spans = await this.spans();
     const origin = spans.reduce((least, { kind, startNs }) => (kind === 'upload' ? least : Math.min(least, startNs)), Number.POSITIVE_INFINITY);
-    const traceEvents = spans.map(({ kind, kernel, family, version, label, step, groups, flops, bytes, startNs, endNs }) => ({
+    const traceEvents = spans.map(({ kind, kernel, family, version, label, step, groups, shapes, flops, bytes, startNs, endNs }) => ({
       name: version ? `${kernel} (${version})` : kernel,
       ...{ cat: kind, ph: 'X', pid: 1, tid: kind === 'upload' ? 2 : 1 },
       ts: Math.max(0, startNs - origin) / 1e3,
       dur: Math.max(0, endNs - startNs) / 1e3,
-      args: { label, family, version, step, workgroups: groups, flops, bytes },
+      args: { label, family, version, step, workgroups: groups, shapes, flops, bytes },
     }));
     return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
+}
+
+/** The parameters that are single numbers. */
+function scalarsOf({ params }: Dispatch): Record<string, number> {
+  const entries = Object.entries(params).flatMap(([name, value]) =>
+    typeof value === 'object' ? [] : [[name, typeof value === 'function' ? value() : value] as const],
+  );
+  return Object.fromEntries(entries);
 }
 
 /** The label without the step of its loop, and that step. */
