@@ -141,6 +141,7 @@ async function hostTime(prepared: Prepared): Promise<number> {
 class OurTurns implements Participant {
   coldMs = 0;
   runsPerSample = 1;
+  peakBytes = 0;
   readonly row: Named;
   private readonly turns: LocalTurns;
 
@@ -215,7 +216,6 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
   const rows: Row[] = [];
   const wrong: WrongResult[] = [];
   const ours: OurTurns[] = [];
-  const peaks = new Map<OurTurns, number>();
   try {
     for (const version of m.versions) {
       m.note(version ?? '');
@@ -225,17 +225,18 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
       const prepared = await engine.prepare(b.work);
       if (!prepared) throw new GlimpseError(`${b.name} ${b.shape} cannot be prepared`);
       const turns = new OurTurns(b, version, prepared, m.flush);
+      const recall = gpu.forgetKernels(); // so that the first run compiles
       try {
-        const recall = gpu.forgetKernels(); // so that the first run compiles
         await turns.prepare();
-        recall();
         ours.push(turns);
         const { peakBytes, texelBytes } = memory();
-        peaks.set(turns, Math.max(0, peakBytes + texelBytes - before.bytesInUse - before.texelBytes));
+        turns.peakBytes = Math.max(0, peakBytes + texelBytes - before.bytesInUse - before.texelBytes);
       } catch (error) {
         prepared.dispose();
         if (!(version && error instanceof GpuError && error.kind === 'limit')) throw error;
         rows.push({ ...turns.row, skipped: error instanceof VersionNotApplicable ? error.reason : error.message });
+      } finally {
+        recall(); // also behind a version that cannot run: those before it must not compile again in a sample
       }
     }
     const playing = m.peers && b.peers && ours.length > 0 ? await m.peers.start(b.work, m.note) : [];
@@ -243,8 +244,7 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
     m.note('in turn');
     const samples = await takeTurns(participants, m.sampling);
     const samplesOf = (participant: Participant | null) => (participant ? samples[participants.indexOf(participant)] : []);
-    const checks = new Map<OurTurns, Check>();
-    const timed: OurTurns[] = [];
+    const timed: { turns: OurTurns; samples: number[]; check: Check }[] = [];
     for (const turns of ours) {
       const { set } = await turns.finish();
       const check = await checkLast(turns.prepared, set, expected);
@@ -252,24 +252,22 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
         wrong.push(new WrongResult(turns.row, check.wrong));
         continue;
       }
-      checks.set(turns, check);
-      timed.push(turns);
+      timed.push({ turns, samples: samplesOf(turns), check });
     }
-    const best = [...timed].sort((x, y) => median(samplesOf(x)) - median(samplesOf(y)))[0];
+    const best = [...timed].sort((x, y) => median(x.samples) - median(y.samples))[0];
     const peers: PeerRow[] = [];
     for (const each of playing) {
       const own = { throttled: samplesOf(each.throttled), stock: samplesOf(each.stock) };
-      peers.push(await peerRow(each, own, best ? samplesOf(best) : [Number.NaN], expected));
+      peers.push(await peerRow(each, own, best?.samples ?? [Number.NaN], expected));
     }
-    const device = new Map<OurTurns, [number, number | null]>();
-    for (const turns of timed)
-      device.set(turns, await turns.forced(async () => [await hostTime(turns.prepared), await gpuTime(gpu, turns.prepared)] as [number, number | null]));
+    const onDevice: [number, number | null][] = [];
+    for (const { turns } of timed) onDevice.push(await turns.forced(async () => [await hostTime(turns.prepared), await gpuTime(gpu, turns.prepared)]));
     const roofs = await measureRoofs(gpu);
     const around = { fmaGflops: Math.max(m.roofs.fmaGflops, roofs.fmaGflops), copyGBs: Math.max(m.roofs.copyGBs, roofs.copyGBs) };
-    for (const turns of timed) {
-      const timing = summary(samplesOf(turns), turns.coldMs, turns.runsPerSample);
-      const check = checks.get(turns) as Check;
-      const [hostMs, gpuMedianMs] = device.get(turns) as [number, number | null];
+    for (const [i, each] of timed.entries()) {
+      const { turns, check } = each;
+      const timing = summary(each.samples, turns.coldMs, turns.runsPerSample);
+      const [hostMs, gpuMedianMs] = onDevice[i];
       const gflops = b.flops / timing.medianMs / 1e6;
       rows.push({
         ...turns.row,
@@ -278,9 +276,9 @@ export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise
         ...{ maxError: check.maxError, checked: check.checked, checkedAgainst: check.against },
         ...{ hostMs, gpuMedianMs, gflops, gigabytesPerSecond: b.bytes / timing.medianMs / 1e6 },
         ...{ intensity: b.flops / b.bytes, roofShare: gflops / roofOf(around, b), roofsMoved: roofsMoved(m.roofs, roofs) },
-        ...{ peakBytes: peaks.get(turns) ?? null, includes: turns.prepared.includes ?? null },
-        ratio: turns === best ? null : { to: best.row.version, ...bootstrapRatio(samplesOf(turns), samplesOf(best), true) },
-        peers: turns === best ? peers : [],
+        ...{ peakBytes: turns.peakBytes, includes: turns.prepared.includes ?? null },
+        ratio: each === best ? null : { to: best.turns.row.version, ...bootstrapRatio(each.samples, best.samples, true) },
+        peers: each === best ? peers : [],
       });
     }
     // In the order of the versions, whether they ran or not.

@@ -5,7 +5,7 @@ import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { isTimed, type TimedRow } from './measure.ts';
 import { type Report, readReport } from './record.ts';
 import { roofline } from './roofline.ts';
-import type { Ratio } from './sampling.ts';
+import { type Ratio, ratioText } from './sampling.ts';
 
 /** A bar: milliseconds of a version or a peer. */
 interface Bar {
@@ -50,12 +50,6 @@ function barsOf(rows: readonly TimedRow[]): Bar[] {
 }
 
 const milliseconds = (ms: number) => `${ms >= 100 ? ms.toFixed(0) : ms >= 1 ? ms.toFixed(2) : ms.toFixed(4)} ms`;
-
-/** A ratio with its interval; nothing to say where both bounds are the ratio itself. */
-export function ratioText({ ratio, low, high, verdict }: Ratio): string {
-  if (verdict === 'not distinguishable') return `not distinguishable (${low.toFixed(2)}–${high.toFixed(2)})`;
-  return `${ratio.toFixed(2)} × (${low.toFixed(2)}–${high.toFixed(2)})`;
-}
 
 function section(title: string, rows: readonly TimedRow[], skipped: readonly string[], numbers: ReadonlyMap<TimedRow, number>): string {
   const bars = barsOf(rows);

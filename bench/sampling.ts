@@ -50,6 +50,12 @@ export interface Ratio {
   verdict: 'slower' | 'faster' | 'not distinguishable';
 }
 
+/** A ratio with its interval, or that there is none to be told. `times` stands behind the ratio. */
+export function ratioText({ ratio, low, high, verdict }: Ratio, times = ' ×'): string {
+  if (verdict === 'not distinguishable') return `not distinguishable (${low.toFixed(2)}–${high.toFixed(2)})`;
+  return `${ratio.toFixed(2)}${times} (${low.toFixed(2)}–${high.toFixed(2)})`;
+}
+
 const RESAMPLES = 2000;
 
 /**

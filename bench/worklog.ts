@@ -5,7 +5,7 @@
 import { matmulFamily } from '../src/kernels/matmul.ts';
 import { isTimed, type TimedRow } from './measure.ts';
 import type { Report } from './record.ts';
-import { bootstrapRatio, type Ratio } from './sampling.ts';
+import { bootstrapRatio, ratioText } from './sampling.ts';
 
 /** Why each version does what it does. A version without a paragraph here fails a test. */
 export const REASONS: Readonly<Record<string, string>> = {
@@ -36,11 +36,6 @@ export function loadsPerMultiplyAdd(version: string, width: number): number {
   return (rows + columns) / (rows * columns);
 }
 
-const times = ({ ratio, low, high, verdict }: Ratio) =>
-  verdict === 'not distinguishable'
-    ? `not distinguishable (${low.toFixed(2)}–${high.toFixed(2)})`
-    : `${ratio.toFixed(2)} (${low.toFixed(2)}–${high.toFixed(2)})`;
-
 /** The page. Its ratios are speeds: how many times as fast as the version before, and as the first. */
 export function worklog(report: Report, command: string, width: number): string {
   const rows = report.rows.filter(({ name }) => name === 'matmul');
@@ -52,7 +47,7 @@ export function worklog(report: Report, command: string, width: number): string 
     const lines = of.map((row) => {
       const loads = loadsPerMultiplyAdd(row.version, width).toPrecision(2);
       if (!isTimed(row)) return `| \`${row.version}\` | ${loads} | cannot run: ${row.skipped} | – | – | – |`;
-      const faster = (than: TimedRow | null | undefined) => (than && than !== row ? times(bootstrapRatio(than.samplesMs, row.samplesMs, true)) : '–');
+      const faster = (than: TimedRow | null | undefined) => (than && than !== row ? ratioText(bootstrapRatio(than.samplesMs, row.samplesMs, true), '') : '–');
       const cells = [`\`${row.version}\``, loads, row.medianMs.toFixed(2), row.gflops?.toFixed(1) ?? '–', faster(before), faster(first)];
       before = row;
       return `| ${cells.join(' | ')} |`;

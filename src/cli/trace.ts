@@ -10,7 +10,7 @@ import { Captioner, type CaptionerSizes, PRESETS, parameterTable } from '../mode
 import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
-import { type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
+import { short, type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
 import { type CaptionedWord, tracePage } from '../study/trace_page.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { TraceOptions } from './commands/trace.ts';
@@ -100,7 +100,6 @@ function ofGolden(path: string): Subject & { compare(t: Trace): { name: string; 
 }
 
 const percent = (share: number) => `${(100 * share).toFixed(0)} %`;
-const short = (value: number) => (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5) ? value.toFixed(4) : value.toExponential(2));
 
 function nodeText(n: TraceNode): string {
   const where = `${n.step === null ? '' : `t = ${n.step}: `}${n.key}`;

@@ -3,6 +3,7 @@
  * sum is larger than the time of a normal run. Use it to see where time goes, never to state a speed.
  */
 import type { Dispatch } from './recorder.ts';
+import { scalarParams } from './uniforms.ts';
 import type { Device } from './webgpu_types.ts';
 
 /** What took the time: a kernel; a copy between buffers; one into a texture; a clear; an upload, timed on the host. */
@@ -74,10 +75,10 @@ export class Profiler {
 
   /** Where the pass of a dispatch writes its two timestamps. @internal */
   begin(dispatch: Dispatch): GPUComputePassTimestampWrites {
-    const { kernel, choice, label, groups } = dispatch;
+    const { kernel, choice, label, groups, params } = dispatch;
     const { flops, bytes } = this.costOf(dispatch) ?? { flops: 0, bytes: 0 };
     const [family, version] = [choice?.family ?? null, choice?.version ?? null];
-    const slot = this.slot({ kind: 'kernel', kernel: kernel.name, family, version, ...stepOf(label), groups, shapes: scalarsOf(dispatch), flops, bytes });
+    const slot = this.slot({ kind: 'kernel', kernel: kernel.name, family, version, ...stepOf(label), groups, shapes: scalarParams(params), flops, bytes });
     return { querySet: this.querySet as GPUQuerySet, beginningOfPassWriteIndex: slot, endOfPassWriteIndex: slot + 1 };
   }
 
@@ -159,14 +160,6 @@ export class Profiler {
     }));
     return JSON.stringify({ traceEvents, displayTimeUnit: 'ms' });
   }
-}
-
-/** The parameters that are single numbers. */
-function scalarsOf({ params }: Dispatch): Record<string, number> {
-  const entries = Object.entries(params).flatMap(([name, value]) =>
-    typeof value === 'object' ? [] : [[name, typeof value === 'function' ? value() : value] as const],
-  );
-  return Object.fromEntries(entries);
 }
 
 /** The label without the step of its loop, and that step. */

@@ -90,9 +90,9 @@ export class Recorder {
   }
 
   /** Records commands outside a pass. A profiler takes their time. */
-  private outside(kind: SpanKind, label: string, bytes: number, commands: (encoder: GPUCommandEncoder) => void): void {
+  private outside(kind: SpanKind, label: () => string, bytes: number, commands: (encoder: GPUCommandEncoder) => void): void {
     const encoder = this.command();
-    if (this.profiler) this.profiler.around(encoder, kind, label, bytes, () => commands(encoder));
+    if (this.profiler) this.profiler.around(encoder, kind, label(), bytes, () => commands(encoder));
     else commands(encoder);
   }
 
@@ -160,7 +160,7 @@ export class Recorder {
         if (kernel.shader.bindings[i].access !== 'texels') return slice;
         if (!('layout' in slice))
           throw new GpuError('internal', kernel.name, `reads ${kernel.shader.bindings[i].name} as texels, but no layout was given for it`);
-        const copy = copies.get(slice) ?? this.texels.copy((label, bytes, commands) => this.outside('texels', label, bytes, commands), slice);
+        const copy = copies.get(slice) ?? this.texels.copy((label, bytes, commands) => this.outside('texels', () => label, bytes, commands), slice);
         copies.set(slice, copy);
         return copy;
       });
@@ -172,14 +172,22 @@ export class Recorder {
 
   clear(slice: BufferSlice): void {
     const [label, bytes] = [`clear ${slice.buffer.label}`, Math.ceil(slice.bytes / 4) * 4];
-    this.outside('clear', label, bytes, (encoder) => encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, bytes));
+    this.outside(
+      'clear',
+      () => label,
+      bytes,
+      (encoder) => encoder.clearBuffer(slice.buffer.gpuBuffer, slice.offset, bytes),
+    );
     this.touch(slice, true);
     this.note(label);
   }
 
   copy(from: BufferSlice, to: BufferSlice, bytes: number, fromOffset: number, toOffset: number): void {
-    this.outside('copy', `${from.buffer.label} to ${to.buffer.label}`, 2 * bytes, (encoder) =>
-      encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes),
+    this.outside(
+      'copy',
+      () => `${from.buffer.label} to ${to.buffer.label}`,
+      2 * bytes,
+      (encoder) => encoder.copyBufferToBuffer(from.buffer.gpuBuffer, from.offset + fromOffset, to.buffer.gpuBuffer, to.offset + toOffset, bytes),
     );
     this.touch(from, false);
     this.touch(to, true);

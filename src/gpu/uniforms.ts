@@ -10,6 +10,13 @@ export type ParamValue = number | readonly number[] | (() => number);
 /** The fields of a shader’s `Params`, by name; all of them, and no others. */
 export type ParamValues = Record<string, ParamValue>;
 
+/** The parameters that are single numbers, at their present values. */
+export function scalarParams(params: ParamValues): Record<string, number> {
+  const scalars: Record<string, number> = {};
+  for (const [name, value] of Object.entries(params)) if (typeof value !== 'object') scalars[name] = typeof value === 'function' ? value() : value;
+  return scalars;
+}
+
 const RING_BYTES = 1 << 18;
 /** WebGPU's guaranteed alignment of dynamic offsets. */
 const SLOT_BYTES = 256;

@@ -3,6 +3,7 @@
  * Profiles, traces and rooflines use it. Every shader has a row; exp, tanh and division count as one operation each.
  */
 import type { Dispatch } from '../gpu/recorder.ts';
+import { scalarParams } from '../gpu/uniforms.ts';
 
 /** Floating-point operations and bytes of one dispatch. */
 export interface DispatchCost {
@@ -150,8 +151,7 @@ export const COSTED: readonly string[] = Object.keys(RULES);
 export function costOf({ kernel, params, groups, choice }: Dispatch): DispatchCost | null {
   const rule = RULES[choice?.shader ?? kernel.name];
   if (!rule) return null;
-  const given = { groups_x: (choice?.groups ?? groups)[0] } as Given;
-  for (const [name, value] of Object.entries(params)) if (typeof value !== 'object') given[name] = typeof value === 'function' ? value() : value;
+  const given: Given = { ...scalarParams(params), groups_x: (choice?.groups ?? groups)[0] };
   const [flops, words] = rule(given);
   return { flops, bytes: 4 * words };
 }

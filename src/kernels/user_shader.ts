@@ -13,7 +13,7 @@ import { GpuError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Grid } from '../gpu/recorder.ts';
 import { type LoadedShader, loadShader, type ShaderVariant } from '../gpu/shader.ts';
-import type { ParamValues } from '../gpu/uniforms.ts';
+import { type ParamValues, scalarParams } from '../gpu/uniforms.ts';
 import { grid } from './elementwise.ts';
 import type { Family, Version } from './family.ts';
 
@@ -77,8 +77,7 @@ function evaluate(term: string, values: ReadonlyMap<string, number>): number {
 }
 
 function gridOf(terms: readonly string[], params: ParamValues, groups: Grid, name: string): Grid {
-  const values = new Map<string, number>(AXES.map((axis, i) => [axis, groups[i]]));
-  for (const [field, value] of Object.entries(params)) if (typeof value !== 'object') values.set(field, typeof value === 'function' ? value() : value);
+  const values = new Map<string, number>([...AXES.map((axis, i) => [axis, groups[i]] as const), ...Object.entries(scalarParams(params))]);
   const [x, y = 1, z = 1] = terms.map((term) => evaluate(term, values));
   if (![x, y, z].every((count) => Number.isFinite(count) && count >= 0))
     throw new GpuError('limit', name, `// @grid ${terms.join(' ')} comes to ${[x, y, z].join(' × ')} workgroups`);

@@ -5,6 +5,7 @@
  */
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { Dispatch } from '../gpu/recorder.ts';
+import { scalarParams } from '../gpu/uniforms.ts';
 import type { MatmulProblem } from '../kernels/matmul.ts';
 import type { AttentionStep, AttentionStepGrad, LstmStep, LstmStepGrad } from '../kernels/recurrent.ts';
 
@@ -20,13 +21,6 @@ type View = (index: number) => Float64Array;
 /** The numbers of a slice, as a view: writing to it writes to the memory. */
 export function numbersOf(memory: Memory, { buffer, offset, bytes }: BufferSlice): Float64Array {
   return memory.of(buffer).subarray(offset / 4, (offset + bytes) / 4);
-}
-
-function scalars(dispatch: Dispatch): Params {
-  const entries = Object.entries(dispatch.params).flatMap(([name, value]) =>
-    typeof value === 'object' ? [] : [[name, typeof value === 'function' ? value() : value] as const],
-  );
-  return Object.fromEntries(entries);
 }
 
 const listOf = (dispatch: Dispatch, name: string): number[] => [...(dispatch.params[name] as readonly number[])];
@@ -339,6 +333,6 @@ function evaluatorOf(dispatch: Dispatch): ((memory: Memory, at: View, params: Pa
 export function runInFloat64(dispatch: Dispatch, memory: Memory): boolean {
   const evaluate = evaluatorOf(dispatch);
   if (!evaluate) return false;
-  evaluate(memory, (index) => numbersOf(memory, dispatch.slices[index]), scalars(dispatch));
+  evaluate(memory, (index) => numbersOf(memory, dispatch.slices[index]), scalarParams(dispatch.params));
   return true;
 }

@@ -317,6 +317,9 @@ function operandsOf({ slices, choice, params }: Dispatch): Operand[] {
   }
 }
 
+/** A number as the page and the terminal show it. */
+export const short = (value: number) => (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5) ? value.toFixed(4) : value.toExponential(2));
+
 function ulpOf(value: number): number {
   const magnitude = Math.max(Math.abs(value), 2 ** -126);
   return 2 ** (Math.floor(Math.log2(magnitude)) - 23);

@@ -4,7 +4,7 @@
  */
 import escapeHtml from 'escape-html';
 import temml from 'temml';
-import type { TensorReport, Trace, TraceNode } from './trace.ts';
+import { short, type TensorReport, type Trace, type TraceNode } from './trace.ts';
 
 export interface CaptionedWord {
   word: string;
@@ -22,7 +22,6 @@ export interface PageParts {
 }
 
 const math = (tex: string, displayMode = false) => temml.renderToString(tex, { displayMode });
-const short = (value: number) => (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5) ? value.toFixed(4) : value.toExponential(2));
 
 const PHASES: Readonly<Record<TraceNode['phase'], string>> = {
   picture: 'Once per picture',
