@@ -234,35 +234,55 @@ export function catalog(model: string | null): Benchmark[] {
 }
 
 /** Benchmarks of kernels, with the numbers of their `--shape` in order; those in brackets may be left out. */
-const SHAPES: Readonly<Record<string, { numbers: string; make(given: readonly number[], layout: 'NN' | 'NT' | 'TN'): Benchmark }>> = {
-  matmul: { numbers: 'MxKxN', make: ([m, k, n], layout) => matmul(m, k, n, layout) },
-  conv: { numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]', make: ([c, size, out, kernel, stride = 1]) => convolution('conv', [c, out, size, kernel, stride]) },
+const SHAPES: Readonly<Record<string, { numbers: string; example: string; make(given: readonly number[], layout: 'NN' | 'NT' | 'TN'): Benchmark }>> = {
+  matmul: { numbers: 'MxKxN', example: '256x256x256', make: ([m, k, n], layout) => matmul(m, k, n, layout) },
+  conv: {
+    numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    example: '64x28x64x3',
+    make: ([c, size, out, kernel, stride = 1]) => convolution('conv', [c, out, size, kernel, stride]),
+  },
   'conv-grad-input': {
     numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    example: '64x14x64x3',
     make: ([c, size, out, kernel, stride = 1]) => convolution('convGradInput', [c, out, size, kernel, stride]),
   },
   'conv-grad-weight': {
     numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    example: '64x14x64x3',
     make: ([c, size, out, kernel, stride = 1]) => convolution('convGradWeight', [c, out, size, kernel, stride]),
   },
-  softmax: { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rows('softmax', count, columns) },
-  'cross-entropy': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rows('crossEntropyGrad', count, columns) },
-  'lstm-cell': { numbers: 'BATCHxUNITS', make: ([batch, hidden]) => cell('lstmCell', batch, hidden) },
-  'lstm-cell-grad': { numbers: 'BATCHxUNITS', make: ([batch, hidden]) => cell('lstmCellGrad', batch, hidden) },
-  attention: { numbers: 'BATCHxREGIONSxKEYSxVALUES', make: ([batch, regions, keys, values]) => attention('attention', batch, regions, keys, values) },
+  softmax: { numbers: 'ROWSxCOLUMNS', example: '640x1000', make: ([count, columns]) => rows('softmax', count, columns) },
+  'cross-entropy': { numbers: 'ROWSxCOLUMNS', example: '640x1000', make: ([count, columns]) => rows('crossEntropyGrad', count, columns) },
+  'lstm-cell': { numbers: 'BATCHxUNITS', example: '64x512', make: ([batch, hidden]) => cell('lstmCell', batch, hidden) },
+  'lstm-cell-grad': { numbers: 'BATCHxUNITS', example: '64x512', make: ([batch, hidden]) => cell('lstmCellGrad', batch, hidden) },
+  attention: {
+    numbers: 'BATCHxREGIONSxKEYSxVALUES',
+    example: '16x49x256x256',
+    make: ([batch, regions, keys, values]) => attention('attention', batch, regions, keys, values),
+  },
   'attention-grad': {
     numbers: 'BATCHxREGIONSxKEYSxVALUES',
+    example: '16x49x256x256',
     make: ([batch, regions, keys, values]) => attention('attentionGrad', batch, regions, keys, values),
   },
-  'attention-scores-grad': { numbers: 'BATCHxREGIONSxKEYSxVALUES', make: ([batch, regions, keys, values]) => scoresGradient(batch, regions, keys, values) },
-  adam: { numbers: 'COUNT', make: ([count]) => adamUpdate(count) },
-  'softmax-grad': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => softmaxGradient(count, columns) },
-  reduce: { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => rowSums(count, columns) },
-  'bias-rows': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => biasRows(count, columns) },
-  axpby: { numbers: 'COUNT', make: ([count]) => scaledSum(count) },
-  'argmax-token': { numbers: 'ROWSxCOLUMNS', make: ([count, columns]) => likeliest(count, columns) },
-  'top-k': { numbers: 'ROWSxCOLUMNSxK', make: ([count, columns, k]) => largest(count, columns, k) },
+  'attention-scores-grad': {
+    numbers: 'BATCHxREGIONSxKEYSxVALUES',
+    example: '16x49x256x256',
+    make: ([batch, regions, keys, values]) => scoresGradient(batch, regions, keys, values),
+  },
+  adam: { numbers: 'COUNT', example: '1000003', make: ([count]) => adamUpdate(count) },
+  'softmax-grad': { numbers: 'ROWSxCOLUMNS', example: '640x1000', make: ([count, columns]) => softmaxGradient(count, columns) },
+  reduce: { numbers: 'ROWSxCOLUMNS', example: '2048x512', make: ([count, columns]) => rowSums(count, columns) },
+  'bias-rows': { numbers: 'ROWSxCOLUMNS', example: '1024x512', make: ([count, columns]) => biasRows(count, columns) },
+  axpby: { numbers: 'COUNT', example: '1000003', make: ([count]) => scaledSum(count) },
+  'argmax-token': { numbers: 'ROWSxCOLUMNS', example: '64x5000', make: ([count, columns]) => likeliest(count, columns) },
+  'top-k': { numbers: 'ROWSxCOLUMNSxK', example: '64x5000x3', make: ([count, columns, k]) => largest(count, columns, k) },
 };
+
+/** The benchmarks of kernels: the numbers that `--shape` takes, a size to begin with, and the family that they time. */
+export const KERNEL_BENCHMARKS: readonly { name: string; numbers: string; example: string; family: string | null }[] = Object.entries(SHAPES).map(
+  ([name, { numbers, example, make }]) => ({ name, numbers, example, family: make(example.split('x').map(Number), 'NN').family }),
+);
 
 /** Names of benchmarks that take `--shape`. */
 export const KERNELS: readonly string[] = Object.keys(SHAPES);

@@ -21,10 +21,13 @@ import { firstCaption } from './first_caption.ts';
 import { deviceFlush } from './flush.ts';
 import { measure, WrongResult } from './measure.ts';
 import { openOurs } from './ours.ts';
+import { onnxruntimeLogits } from './peers/onnxruntime.ts';
 import { Peers } from './peers/turns.ts';
 import { oraclesInstalled } from './peers/untyped.ts';
 import { newReport, type Report } from './record.ts';
+import { hostHere } from './record_files.ts';
 import { markdown, table } from './report.ts';
+import { resnet } from './resnet.ts';
 import { roofline } from './roofline.ts';
 import { measureRoofs } from './roofs.ts';
 import type { Engine } from './work.ts';
@@ -43,13 +46,14 @@ function versionsFor(gpu: Gpu, { family }: Benchmark, o: BenchOptions): (string 
 async function timeAll(gpu: Gpu, engine: Engine, list: readonly Benchmark[], o: BenchOptions, report: Report): Promise<void> {
   const peers = o.peers ? new Peers(o.adapter ?? '') : null;
   const bar = progress(o, 'bench', list.length, 'benchmarks');
-  const flush = deviceFlush(gpu.device);
+  const flush = deviceFlush(gpu.device, gpu.host.shaderSource('roof_copy'));
+  const resnetOracle = oraclesInstalled() ? onnxruntimeLogits : undefined;
   let { roofs } = report;
   try {
     for (const [i, benchmark] of list.entries()) {
       const note = (text: string) => bar.update(i, `${benchmark.name} ${benchmark.shape}${text ? `, ${text}` : ''}`);
       const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
-      const measured = await measure(gpu, engine, { benchmark, versions: versionsFor(gpu, benchmark, o), sampling, flush, roofs, peers, note });
+      const measured = await measure(gpu, engine, { benchmark, versions: versionsFor(gpu, benchmark, o), sampling, flush, roofs, peers, note, resnetOracle });
       report.rows.push(...measured.rows);
       for (const wrong of measured.wrong) refuse(wrong, report);
       roofs = measured.roofs;
@@ -97,7 +101,7 @@ async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], open: (g
   await useShaders(gpu, shaders);
   const { shape, layout, only } = o;
   const asked = { names, shape, layout: shape ? layout : undefined, only, samples: o.samples, seconds: o.seconds, versions: o.versions, peers: o.peers };
-  const report = newReport(gpu, asked, await measureRoofs(gpu), shaders);
+  const report = newReport(gpu, hostHere(), asked, await measureRoofs(gpu), shaders);
   const { roofs, rows, wrong } = report;
   const refused = new Set<string>();
   for (const { family, version, passed, failed } of await judge(shaders)) {
@@ -151,7 +155,7 @@ async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], open: (g
 }
 
 /** Exit status 1 when a result was wrong. `open` makes the engine that is timed. */
-export async function bench(o: BenchOptions, names: string[], open: (gpu: Gpu) => Engine = openOurs): Promise<number> {
+export async function bench(o: BenchOptions, names: string[], open: (gpu: Gpu) => Engine = (gpu) => openOurs(gpu, resnet)): Promise<number> {
   selection(o, names); // what is wrong with the question is told before a device opens
   process.env.MESA_SHADER_CACHE_DISABLE = 'true'; // a cold call compiles
   return withGpu(o, (gpu) => againOnSave(o, () => run(gpu, o, names, open)));

@@ -10,9 +10,10 @@ import { openEncoderOf } from '../src/model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../src/model/training/checkpoint.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { FIRST_CAPTION } from './catalog.ts';
-import { type TimedRow, WrongResult } from './measure.ts';
+import { WrongResult } from './measure.ts';
 import { checkWords, withPlainVersions } from './models.ts';
 import type { Check } from './reference.ts';
+import type { TimedRow } from './rows.ts';
 import { summary } from './sampling.ts';
 
 /** Runs of which the first counts as the cold one. */

@@ -2,14 +2,14 @@
  * Evicts the caches of the device before a sample: a kernel reads and writes more memory than they hold. It uses plain WebGPU, so
  * that a peer's process does the same on a device of its own, which shares the caches.
  */
-import { shaderSource } from '../src/platform/node/shader_files.ts';
 import type { Flush } from './sampling.ts';
 
 /** More than the last-level caches of today's processors and GPUs. */
 const BYTES = 64 << 20;
 
-export function deviceFlush(device: GPUDevice): Flush {
-  const module = device.createShaderModule({ label: 'flush', code: shaderSource('roof_copy') });
+/** `copyShader` is the text of roof_copy.wgsl. */
+export function deviceFlush(device: GPUDevice, copyShader: string): Flush {
+  const module = device.createShaderModule({ label: 'flush', code: copyShader });
   const pipeline = device.createComputePipeline({ label: 'flush', layout: 'auto', compute: { module, entryPoint: 'main' } });
   const storage = () => device.createBuffer({ label: 'flush', size: BYTES, usage: GPUBufferUsage.STORAGE });
   const [x, y] = [storage(), storage()];

@@ -3,9 +3,11 @@ import { result, say } from '../src/cli/output.ts';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
 import { UsageError } from '../src/errors.ts';
 import { chartPage, chartSvg } from '../src/plot/chart.ts';
-import { isTimed, type TimedRow } from './measure.ts';
-import { type Report, readHistory, readReport } from './record.ts';
-import { bootstrapRatio, type Ratio } from './sampling.ts';
+import type { Ratio } from './ratio.ts';
+import type { Report } from './record.ts';
+import { readHistory, readReport } from './record_files.ts';
+import { isTimed, type TimedRow } from './rows.ts';
+import { bootstrapRatio } from './sampling.ts';
 
 interface CompareOptions {
   json: boolean;

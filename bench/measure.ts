@@ -9,71 +9,13 @@ import { chosenVersion, forceVersion } from '../src/kernels/families.ts';
 import { VersionNotApplicable } from '../src/kernels/family.ts';
 import { memory } from '../src/tensor/tensor.ts';
 import type { Benchmark } from './catalog.ts';
-import { onnxruntimeLogits } from './peers/onnxruntime.ts';
-import { type PeerRow, type Peers, peerRow } from './peers/turns.ts';
-import { oraclesInstalled } from './peers/untyped.ts';
+import { type PeerRow, peerRow } from './peers/row.ts';
+import type { Peers } from './peers/turns.ts';
 import { type Check, compare, type Expected, expectedResult } from './reference.ts';
 import { measureRoofs, type Roofs, roofsMoved } from './roofs.ts';
-import {
-  bootstrapRatio,
-  type Flush,
-  LocalTurns,
-  median,
-  type Participant,
-  type Ratio,
-  type SamplingOptions,
-  summary,
-  type Timing,
-  takeTurns,
-} from './sampling.ts';
+import type { Named, Row } from './rows.ts';
+import { bootstrapRatio, type Flush, LocalTurns, median, type Participant, type SamplingOptions, summary, takeTurns } from './sampling.ts';
 import type { Engine, InputSet, Prepared, Work } from './work.ts';
-
-interface Named {
-  name: string;
-  shape: string;
-  version: string;
-}
-
-export interface TimedRow extends Named, Timing {
-  /** The sizes as numbers. */
-  work: Work | null;
-  /** Largest error of the last timed run, as a share of the largest number; null where only words were compared. */
-  maxError: number | null;
-  /** How many numbers or words were compared, and with what. */
-  checked: number;
-  checkedAgainst: string;
-  /** Until every command is handed to the driver: JavaScript's share. */
-  hostMs: number | null;
-  /** On the device, with the copies that the version needs. */
-  gpuMedianMs: number | null;
-  gflops: number | null;
-  gigabytesPerSecond: number | null;
-  /** Floating-point operations per byte. */
-  intensity: number | null;
-  /** Share of what the roofs around this benchmark allow at this intensity. */
-  roofShare: number | null;
-  /** Why the roofs around this benchmark cannot be trusted: they moved. */
-  roofsMoved: string | null;
-  peakBytes: number | null;
-  /** What a run includes besides the kernel. */
-  includes: string | null;
-  /** Its time over that of the fastest version of ours; null for that version itself. */
-  ratio: (Ratio & { to: string }) | null;
-  /** On the row of our fastest version. */
-  peers: PeerRow[];
-}
-
-/** A version that cannot run here, and why. */
-export interface SkippedRow extends Named {
-  skipped: string;
-}
-
-export type Row = TimedRow | SkippedRow;
-
-export const isTimed = (row: Row): row is TimedRow => !('skipped' in row);
-
-/** What gave a wrong result and therefore has no row. */
-export type WrongRow = Named & { problem: string };
 
 /** A timed run gave a wrong result: there is no row for it. */
 export class WrongResult extends GlimpseError {
@@ -86,12 +28,15 @@ export class WrongResult extends GlimpseError {
   }
 }
 
+/** Another engine that says what ResNet-50 must give. */
+export type ResnetOracle = (work: Extract<Work, { kind: 'resnet50' }>, set: InputSet) => Promise<Expected>;
+
 /** Results that work must have, each computed once; null for models that are checked in another way. */
 export type Expectations = (set: InputSet) => Promise<Expected | null>;
 
-export function expectations(work: Work): Expectations {
+export function expectations(work: Work, logitsOf?: ResnetOracle): Expectations {
   const known = new Map<InputSet, Promise<Expected | null>>();
-  const compute = async (set: InputSet) => (work.kind === 'resnet50' && oraclesInstalled() ? onnxruntimeLogits(work, set) : expectedResult(work, set));
+  const compute = async (set: InputSet) => (work.kind === 'resnet50' && logitsOf ? logitsOf(work, set) : expectedResult(work, set));
   return (set) => {
     const expected = known.get(set) ?? compute(set);
     known.set(set, expected);
@@ -199,6 +144,8 @@ export interface Measurement {
   /** The roofs just before. */
   roofs: Roofs;
   peers: Peers | null;
+  /** Where another engine is installed. */
+  resnetOracle?: ResnetOracle;
   note(text: string): void;
 }
 
@@ -212,7 +159,7 @@ export interface Measured {
 /** Times a benchmark. Versions that cannot run have a reason, wrong results have no row. */
 export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise<Measured> {
   const { benchmark: b } = m;
-  const expected = expectations(b.work);
+  const expected = expectations(b.work, m.resnetOracle);
   const rows: Row[] = [];
   const wrong: WrongResult[] = [];
   const ours: OurTurns[] = [];

@@ -8,18 +8,16 @@ import { END, PAD, START } from '../src/data/words.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
 import { Captioner, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS, parameterTable } from '../src/model/captioner/captioner.ts';
-import { unpackedModel } from '../src/model/encoder/encoder.ts';
-import { OnnxModel } from '../src/model/onnx/run.ts';
 import { TrainingStep } from '../src/model/training/step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import type { NamedArray } from '../src/nn/parameters.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type Check, compare } from './reference.ts';
-import { type DecoderShape, decoderInputs, type InputSet, numbers, type Prepared, pictureInputs } from './work.ts';
+import { type DecoderShape, decoderInputs, type InputSet, numbers, type Prepared } from './work.ts';
 
 /** What float32 sums through all layers may be off by, as a share of the largest number. */
-const TOLERANCE = 1e-4;
+export const TOLERANCE = 1e-4;
 
 /** Records `work` with the first, plain version of every kernel. */
 export function withPlainVersions<T>(work: () => T): T {
@@ -29,41 +27,6 @@ export function withPlainVersions<T>(work: () => T): T {
   } finally {
     for (const family of Object.keys(FAMILIES)) forceVersion(family, null);
   }
-}
-
-export async function resnet(gpu: Gpu, images: number, path: string): Promise<Prepared> {
-  const model = OnnxModel.load(await unpackedModel(path));
-  const [{ name }] = model.graph.inputs;
-  const x = Scope.release(tensor(pictureInputs(images, 0), [images, 3, 224, 224]));
-  const forward = () => noGrad(() => model.run({ [name]: x })[0]);
-  let last: Tensor | null = null;
-  return {
-    async load(set) {
-      x.write(pictureInputs(images, set));
-      await gpu.idle();
-    },
-    async run(times = 1) {
-      for (let i = 0; i < times; i++) {
-        last?.dispose();
-        x.slice.buffer.writes++; // a picture is newly written before every run
-        using _run = scope();
-        last = Scope.release(forward());
-      }
-      await gpu.idle();
-    },
-    result: async () => (await last?.data()) ?? [],
-    async check() {
-      using _check = scope();
-      const plain = withPlainVersions(forward);
-      const expected = { values: await plain.data(), shape: plain.shape, tolerance: TOLERANCE, against: 'plain versions' };
-      return compare((await last?.data()) ?? [], expected);
-    },
-    dispose() {
-      last?.dispose();
-      x.dispose();
-      model.dispose();
-    },
-  };
 }
 
 const sizesOf = (s: DecoderShape): CaptionerSizes => ({ ...DEFAULT_WIDTHS, features: s.features, regions: s.regions, vocabulary: s.vocabulary });

@@ -9,7 +9,7 @@ import { adam } from '../src/kernels/optimizer.ts';
 import { additiveAttention, additiveAttentionGrad, lstmCell, lstmCellGrad } from '../src/kernels/recurrent.ts';
 import { crossEntropy, softmaxGrad } from '../src/kernels/rows.ts';
 import { empty, full, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
-import { greedy, resnet, trainStep } from './models.ts';
+import { greedy, trainStep } from './models.ts';
 import {
   ADAM,
   adamInputs,
@@ -53,7 +53,8 @@ function permuted(values: ArrayLike<number>, shape: readonly number[], order: re
   return out;
 }
 
-export function openOurs(gpu: Gpu): Engine {
+/** Without `resnet`, which reads files, that model cannot be prepared. */
+export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: string) => Promise<Prepared>): Engine {
   /**
    * `work` makes a tensor, which stays until the next run, to be compared. Activations count as written before every run: no
    * copy of them that was kept for reading as texels may serve. Weights stay what they were.
@@ -296,7 +297,10 @@ export function openOurs(gpu: Gpu): Engine {
 
   function ofOp(work: Extract<Work, { kind: 'op' }>): Prepared {
     const op = OPS.find(({ name }) => name === work.op) as Op;
-    const inputs = work.shapes.map((shape, i) => activation(shape, (set) => opInputs(work, set)[i]));
+    const inputs = work.shapes.map((shape, i) => {
+      const isWhole = (op.inputTypes?.[i] ?? 'f32') !== 'f32';
+      return activation(shape, (set) => (isWhole ? Uint32Array.from(opInputs(work, set)[i]) : opInputs(work, set)[i]));
+    });
     const launch = () =>
       apply(
         op,
@@ -335,7 +339,7 @@ export function openOurs(gpu: Gpu): Engine {
       case 'op':
         return ofOp(work);
       case 'resnet50':
-        return resnet(gpu, work.images, work.model);
+        return resnet?.(gpu, work.images, work.model) ?? null;
       case 'trainStep':
         return trainStep(work);
       case 'greedy':

@@ -2,10 +2,11 @@
 import escapeHtml from 'escape-html';
 import { result } from '../src/cli/output.ts';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
-import { isTimed, type TimedRow } from './measure.ts';
-import { type Report, readReport } from './record.ts';
+import { type Ratio, ratioText } from './ratio.ts';
+import type { Report } from './record.ts';
+import { readReport } from './record_files.ts';
 import { roofline } from './roofline.ts';
-import { type Ratio, ratioText } from './sampling.ts';
+import { isTimed, type TimedRow } from './rows.ts';
 
 /** A bar: milliseconds of a version or a peer. */
 interface Bar {

@@ -1,9 +1,10 @@
 /** Results as text: a table for the terminal; a page with every row beside the best WebGPU peer and the goals that were set. */
-import { isTimed, type Row, type TimedRow } from './measure.ts';
+
 import { WEBGPU_PEERS } from './peers/process.ts';
-import type { PeerRow } from './peers/turns.ts';
+import type { PeerRow } from './peers/row.ts';
+import { ratioText } from './ratio.ts';
 import type { Report } from './record.ts';
-import { ratioText } from './sampling.ts';
+import { isTimed, type Row, type TimedRow } from './rows.ts';
 
 /** Times faster than the best WebGPU peer that each benchmark was meant to be. */
 const GOALS: Record<string, number> = { 'train-step': 10, greedy: 10 };

@@ -1,7 +1,7 @@
 /** The roofline chart: what was reached, below what the adapter can do at each arithmetic intensity. */
 import { chartSvg } from '../src/plot/chart.ts';
-import { isTimed, type Row, type TimedRow } from './measure.ts';
 import type { Roofs } from './roofs.ts';
+import { isTimed, type Row, type TimedRow } from './rows.ts';
 
 /** `labelOf` gives the text beside a point; without it, shape and, where several were timed, version. */
 export function roofline(rows: readonly Row[], roofs: Roofs, adapter: string, labelOf?: (row: TimedRow) => string): string {

@@ -4,6 +4,7 @@
  */
 import Benchmark from 'benchmark';
 import { Random } from '../src/random.ts';
+import type { Ratio } from './ratio.ts';
 import type { InputSet, Prepared } from './work.ts';
 
 export interface Timing {
@@ -39,21 +40,6 @@ export function summary(milliseconds: readonly number[], coldMs: number, runsPer
     runsPerSample,
     samplesMs: milliseconds.map((ms) => Number(ms.toPrecision(6))),
   };
-}
-
-/** A ratio of two medians and its 95 % interval. */
-export interface Ratio {
-  ratio: number;
-  low: number;
-  high: number;
-  /** Whether the interval leaves out 1. */
-  verdict: 'slower' | 'faster' | 'not distinguishable';
-}
-
-/** A ratio with its interval, or that there is none to be told. `times` stands behind the ratio. */
-export function ratioText({ ratio, low, high, verdict }: Ratio, times = ' ×'): string {
-  if (verdict === 'not distinguishable') return `not distinguishable (${low.toFixed(2)}–${high.toFixed(2)})`;
-  return `${ratio.toFixed(2)}${times} (${low.toFixed(2)}–${high.toFixed(2)})`;
 }
 
 const RESAMPLES = 2000;

@@ -2,6 +2,8 @@
  * What is timed, as plain data: the same record goes to our kernels and, through a pipe, to every peer. Inputs are made by
  * one formula on both sides, so that the results of the timed runs can be compared.
  */
+import { drawn } from '../src/autograd/draw.ts';
+import { Random } from '../src/random.ts';
 import type { Check } from './reference.ts';
 
 export interface ConvShape {
@@ -23,12 +25,14 @@ export interface AttentionShape {
   values: number;
 }
 
-/** Any op of the table, forward: operands are random numbers. */
+/** Any op of the table, forward, by its name. */
 export interface OpWork {
   kind: 'op';
-  op: 'sum' | 'add' | 'axpby' | 'argmaxToken' | 'topK';
+  op: string;
   shapes: number[][];
   attrs: Record<string, unknown> | null;
+  /** How operands are drawn, as in the op's cases; without it they are the numbers that peers get. */
+  draw?: string[];
 }
 
 export interface DecoderShape {
@@ -83,7 +87,8 @@ type MatmulWork = Extract<Work, { kind: 'matmul' }>;
 export const ADAM = { rate: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, step: 3 };
 
 /** The operands of an op, in order. */
-export function opInputs({ shapes }: OpWork, set: InputSet): Float32Array<ArrayBuffer>[] {
+export function opInputs({ op, shapes, draw }: OpWork, set: InputSet): Float32Array[] {
+  if (draw) return shapes.map((shape, i) => Float32Array.from(drawn(draw[i] ?? 'normal', shape, new Random(fresh(i + 1, set), op)).data));
   return shapes.map((shape, i) =>
     numbers(
       shape.reduce((size, extent) => size * extent, 1),

@@ -3,9 +3,10 @@
  * multiply-add has to load, what was measured, and why. docs/matmul-worklog.md is made by it.
  */
 import { matmulFamily } from '../src/kernels/matmul.ts';
-import { isTimed, type TimedRow } from './measure.ts';
+import { ratioText } from './ratio.ts';
 import type { Report } from './record.ts';
-import { bootstrapRatio, ratioText } from './sampling.ts';
+import { isTimed, type TimedRow } from './rows.ts';
+import { bootstrapRatio } from './sampling.ts';
 
 /** Why each version does what it does. A version without a paragraph here fails a test. */
 export const REASONS: Readonly<Record<string, string>> = {

@@ -5,6 +5,7 @@
 import { isSoftware } from '../../src/gpu/adapter.ts';
 import { findAdapter } from '../../src/platform/node/driver.ts';
 import { throttlePolling } from '../../src/platform/node/polling.ts';
+import { shaderSource } from '../../src/platform/node/shader_files.ts';
 import { deviceFlush } from '../flush.ts';
 import { LocalTurns } from '../sampling.ts';
 import type { Engine, InputSet, Prepared, Work } from '../work.ts';
@@ -39,7 +40,7 @@ const OPEN: Record<string, () => Promise<Engine>> = {
 
 const [name, adapter, stock] = process.argv.slice(2);
 const found = await findAdapter(adapter, false, (each) => each.requestDevice());
-const flush = deviceFlush(found.device);
+const flush = deviceFlush(found.device, shaderSource('roof_copy'));
 if (stock !== 'stock' && isSoftware(found.adapter.info)) throttlePolling();
 // What a browser has and these libraries look for.
 Object.defineProperty(globalThis, 'navigator', { value: { gpu: found.gpu, userAgent: 'node', hardwareConcurrency: 2 }, configurable: true });

@@ -7,9 +7,10 @@ import { currentGpu } from '../gpu/gpu.ts';
 import { familyOf, forceVersion } from '../kernels/families.ts';
 import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
-import { placeOf, type Shape, sizeOf } from '../tensor/shape.ts';
+import { placeOf, type Shape } from '../tensor/shape.ts';
 import { full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
-import { type Op, type OpCase, type Reference, reference } from './op.ts';
+import { drawn } from './draw.ts';
+import type { Op, OpCase, Reference } from './op.ts';
 import { binaryOf } from './ops/elementwise.ts';
 import { OPS, opsOf } from './ops/index.ts';
 import { reduceOf } from './ops/reduce.ts';
@@ -33,40 +34,6 @@ const DEFAULT = { rtol: 1e-5, atol: 1e-6 };
 const GRADIENT_TOLERANCE = 1e-4;
 /** Elements per input whose gradient is compared with a central difference of its own, the first and the last among them. */
 const SAMPLES = 8;
-
-const DRAW = /^(?<name>\w+)(:(?<bound>\d+))?( plus (?<offset>\S+))?( with (?<guest>\S+))?$/;
-
-/** Draws values of a kind that `OpCase.draw` describes. */
-function draw(kind: string, shape: Shape, random: Random): Reference {
-  const { name, bound, offset, guest } = DRAW.exec(kind)?.groups ?? {};
-  const values = drawPlain(name ?? kind, Number(bound), shape, random);
-  if (offset) values.data = values.data.map((value) => Math.fround(value + Number(offset)));
-  if (guest) values.data[random.integer(values.data.length)] = Number(guest);
-  return values;
-}
-
-function drawPlain(name: string, bound: number, shape: Shape, random: Random): Reference {
-  switch (name) {
-    case 'normal':
-      return reference(shape, () => Math.fround(random.normal()));
-    case 'positive':
-      return reference(shape, () => Math.fround(random.uniform(0.5, 2)));
-    case 'unit':
-      return reference(shape, () => Math.fround(random.uniform()));
-    case 'mask':
-      return reference(shape, () => (random.uniform() < 0.3 ? 0 : Math.fround(random.uniform(0.1, 2))));
-    case 'outliers':
-      return reference(shape, () => Math.fround(random.uniform() < 0.05 ? 30 * Math.sign(random.uniform(-1, 1)) : random.normal()));
-    case 'distinct': {
-      const order = random.permutation(sizeOf(shape));
-      return reference(shape, (i) => Math.fround(0.01 * (order[i] - order.length / 2)));
-    }
-    case 'ids':
-      return reference(shape, () => random.integer(bound));
-    default:
-      throw new Error(`no way to draw "${name}"`);
-  }
-}
 
 function upload(op: Op, input: number, value: Reference): Tensor {
   const dtype = op.inputTypes?.[input] ?? 'f32';
@@ -145,7 +112,7 @@ class Problem {
     poisoned: number | null = null,
   ) {
     this.random = new Random(20261122, `${op.name} ${c.name}${poisoned === null ? '' : ', NaN'}`);
-    this.inputs = c.shapes.map((shape, i) => draw(c.draw?.[i] ?? 'normal', shape, this.random));
+    this.inputs = c.shapes.map((shape, i) => drawn(c.draw?.[i] ?? 'normal', shape, this.random));
     if (poisoned !== null) {
       const { data } = this.inputs[poisoned];
       data[this.random.integer(data.length)] = Number.NaN;
@@ -167,7 +134,7 @@ class Problem {
 
   private differentiate(): { weights: Reference[]; slopes: Slopes[] } {
     const { op, c, inputs, random } = this;
-    const weights = this.expected.slice(0, op.gradientOutputs ?? 1).map(({ shape }) => draw('normal', shape, random));
+    const weights = this.expected.slice(0, op.gradientOutputs ?? 1).map(({ shape }) => drawn('normal', shape, random));
     const loss = (at: readonly Reference[]): number => {
       const outputs = op.reference(at, c.attrs);
       return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + value * weight.data[i], 0), 0);

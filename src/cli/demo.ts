@@ -1,7 +1,8 @@
 /** `glimpse demo`: trains on made scenes before the user's eyes and writes a page of captioned, never-seen scenes. */
 import { join, resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { runDemo } from '../model/demo/demo.ts';
+import { writeSafetensors } from '../data/safetensors.ts';
+import { DEMO_FORMAT, DemoModel, runDemo } from '../model/demo/demo.ts';
 import type { DemoCommandOptions } from './commands/demo.ts';
 import { demoPage } from './demo_page.ts';
 import { duration, progress, result, say } from './output.ts';
@@ -10,7 +11,8 @@ import { withGpu } from './session.ts';
 export async function demo(o: DemoCommandOptions): Promise<number> {
   return withGpu(o, async (gpu) => {
     let bar: ReturnType<typeof progress> | null = null;
-    const { report, described } = await runDemo({
+    const model = new DemoModel(o.seed);
+    const { report, described } = await runDemo(model, {
       ...o,
       onStep: (done, total, loss) => {
         bar ??= progress(o, 'training', total, 'batches');
@@ -25,6 +27,13 @@ export async function demo(o: DemoCommandOptions): Promise<number> {
         );
       },
     });
+    if (o.save) {
+      const { seed, scenes } = o;
+      const told = { format: DEMO_FORMAT, seed, scenes, epochs: report.epochs, exactMatch: report.exactMatch };
+      writeSafetensors(o.save, await model.weights(), Object.fromEntries(Object.entries(told).map(([name, value]) => [name, String(value)])));
+      say(o, `weights: ${o.save}`);
+    }
+    model.dispose();
     const page = join(o.out, 'index.html');
     writeFileAtomic(page, [await demoPage(described.slice(0, 24), report, gpu.description)]);
     writeFileAtomic(join(o.out, 'report.json'), [JSON.stringify({ adapter: gpu.description, ...report })]);

@@ -4,43 +4,20 @@ import { join } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
-import { FAMILIES } from '../kernels/families.ts';
 import { shaderSource } from '../platform/node/shader_files.ts';
-import { BUGS, EXERCISES, type Exercise, type ExercisePart, judgePart, placeAmongVersions, solved, withHoles } from '../study/exercises.ts';
+import { BUGS, EXERCISES, type Exercise, HUNTS, judgePart, placeAmongVersions, type Sheet, sheets } from '../study/exercises.ts';
 import type { ExerciseOptions } from './commands/exercise.ts';
 import { newKernelText } from './new_kernel.ts';
 import { duration, progress, result } from './output.ts';
 import { withGpu } from './session.ts';
 import { againOnSaveOf } from './shaders.ts';
 
-/** A part with its texts. */
-interface Sheet extends ExercisePart {
-  start: string;
-  solution: string;
-}
-
-function sheetsOf({ parts }: Exercise): Sheet[] {
-  return parts.map((part) => {
-    const bug = BUGS.find(({ number }) => part.file.startsWith(`${number}_`));
-    if (bug) {
-      const shader = FAMILIES[bug.family].named(bug.version).shader;
-      if (shaderSource(shader).split(bug.find).length !== 2) throw new Error(`${bug.number}: "${bug.find}" stands not once in ${shader}`);
-      const solution = newKernelText(FAMILIES[bug.family], bug.version, part.file);
-      return { ...part, solution, start: solution.replace(bug.find, () => bug.replace) };
-    }
-    const text = readFileSync(new URL(`../study/exercises/${part.file}`, import.meta.url), 'utf8');
-    return { ...part, solution: solved(text), start: withHoles(text) };
-  });
-}
-
-const hunts: readonly Exercise[] = BUGS.map(({ number, family, symptom }) => ({
-  ...{ number, title: `find the bug: ${symptom}`, chapter: 9, parts: [{ file: `${number}_${family}.wgsl`, family }] },
-  hint: 'Read the equation in the header, then the line that computes it. What is the first wrong element next to?',
-}));
+const sheetsOf = (exercise: Exercise): Sheet[] =>
+  sheets(exercise, (file) => readFileSync(new URL(`../study/exercises/${file}`, import.meta.url), 'utf8'), newKernelText, shaderSource);
 
 function find(given: string): Exercise {
   const number = /^\d+$/.test(given) ? given.padStart(2, '0') : given;
-  const found = [...EXERCISES, ...hunts].find((each) => each.number === number);
+  const found = [...EXERCISES, ...HUNTS].find((each) => each.number === number);
   if (!found)
     throw new UsageError(`there is no exercise "${given}"; there are 1 to ${EXERCISES.length} and ${BUGS[0].number} to ${BUGS[BUGS.length - 1].number}`);
   return found;
@@ -119,7 +96,7 @@ export async function exerciseCommand(o: ExerciseOptions, given: string | undefi
     return judgeAll(o);
   }
   if (!given) {
-    const all = [...EXERCISES, ...hunts];
+    const all = [...EXERCISES, ...HUNTS];
     result(
       o,
       all.map(({ number, title, chapter, parts }) => ({ number, title, chapter, files: parts.map(({ file }) => file) })),

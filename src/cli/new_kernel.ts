@@ -4,18 +4,10 @@ import { writeFileAtomic } from '../data/atomic_file.ts';
 import { UsageError } from '../errors.ts';
 import { FAMILIES } from '../kernels/families.ts';
 import type { Family, Version } from '../kernels/family.ts';
+import { startText } from '../kernels/user_shader.ts';
 import { shaderSource } from '../platform/node/shader_files.ts';
 import type { NewKernelOptions } from './commands/new_kernel.ts';
 import { result } from './output.ts';
-
-/** Widths of subgroups: a tile that differs between them cannot be written as a number. */
-const WIDTHS = [4, 8];
-
-function tileLine(version: Version<never> & { tile?(width: number): readonly [number, number] }): string[] {
-  const tiles = WIDTHS.map((width) => version.tile?.(width).join(' '));
-  if (tiles[0] === undefined || tiles[0] !== tiles[1]) return [];
-  return ['// Rows and columns of the result that a workgroup owns:', `// @tile ${tiles[0]}`];
-}
 
 /** The text of a new shader of a family, which begins as one of its versions. `file` is the name that its commands use. */
 export function newKernelText(family: Family<never>, like: string, file: string): string {
@@ -28,12 +20,10 @@ export function newKernelText(family: Family<never>, like: string, file: string)
     '//',
     '// Keep the bindings, the fields of Params and the override constants: the launcher fills them by name. A constant marked',
     '// @launch only says how the built-in version shares out its work, so yours may do without it. All else is yours.',
-    ...tileLine(version),
     '// Other workgroups than the built-in version has: a line "@grid X Y Z" here, such as "@grid rows/4" (fields of Params).',
-    `// @like ${like}`,
     '',
   ];
-  return `${head.join('\n')}\n${shaderSource(version.shader)}`;
+  return `${head.join('\n')}${startText(family, like, shaderSource(version.shader))}`;
 }
 
 export async function newKernel(o: NewKernelOptions, name: string, given: string | undefined): Promise<number> {

@@ -10,7 +10,8 @@ import { Captioner, type CaptionerSizes, PRESETS, parameterTable } from '../mode
 import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
-import { short, type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
+import { short } from '../study/numbers.ts';
+import { type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
 import { type CaptionedWord, tracePage } from '../study/trace_page.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { TraceOptions } from './commands/trace.ts';

@@ -185,3 +185,18 @@ export async function replaceVersions(gpu: Gpu, family: Family<never>, text: Sha
   const change = { name: `user:${name}`, idea: `your shader, like \`${like}\``, user, ...(tile ? { tile: () => tile } : {}) };
   family.useOwn({ like, change });
 }
+
+/** Widths of subgroups: a tile that differs between them cannot be written as a number. */
+const WIDTHS = [4, 8];
+
+function tileLine(version: Version<never> & { tile?(width: number): readonly [number, number] }): string[] {
+  const tiles = WIDTHS.map((width) => version.tile?.(width).join(' '));
+  if (tiles[0] === undefined || tiles[0] !== tiles[1]) return [];
+  return ['// Rows and columns of the result that a workgroup owns:', `// @tile ${tiles[0]}`];
+}
+
+/** What a shader of the user's begins with: the text of a version, under the lines that say which one it is. */
+export function startText(family: Family<never>, like: string, source: string): string {
+  const version = family.named(like) as Version<never>;
+  return `${[...tileLine(version), `// @like ${like}`].join('\n')}\n\n${source}`;
+}

@@ -3,6 +3,7 @@ import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
 import { openPicture, pictureFault } from '../data/images.ts';
 import { GlimpseError } from '../errors.ts';
+import { glow, weightBytes } from './glow.ts';
 
 /** RGB, row by row. */
 export interface Pixels {
@@ -10,8 +11,6 @@ export interface Pixels {
   width: number;
   height: number;
 }
-
-const GLOW = [255, 210, 80];
 
 /** A picture file scaled to a height. */
 export async function readPixels(path: string, height: number): Promise<Pixels> {
@@ -32,18 +31,13 @@ export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pix
   const side = Math.sqrt(alpha.length);
   if (!Number.isInteger(side)) throw new GlimpseError(`a map of ${alpha.length} regions is no square grid`);
   const { width, height } = picture;
-  const least = alpha.reduce((smallest, value) => Math.min(smallest, value));
-  const range = Math.max(1e-12, alpha.reduce((largest, value) => Math.max(largest, value)) - least);
-  const map = Uint8Array.from(alpha, (value) => Math.round((255 * (value - least)) / range));
+  const map = weightBytes(alpha);
   const smooth = await sharp(map, { raw: { width: side, height: side, channels: 1 } })
     .resize(width, height, { kernel: 'cubic', fit: 'fill' })
     .toColourspace('b-w')
     .raw()
     .toBuffer();
-  const data = Uint8Array.from(picture.data, (value, i) => {
-    const weight = smooth[Math.floor(i / 3)] / 255;
-    return Math.round(value * (0.25 + 0.45 * weight) + 0.3 * weight * GLOW[i % 3]);
-  });
+  const data = Uint8Array.from(picture.data, (value, i) => glow(value, i % 3, smooth[Math.floor(i / 3)] / 255));
   return { data, width, height };
 }
 

@@ -9,8 +9,8 @@ import { noGrad } from '../autograd/tape.ts';
 import { messageOf, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { Dispatch } from '../gpu/recorder.ts';
-import { familyOf, forceVersion, useShader } from '../kernels/families.ts';
-import { VersionNotApplicable } from '../kernels/family.ts';
+import { FAMILIES, familyOf, forceVersion, useShader } from '../kernels/families.ts';
+import { type Family, VersionNotApplicable } from '../kernels/family.ts';
 import type { MatmulProblem } from '../kernels/matmul.ts';
 import { additiveAttentionGrad, lstmCellGrad } from '../kernels/recurrent.ts';
 import { softmaxGrad } from '../kernels/rows.ts';
@@ -202,6 +202,41 @@ export function withHoles(solution: string): string {
 /** The text without the marks of its holes. */
 export function solved(solution: string): string {
   return solution.replace(/^[ \t]*\/\/ @(hole: .*|end)\n/gm, '');
+}
+
+/** The bugs as exercises. */
+export const HUNTS: readonly Exercise[] = BUGS.map(({ number, family, symptom }) => ({
+  ...{ number, title: `find the bug: ${symptom}`, chapter: 9, parts: [{ file: `${number}_${family}.wgsl`, family }] },
+  hint: 'Read the equation in the header, then the line that computes it. What is the first wrong element next to?',
+}));
+
+/** A part with its texts. */
+export interface Sheet extends ExercisePart {
+  start: string;
+  solution: string;
+}
+
+/**
+ * The parts of an exercise with their texts. `textOf` reads a file of the exercises, `shaderOf` a shader; `startOf` gives a version as
+ * a shader of one's own, called by a file's name.
+ */
+export function sheets(
+  { parts }: Exercise,
+  textOf: (file: string) => string,
+  startOf: (family: Family<never>, version: string, file: string) => string,
+  shaderOf: (shader: string) => string,
+): Sheet[] {
+  return parts.map((part) => {
+    const bug = BUGS.find(({ number }) => part.file.startsWith(`${number}_`));
+    if (bug) {
+      const { shader } = FAMILIES[bug.family].named(bug.version);
+      if (shaderOf(shader).split(bug.find).length !== 2) throw new Error(`${bug.number}: "${bug.find}" stands not once in ${shader}`);
+      const solution = startOf(FAMILIES[bug.family], bug.version, part.file);
+      return { ...part, solution, start: solution.replace(bug.find, () => bug.replace) };
+    }
+    const text = textOf(part.file);
+    return { ...part, solution: solved(text), start: withHoles(text) };
+  });
 }
 
 export interface Verdict {

@@ -16,6 +16,7 @@ import { Captioner } from '../model/captioner/captioner.ts';
 import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { type Equation, equationOf, LINES, PRODUCTS } from './equations.ts';
 import { type Memory, numbersOf, runInFloat64 } from './float64.ts';
+import type { TensorReport } from './numbers.ts';
 import { type AdapterRoofs, measureRoofs, roofShareOf } from './profile.ts';
 
 /** What a trace is taken of: features [B, P, F], and time-major words [T, B] with their targets. */
@@ -27,25 +28,6 @@ export interface TraceInput {
   weights: Float32Array;
   batch: number;
   steps: number;
-}
-
-/** Numbers about a tensor, and some of its values. */
-export interface TensorReport {
-  /** TeX. */
-  name: string;
-  role: 'in' | 'out';
-  /** nat for scores and losses, which are logarithms; 1 for all others. */
-  unit: 'nat' | '1';
-  shape: number[];
-  min: number;
-  max: number;
-  mean: number;
-  std: number;
-  norm: number;
-  /** Of the gates of a cell: the share within 0.05 of the ends of their range. */
-  saturated: number | null;
-  /** The first values, or all of them. */
-  values: number[];
 }
 
 /** The largest difference from float64, and in units of the last place of the largest number. */
@@ -316,9 +298,6 @@ function operandsOf({ slices, choice, params }: Dispatch): Operand[] {
     }
   }
 }
-
-/** A number as the page and the terminal show it. */
-export const short = (value: number) => (value === 0 || (Math.abs(value) >= 1e-3 && Math.abs(value) < 1e5) ? value.toFixed(4) : value.toExponential(2));
 
 function ulpOf(value: number): number {
   const magnitude = Math.max(Math.abs(value), 2 ** -126);

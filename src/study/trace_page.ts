@@ -4,7 +4,8 @@
  */
 import escapeHtml from 'escape-html';
 import temml from 'temml';
-import { short, type TensorReport, type Trace, type TraceNode } from './trace.ts';
+import { short, type TensorReport } from './numbers.ts';
+import type { Trace, TraceNode } from './trace.ts';
 
 export interface CaptionedWord {
   word: string;

@@ -7,6 +7,7 @@ const options = {
   scenes: { values: whole('count', { atLeast: 64 }), default: 3072, help: 'training scenes' },
   epochs: { values: whole('count', { atLeast: 1 }), default: 6, help: 'epochs at most' },
   seed: { values: whole('number', { atLeast: 0 }), default: 7, help: 'random seed' },
+  save: { values: text('file'), help: 'write the trained weights here, as safetensors; the site can begin with them' },
   ...DEVICE,
   ...OUTPUT,
 };

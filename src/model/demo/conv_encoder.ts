@@ -4,9 +4,10 @@
  * stage is a plain product of 52 inputs. Three channels would be a bad width for every kernel.
  */
 import * as ops from '../../autograd/ops/index.ts';
+import { GlimpseError } from '../../errors.ts';
 import { constant, heNormal, zerosInit } from '../../nn/initializers.ts';
-import type { Parameters } from '../../nn/parameters.ts';
-import { Scope, type Tensor, tensor } from '../../tensor/tensor.ts';
+import type { NamedArray, Parameters } from '../../nn/parameters.ts';
+import { readTensors, Scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 
 const MOMENTUM = 0.9;
 
@@ -66,6 +67,31 @@ export class ConvEncoder {
     }
     const [n, h, w, c] = y.shape;
     return ops.reshape(y, [n, h * w, c]);
+  }
+
+  /** The running statistics by name. No gradient reaches them, so they are no parameters. */
+  private get statistics(): Map<string, Tensor> {
+    return new Map(
+      this.stages.flatMap(({ runningMean, runningVariance }, i) => [
+        [`conv${i + 1}_running_mean`, runningMean] as const,
+        [`conv${i + 1}_running_variance`, runningVariance] as const,
+      ]),
+    );
+  }
+
+  async readStatistics(): Promise<Map<string, NamedArray>> {
+    const { statistics } = this;
+    const arrays = await readTensors([...statistics.values()]);
+    return new Map([...statistics].map(([name, { shape }], i) => [name, { shape, data: arrays[i] as Float32Array }]));
+  }
+
+  /** Throws a GlimpseError if one is missing or has another shape. */
+  writeStatistics(values: ReadonlyMap<string, NamedArray>): void {
+    for (const [name, tensor] of this.statistics) {
+      const value = values.get(name);
+      if (value?.shape.join() !== tensor.shape.join()) throw new GlimpseError(`the weights have no "${name}" of [${tensor.shape}]`);
+      tensor.write(value.data);
+    }
   }
 
   dispose(): void {

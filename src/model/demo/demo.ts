@@ -5,26 +5,29 @@
 import { backward, noGrad } from '../../autograd/tape.ts';
 import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
+import type { NamedArray } from '../../nn/parameters.ts';
 import { Random } from '../../random.ts';
 import { readTensors, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import { Captioner, PRESETS } from '../captioner/captioner.ts';
 import type { GeneratedCaption } from '../captioner/decoding.ts';
 import { ConvEncoder, PATCH, PATCH_CHANNELS } from './conv_encoder.ts';
-import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, weightOnObject } from './scenes.ts';
+import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, unseenScene, validationScene, weightOnObject } from './scenes.ts';
 
 const BATCH = 32;
 const RATE = 3e-3;
 const WIDTHS = { project: 64, attention: 64, hidden: 96, embedding: 32 };
 const MAX_WORDS = 12;
-/** Added to the seed for scenes of validation and test, so that none of them is a training scene. */
-const UNSEEN = 1_000_003;
+/** What the metadata of a file of its weights says it is. */
+export const DEMO_FORMAT = 'glimpse demo';
 
 export interface DemoOptions {
   scenes: number;
   epochs: number;
   seed: number;
-  onStep(done: number, total: number, loss: number): void;
-  onEpoch(epoch: number, loss: number, exact: number, seconds: number): void;
+  /** Training waits for what it returns, so that a page can pause it. */
+  onStep(done: number, total: number, loss: number): void | Promise<void>;
+  /** `described` are the scenes of validation. */
+  onEpoch(epoch: number, loss: number, exact: number, seconds: number, described: readonly DescribedScene[]): void | Promise<void>;
 }
 
 export interface DescribedScene {
@@ -123,9 +126,7 @@ export class DemoModel {
     for (let first = 0; first < scenes.length; first += 2 * BATCH) {
       using _batch = scope();
       const part = scenes.slice(first, first + 2 * BATCH);
-      const captions: GeneratedCaption[] = await noGrad(() =>
-        this.captioner.decoding.greedy(this.encoder.forward(pictures(part), false), MAX_WORDS, { suppress: true }, true),
-      );
+      const captions: GeneratedCaption[] = await noGrad(() => this.captioner.decoding.greedy(this.features(part), MAX_WORDS, { suppress: true }, true));
       captions.forEach((caption, i) => {
         const words = caption.tokens.map((id) => this.vocabulary.words[id]);
         described.push({
@@ -140,6 +141,22 @@ export class DemoModel {
     return described;
   }
 
+  /** Everything that captioning needs, running statistics included. */
+  async weights(): Promise<Map<string, NamedArray>> {
+    return new Map([...(await this.captioner.parameters.read()), ...(await this.encoder.readStatistics())]);
+  }
+
+  /** Overwrites all weights. Throws a GlimpseError that names the first one that is missing or of another shape. */
+  load(weights: ReadonlyMap<string, NamedArray>): void {
+    this.captioner.parameters.write(weights);
+    this.encoder.writeStatistics(weights);
+  }
+
+  /** Scenes → what the captioner sees of them, [N, regions, width]. */
+  features(scenes: readonly Scene[]): Tensor {
+    return noGrad(() => this.encoder.forward(pictures(scenes), false));
+  }
+
   dispose(): void {
     this.optimizer.dispose();
     this.encoder.dispose();
@@ -149,12 +166,12 @@ export class DemoModel {
 
 const share = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
 
-export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; described: DescribedScene[] }> {
+/** Trains a new model, and has it describe scenes that it never saw. */
+export async function runDemo(model: DemoModel, o: DemoOptions): Promise<{ report: DemoReport; described: DescribedScene[] }> {
   const started = performance.now();
-  const model = new DemoModel(o.seed);
   const scenes = Array.from({ length: o.scenes }, (_, i) => makeScene(o.seed, i));
-  const validation = Array.from({ length: 128 }, (_, i) => makeScene(o.seed + UNSEEN, i));
-  const test = Array.from({ length: 256 }, (_, i) => makeScene(o.seed + 2 * UNSEEN, i));
+  const validation = Array.from({ length: 128 }, (_, i) => validationScene(o.seed, i));
+  const test = Array.from({ length: 256 }, (_, i) => unseenScene(o.seed, i));
   const perEpoch = Math.floor(scenes.length / BATCH);
   const total = perEpoch * o.epochs;
   const lossCurve: number[] = [];
@@ -168,11 +185,12 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
       model.optimizer.rate = RATE * (0.05 + 0.95 * 0.5 * (1 + Math.cos((Math.PI * done) / total)));
       losses.push(await model.step(order.slice(b * BATCH, (b + 1) * BATCH).map((i) => scenes[i])));
       lossCurve.push(losses[losses.length - 1]);
-      o.onStep(++done, total, losses[losses.length - 1]);
+      await o.onStep(++done, total, losses[losses.length - 1]);
     }
     epochs++;
-    const exact = share((await model.describe(validation)).map((d) => Number(d.exact)));
-    o.onEpoch(epochs, share(losses), exact, (performance.now() - started) / 1000);
+    const validated = await model.describe(validation);
+    const exact = share(validated.map((d) => Number(d.exact)));
+    await o.onEpoch(epochs, share(losses), exact, (performance.now() - started) / 1000, validated);
     if (exact >= 0.985) break; // learned; more epochs would waste the user's time
   }
   const described = await model.describe(test);
@@ -195,6 +213,5 @@ export async function runDemo(o: DemoOptions): Promise<{ report: DemoReport; des
     seconds: (performance.now() - started) / 1000,
     lossCurve,
   };
-  model.dispose();
   return { report, described };
 }

@@ -140,3 +140,12 @@ export function pointsAt(alpha: ArrayLike<number>, o: SceneObject): boolean {
   const [x, y] = [((best % SCENE_GRID) + 0.5) * cell, (Math.floor(best / SCENE_GRID) + 0.5) * cell];
   return Math.abs(x - o.x) <= SIZES[o.size] + cell / 2 && Math.abs(y - o.y) <= SIZES[o.size] + cell / 2;
 }
+
+/** Added to a seed for scenes of validation and test, so that none of them is a training scene. */
+const UNSEEN = 1_000_003;
+
+/** Scene `index` of those that training is watched with. */
+export const validationScene = (seed: number, index: number): Scene => makeScene(seed + UNSEEN, index);
+
+/** Scene `index` of those that nothing of a training sees. */
+export const unseenScene = (seed: number, index: number): Scene => makeScene(seed + 2 * UNSEEN, index);

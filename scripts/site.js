@@ -1,0 +1,45 @@
+// The study site: builds it, and serves it on this machine.
+//
+//   npm run site                         builds, then serves on http://127.0.0.1:4173 (--port N for another one)
+//   npm run site -- --build [FOLDER]     writes the static files to a folder, dist/site by default, for any host under any path
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import './bundle.js';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const configFile = `${root}site/vite.config.ts`;
+
+function fail(text) {
+  process.stderr.write(`site: ${text}\n`);
+  process.exit(2);
+}
+
+function given() {
+  try {
+    return parseArgs({ options: { build: { type: 'boolean', default: false }, port: { type: 'string', default: '4173' } }, allowPositionals: true });
+  } catch (error) {
+    return fail(`${error.message}\n  npm run site [-- --port N]    npm run site -- --build [FOLDER]`);
+  }
+}
+
+const { values, positionals } = given();
+if (positionals.length > (values.build ? 1 : 0)) fail(`"${positionals.at(-1)}" has no effect; a folder belongs to --build`);
+const port = Number(values.port);
+if (!Number.isInteger(port) || port < 0 || port > 65535) fail(`--port ${values.port}: a number from 0 to 65535 is expected`);
+
+if (!existsSync(`${root}site/node_modules`)) {
+  process.stderr.write('site: installing its packages, once …\n');
+  const { status } = spawnSync('npm', ['ci', '--prefix', `${root}site`, '--no-audit', '--no-fund'], { stdio: ['ignore', 'inherit', 'inherit'] });
+  if (status !== 0) process.exit(1);
+}
+const { build, preview } = await import('vite');
+const outDir = positionals[0] ? resolve(positionals[0]) : `${root}dist/site`;
+await build({ configFile, logLevel: 'warn', build: { outDir } });
+process.stderr.write(`site: written to ${outDir}\n`);
+if (!values.build) {
+  const server = await preview({ configFile, build: { outDir }, preview: { port, strictPort: true, host: '127.0.0.1' } });
+  process.stdout.write(`${server.resolvedUrls.local[0]}\n`);
+}

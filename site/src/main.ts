@@ -1,0 +1,133 @@
+/** The frame of the site: the page that the URL names, the adapter, and what went wrong with it. */
+import { el, fill } from './dom.ts';
+import { linkTo, type Route, route } from './route.ts';
+import { Session } from './session.ts';
+
+/** A page draws itself into a root; what it gives back is called before the next page. */
+export interface Page {
+  show(root: HTMLElement, at: Route, session: Session): void | (() => void) | Promise<void | (() => void)>;
+}
+
+const PAGES: Readonly<Record<string, { title: string; load(): Promise<Page> }>> = {
+  front: { title: 'Train it', load: () => import('./pages/front.ts') },
+  kernels: { title: 'Kernels', load: () => import('./pages/kernels.ts') },
+  model: { title: 'The model', load: () => import('./pages/model.ts') },
+  bench: { title: 'Benchmark', load: () => import('./pages/bench.ts') },
+  course: { title: 'Course', load: () => import('./pages/course.ts') },
+};
+
+const part = (id: string) => document.getElementById(id) as HTMLElement;
+const [header, notice, main] = [part('header'), part('notice'), part('main')];
+
+/** ?limits=guaranteed opens the device with no more than the standard promises. */
+const session = new Session(new URLSearchParams(location.search).get('limits') === 'guaranteed');
+
+function drawHeader(current: string): void {
+  const links = Object.entries(PAGES).map(([name, { title }]) => el('a', { href: linkTo(name), 'aria-current': name === current ? 'page' : null }, title));
+  const adapter = el('span', { class: 'adapter', title: 'the adapter that everything here runs on' }, 'opening the device …');
+  fill(header, el('a', { class: 'home', href: linkTo('front') }, 'Glimpse'), el('nav', { 'aria-label': 'pages' }, links), adapter);
+  session.adapter.then(
+    ({ description, guaranteed }) => fill(adapter, description, guaranteed && ', guaranteed limits'),
+    () => fill(adapter, 'no device'),
+  );
+}
+
+/** Where there is no WebGPU: which part is missing, and how to switch it on. */
+function withoutDevice(message: string): void {
+  const missing = !('gpu' in navigator)
+    ? isSecureContext
+      ? 'navigator.gpu is missing: this browser has no WebGPU, or it is switched off.'
+      : 'This page was not served over https or from localhost, and browsers give WebGPU to such pages only.'
+    : 'The browser has WebGPU but offers no adapter: its driver may be on a blocklist.';
+  fill(
+    notice,
+    el(
+      'section',
+      { class: 'notice', id: 'no-webgpu' },
+      el('h2', {}, 'No WebGPU here'),
+      el('p', {}, missing, ' ', el('small', {}, message)),
+      el(
+        'ul',
+        {},
+        el('li', {}, 'Chrome and Edge have it from 113 on; on Linux open chrome://flags/#enable-unsafe-webgpu, or start the browser with --enable-unsafe-webgpu.'),
+        el('li', {}, 'Firefox has it from 141 on (Windows) and 145 on (macOS); elsewhere set dom.webgpu.enabled in about:config.'),
+        el('li', {}, 'Safari has it from 26 on; before that, under Develop, Feature Flags, WebGPU.'),
+      ),
+      el('p', {}, 'Everything that needs no device is here all the same. Recorded runs are marked as recorded.'),
+    ),
+  );
+}
+
+function lost(reason: string): void {
+  const again = el('button', { class: 'primary', click: () => void reopen() }, 'Open the device again');
+  fill(notice, el('section', { class: 'notice', id: 'lost' }, el('h2', {}, 'The device was lost'), el('p', {}, `The browser says: ${reason}. What ran on it has ended.`), again));
+}
+
+async function reopen(): Promise<void> {
+  fill(notice);
+  try {
+    await session.open();
+  } catch (error) {
+    withoutDevice((error as Error).message);
+  }
+  await draw();
+}
+
+session.engine.onLost = lost;
+session.adapter.catch((error: Error) => withoutDevice(error.message));
+
+let leave: () => void = () => {};
+let drawn = 0;
+
+async function draw(): Promise<void> {
+  const mine = ++drawn;
+  leave();
+  leave = () => {};
+  session.onTraining = () => {};
+  const at = route();
+  const known = PAGES[at.page];
+  const name = known ? at.page : 'front';
+  document.title = name === 'front' ? 'Glimpse' : `${PAGES[name].title} – Glimpse`;
+  drawHeader(name);
+  if (!known) {
+    fill(main, el('h1', {}, 'No such page'), el('p', {}, 'There is no page called ', el('code', {}, at.page), '. ', el('a', { href: linkTo('front') }, 'Go to the front page.')));
+    return;
+  }
+  const root = el('div', { class: `page ${name}` });
+  try {
+    const page = await known.load();
+    if (mine !== drawn) return; // the visitor went on while it loaded
+    fill(main, root);
+    const left = await page.show(root, at, session);
+    if (mine !== drawn) left?.();
+    else if (left) leave = left;
+  } catch (error) {
+    fill(main, el('h1', {}, 'This page failed'), el('pre', { class: 'error' }, error instanceof Error ? error.message : String(error)));
+    throw error;
+  }
+}
+
+addEventListener('hashchange', () => {
+  void draw().then(() => {
+    if (!location.hash.includes('?')) scrollTo(0, 0);
+  });
+});
+
+const title = () => document.title.replace(/^\d+ %, /, '');
+/** A tab in the background says how far its training is, and afterwards that it was in the background. */
+let hiddenSince: number | null = null;
+setInterval(() => {
+  const { training } = session;
+  if (session.isTraining && training?.last) document.title = `${((100 * training.last.done) / training.last.total).toFixed(0)} %, ${title()}`;
+  else document.title = title();
+}, 1000);
+document.addEventListener('visibilitychange', () => {
+  if (document.hidden) hiddenSince = session.isTraining ? performance.now() : null;
+  else if (hiddenSince !== null) {
+    const seconds = ((performance.now() - hiddenSince) / 1000).toFixed(0);
+    fill(notice, el('p', { class: 'note' }, `This tab was in the background for ${seconds} s. Training went on there, but browsers may slow such tabs down.`));
+    hiddenSince = null;
+  }
+});
+
+void draw();

@@ -1,0 +1,66 @@
+/** All state is in the URL, behind the #: the page, a part of it, and parameters. Links therefore carry everything, on any host. */
+
+export interface Route {
+  page: string;
+  part: string;
+  values: URLSearchParams;
+}
+
+export function route(): Route {
+  const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [page = '', ...rest] = path.split('/');
+  return { page: page || 'front', part: decodeURIComponent(rest.join('/')), values: new URLSearchParams(query) };
+}
+
+/** The link to a page with these parameters; null and '' leave one out. */
+export function linkTo(page: string, values: Readonly<Record<string, string | number | null>> = {}, part = ''): string {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(values)) if (value !== null && value !== '') query.set(name, String(value));
+  const text = query.toString();
+  return `#/${page === 'front' ? '' : page}${part ? `/${encodeURIComponent(part)}` : ''}${text ? `?${text}` : ''}`;
+}
+
+/** Notes parameters in the URL without showing another page. */
+export function keep(values: Readonly<Record<string, string | number | null>>): void {
+  const { page, part, values: now } = route();
+  const all = { ...Object.fromEntries(now), ...values };
+  history.replaceState(null, '', linkTo(page, all, part));
+}
+
+const toUrl = (bytes: Uint8Array): string => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join('')).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
+const fromUrl = (text: string): Uint8Array<ArrayBuffer> => Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));
+
+const through = async (bytes: Uint8Array<ArrayBuffer>, stream: CompressionStream | DecompressionStream, most: number): Promise<Uint8Array<ArrayBuffer>> => {
+  const reader = new Blob([bytes]).stream().pipeThrough(stream).getReader();
+  const pieces: Uint8Array[] = [];
+  let length = 0;
+  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+    pieces.push(value as Uint8Array);
+    length += (value as Uint8Array).length;
+    if (length > most) throw new Error(`the text in the link is longer than ${most} bytes`);
+  }
+  const all = new Uint8Array(length);
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
+};
+
+/** Longest text that a link may hold, unpacked: no shader is as long. */
+const MOST = 1 << 18;
+
+/** A text as a parameter of a link, compressed. */
+export async function packed(text: string): Promise<string> {
+  return toUrl(await through(new TextEncoder().encode(text), new CompressionStream('deflate-raw'), MOST));
+}
+
+/** The text of a parameter. Throws where a link is damaged or too long. */
+export async function unpacked(text: string): Promise<string> {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(await through(fromUrl(text), new DecompressionStream('deflate-raw'), MOST));
+  } catch (error) {
+    throw new Error(`the link holds no text that can be read (${error instanceof Error ? error.message : String(error)})`);
+  }
+}

@@ -1,0 +1,26 @@
+/** How the site is built: static files that any host can serve under any path. */
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vite';
+import { content } from './build/content.ts';
+import { policy } from './build/policy.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+
+export default defineConfig({
+  root: fileURLToPath(new URL('.', import.meta.url)),
+  base: './',
+  define: { __VERSION__: JSON.stringify(version) },
+  plugins: [content(), policy()],
+  worker: { format: 'es', plugins: () => [content()] },
+  build: {
+    outDir: fileURLToPath(new URL('../dist/site', import.meta.url)),
+    emptyOutDir: true,
+    target: 'es2022',
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    chunkSizeWarningLimit: 800,
+    reportCompressedSize: false,
+  },
+  preview: { host: '127.0.0.1' },
+});

@@ -1,0 +1,100 @@
+/**
+ * The safetensors format: 8 bytes of header length, a JSON header, then raw little-endian tensors. Bytes come from
+ * outside, so every offset is checked against their number before anything is read. Nothing is executed, and no file is opened here.
+ */
+import { z } from 'zod';
+import { FileError, messageOf } from '../errors.ts';
+
+const MAX_HEADER_BYTES = 100 << 20;
+
+const Entry = z.object({
+  dtype: z.string(),
+  shape: z.array(z.number().int().nonnegative()),
+  data_offsets: z.tuple([z.number().int().nonnegative(), z.number().int().nonnegative()]),
+});
+
+export interface StoredTensor {
+  dtype: 'F32' | 'I32' | 'U32';
+  shape: readonly number[];
+  data: Float32Array | Int32Array | Uint32Array;
+}
+
+const ARRAYS = { F32: Float32Array, I32: Int32Array, U32: Uint32Array };
+
+export interface SafetensorsFile {
+  metadata: Record<string, string>;
+  tensors: Map<string, StoredTensor>;
+}
+
+/** Bytes that can be read in any order. `read` gives bytes of its own, at the beginning of their buffer. */
+export interface ByteSource {
+  /** What errors call it. */
+  name: string;
+  size: number;
+  read(at: number, length: number): Uint8Array<ArrayBuffer>;
+}
+
+/** Bytes in memory as a source. */
+export function bytesAsSource(name: string, bytes: Uint8Array): ByteSource {
+  return { name, size: bytes.length, read: (at, length) => new Uint8Array(bytes.subarray(at, at + length)) };
+}
+
+/** Throws a FileError that names the source and what is wrong. */
+export function parseSafetensors({ name: path, size, read: readBytes }: ByteSource): SafetensorsFile {
+  const read = (at: number, length: number): Uint8Array<ArrayBuffer> => {
+    const bytes = readBytes(at, length);
+    if (bytes.length !== length) throw new FileError(path, `ends before byte ${at + length}`);
+    return bytes;
+  };
+  if (size < 8) throw new FileError(path, `is no safetensors file: ${size} bytes`);
+  const headerBytes = Number(new DataView(read(0, 8).buffer).getBigUint64(0, true));
+  if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) throw new FileError(path, `claims a header of ${headerBytes} bytes in a file of ${size}`);
+  let header: Record<string, unknown>;
+  try {
+    header = z.record(z.string(), z.unknown()).parse(JSON.parse(new TextDecoder().decode(read(8, headerBytes))));
+  } catch (error) {
+    throw new FileError(path, `has a damaged header: ${messageOf(error)}`);
+  }
+  const metadata = z
+    .record(z.string(), z.string())
+    .catch({})
+    .parse(header.__metadata__ ?? {});
+  const tensors = new Map<string, StoredTensor>();
+  let claimed = 0;
+  for (const [name, raw] of Object.entries(header)) {
+    if (name === '__metadata__') continue;
+    const parsed = Entry.safeParse(raw);
+    if (!parsed.success) throw new FileError(path, `tensor "${name}" has a damaged entry`);
+    const { dtype, shape, data_offsets: offsets } = parsed.data;
+    if (dtype !== 'F32' && dtype !== 'I32' && dtype !== 'U32') throw new FileError(path, `tensor "${name}" is ${dtype}; F32, I32 and U32 are supported`);
+    const bytes = 4 * shape.reduce((product, extent) => product * extent, 1);
+    if (offsets[1] - offsets[0] !== bytes || 8 + headerBytes + offsets[1] > size)
+      throw new FileError(path, `tensor "${name}" [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
+    claimed += bytes;
+    if (claimed > size) throw new FileError(path, 'its tensors claim the same bytes twice');
+    tensors.set(name, { dtype, shape, data: new ARRAYS[dtype](read(8 + headerBytes + offsets[0], bytes).buffer, 0, bytes / 4) });
+  }
+  return { metadata, tensors };
+}
+
+/** The bytes of a file with these tensors, piece by piece. */
+export function* safetensorsBytes(
+  tensors: ReadonlyMap<string, { shape: readonly number[]; data: Float32Array | Int32Array | Uint32Array }>,
+  metadata: Record<string, string> = {},
+): Generator<Uint8Array> {
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const [name, { shape, data }] of tensors) {
+    const dtype = data instanceof Float32Array ? 'F32' : data instanceof Int32Array ? 'I32' : 'U32';
+    header[name] = { dtype, shape, data_offsets: [offset, offset + data.byteLength] };
+    offset += data.byteLength;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const text = new Uint8Array(8 * Math.floor(json.length / 8 + 1)).fill(32); // spaces, so that tensors are aligned
+  text.set(json);
+  const length = new Uint8Array(8);
+  new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
+  yield length;
+  yield text;
+  for (const { data } of tensors.values()) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
