@@ -13,6 +13,7 @@ const PAGES: Readonly<Record<string, { title: string; load(): Promise<Page> }>> 
   kernels: { title: 'Kernels', load: () => import('./pages/kernels.ts') },
   model: { title: 'The model', load: () => import('./pages/model.ts') },
   bench: { title: 'Benchmark', load: () => import('./pages/bench.ts') },
+  selftest: { title: 'Self-test', load: () => import('./pages/selftest.ts') },
   course: { title: 'Course', load: () => import('./pages/course.ts') },
 };
 

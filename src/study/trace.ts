@@ -343,16 +343,20 @@ function reportOf(name: string, role: 'in' | 'out', shape: number[], data: Array
   };
 }
 
+/** The parameter that a slice is, or is a part of. Parameters may share a buffer, as those of an optimizer do. */
+function parameterOf(model: Captioner, { buffer, offset }: BufferSlice): string | null {
+  for (const [name, { slice }] of model.parameters.all)
+    if (slice.buffer === buffer && offset >= slice.offset && offset < slice.offset + slice.bytes) return name;
+  return null;
+}
+
 /** Which equation a dispatch computes; null for glue, such as sums of gradients. Products outside of the loop go by their parameter. */
 class Naming {
-  private readonly parameters: ReadonlyMap<number, string>;
   /** Labels of products outside of the loop → the parameter. */
   private readonly products = new Map<string, string>();
   private lastProduct: string | null = null;
 
-  constructor(model: Captioner) {
-    this.parameters = new Map([...model.parameters.all].map(([name, { slice }]) => [slice.buffer.id, name]));
-  }
+  constructor(private readonly model: Captioner) {}
 
   of({ label, choice, kernel }: Dispatch): { key: string; step: number | null } | null {
     const [, loop, step] = /attentionLstm \[\d+,\d+\]: (.*?)(?:, t = (\d+))?$/.exec(label) ?? [];
@@ -363,7 +367,7 @@ class Naming {
     const found = (key: string | null) => (key === null ? null : { key, step: null });
     if (choice?.family === 'matmul') {
       const p = choice.problem as MatmulProblem;
-      const parameter = this.parameters.get(p.b.buffer.id);
+      const parameter = parameterOf(this.model, p.b);
       if (!label.startsWith('gradient of ')) {
         if (!parameter || !(parameter in PRODUCTS)) return null;
         this.products.set(label, parameter);
@@ -473,7 +477,6 @@ class Account {
   private readonly products = new Map<string, Float64Array>();
   private logits: Float32Array = new Float32Array(0);
   private readonly alpha: number[][] = [];
-  private readonly parameters: ReadonlySet<number>;
 
   constructor(
     private readonly gpu: Gpu,
@@ -483,9 +486,7 @@ class Account {
     private readonly recording: Recording,
     private readonly spans: readonly Span[],
     private readonly o: { train: boolean; all: boolean; focus: number | null },
-  ) {
-    this.parameters = new Set([...model.parameters.all.values()].map(({ slice }) => slice.buffer.id));
-  }
+  ) {}
 
   private async load(key: string, whole: boolean): Promise<Float64Array> {
     const name = `${key}${whole ? ' whole' : ''}`;
@@ -611,7 +612,7 @@ class Account {
     const tensors = parts.flatMap(({ place, shape, data, isOut }) => {
       const tex = equation.names[place];
       if (tex == null || shape.length === 0 || isWhole(dispatch, place)) return [];
-      const isWeight = this.parameters.has(operands[place].buffer.id); // the checkpoint has its values
+      const isWeight = parameterOf(this.model, operands[place]) !== null; // the checkpoint has its values
       return [reportOf(tex, isOut ? 'out' : 'in', shape, data, equation.gates === true && tex.startsWith('[i'), this.o.all && !isWeight)];
     });
     const cost = costOf(dispatch) ?? { flops: 0, bytes: 0 };

@@ -1,4 +1,5 @@
 /** Benchmarks in the browser: what `glimpse bench` runs, with its schema. */
+import './lodash_first.ts';
 import { type Benchmark, catalog, customBenchmark } from '../../../bench/catalog.ts';
 import { deviceFlush } from '../../../bench/flush.ts';
 import { measure } from '../../../bench/measure.ts';

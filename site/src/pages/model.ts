@@ -15,7 +15,7 @@ import type { Session } from '../session.ts';
 type Traced = Jobs['trace']['result'];
 
 const SEED = 7;
-const isBackward = ({ phase }: TraceNode) => phase.endsWith('gradient');
+const isBackward = ({ phase, key }: TraceNode) => phase.endsWith('gradient') || key === 'dh2 by logits';
 
 /** The node of an equation at a step; without the step where it is outside of the loop. */
 function find({ trace: { nodes } }: Traced, key: string, step: number): TraceNode | undefined {
@@ -53,7 +53,7 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
   const head = el('div', {});
   const left = el('div', {});
   const right = el('section', { class: 'panel' });
-  const stage = el('div', {});
+  const stage = el('div', { class: 'stage' });
   const status = el('p', { class: 'status', role: 'status' });
 
   const choose = (next: string) => {
@@ -105,13 +105,13 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
       choose(gradient ?? k);
     }));
     const group = (title: string, phases: readonly string[]) => {
-      const nodes = trace.nodes.filter((n) => phases.includes(n.phase) && (n.step === null || n.step === step));
+      const nodes = trace.nodes.filter((n) => phases.includes(n.phase) && isBackward(n) === back && (n.step === null || n.step === step));
       return nodes.length === 0 ? null : [el('h3', {}, title), nodes.map((n) => el('button', { class: `box${n.key === key ? ' on' : ''}${n.ok ? '' : ' off'}`, 'data-key': n.key, click: () => choose(n.key) }, math(n.tex), el('small', {}, n.says)))];
     };
     fill(
       left,
       back
-        ? [group('Back through time', ['step gradient']), group('One product per weight', ['weight gradient']), group('Into the picture', ['picture gradient'])]
+        ? [group('From the loss', ['loss']), group('Back through time', ['step gradient']), group('One product per weight', ['weight gradient']), group('Into the picture', ['picture gradient'])]
         : [group('The recurrent loop', ['step']), group('Once per picture', ['picture']), group('All words at once', ['words']), group('Words and loss', ['loss'])],
       el('button', { id: 'direction', click: () => choose(back ? 'α = softmax(vᵀ f(K + q)), z = Σ α a' : 'de') }, back ? 'Show the forward pass' : 'Show the gradient'),
     );
