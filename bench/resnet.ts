@@ -1,5 +1,6 @@
 /** ResNet-50 from its file as work to time. It stands apart from the other models because it needs files. */
 import { noGrad } from '../src/autograd/tape.ts';
+import { openFile } from '../src/data/file_source.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
@@ -9,7 +10,7 @@ import { compare } from './reference.ts';
 import { type Prepared, pictureInputs } from './work.ts';
 
 export async function resnet(gpu: Gpu, images: number, path: string): Promise<Prepared> {
-  const model = OnnxModel.load(await unpackedModel(path));
+  const model = OnnxModel.load(openFile(await unpackedModel(path)));
   const [{ name }] = model.graph.inputs;
   const x = Scope.release(tensor(pictureInputs(images, 0), [images, 3, 224, 224]));
   const forward = () => noGrad(() => model.run({ [name]: x })[0]);

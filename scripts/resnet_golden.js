@@ -3,7 +3,8 @@
 //   npx tsx scripts/resnet_golden.js DATA    writes test/goldens/resnet50.json (needs `npm run oracles` first)
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadImage, PREPROCESSINGS } from '../src/data/images.ts';
+import { loadImage } from '../src/data/images.ts';
+import { PREPROCESSINGS } from '../src/data/preprocessing.ts';
 import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { oracle } from './third_party.js';
 

@@ -19,6 +19,7 @@ export {
 export * as ops from './autograd/ops/index.ts';
 export { OPS } from './autograd/ops/index.ts';
 export { apply, backward, gradOf, noGrad, variable, zeroGrad } from './autograd/tape.ts';
+export { type ByteSource, bytesAsSource } from './data/bytes.ts';
 export { Vocabulary, type WordRule, wordsOf } from './data/words.ts';
 export { FileError, GlimpseError, GpuError, type GpuErrorKind, ShapeError, UsageError } from './errors.ts';
 export type { Replay } from './gpu/capture.ts';
@@ -35,6 +36,8 @@ export { VersionNotApplicable } from './kernels/family.ts';
 export { type TuningTable, tuningOf } from './kernels/tuning.ts';
 export type { ShaderText } from './kernels/user_shader.ts';
 export { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from './model/captioner/captioner.ts';
+export { EncoderNetwork, type EncoderOptions } from './model/encoder/network.ts';
+export { OnnxModel } from './model/onnx/run.ts';
 export { constant, glorotUniform, type Initializer, uniform, zerosInit } from './nn/initializers.ts';
 export { Optimizer, type OptimizerOptions } from './nn/optimizer.ts';
 export { type NamedArray, Parameters } from './nn/parameters.ts';

@@ -1,6 +1,8 @@
 /** Norms fold into convolutions and what follows them is fused: the numbers stay. */
+
 import { expect, test } from 'vitest';
 import { noGrad } from '../src/autograd/tape.ts';
+import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { graphSaver, numbers, outputOf, residualBlock } from './onnx_graphs.ts';
@@ -13,8 +15,8 @@ const save = graphSaver();
 test('folded and fused, a residual block gives what its parts give', async () => {
   using _s = scope();
   const path = save(residualBlock());
-  const fused = OnnxModel.load(path);
-  const plain = OnnxModel.load(path, { trainable: (name) => /^w\d|^n\d/.test(name) });
+  const fused = OnnxModel.load(openFile(path));
+  const plain = OnnxModel.load(openFile(path), { trainable: (name) => /^w\d|^n\d/.test(name) });
   expect(fused.graph.nodes.map((n) => n.op)).toEqual(['FusedConv', 'FusedConv', 'GlobalAveragePool', 'Reshape', 'Gemm']);
   expect(plain.graph.nodes.map((n) => n.op)).toContain('BatchNormalization');
   expect(fused.featureMapName).toBe('y');

@@ -1,5 +1,7 @@
 /** Graphs for tests of the importer: written, run, and with numbers that are the same in every test, whatever ran before. */
+
 import { join } from 'node:path';
+import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import type { Tensor } from '../src/tensor/tensor.ts';
@@ -19,7 +21,7 @@ export function graphSaver(): (parts: OnnxParts) => string {
 
 /** The first output of the model in a file. */
 export async function outputOf(path: string, inputs: Record<string, Tensor>): Promise<number[]> {
-  const model = OnnxModel.load(path);
+  const model = OnnxModel.load(openFile(path));
   const [out] = model.run(inputs);
   const values = [...(await out.data())];
   model.dispose();

@@ -1,5 +1,7 @@
 /** Graphs as exporters write them are imported, and what cannot be is refused by name. */
+
 import { expect, test } from 'vitest';
+import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { graphSaver, numbers, outputOf, residualBlock } from './onnx_graphs.ts';
@@ -21,7 +23,7 @@ test('an MXNet-style head: norm, pool, flatten, classifier', async () => {
     node('Flatten', ['p'], ['f']),
     node('Gemm', ['f', 'fc.w', 'fc.b'], ['out'], { transB: 1 }),
   ];
-  const model = OnnxModel.load(save(parts));
+  const model = OnnxModel.load(openFile(save(parts)));
   expect(model.featureMapName).toBe('y');
   expect(model.run({ x: tensor(numbers('x', 280), [1, 8, 7, 5]) })[0].shape).toEqual([1, 5]);
   model.dispose();
@@ -76,7 +78,7 @@ test('Constant, Identity and whole-number arithmetic, as exporters write them', 
     inputs: [{ name: 'x', shape: [1, 2, 5, 2] }],
     outputs: ['y'],
   };
-  const model = OnnxModel.load(save(parts));
+  const model = OnnxModel.load(openFile(save(parts)));
   for (let i = 0; i < 2; i++) {
     const [y] = model.run({
       x: tensor(
@@ -93,14 +95,14 @@ test('Constant, Identity and whole-number arithmetic, as exporters write them', 
 });
 
 test('an unsupported operator is named with its node', () => {
-  expect(() => OnnxModel.load(save({ nodes: [node('Einsum', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] }))).toThrow(
+  expect(() => OnnxModel.load(openFile(save({ nodes: [node('Einsum', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] })))).toThrow(
     /node "Einsum of y": the operator Einsum is not supported/,
   );
 });
 
 test('an input of another shape is refused', () => {
   using _s = scope();
-  const model = OnnxModel.load(save(residualBlock()));
+  const model = OnnxModel.load(openFile(save(residualBlock())));
   expect(() => model.run({ x: tensor(numbers('x', 3), [1, 3]) })).toThrow(/input "x" expects \[-1,8,7,5\], got \[1,3\]/);
   expect(() => model.run({})).toThrow(/input "x".*was not given/);
   model.dispose();

@@ -1,7 +1,9 @@
 /** Imported graphs train: gradients, frozen parts, and the running statistics of norms. */
+
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad } from '../src/autograd/tape.ts';
+import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { graphSaver, numbers, residualBlock } from './onnx_graphs.ts';
@@ -12,7 +14,7 @@ const save = graphSaver();
 
 test.each([false, true])('gradients flow through a residual block, training %s', async (training) => {
   using _s = scope();
-  const model = OnnxModel.load(save(residualBlock()), { trainable: (name) => /^w\d|^n\d\.(gamma|beta)$/.test(name) });
+  const model = OnnxModel.load(openFile(save(residualBlock())), { trainable: (name) => /^w\d|^n\d\.(gamma|beta)$/.test(name) });
   model.training = training;
   const x = tensor(numbers('x', 4 * 8 * 7 * 5), [4, 8, 7, 5]);
   const weights = tensor(numbers('weights', 20), [4, 5]);
@@ -38,7 +40,7 @@ test.each([false, true])('gradients flow through a residual block, training %s',
 
 test('what is trained may lie before what is frozen', async () => {
   using _s = scope();
-  const model = OnnxModel.load(save(residualBlock()), { trainable: (name) => name === 'w1' });
+  const model = OnnxModel.load(openFile(save(residualBlock())), { trainable: (name) => name === 'w1' });
   backward(ops.sum(model.run({ x: tensor(numbers('x', 280), [1, 8, 7, 5]) })[0]));
   const gradient = (await (gradOf(model.parameters.get('w1')) as Tensor).data()) as Float32Array;
   expect(gradient.some((g) => g !== 0)).toBe(true);
@@ -47,7 +49,7 @@ test('what is trained may lie before what is frozen', async () => {
 
 test('in training the running statistics move towards the batch, in evaluation they stay', async () => {
   using _s = scope();
-  const model = OnnxModel.load(save(residualBlock()), { trainable: (name) => name.startsWith('n1') || name.startsWith('w') });
+  const model = OnnxModel.load(openFile(save(residualBlock())), { trainable: (name) => name.startsWith('n1') || name.startsWith('w') });
   const x = tensor(numbers('x', 4 * 8 * 7 * 5), [4, 8, 7, 5]);
   const before = await model.weight('n2.mean', 'plain').data();
   noGrad(() => model.run({ x }));

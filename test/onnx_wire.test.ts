@@ -1,7 +1,9 @@
 /** Damaged and hostile ONNX files are refused with their name. */
+
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { openFile } from '../src/data/file_source.ts';
 import { FileError } from '../src/errors.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
@@ -18,7 +20,7 @@ const attempt = (bytes: Buffer): unknown => {
   const path = join(folder, 'hostile.onnx');
   writeFileSync(path, bytes);
   try {
-    OnnxModel.load(path).dispose();
+    OnnxModel.load(openFile(path)).dispose();
     return null;
   } catch (error) {
     return error;

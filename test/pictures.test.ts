@@ -3,7 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
-import { loadImage, PREPROCESSINGS, preprocessingOf } from '../src/data/images.ts';
+import { loadImage } from '../src/data/images.ts';
+import { PREPROCESSINGS, preprocessingOf } from '../src/data/preprocessing.ts';
 import { temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();

@@ -1,8 +1,10 @@
 /** ResNet-50 equals onnxruntime on photographs, from committed numbers and live. */
+
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { askOnnxruntime, FEATURE_MAP, photographs, sample } from '../scripts/resnet_golden.js';
+import { openFile } from '../src/data/file_source.ts';
 import { unpackedModel } from '../src/model/encoder/encoder.ts';
 import { readOnnx } from '../src/model/onnx/proto.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
@@ -21,9 +23,9 @@ test.skipIf(!data)('logits and features of ResNet-50 agree with onnxruntime to 1
   expect(names).toEqual(golden.map(({ file }) => file));
   const live = await askOnnxruntime(data as string, pixels);
   if (!live) console.warn('SKIPPED: live onnxruntime comparison; install it with `npm run oracles`. The committed numbers decide.');
-  const model = OnnxModel.load(await unpackedModel(join(data as string, 'resnet50', 'resnet50.onnx.gz')));
+  const model = OnnxModel.load(openFile(await unpackedModel(join(data as string, 'resnet50', 'resnet50.onnx.gz'))));
   expect(model.featureMapName).toBe(FEATURE_MAP);
-  expect(readOnnx(model.graph.path).graph.opset).toBe(13);
+  expect(readOnnx(openFile(model.graph.path)).graph.opset).toBe(13);
   const relative = (actual: ArrayLike<number>, expected: ArrayLike<number>) => {
     let [difference, norm] = [0, 0];
     for (let i = 0; i < expected.length; i++) {

@@ -1,7 +1,8 @@
 /** What the engine can be asked to do. Jobs that few visitors want bring their code when they are first asked for. */
 import { checkOp } from '../../src/autograd/check.ts';
 import { OPS } from '../../src/autograd/ops/index.ts';
-import { parseSafetensors, bytesAsSource } from '../../src/data/safetensors_format.ts';
+import { bytesAsSource } from '../../src/data/bytes.ts';
+import { parseSafetensors } from '../../src/data/safetensors_format.ts';
 import { GlimpseError, UsageError } from '../../src/errors.ts';
 import type { Gpu } from '../../src/gpu/gpu.ts';
 import { tuningOf } from '../../src/kernels/tuning.ts';

@@ -10,19 +10,9 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
+import { EncoderIdentity } from './encoder_identity.ts';
 import { fromHalf, toHalf } from './half.ts';
 import { renamedKeys } from './renamed.ts';
-
-/** The network that made features, and how its pictures were prepared. */
-export const EncoderIdentity = z.object({
-  path: z.string(),
-  sha256: z.string(),
-  featureMap: z.string(),
-  preprocessing: z.string(),
-  /** Hash of the weights that were trained further; null if all weights are those of the file. */
-  tuned: z.string().nullable().default(null),
-});
-export type EncoderIdentity = z.infer<typeof EncoderIdentity>;
 
 /** Names of the fields in which two encoders differ. The path of the file does not count. */
 export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { FileError, messageOf } from '../errors.ts';
+import type { ByteSource } from './bytes.ts';
 
 const MAX_HEADER_BYTES = 100 << 20;
 
@@ -24,19 +25,6 @@ const ARRAYS = { F32: Float32Array, I32: Int32Array, U32: Uint32Array };
 export interface SafetensorsFile {
   metadata: Record<string, string>;
   tensors: Map<string, StoredTensor>;
-}
-
-/** Bytes that can be read in any order. `read` gives bytes of its own, at the beginning of their buffer. */
-export interface ByteSource {
-  /** What errors call it. */
-  name: string;
-  size: number;
-  read(at: number, length: number): Uint8Array<ArrayBuffer>;
-}
-
-/** Bytes in memory as a source. */
-export function bytesAsSource(name: string, bytes: Uint8Array): ByteSource {
-  return { name, size: bytes.length, read: (at, length) => new Uint8Array(bytes.subarray(at, at + length)) };
 }
 
 /** Throws a FileError that names the source and what is wrong. */

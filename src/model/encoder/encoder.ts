@@ -1,26 +1,19 @@
-/** The image encoder: an ONNX network up to its last feature map, with the preprocessing that it was trained with. */
+/** The image encoder from its file, and pictures from theirs. */
 import { createHash, webcrypto } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import * as ops from '../../autograd/ops/index.ts';
-import { noGrad } from '../../autograd/tape.ts';
-import type { EncoderIdentity } from '../../data/feature_store.ts';
-import { loadImage, PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../../data/images.ts';
-import { FileError, GlimpseError, messageOf, UsageError } from '../../errors.ts';
-import type { NamedArray, Parameters } from '../../nn/parameters.ts';
+import { openFile } from '../../data/file_source.ts';
+import { loadImage } from '../../data/images.ts';
+import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { cacheFolder } from '../../platform/node/cache.ts';
-import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
-import { OnnxModel } from '../onnx/run.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import { weightsHash } from '../training/weights_hash.ts';
+import { EncoderNetwork, type EncoderOptions } from './network.ts';
 
-/** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
-const KNOWN: Record<string, string> = {
-  f3f18da07b67cfa62d64d866322370937fb9e28f8460b9763ec45159f16e7268: 'imagenet',
-};
+export type { EncoderOptions } from './network.ts';
 
 /** Files up to this size are hashed in one piece, on another thread. */
 const HASHED_WHOLE = 1 << 30;
@@ -69,59 +62,18 @@ export async function unpackedModel(path: string): Promise<string> {
   return target;
 }
 
-/** ResNets reduce the sides of pictures by this factor. */
-const REDUCTION = 32;
-
-/** How an encoder prepares pictures, and what of it is trained. */
-export interface EncoderOptions {
-  /** May be left out only for known files; it is never guessed. */
-  preprocessing?: string;
-  /** Number of regions along a side. The default follows from the picture size of the preprocessing. */
-  grid?: number;
-  /** Layers whose convolutions are trained, by the beginnings of their initializers' names. `weights` replace those of the file. */
-  tuned?: { layers: readonly string[]; weights?: ReadonlyMap<string, NamedArray> };
-}
-
-const isIn = (layers: readonly string[], name: string) => layers.some((layer) => name === layer || name.startsWith(`${layer}.`));
-
-/** A convolutional network from an ONNX file, up to its last feature map. */
-export class ImageEncoder {
-  private constructor(
-    private readonly model: OnnxModel,
-    readonly identity: EncoderIdentity,
-    private readonly preprocessing: Preprocessing,
-  ) {}
-
+/** An encoder from its file. It reads pictures from files, too. */
+export class ImageEncoder extends EncoderNetwork {
   /** Opens an .onnx or .onnx.gz file. Throws a UsageError if its preprocessing is neither known nor given. */
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
     const file = await unpackedModel(path);
     const hashing = sha256(file); // runs while the file is imported below
     hashing.catch(() => {}); // an error is thrown where this is awaited
-    const base = o.preprocessing ?? KNOWN[await hashing];
-    const name = base && o.grid ? `${base.split('@')[0]}@${REDUCTION * o.grid}` : base;
-    if (!name) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
-    const prepared = preprocessingOf(name);
-    const layers = o.tuned?.layers ?? [];
-    // Batch normalization keeps its parameters and statistics. Batches of a few pictures would only disturb it.
-    const model = OnnxModel.load(file, layers.length > 0 ? { trainable: (weight, shape) => shape.length === 4 && isIn(layers, weight) } : {});
-    const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
-    if (unknown !== undefined) {
-      const known = new Set([...model.graph.initializers.keys()].flatMap((weight) => (weight.includes('.') ? [weight.split('.')[0]] : [])));
-      throw new UsageError(`${path} has no convolution in a layer called "${unknown}" (its weights begin with ${[...known].join(', ')})`);
-    }
-    if (o.tuned?.weights) model.parameters.write(o.tuned.weights);
     const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
-    return new ImageEncoder(model, { path: resolve(path), sha256: await hashing, featureMap: model.featureMapName, preprocessing: name, tuned }, prepared);
-  }
-
-  /** The parameters that are trained. */
-  get parameters(): Parameters {
-    return this.model.parameters;
-  }
-
-  /** Side of the square that pictures are scaled to, in pixels. */
-  get size(): number {
-    return this.preprocessing.size;
+    const hash = o.preprocessing ? '' : await hashing; // without a name for the preprocessing, the hash must tell it
+    const encoder = new ImageEncoder({ ...openFile(file), name: resolve(path) }, hash, o, tuned);
+    encoder.identity.sha256 = await hashing;
+    return encoder;
   }
 
   /** Reads a picture file and prepares its pixels: [3 · size · size]. Throws a FileError if it cannot be read. */
@@ -138,43 +90,6 @@ export class ImageEncoder {
       throw error;
     }
   }
-
-  /** A picture of zeros, for finding the size of the feature map. */
-  blank(): Float32Array {
-    return new Float32Array(3 * this.size ** 2);
-  }
-
-  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], regions in row order. Gradients reach the trained parameters. */
-  encode(pixels: Tensor): Tensor {
-    const [map] = this.model.run({ [this.model.graph.inputs[0].name]: pixels }, [this.identity.featureMap], true);
-    const [count, height, wide, width] = map.shape;
-    return ops.reshape(map, [count, height * wide, width]);
-  }
-
-  /** Loaded pictures → their feature maps, [P · F] each. `values` holds all of them; `records` are views of it, one per picture. */
-  async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; regions: number; width: number }> {
-    using _encoding = scope();
-    const map = noGrad(() => this.encode(tensor(packed(pictures), [pictures.length, 3, this.size, this.size])));
-    const [, regions, width] = map.shape;
-    const values = (await map.data()) as Float32Array;
-    const per = regions * width;
-    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), regions, width };
-  }
-
-  dispose(): void {
-    this.model.dispose();
-  }
-}
-
-/** One array with all values of the arrays, in order. */
-export function packed(arrays: readonly Float32Array[]): Float32Array {
-  const all = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const array of arrays) {
-    all.set(array, at);
-    at += array.length;
-  }
-  return all;
 }
 
 /** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */

@@ -1,8 +1,10 @@
 /** Runs a model on its own test data, `test_data_set_*` folders of input and output tensors, and compares the results. */
+
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { compare } from '../../autograd/check.ts';
 import { noGrad } from '../../autograd/tape.ts';
+import { openFile } from '../../data/file_source.ts';
 import { FileError, messageOf } from '../../errors.ts';
 import { readTensors, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import type { HostTensor } from './proto.ts';
@@ -19,7 +21,7 @@ export interface OnnxCase {
 
 function tensorsOf(folder: string, kind: 'input' | 'output'): HostTensor[] {
   const files = readdirSync(folder).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
-  return files.sort((a, b) => Number(a.match(/\d+/)?.[0]) - Number(b.match(/\d+/)?.[0])).map((name) => readTensorFile(join(folder, name)));
+  return files.sort((a, b) => Number(a.match(/\d+/)?.[0]) - Number(b.match(/\d+/)?.[0])).map((name) => readTensorFile(openFile(join(folder, name))));
 }
 
 async function runCase(model: OnnxModel, folder: string, rtol: number, atol: number): Promise<Omit<OnnxCase, 'name'>> {
@@ -67,7 +69,7 @@ export async function checkModelFolder(folder: string, rtol: number, atol: numbe
   if (sets.length === 0) return [failure(folder, new FileError(folder, 'has no test_data_set_* folder'))];
   let model: OnnxModel;
   try {
-    model = OnnxModel.load(path);
+    model = OnnxModel.load(openFile(path));
   } catch (error) {
     return sets.map((set) => failure(join(folder, set), error));
   }

@@ -1,5 +1,5 @@
 /** The ONNX messages that inference needs, as plain objects. Tensor data stays in the file until `load` reads it. */
-import { dirname, isAbsolute, normalize, resolve, sep } from 'node:path';
+import type { ByteSource } from '../../data/bytes.ts';
 import { FileError } from '../../errors.ts';
 import { ByteFile, type Field, Message } from './wire.ts';
 
@@ -57,19 +57,20 @@ function halfToFloat(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-function readRaw(type: number, bytes: Buffer, count: number): Float32Array | number[] {
+function readRaw(type: number, bytes: Uint8Array<ArrayBuffer>, count: number): Float32Array | number[] {
+  const view = new DataView(bytes.buffer);
   switch (type) {
     case 1:
-      return new Float32Array(bytes.buffer as ArrayBuffer, bytes.byteOffset, count); // Node runs on little-endian machines only
+      return new Float32Array(bytes.buffer, 0, count); // WebGPU runs on little-endian machines only
     case 10:
-      return Float32Array.from({ length: count }, (_, i) => halfToFloat(bytes.readUInt16LE(2 * i)));
+      return Float32Array.from({ length: count }, (_, i) => halfToFloat(view.getUint16(2 * i, true)));
     case 11:
-      return Float32Array.from({ length: count }, (_, i) => bytes.readDoubleLE(8 * i));
+      return Float32Array.from({ length: count }, (_, i) => view.getFloat64(8 * i, true));
     case 6:
-      return Array.from({ length: count }, (_, i) => bytes.readInt32LE(4 * i));
+      return Array.from({ length: count }, (_, i) => view.getInt32(4 * i, true));
     case 7:
       return Array.from({ length: count }, (_, i) => {
-        const value = bytes.readBigInt64LE(8 * i);
+        const value = view.getBigInt64(8 * i, true);
         return value > BigInt(Number.MAX_SAFE_INTEGER)
           ? Number.MAX_SAFE_INTEGER
           : value < BigInt(Number.MIN_SAFE_INTEGER)
@@ -77,18 +78,13 @@ function readRaw(type: number, bytes: Buffer, count: number): Float32Array | num
             : Number(value);
       });
     case 3:
-      return Array.from({ length: count }, (_, i) => bytes.readInt8(i));
+      return Array.from({ length: count }, (_, i) => view.getInt8(i));
     default:
       return Array.from(bytes.subarray(0, count));
   }
 }
 
-function externalFile(message: Message, entries: Map<string, string>): { path: string; offset: number; length: number | null } {
-  const location = entries.get('location') ?? '';
-  const folder = resolve(dirname(message.file.path));
-  const path = resolve(folder, normalize(location));
-  if (!location || isAbsolute(location) || !path.startsWith(folder + sep))
-    message.file.fail(message.start, `external data at "${location}" lies outside the model's folder`);
+function externalData(message: Message, entries: Map<string, string>): { location: string; offset: number; length: number | null } {
   const whole = (key: string): number | null => {
     const text = entries.get(key);
     if (text === undefined) return null;
@@ -96,7 +92,7 @@ function externalFile(message: Message, entries: Map<string, string>): { path: s
     if (!Number.isSafeInteger(value) || value < 0) message.file.fail(message.start, `external data has ${key} "${text}"`);
     return value;
   };
-  return { path, offset: whole('offset') ?? 0, length: whole('length') };
+  return { location: entries.get('location') ?? '', offset: whole('offset') ?? 0, length: whole('length') };
 }
 
 export function parseTensor(message: Message): OnnxTensor {
@@ -145,10 +141,10 @@ export function parseTensor(message: Message): OnnxTensor {
     load: () => {
       const expected = count * known.bytes;
       if (location === 1) {
-        const source = externalFile(message, external);
+        const source = externalData(message, external);
         if (source.length !== null && source.length !== expected)
           message.file.fail(message.start, `tensor "${name}" needs ${expected} bytes, its external data claims ${source.length}`);
-        const file = new ByteFile(source.path);
+        const file = new ByteFile(message.file.source.beside(source.location));
         try {
           return { kind, shape, data: readRaw(type, file.read(source.offset, expected), count) };
         } finally {
@@ -163,8 +159,8 @@ export function parseTensor(message: Message): OnnxTensor {
       const data: number[] = [];
       for (const run of floatRuns) for (const value of message.floats(run)) data.push(value);
       for (const run of doubleRuns) {
-        const bytes = message.file.read(run.start, run.end - run.start);
-        for (let i = 0; i + 8 <= bytes.length; i += 8) data.push(bytes.readDoubleLE(i));
+        const bytes = message.file.view(run.start, run.end - run.start);
+        for (let i = 0; i + 8 <= bytes.byteLength; i += 8) data.push(bytes.getFloat64(i, true));
       }
       for (const run of intRuns) for (const value of message.numbers(run)) data.push(type === 10 ? halfToFloat(value) : value);
       if (data.length !== count) message.file.fail(message.start, `tensor "${name}" [${shape}] needs ${count} values, it has ${data.length}`);
@@ -236,9 +232,10 @@ function parseValueInfo(message: Message): { name: string; shape: number[] } {
   return info;
 }
 
-/** Reads the structure of a model. The file stays open for its tensors. Call `close` after they are loaded. */
-export function readOnnx(path: string): { graph: OnnxGraph; close(): void } {
-  const file = new ByteFile(path);
+/** Reads the structure of a model. The source stays open for its tensors. Call `close` after they are loaded. */
+export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void } {
+  const file = new ByteFile(source);
+  const { path } = file;
   try {
     const model = new Message(file, 0, file.size);
     const graph: OnnxGraph = { path, opset: 0, nodes: [], initializers: new Map(), inputs: [], outputs: [] };
@@ -276,8 +273,8 @@ export function readOnnx(path: string): { graph: OnnxGraph; close(): void } {
 }
 
 /** Reads a file with one tensor, as in ONNX test data (`input_0.pb`). */
-export function readTensorFile(path: string): HostTensor {
-  const file = new ByteFile(path);
+export function readTensorFile(source: ByteSource): HostTensor {
+  const file = new ByteFile(source);
   try {
     return parseTensor(new Message(file, 0, file.size)).load();
   } finally {

@@ -5,6 +5,7 @@
 
 import { type ConvAttrs, type ConvOptions, conv2dOp } from '../../autograd/ops/conv.ts';
 import * as ops from '../../autograd/ops/index.ts';
+import type { ByteSource } from '../../data/bytes.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { normalizeAxis, sameShape, sizeOf } from '../../tensor/shape.ts';
@@ -429,8 +430,9 @@ export class OnnxModel {
   ) {}
 
   /** Reads an ONNX file. Throws a FileError that names the node if an operator is not supported. */
-  static load(path: string, options: OnnxOptions = {}): OnnxModel {
-    const { graph, close } = readOnnx(path);
+  static load(source: ByteSource, options: OnnxOptions = {}): OnnxModel {
+    const { name: path } = source;
+    const { graph, close } = readOnnx(source);
     try {
       for (const node of graph.nodes) {
         if (!Object.hasOwn(OPERATORS, node.op))

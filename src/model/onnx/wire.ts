@@ -1,42 +1,43 @@
 /**
- * The protobuf wire format, read from a file one window at a time. A model of 100 MB is therefore never in memory twice, and the
- * bytes of a large tensor stay on disk until they are needed. Everything read is checked. An error names file and offset.
+ * The protobuf wire format, read from a source one window at a time. A model of 100 MB is therefore never in memory twice, and the
+ * bytes of a large tensor stay on disk until they are needed. Everything read is checked. An error names source and offset.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { FileError, messageOf } from '../../errors.ts';
+import type { ByteSource } from '../../data/bytes.ts';
+import { FileError } from '../../errors.ts';
 
 const WINDOW = 1 << 16;
+const utf8 = new TextDecoder();
 
 export class ByteFile {
-  readonly size: number;
-  private readonly file: number;
   private open = true;
-  private window: Buffer = Buffer.alloc(0);
+  private window: Uint8Array = new Uint8Array(0);
   private windowStart = 0;
 
-  constructor(readonly path: string) {
-    try {
-      this.file = openSync(path, 'r');
-      this.size = fstatSync(this.file).size;
-    } catch (error) {
-      throw new FileError(path, messageOf(error));
-    }
+  constructor(readonly source: ByteSource) {}
+
+  get path(): string {
+    return this.source.name;
+  }
+
+  get size(): number {
+    return this.source.size;
   }
 
   fail(offset: number, reason: string): never {
     throw new FileError(this.path, `at byte ${offset}: ${reason}`);
   }
 
-  read(offset: number, length: number): Buffer {
+  read(offset: number, length: number): Uint8Array<ArrayBuffer> {
     if (!this.open) this.fail(offset, 'the file was closed before it was read');
     if (offset < 0 || length < 0 || offset + length > this.size) this.fail(offset, `${length} bytes are claimed, the file has ${this.size}`);
-    const bytes = Buffer.alloc(length);
-    for (let done = 0; done < length; ) {
-      const count = readSync(this.file, bytes, done, length - done, offset + done);
-      if (count === 0) this.fail(offset + done, 'the file ends early');
-      done += count;
-    }
+    const bytes = this.source.read(offset, length);
+    if (bytes.length < length) this.fail(offset + bytes.length, 'the file ends early');
     return bytes;
+  }
+
+  /** As `read`, to take numbers out of. */
+  view(offset: number, length: number): DataView {
+    return new DataView(this.read(offset, length).buffer);
   }
 
   byte(offset: number): number {
@@ -50,7 +51,7 @@ export class ByteFile {
 
   close(): void {
     this.open = false;
-    closeSync(this.file);
+    this.source.close();
   }
 }
 
@@ -130,12 +131,12 @@ export class Message {
   text(field: Field): string {
     if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no text`);
     if (field.end - field.start > 1 << 20) this.file.fail(field.start, 'a text of more than a megabyte');
-    return this.file.read(field.start, field.end - field.start).toString('utf8');
+    return utf8.decode(this.file.read(field.start, field.end - field.start));
   }
 
   float(field: Field): number {
     if (field.wire !== 5) this.file.fail(field.start, `field ${field.number} is no float`);
-    return this.file.read(field.start, 4).readFloatLE();
+    return this.file.view(field.start, 4).getFloat32(0, true);
   }
 
   /** The values of a repeated number: one varint, or a packed run of them. */
@@ -156,7 +157,7 @@ export class Message {
   floats(field: Field): Float32Array {
     const length = field.end - field.start;
     if ((field.wire !== 2 && field.wire !== 5) || length % 4 !== 0) this.file.fail(field.start, `field ${field.number} holds no floats`);
-    const bytes = this.file.read(field.start, length);
-    return Float32Array.from({ length: length / 4 }, (_, i) => bytes.readFloatLE(4 * i));
+    const bytes = this.file.view(field.start, length);
+    return Float32Array.from({ length: length / 4 }, (_, i) => bytes.getFloat32(4 * i, true));
   }
 }

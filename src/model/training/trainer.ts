@@ -16,7 +16,8 @@ import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
-import { ImageEncoder, packed } from '../encoder/encoder.ts';
+import { ImageEncoder } from '../encoder/encoder.ts';
+import { packed } from '../encoder/network.ts';
 import { type Batch, epochBatches } from './batches.ts';
 import {
   type Checkpoint,
