@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { forceVersion } from '../src/kernels/families.ts';
 import { matmulFamily } from '../src/kernels/matmul.ts';
-import { full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
+import { empty, full, memory, Scope, scope, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 const device = useGpu();
@@ -69,4 +69,30 @@ test('weights lie in panels once they are used again unchanged; a replay puts th
   expect(new Set(await result.data())).toEqual(new Set([24]));
   replay.dispose();
   result.dispose();
+});
+
+test('what is prepared within a capture lasts: the replay of another capture does not write there', async () => {
+  using _s = scope();
+  const { gpu } = device;
+  const [x, w] = [tensor([1, 2, 3, 4]), tensor([5, 6, 7, 8])];
+  const first = gpu.capture(() => {
+    using _inner = scope();
+    return Scope.release(ops.addScalar(ops.addScalar(x, 100), 1)); // the sum within is free for other captures afterwards
+  });
+  const second = gpu.capture(() => {
+    const copied = gpu.prepare(w.slice, 'copy', 16, (to) => gpu.copy(w.slice, to));
+    const out = empty([4]);
+    gpu.copy(copied, out.slice);
+    return Scope.release(out);
+  });
+  for (let round = 0; round < 3; round++) {
+    first.replay.run();
+    second.replay.run();
+    expect([...(await first.result.data())]).toEqual([102, 103, 104, 105]);
+    expect([...(await second.result.data())]).toEqual([5, 6, 7, 8]);
+  }
+  for (const { result, replay } of [first, second]) {
+    result.dispose();
+    replay.dispose();
+  }
 });

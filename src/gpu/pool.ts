@@ -140,6 +140,17 @@ export class BufferPool {
     this.capturing = false;
   }
 
+  /** A buffer that no replay writes, also while a capture is under way: what lies in it lasts. */
+  acquireLasting(bytes: number, label: string): PooledBuffer {
+    const { capturing } = this;
+    this.capturing = false;
+    try {
+      return this.acquire(bytes, label);
+    } finally {
+      this.capturing = capturing;
+    }
+  }
+
   /** Ends the life of one capture. After the last one, the buffers of captures are free for all. */
   forgetCapture(): void {
     if (--this.captures > 0) return;

@@ -26,7 +26,9 @@ export class PreparedWeights {
   /** As `Gpu.prepare`. */
   prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
     const key = `${from.buffer.id},${from.offset},${name}`;
-    const known = this.prepared.get(key) ?? { from, to: { buffer: this.pool.acquire(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes }, writes: -1 };
+    // Prepared weights outlive the capture that first asks for them, so their buffer must not be one that other replays write.
+    const lasting = () => ({ buffer: this.pool.acquireLasting(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes });
+    const known = this.prepared.get(key) ?? { from, to: lasting(), writes: -1 };
     this.prepared.set(key, known);
     const refresh = () => {
       if (known.writes === from.buffer.writes) return;
