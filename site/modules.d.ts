@@ -18,3 +18,11 @@ declare module 'virtual:course' {
   const chapters: readonly { slug: string; title: string; load(): Promise<{ default: string }> }[];
   export default chapters;
 }
+
+declare module 'pica' {
+  /** Scales pictures; only what is used here. */
+  export default class Pica {
+    constructor(o: { features: string[]; createCanvas(width: number, height: number): HTMLCanvasElement });
+    resizeBuffer(o: { src: Uint8Array; width: number; height: number; toWidth: number; toHeight: number; filter: string }): Promise<Uint8Array>;
+  }
+}

@@ -96,9 +96,36 @@ export interface Jobs {
     progress: { text: string; done: number; total: number };
     result: Report;
   };
+  loadRun: { input: RunFiles; progress: { text: string }; result: RunFacts };
+  captionPicture: { input: { picture: Blob; name: string; beam: number }; progress: never; result: CaptionedPicture };
   judge: { input: { family: string | null; text: ShaderText }; progress: never; result: Verdict };
   compile: { input: { source: string }; progress: never; result: { line: number; column: number; message: string }[] };
   tune: { input: null; progress: { text: string; done: number; total: number }; result: { table: TuningTable; kept: string | null } };
+}
+
+/** A run's files: those that the visitor chose, or addresses of a server that has them. */
+export interface RunFiles {
+  checkpoint: Blob | string;
+  encoder: Blob | string;
+  names: { checkpoint: string; encoder: string };
+}
+
+export interface RunFacts {
+  vocabulary: number;
+  parameters: number;
+  regions: number;
+  preprocessing: string;
+  epoch: number;
+}
+
+export interface CaptionedPicture {
+  /** Best first. */
+  captions: { text: string; logProb: number; words: { word: string; probability: number; alpha: Float32Array }[] }[];
+  /** The picture, scaled down, RGB. */
+  pixels: Uint8Array;
+  width: number;
+  height: number;
+  ms: { decode: number; encode: number; caption: number };
 }
 
 export type JobName = keyof Jobs;

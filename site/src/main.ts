@@ -12,6 +12,7 @@ const PAGES: Readonly<Record<string, { title: string; load(): Promise<Page> }>> 
   front: { title: 'Train it', load: () => import('./pages/front.ts') },
   kernels: { title: 'Kernels', load: () => import('./pages/kernels.ts') },
   model: { title: 'The model', load: () => import('./pages/model.ts') },
+  caption: { title: 'Caption a picture', load: () => import('./pages/caption.ts') },
   bench: { title: 'Benchmark', load: () => import('./pages/bench.ts') },
   selftest: { title: 'Self-test', load: () => import('./pages/selftest.ts') },
   course: { title: 'Course', load: () => import('./pages/course.ts') },

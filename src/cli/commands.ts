@@ -16,12 +16,13 @@ import { prepare } from './commands/prepare.ts';
 import { profile } from './commands/profile.ts';
 import { score } from './commands/score.ts';
 import { selftest } from './commands/selftest.ts';
+import { serve } from './commands/serve.ts';
 import { trace } from './commands/trace.ts';
 import { train } from './commands/train.ts';
 import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
-  ...[prepare, features, merge, train, caption, gallery],
+  ...[prepare, features, merge, train, caption, gallery, serve],
   ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
 ];

@@ -90,7 +90,7 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     key = now.key;
     const back = isBackward(now);
     const canvas = el('canvas', { class: 'scene', role: 'img', 'aria-label': 'attention at this word' });
-    drawPicture(canvas, traced.scene.pixels, SCENE_SIZE, trace.alpha[step - 1]);
+    drawPicture(canvas, traced.scene.pixels, SCENE_SIZE, SCENE_SIZE, trace.alpha[step - 1]);
     fill(
       head,
       el('div', { class: 'row' }, canvas, el('div', {}, el('p', {}, back ? 'Backward: from the last word to the first.' : 'Forward: word by word.'),

@@ -16,11 +16,11 @@ export interface Described {
 const WORD_MS = 650;
 
 /** Draws RGB pixels, laid over with a map of square regions where one is given. */
-export function drawPicture(canvas: HTMLCanvasElement, pixels: Uint8Array, side: number, alpha: ArrayLike<number> | null): void {
-  canvas.width = side;
-  canvas.height = side;
+export function drawPicture(canvas: HTMLCanvasElement, pixels: Uint8Array, width: number, height: number, alpha: ArrayLike<number> | null): void {
+  canvas.width = width;
+  canvas.height = height;
   const context = canvas.getContext('2d', { willReadFrequently: true }) as CanvasRenderingContext2D;
-  const picture = context.createImageData(side, side);
+  const picture = context.createImageData(width, height);
   let weights: Uint8ClampedArray | null = null;
   if (alpha) {
     const regions = Math.sqrt(alpha.length);
@@ -29,10 +29,10 @@ export function drawPicture(canvas: HTMLCanvasElement, pixels: Uint8Array, side:
     const map = el('canvas', { width: regions, height: regions });
     (map.getContext('2d') as CanvasRenderingContext2D).putImageData(small, 0, 0);
     context.imageSmoothingQuality = 'high';
-    context.drawImage(map, 0, 0, side, side);
-    weights = context.getImageData(0, 0, side, side).data;
+    context.drawImage(map, 0, 0, width, height);
+    weights = context.getImageData(0, 0, width, height).data;
   }
-  for (let i = 0; i < side * side; i++) {
+  for (let i = 0; i < width * height; i++) {
     for (let c = 0; c < 3; c++) {
       const value = pixels[3 * i + c];
       picture.data[4 * i + c] = weights ? glow(value, c, weights[4 * i] / 255) : value;
@@ -56,7 +56,7 @@ export function sceneFigure({ scene, words, wordProbs, alpha, exact }: Described
   );
   const show = (i: number) => {
     at = i;
-    drawPicture(canvas, scene.pixels, SCENE_SIZE, alpha[i] ?? null);
+    drawPicture(canvas, scene.pixels, SCENE_SIZE, SCENE_SIZE, alpha[i] ?? null);
     buttons.forEach((button, k) => button.classList.toggle('on', k === i));
   };
   const choose = (i: number) => {

@@ -305,9 +305,9 @@ export class Decoding {
   }
 
   /** Captions of each picture, best first: the hypotheses of beam search, or the greedy caption if the beam is 1 wide. */
-  async ranked(features: Tensor, maxLength: number, o: BeamOptions): Promise<GeneratedCaption[][]> {
-    if (o.width > 1) return this.beam(features, maxLength, o);
-    const greedy = await this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat });
+  async ranked(features: Tensor, maxLength: number, o: BeamOptions, wantAlpha = false): Promise<GeneratedCaption[][]> {
+    if (o.width > 1) return this.beam(features, maxLength, o, wantAlpha);
+    const greedy = await this.greedy(features, maxLength, { suppress: o.suppress, minLength: o.minLength, noRepeat: o.noRepeat }, wantAlpha);
     return greedy.map((one) => [one]);
   }
 

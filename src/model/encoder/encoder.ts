@@ -81,6 +81,11 @@ export class ImageEncoder extends EncoderNetwork {
     return loadImage(path, this.preprocessing);
   }
 
+  /** As `load`, of a picture whose file is in memory; errors call it `name`. */
+  loadBytes(name: string, bytes: Uint8Array): Promise<Float32Array> {
+    return loadImage(name, this.preprocessing, bytes);
+  }
+
   /** As `load`, but returns the error of a bad picture, so that other pictures loaded with it are not lost. */
   async attempt(path: string): Promise<Float32Array | FileError> {
     try {

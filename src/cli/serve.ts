@@ -1,0 +1,156 @@
+/** `glimpse serve`: the site with a run loaded, and a small JSON API, on this machine unless told otherwise. */
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import rawBody from 'raw-body';
+import sirv from 'sirv';
+import { Vocabulary } from '../data/words.ts';
+import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { Captioner } from '../model/captioner/captioner.ts';
+import { openEncoderOf, unpackedModel } from '../model/encoder/encoder.ts';
+import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
+import { Busy, CaptionService } from './caption_service.ts';
+import type { ServeOptions } from './commands/serve.ts';
+import { checkDecoding, decodingOf } from './decoding.ts';
+import { result, say } from './output.ts';
+import { withGpu } from './session.ts';
+
+/** Two folders up from the sources, one from what was built of them. */
+const SITE = ['../../dist/site/', '../../site/'].map((path) => fileURLToPath(new URL(path, import.meta.url))).find((path) => existsSync(`${path}index.html`));
+
+/** An answer that is no result: its status, and what the client can do. */
+class Refusal extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+    readonly headers: Readonly<Record<string, string>> = {},
+  ) {
+    super(message);
+  }
+}
+
+function answer(response: ServerResponse, status: number, value: unknown, headers: Readonly<Record<string, string>> = {}): void {
+  response.writeHead(status, { 'Content-Type': 'application/json; charset=utf-8', 'X-Content-Type-Options': 'nosniff', ...headers });
+  response.end(`${JSON.stringify(value)}\n`);
+}
+
+/** Pages of other sites must not use what listens on this machine: their requests carry another origin, or another host. */
+function checkOrigin({ headers }: IncomingMessage, isLocal: boolean): void {
+  const { host = '', origin } = headers;
+  if (isLocal && !/^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(host)) throw new Refusal(403, `the host "${host}" is not this machine`);
+  if (origin !== undefined && origin !== `http://${host}`) throw new Refusal(403, `a page of ${origin} may not ask here`);
+}
+
+async function bodyOf(request: IncomingMessage, most: number): Promise<Buffer> {
+  const type = request.headers['content-type'] ?? '';
+  if (/^multipart\//.test(type)) throw new Refusal(415, 'send the picture itself as the body: curl --data-binary @picture.jpg');
+  try {
+    return await rawBody(request, { limit: most, length: request.headers['content-length'] });
+  } catch (error) {
+    const status = (error as { statusCode?: number }).statusCode ?? 400;
+    throw new Refusal(status, status === 413 ? `the picture is larger than ${(most / 2 ** 20).toFixed(1)} MB` : messageOf(error), { Connection: 'close' });
+  }
+}
+
+function asRefusal(error: unknown, timeout: number): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof Busy) return new Refusal(503, error.message, { 'Retry-After': '1' });
+  if (error instanceof FileError) return new Refusal(415, error.message);
+  if ((error as Error)?.name === 'TimeoutError') return new Refusal(504, `no answer within ${timeout} s`);
+  return new Refusal(500, messageOf(error));
+}
+
+/** Resolves at Ctrl-C or a request to end. */
+function ended(): Promise<void> {
+  return new Promise((resolve) => {
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => resolve());
+  });
+}
+
+export async function serve(o: ServeOptions, modelPath: string): Promise<number> {
+  checkDecoding(o);
+  const path = resolveCheckpoint(modelPath);
+  const checkpoint = loadCheckpoint(path);
+  const { beam, maxLength } = decodingOf(o, checkpoint.config);
+  const encoderPath = await unpackedModel(o.encoder ?? checkpoint.encoder.path);
+  return withGpu(o, async (gpu) => {
+    const encoder = await openEncoderOf(checkpoint, o.encoder);
+    const model = Captioner.fromWeights(checkpoint.config.sizes, checkpoint.config.options, checkpoint.weights);
+    const service = new CaptionService(encoder, model, new Vocabulary(checkpoint.vocabulary), { beam, maxLength, batch: o.batch, queue: o.queue });
+    const files: Readonly<Record<string, string>> = { checkpoint: path, encoder: encoderPath };
+    const run = {
+      name: basename(modelPath),
+      adapter: gpu.description,
+      checkpoint: 'run/checkpoint',
+      encoder: 'run/encoder',
+      bytes: statSync(path).size + statSync(encoderPath).size,
+    };
+    const pages = SITE ? sirv(SITE, { dev: true, extensions: [] }) : null; // dev: files may be built anew while it runs
+    const isLocal = ['127.0.0.1', '::1', 'localhost'].includes(o.host);
+    let captioned = 0;
+
+    const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+      checkOrigin(request, isLocal);
+      const { pathname } = new URL(request.url ?? '/', 'http://localhost');
+      const { method = 'GET' } = request;
+      if (pathname === '/caption') {
+        if (method !== 'POST') throw new Refusal(405, 'POST a picture here: curl --data-binary @picture.jpg', { Allow: 'POST' });
+        const begun = performance.now();
+        const bytes = await bodyOf(request, o.maxMb * 2 ** 20);
+        if (bytes.length === 0) throw new Refusal(400, 'the body is empty: curl --data-binary @picture.jpg');
+        const found = await service.caption('the picture', bytes, AbortSignal.timeout(o.timeout * 1000));
+        captioned++;
+        answer(response, 200, { ...found, ms: Math.round(performance.now() - begun) });
+        return;
+      }
+      if (method !== 'GET' && method !== 'HEAD') throw new Refusal(405, `${method} is not answered here`, { Allow: 'GET, HEAD' });
+      if (pathname === '/run.json') return answer(response, 200, run);
+      const file = files[/^\/run\/(\w+)$/.exec(pathname)?.[1] ?? ''];
+      if (file) {
+        response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': statSync(file).size });
+        createReadStream(file)
+          .on('error', () => response.destroy())
+          .pipe(response);
+        return;
+      }
+      if (!SITE || !pages) throw new Refusal(404, 'the page is not built: npm run site -- --build; POST /caption is there');
+      if (pathname === '/' || pathname === '/index.html') {
+        response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
+        response.end(readFileSync(`${SITE}index.html`, 'utf8').replace('<head>', '<head><meta name="glimpse-run" content="run.json">'));
+        return;
+      }
+      pages(request, response, () => answer(response, 404, { error: `there is no ${pathname}` }));
+    };
+
+    const server = createServer((request, response) => {
+      handle(request, response).catch((error: unknown) => {
+        const { status, message, headers } = asRefusal(error, o.timeout);
+        if (status >= 500 && status !== 503) say(o, `${request.method} ${request.url}: ${message}`);
+        if (response.headersSent) response.destroy();
+        else answer(response, status, { error: message }, headers);
+      });
+    });
+    server.requestTimeout = o.timeout * 1000;
+    const end = ended();
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', (error) => reject(new GlimpseError(`cannot listen at ${o.host}:${o.port}: ${messageOf(error)}`)));
+      server.listen(o.port, o.host, resolve);
+    });
+    const { port } = server.address() as AddressInfo;
+    const url = `http://${o.host.includes(':') ? `[${o.host}]` : o.host}:${port}/`;
+    if (!SITE) say(o, 'the page is not built (npm run site -- --build); POST /caption is served');
+    result(o, { url, run: run.name, adapter: gpu.description, page: SITE !== undefined }, () => `${url}${SITE ? '#/caption' : 'caption'}  (Ctrl-C ends)`);
+    await end;
+    say(o, 'ending: what was asked is still answered');
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    server.closeIdleConnections();
+    await service.drained();
+    await closed;
+    say(o, `${captioned} pictures were captioned, ${service.largestBatch} together at most`);
+    model.dispose();
+    encoder.dispose();
+    return 0;
+  });
+}
