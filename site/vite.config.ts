@@ -16,6 +16,7 @@ export default defineConfig({
   build: {
     outDir: fileURLToPath(new URL('../dist/site', import.meta.url)),
     emptyOutDir: true,
+    manifest: true, // scripts/site.js tells the sizes of pages from it
     target: 'es2022',
     modulePreload: { polyfill: false },
     assetsInlineLimit: 0,

@@ -84,6 +84,7 @@ const CONTEXTS: Record<string, string[][]> = {
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],
   trace: [[], ['--golden', 'none']],
+  serve: [[], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
   caption: [[], ['--sample'], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
   gallery: [
     ...[[], ['none.jpg'], ['none.jpg', '--references', 'none'], ['--beam', '1']],
@@ -113,7 +114,7 @@ const conditions = COMMANDS.flatMap((declaration) =>
 );
 
 describe('an option without effect is refused', () => {
-  test('conditions are declared in eleven commands', () => {
+  test('conditions are declared in twelve commands', () => {
     expect(new Set(conditions.map(([name]) => name))).toEqual(new Set(Object.keys(CONTEXTS)));
     expect(conditions.length).toBeGreaterThan(70);
   });

@@ -138,6 +138,7 @@ export const JOBS: { [K in JobName]: Job<K> } = {
   bench: async (input, context) => (await import('./jobs/bench.ts')).bench(await context.gpu(), input, context),
   loadRun: async (files, context) => (await import('./jobs/caption.ts')).loadRun(await context.gpu(), files, context),
   captionPicture: async (input, context) => (await import('./jobs/caption.ts')).captionPicture(await context.gpu(), input),
-  judge: async ({ family, text }, context) => (await import('../../src/study/exercises.ts')).judgePart(await context.gpu(), { family, file: text.name }, text.name, text.source),
+  judge: async ({ family, text }, context) =>
+    (await import('../../src/study/exercises.ts')).judgePart(await context.gpu(), { family, file: text.name }, text.name, text.source),
   tune: async (_none, context) => (await import('./jobs/tune.ts')).tuneHere(await context.gpu(), context),
 };

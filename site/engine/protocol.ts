@@ -139,11 +139,7 @@ export interface Failure {
   kind?: string;
 }
 
-export type FromEngine =
-  | { id: number; progress: unknown }
-  | { id: number; result: unknown }
-  | { id: number; failure: Failure }
-  | { lost: string };
+export type FromEngine = { id: number; progress: unknown } | { id: number; result: unknown } | { id: number; failure: Failure } | { lost: string };
 
 /** The name of the error of a job that the visitor ended. */
 export const CANCELLED = 'Cancelled';

@@ -3,9 +3,12 @@ import { el, fill } from './dom.ts';
 import { linkTo, type Route, route } from './route.ts';
 import { Session } from './session.ts';
 
+/** What a page has to do when it is left; nothing, for most. */
+type Left = (() => void) | undefined;
+
 /** A page draws itself into a root; what it gives back is called before the next page. */
 export interface Page {
-  show(root: HTMLElement, at: Route, session: Session): void | (() => void) | Promise<void | (() => void)>;
+  show(root: HTMLElement, at: Route, session: Session): Left | Promise<Left>;
 }
 
 const PAGES: Readonly<Record<string, { title: string; load(): Promise<Page> }>> = {
@@ -51,7 +54,11 @@ function withoutDevice(message: string): void {
       el(
         'ul',
         {},
-        el('li', {}, 'Chrome and Edge have it from 113 on; on Linux open chrome://flags/#enable-unsafe-webgpu, or start the browser with --enable-unsafe-webgpu.'),
+        el(
+          'li',
+          {},
+          'Chrome and Edge have it from 113 on; on Linux open chrome://flags/#enable-unsafe-webgpu, or start the browser with --enable-unsafe-webgpu.',
+        ),
         el('li', {}, 'Firefox has it from 141 on (Windows) and 145 on (macOS); elsewhere set dom.webgpu.enabled in about:config.'),
         el('li', {}, 'Safari has it from 26 on; before that, under Develop, Feature Flags, WebGPU.'),
       ),
@@ -62,7 +69,16 @@ function withoutDevice(message: string): void {
 
 function lost(reason: string): void {
   const again = el('button', { class: 'primary', click: () => void reopen() }, 'Open the device again');
-  fill(notice, el('section', { class: 'notice', id: 'lost' }, el('h2', {}, 'The device was lost'), el('p', {}, `The browser says: ${reason}. What ran on it has ended.`), again));
+  fill(
+    notice,
+    el(
+      'section',
+      { class: 'notice', id: 'lost' },
+      el('h2', {}, 'The device was lost'),
+      el('p', {}, `The browser says: ${reason}. What ran on it has ended.`),
+      again,
+    ),
+  );
 }
 
 async function reopen(): Promise<void> {
@@ -92,7 +108,11 @@ async function draw(): Promise<void> {
   document.title = name === 'front' ? 'Glimpse' : `${PAGES[name].title} – Glimpse`;
   drawHeader(name);
   if (!known) {
-    fill(main, el('h1', {}, 'No such page'), el('p', {}, 'There is no page called ', el('code', {}, at.page), '. ', el('a', { href: linkTo('front') }, 'Go to the front page.')));
+    fill(
+      main,
+      el('h1', {}, 'No such page'),
+      el('p', {}, 'There is no page called ', el('code', {}, at.page), '. ', el('a', { href: linkTo('front') }, 'Go to the front page.')),
+    );
     return;
   }
   const root = el('div', { class: `page ${name}` });

@@ -10,7 +10,13 @@ const ROOT = resolve(import.meta.dirname, '../..');
 const BUILT = join(ROOT, 'dist/site');
 /** Where a person looks at what the pages look like. */
 export const SCREENSHOTS = join(ROOT, 'out/site');
-const TYPES: Readonly<Record<string, string>> = { '.html': 'text/html', '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.json': 'application/json' };
+const TYPES: Readonly<Record<string, string>> = {
+  '.html': 'text/html',
+  '.js': 'text/javascript',
+  '.css': 'text/css',
+  '.svg': 'image/svg+xml',
+  '.json': 'application/json',
+};
 const INSTALLED = [process.env.CHROME_PATH ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'];
 const QUIET = ['--no-sandbox', '--no-first-run', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
@@ -38,7 +44,10 @@ export interface Site {
   url: string;
   browser: Browser;
   /** A new page, and what it complained about: errors of its scripts, its console, requests to other hosts. */
-  open(hash: string, o?: { width?: number; search?: string; wait?: (page: Page) => Promise<unknown>; before?: (page: Page) => Promise<unknown> }): Promise<{ page: Page; complaints: string[] }>;
+  open(
+    hash: string,
+    o?: { width?: number; search?: string; wait?: (page: Page) => Promise<unknown>; before?: (page: Page) => Promise<unknown> },
+  ): Promise<{ page: Page; complaints: string[] }>;
 }
 
 export const HEIGHT = 900;

@@ -20,7 +20,9 @@ async function structured(path: string): Promise<void> {
     const [x, y] = [i % width, Math.floor(i / width)];
     pixels.set([128 + 100 * Math.sin(x / 3), (255 * y) / height, 128 + 100 * Math.cos((x * y) / 900)], 3 * i);
   }
-  await sharp(pixels, { raw: { width, height, channels: 3 } }).jpeg().toFile(path);
+  await sharp(pixels, { raw: { width, height, channels: 3 } })
+    .jpeg()
+    .toFile(path);
 }
 
 async function captioned(run: string, pictures: readonly string[], beam = '3'): Promise<string[]> {
@@ -53,12 +55,21 @@ async function served(run: string, ...args: string[]): Promise<{ url: string; se
   return { url, server, ended };
 }
 
-const post = (url: string, body: Uint8Array | string, headers: Record<string, string> = {}) => fetch(`${url}caption`, { method: 'POST', body: body as BodyInit, headers });
+const post = (url: string, body: Uint8Array | string, headers: Record<string, string> = {}) =>
+  fetch(`${url}caption`, { method: 'POST', body: body as BodyInit, headers });
 
 test('POST /caption: 200 pictures, 8 at a time, batched; the words of the terminal; what is refused; a graceful end', async () => {
   const { run, images } = await made.trained();
   const names = readdirSync(images).filter((name) => name !== '9.jpg');
-  const wanted = new Map((await captioned(run, names.map((name) => join(images, name)), '1')).map((caption, i) => [names[i], caption]));
+  const wanted = new Map(
+    (
+      await captioned(
+        run,
+        names.map((name) => join(images, name)),
+        '1',
+      )
+    ).map((caption, i) => [names[i], caption]),
+  );
   const { url, server, ended } = await served(run, '--max-mb', '1');
   const answers: { name: string; caption: string; batch: number }[] = [];
   let next = 0;
@@ -82,7 +93,10 @@ test('POST /caption: 200 pictures, 8 at a time, batched; the words of the termin
   expect(await refused('this is no picture')).toMatchObject({ status: 415, error: expect.stringContaining('cannot be read as a picture') });
   expect(await refused('')).toMatchObject({ status: 400 });
   expect(await refused(new Uint8Array(2 ** 21))).toMatchObject({ status: 413, error: expect.stringContaining('larger than 1.0 MB') });
-  expect(await refused('x', { 'Content-Type': 'multipart/form-data; boundary=x' })).toMatchObject({ status: 415, error: expect.stringContaining('--data-binary') });
+  expect(await refused('x', { 'Content-Type': 'multipart/form-data; boundary=x' })).toMatchObject({
+    status: 415,
+    error: expect.stringContaining('--data-binary'),
+  });
   expect(await refused('x', { Origin: 'http://elsewhere.example' })).toMatchObject({ status: 403 });
   expect((await fetch(`${url}caption`)).status).toBe(405);
   expect((await fetch(`${url}run/nothing`)).status).toBe(404);
@@ -171,7 +185,16 @@ inBrowser('caption a picture', () => {
     const own = join(folder, 'coco');
     if (!existsSync(own)) mkdirSync(own);
     const table = join(own, 'captions.csv');
-    writeFileSync(table, ['image,caption,split', ...names.map((name, i) => `${name},a picture of number ${'one two three four five six seven'.split(' ')[i % 7]} ${i < 7 ? 'here' : 'there'},${i < 12 ? 'train' : 'val'}`)].join('\n'));
+    writeFileSync(
+      table,
+      [
+        'image,caption,split',
+        ...names.map(
+          (name, i) =>
+            `${name},a picture of number ${'one two three four five six seven'.split(' ')[i % 7]} ${i < 7 ? 'here' : 'there'},${i < 12 ? 'train' : 'val'}`,
+        ),
+      ].join('\n'),
+    );
     const succeed = async (...args: string[]) => {
       const outcome = await glimpse(...args, '--quiet');
       if (outcome.code !== 0) throw new Error(`${args[0]}: ${outcome.stderr}`);
@@ -179,7 +202,25 @@ inBrowser('caption a picture', () => {
     const [dataset, features, run] = ['dataset.json', 'features', 'run'].map((name) => join(own, name));
     await succeed('prepare', '--table', table, '--images', source, '--out', dataset, '--min-count', '1');
     await succeed('features', '--data', dataset, '--encoder', resnet, '--out', features);
-    await succeed('train', '--data', dataset, '--features', features, '--out', run, '--epochs', '12', '--rate', '0.003', '--batch-images', '6', '--captions', '1', '--dropout', '0');
+    await succeed(
+      'train',
+      '--data',
+      dataset,
+      '--features',
+      features,
+      '--out',
+      run,
+      '--epochs',
+      '12',
+      '--rate',
+      '0.003',
+      '--batch-images',
+      '6',
+      '--captions',
+      '1',
+      '--dropout',
+      '0',
+    );
     const photographs = names.slice(0, 4).map((name) => join(source, name));
     const wanted = await captioned(run, photographs);
     const { page, complaints } = await site.open('#/caption');

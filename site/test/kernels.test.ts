@@ -1,6 +1,7 @@
 /** A kernel in the page: run on sizes of one's own, edited, refused with its line, found wrong, found right and timed. */
-import { expect, test } from 'vitest';
+
 import type { Page } from 'playwright-core';
+import { expect, test } from 'vitest';
 import { inBrowser, useSite } from './browser.ts';
 
 /** Puts a text in the place of what the editor holds. */
@@ -64,19 +65,28 @@ inBrowser('kernels', () => {
     const source = (await import('node:fs')).readFileSync(new URL('../../src/kernels/wgsl/softmax.wgsl', import.meta.url), 'utf8');
     const own = (change: (text: string) => string) => `// @like invocation\n${change(source)}`;
 
-    await type(page, own((text) => text.replace('return value;', 'return u33(value);')));
+    await type(
+      page,
+      own((text) => text.replace('return value;', 'return u33(value);')),
+    );
     await page.click('.forward .run-own');
     const broken = await verdict(page);
     expect(broken).toMatchObject({ is: 'wrong', says: expect.stringMatching(/yours\.wgsl:\d+:\d+: .*u33/) });
     await page.waitForSelector('.forward .cm-lint-marker-error');
 
-    await type(page, own((text) => text.replaceAll('/ sum', '/ (sum + 1.0)')));
+    await type(
+      page,
+      own((text) => text.replaceAll('/ sum', '/ (sum + 1.0)')),
+    );
     expect(own((text) => text.replaceAll('/ sum', '/ (sum + 1.0)'))).not.toBe(own((text) => text));
     await page.click('.forward .run-own');
     await page.waitForFunction(() => document.querySelector('.forward .says')?.textContent?.includes('must be'), undefined, { timeout: 120_000 });
     expect(await verdict(page)).toMatchObject({ is: 'wrong', says: expect.stringMatching(/y\[.*\] of \[.*\] is .*, must be/) });
 
-    await type(page, own((text) => text));
+    await type(
+      page,
+      own((text) => text),
+    );
     await page.click('.forward .run-own');
     await page.waitForSelector('.forward [data-verdict="right"]', { timeout: 120_000 });
     await page.waitForSelector('.forward .results tr[data-version="user:yours.wgsl"]', { timeout: 120_000 });

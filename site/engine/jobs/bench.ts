@@ -25,7 +25,8 @@ function benchmarksOf(what: RunWhat): Benchmark[] {
   const { shapes, attrs, draw } = what;
   const outputs = op.shape(shapes, attrs); // throws with the shapes if they do not fit
   const cost = op.cost(shapes, outputs, attrs);
-  if (cost.flops > MOST_FLOPS) throw new UsageError(`${op.name} of these shapes takes ${(cost.flops / 1e9).toFixed(1)} G operations, more than a page checks in float64`);
+  if (cost.flops > MOST_FLOPS)
+    throw new UsageError(`${op.name} of these shapes takes ${(cost.flops / 1e9).toFixed(1)} G operations, more than a page checks in float64`);
   return [
     {
       ...{ name: op.name, shape: shapes.map((shape) => shape.join('×') || '1').join(', '), family: op.family ?? null, peers: false },
@@ -35,22 +36,43 @@ function benchmarksOf(what: RunWhat): Benchmark[] {
   ];
 }
 
-export async function bench(gpu: Gpu, { what, versions, own, samples, seconds }: Jobs['bench']['input'], context: JobContext<'bench'>): Promise<Jobs['bench']['result']> {
+export async function bench(
+  gpu: Gpu,
+  { what, versions, own, samples, seconds }: Jobs['bench']['input'],
+  context: JobContext<'bench'>,
+): Promise<Jobs['bench']['result']> {
   const benchmarks = benchmarksOf(what);
   if (own) await useShader(gpu, own.family, own.text);
   try {
     const flush = deviceFlush(gpu.device, gpu.host.shaderSource('roof_copy'));
     const host = {
-      ...{ commit: null, version: __VERSION__, node: navigator.userAgent, dawn: '', cpu: 'unknown', cores: navigator.hardwareConcurrency, os: navigator.platform },
+      ...{
+        commit: null,
+        version: __VERSION__,
+        node: navigator.userAgent,
+        dawn: '',
+        cpu: 'unknown',
+        cores: navigator.hardwareConcurrency,
+        os: navigator.platform,
+      },
     };
     const asked = { names: benchmarks.map(({ name }) => name), samples, seconds, versions, page: true };
     const report = newReport(gpu, host, asked, await measureRoofs(gpu), own ? [own] : []);
     let { roofs } = report;
     for (const [i, benchmark] of benchmarks.entries()) {
-      const note = (text: string) => context.tell({ text: `${benchmark.name} ${benchmark.shape}${text ? `, ${text}` : ''}`, done: i, total: benchmarks.length });
+      const note = (text: string) =>
+        context.tell({ text: `${benchmark.name} ${benchmark.shape}${text ? `, ${text}` : ''}`, done: i, total: benchmarks.length });
       const { family } = benchmark;
       const chosen = family && versions ? FAMILIES[family].names : [null];
-      const measured = await measure(gpu, openOurs(gpu), { benchmark, versions: chosen, sampling: { minSamples: samples, maxSeconds: seconds }, flush, roofs, peers: null, note });
+      const measured = await measure(gpu, openOurs(gpu), {
+        benchmark,
+        versions: chosen,
+        sampling: { minSamples: samples, maxSeconds: seconds },
+        flush,
+        roofs,
+        peers: null,
+        note,
+      });
       report.rows.push(...measured.rows);
       report.wrong.push(...measured.wrong.map(({ row, problem }) => ({ ...row, problem })));
       roofs = measured.roofs;

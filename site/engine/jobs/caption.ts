@@ -78,19 +78,30 @@ function forget(): void {
   run = null;
 }
 
-export async function loadRun(gpu: Gpu, { checkpoint: from, encoder: network, names }: RunFiles, context: JobContext<'loadRun'>): Promise<Jobs['loadRun']['result']> {
+export async function loadRun(
+  gpu: Gpu,
+  { checkpoint: from, encoder: network, names }: RunFiles,
+  context: JobContext<'loadRun'>,
+): Promise<Jobs['loadRun']['result']> {
   const tell = (text: string) => context.tell({ text });
   const checkpoint = parseCheckpoint(bytesAsSource(names.checkpoint, await bytesOf(from, names.checkpoint, tell)));
   const bytes = await bytesOf(network, names.encoder, tell);
   tell(`${names.encoder}: its hash`);
   const hash = await sha256(bytes);
   if (hash !== checkpoint.encoder.sha256)
-    throw new GlimpseError(`${names.encoder} is not the encoder that ${names.checkpoint} was trained with: the checkpoint names ${checkpoint.encoder.path}, and the SHA-256 differs`);
+    throw new GlimpseError(
+      `${names.encoder} is not the encoder that ${names.checkpoint} was trained with: the checkpoint names ${checkpoint.encoder.path}, and the SHA-256 differs`,
+    );
   tell('weights go to the device');
   forget();
   const { config, encoderWeights } = checkpoint;
   const tuned = encoderWeights.size > 0 ? { tuned: { layers: config.encoderLayers, weights: encoderWeights } } : {};
-  const encoder = new EncoderNetwork(bytesAsSource(names.encoder, bytes), hash, { preprocessing: checkpoint.encoder.preprocessing, ...tuned }, checkpoint.encoder.tuned);
+  const encoder = new EncoderNetwork(
+    bytesAsSource(names.encoder, bytes),
+    hash,
+    { preprocessing: checkpoint.encoder.preprocessing, ...tuned },
+    checkpoint.encoder.tuned,
+  );
   const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
   await gpu.idle();
   run = { gpu, checkpoint, encoder, model, vocabulary: new Vocabulary(checkpoint.vocabulary) };
@@ -100,7 +111,10 @@ export async function loadRun(gpu: Gpu, { checkpoint: from, encoder: network, na
   };
 }
 
-const pica = new Pica({ features: ['js'], createCanvas: (width: number, height: number) => new OffscreenCanvas(width, height) as unknown as HTMLCanvasElement });
+const pica = new Pica({
+  features: ['js'],
+  createCanvas: (width: number, height: number) => new OffscreenCanvas(width, height) as unknown as HTMLCanvasElement,
+});
 
 interface Decoded {
   rgba: Uint8ClampedArray;

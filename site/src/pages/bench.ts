@@ -12,7 +12,11 @@ const SENT = import.meta.glob<Report>('../../../bench/results/*.json', { import:
 
 async function sentTable(): Promise<HTMLElement> {
   const reports = await Promise.all(Object.values(SENT).map((load) => load()));
-  const best = ({ rows }: Report, name: string) => rows.filter(isTimed).filter((row) => row.name === name).sort((a, b) => (b.gflops ?? 0) - (a.gflops ?? 0))[0];
+  const best = ({ rows }: Report, name: string) =>
+    rows
+      .filter(isTimed)
+      .filter((row) => row.name === name)
+      .sort((a, b) => (b.gflops ?? 0) - (a.gflops ?? 0))[0];
   const line = (report: Report) => {
     const product = best(report, 'matmul');
     return el(
@@ -29,7 +33,20 @@ async function sentTable(): Promise<HTMLElement> {
       ].map((cell) => el('td', {}, cell)),
     );
   };
-  return el('table', {}, el('thead', {}, el('tr', {}, ['adapter', 'in', 'date', 'roof GFLOP/s', 'roof GB/s', 'matrix product GFLOP/s', 'rows'].map((title) => el('th', {}, title)))), el('tbody', {}, reports.map(line)));
+  return el(
+    'table',
+    {},
+    el(
+      'thead',
+      {},
+      el(
+        'tr',
+        {},
+        ['adapter', 'in', 'date', 'roof GFLOP/s', 'roof GB/s', 'matrix product GFLOP/s', 'rows'].map((title) => el('th', {}, title)),
+      ),
+    ),
+    el('tbody', {}, reports.map(line)),
+  );
 }
 
 export async function show(root: HTMLElement, at: Route, session: Session): Promise<() => void> {
@@ -59,14 +76,23 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
   const runAll = async () => {
     working(true);
     fill(out);
-    const running = session.engine.begin('bench', { what: { kind: 'catalog', names: names() }, versions: versions.checked, own: null, samples: 9, seconds: 1 }, told);
+    const running = session.engine.begin(
+      'bench',
+      { what: { kind: 'catalog', names: names() }, versions: versions.checked, own: null, samples: 9, seconds: 1 },
+      told,
+    );
     cancel = running.cancel;
     try {
       const report = await running.result;
       fill(status, resultNote(report));
       fill(
         out,
-        el('div', { class: 'row' }, el('button', { id: 'save', click: () => download(`glimpse-bench-${report.date.slice(0, 10)}.json`, JSON.stringify(report)) }, 'Download as JSON'), el('small', { class: 'dim' }, '`glimpse bench compare` takes this file. To have it in the table below, add it to bench/results of the project.')),
+        el(
+          'div',
+          { class: 'row' },
+          el('button', { id: 'save', click: () => download(`glimpse-bench-${report.date.slice(0, 10)}.json`, JSON.stringify(report)) }, 'Download as JSON'),
+          el('small', { class: 'dim' }, '`glimpse bench compare` takes this file. To have it in the table below, add it to bench/results of the project.'),
+        ),
         resultTable(report, true),
         el('div', { class: 'chart' }, resultChart(report)),
       );
@@ -99,14 +125,24 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
   bar.hidden = true;
   const adapter = el('p', { class: 'dim' });
   session.adapter.then(
-    ({ description, features, limits, tuning }) => fill(adapter, `${description}. Features: ${features.join(', ') || 'none'}. Limits: ${Object.entries(limits).map(([name, value]) => `${name} ${value}`).join(', ')}. Order of versions: ${tuning}.`),
+    ({ description, features, limits, tuning }) =>
+      fill(
+        adapter,
+        `${description}. Features: ${features.join(', ') || 'none'}. Limits: ${Object.entries(limits)
+          .map(([name, value]) => `${name} ${value}`)
+          .join(', ')}. Order of versions: ${tuning}.`,
+      ),
     () => fill(adapter, 'There is no device here, so nothing can be timed. The results below were recorded elsewhere.'),
   );
   const sent = el('div', {});
   fill(
     root,
     el('h1', {}, 'How fast is this adapter?'),
-    el('p', {}, 'The benchmarks of `glimpse bench`: versions take turns, every number of a last run is compared with float64, and the limits of the adapter are measured in the same run.'),
+    el(
+      'p',
+      {},
+      'The benchmarks of `glimpse bench`: versions take turns, every number of a last run is compared with float64, and the limits of the adapter are measured in the same run.',
+    ),
     adapter,
     el('div', { class: 'checks' }, boxes),
     el('div', { class: 'row' }, el('label', { class: 'check' }, versions, 'all versions side by side'), run, tuneButton, end),

@@ -29,20 +29,37 @@ function captionedView({ captions, pixels, width, height, ms }: CaptionedPicture
   const show = (i: number) => {
     at = i;
     drawPicture(canvas, pixels, width, height, captions[chosen].words[i]?.alpha ?? null);
-    [...line.children].forEach((button, k) => button.classList.toggle('on', k === i));
+    for (const [k, button] of [...line.children].entries()) button.classList.toggle('on', k === i);
+  };
+  const hold = (i: number) => {
+    held = true;
+    show(i);
   };
   const choose = (index: number) => {
     chosen = index;
     fill(
       line,
       captions[index].words.map(({ word, probability }, i) =>
-        el('button', { class: 'word', title: `${(100 * probability).toFixed(0)} % likely`, pointerenter: () => ((held = true), show(i)), pointerleave: () => (held = false), focus: () => ((held = true), show(i)), click: () => show(i) }, word),
+        el(
+          'button',
+          {
+            class: 'word',
+            title: `${(100 * probability).toFixed(0)} % likely`,
+            pointerenter: () => hold(i),
+            pointerleave: () => (held = false),
+            focus: () => hold(i),
+            click: () => show(i),
+          },
+          word,
+        ),
       ),
     );
-    hypotheses.forEach((row, i) => row.classList.toggle('on', i === index));
+    for (const [i, row] of hypotheses.entries()) row.classList.toggle('on', i === index);
     show(-1);
   };
-  const hypotheses = captions.map(({ text, logProb }, i) => el('button', { class: 'box hypothesis', click: () => choose(i) }, text, el('small', { class: 'dim' }, `log-probability ${logProb.toFixed(2)}`)));
+  const hypotheses = captions.map(({ text, logProb }, i) =>
+    el('button', { class: 'box hypothesis', click: () => choose(i) }, text, el('small', { class: 'dim' }, `log-probability ${logProb.toFixed(2)}`)),
+  );
   choose(0);
   if (!reducedMotion()) {
     const timer = setInterval(() => {
@@ -53,17 +70,41 @@ function captionedView({ captions, pixels, width, height, ms }: CaptionedPicture
   return el(
     'section',
     { class: 'panel captioned' },
-    el('div', { class: 'row top' }, canvas, el('div', { class: 'grow' }, el('p', { class: 'caption' }, el('strong', {}, captions[0].text)), line, hypotheses.length > 1 && hypotheses, el('small', { class: 'dim' }, `${name}: decoded in ${ms.decode.toFixed(0)} ms, encoded in ${ms.encode.toFixed(0)} ms, captioned in ${ms.caption.toFixed(0)} ms`))),
+    el(
+      'div',
+      { class: 'row top' },
+      canvas,
+      el(
+        'div',
+        { class: 'grow' },
+        el('p', { class: 'caption' }, el('strong', {}, captions[0].text)),
+        line,
+        hypotheses.length > 1 && hypotheses,
+        el(
+          'small',
+          { class: 'dim' },
+          `${name}: decoded in ${ms.decode.toFixed(0)} ms, encoded in ${ms.encode.toFixed(0)} ms, captioned in ${ms.caption.toFixed(0)} ms`,
+        ),
+      ),
+    ),
   );
 }
 
-export async function show(root: HTMLElement, at: Route, session: Session): Promise<void> {
+export async function show(root: HTMLElement, at: Route, session: Session): Promise<undefined> {
   const status = el('p', { class: 'status', role: 'status' });
   const out = el('div', { id: 'out' });
   const file = (id: string, accept: string, many = false) => el('input', { type: 'file', id, accept, multiple: many });
   const [checkpoint, encoder, pictures] = [file('checkpoint', '.safetensors'), file('encoder', '.onnx,.gz'), file('pictures', 'image/*', true)];
   const given = Number(at.values.get('beam') ?? 3);
-  const beam = el('input', { type: 'number', id: 'beam', min: 1, max: 10, step: 1, value: Number.isInteger(given) && given >= 1 && given <= 10 ? given : 3, change: () => beam.checkValidity() && keep({ beam: beam.value }) });
+  const beam = el('input', {
+    type: 'number',
+    id: 'beam',
+    min: 1,
+    max: 10,
+    step: 1,
+    value: Number.isInteger(given) && given >= 1 && given <= 10 ? given : 3,
+    change: () => beam.checkValidity() && keep({ beam: beam.value }),
+  });
   let loaded = false;
   const waiting: File[] = [];
 
@@ -72,7 +113,10 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     try {
       const facts = await session.engine.run('loadRun', files, ({ text }) => fill(status, text));
       loaded = true;
-      fill(status, `Loaded: ${facts.vocabulary} words, ${(facts.parameters / 1e6).toFixed(1)} million parameters, ${facts.regions} regions, ${facts.preprocessing}, ${facts.epoch} epochs. Now give it a picture.`);
+      fill(
+        status,
+        `Loaded: ${facts.vocabulary} words, ${(facts.parameters / 1e6).toFixed(1)} million parameters, ${facts.regions} regions, ${facts.preprocessing}, ${facts.epoch} epochs. Now give it a picture.`,
+      );
       root.dataset.loaded = 'yes';
       await captionAll(waiting.splice(0));
     } catch (error) {
@@ -124,11 +168,25 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     },
   });
   const label = (text: string, input: HTMLInputElement) => el('label', {}, text, input);
-  fill(zone, el('p', {}, 'Drop pictures and files of a run here, or choose them:'), el('div', { class: 'row' }, label('checkpoint', checkpoint), label('its encoder', encoder), label('pictures', pictures), label('beam', beam)));
+  fill(
+    zone,
+    el('p', {}, 'Drop pictures and files of a run here, or choose them:'),
+    el('div', { class: 'row' }, label('checkpoint', checkpoint), label('its encoder', encoder), label('pictures', pictures), label('beam', beam)),
+  );
   fill(
     root,
     el('h1', {}, 'Caption a picture'),
-    el('p', {}, 'A run is a checkpoint (', el('code', {}, 'checkpoints/best.safetensors'), ') and the ResNet-50 that it was trained with (', el('code', {}, '.onnx'), ' or ', el('code', {}, '.onnx.gz'), '). They are read in this browser, and the picture too: nothing is uploaded.'),
+    el(
+      'p',
+      {},
+      'A run is a checkpoint (',
+      el('code', {}, 'checkpoints/best.safetensors'),
+      ') and the ResNet-50 that it was trained with (',
+      el('code', {}, '.onnx'),
+      ' or ',
+      el('code', {}, '.onnx.gz'),
+      '). They are read in this browser, and the picture too: nothing is uploaded.',
+    ),
     zone,
     status,
     out,

@@ -6,11 +6,15 @@ import { tableOf } from '../parts/table.ts';
 import { linkTo, type Route } from '../route.ts';
 import type { Session } from '../session.ts';
 
-export async function show(root: HTMLElement, at: Route, session: Session): Promise<void> {
+export async function show(root: HTMLElement, at: Route, session: Session): Promise<undefined> {
   const slug = at.part || chapters[0].slug;
   const index = chapters.findIndex((each) => each.slug === slug);
   const body = el('div', {});
-  const side = el('nav', { class: 'side', 'aria-label': 'chapters' }, chapters.map((each) => el('a', { href: linkTo('course', {}, each.slug), 'aria-current': each.slug === slug ? 'page' : null }, each.title)));
+  const side = el(
+    'nav',
+    { class: 'side', 'aria-label': 'chapters' },
+    chapters.map((each) => el('a', { href: linkTo('course', {}, each.slug), 'aria-current': each.slug === slug ? 'page' : null }, each.title)),
+  );
   fill(root, el('div', { class: 'split' }, side, body));
   if (index < 0) {
     fill(body, el('p', { class: 'wrong' }, `There is no chapter called "${slug}".`));

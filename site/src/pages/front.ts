@@ -38,7 +38,10 @@ function trainingView(root: HTMLElement, session: Session, started: () => void):
     );
   } else if (last) {
     const left = last.secondsLeft === null ? '' : `, ${last.secondsLeft.toFixed(0)} s left at most`;
-    fill(status, `batch ${last.done} of ${last.total}, loss ${Number.isFinite(last.loss) ? last.loss.toFixed(3) : 'NaN'}, ${last.wordsPerSecond.toFixed(0)} words/s${training.isPaused ? ', paused' : left}`);
+    fill(
+      status,
+      `batch ${last.done} of ${last.total}, loss ${Number.isFinite(last.loss) ? last.loss.toFixed(3) : 'NaN'}, ${last.wordsPerSecond.toFixed(0)} words/s${training.isPaused ? ', paused' : left}`,
+    );
   } else fill(status, 'making scenes and compiling kernels …');
   if (broken >= 0) status.append(el('strong', { class: 'wrong' }, ` The loss is no number from batch ${broken + 1} on.`));
   const bar = el('progress', { max: last?.total ?? 1, value: last?.done ?? 0, 'aria-label': 'training' });
@@ -60,13 +63,43 @@ function trainingView(root: HTMLElement, session: Session, started: () => void):
     status,
     el('div', { class: 'chart', id: 'loss', 'data-last': losses[losses.length - 1] ?? '' }, losses.length > 1 && lossChart(losses)),
   );
-  const rows = epochs.map((e) => el('tr', { class: 'epoch' }, el('td', {}, e.epoch), el('td', {}, e.loss.toFixed(4)), el('td', {}, percent(e.exact)), el('td', {}, `${e.seconds.toFixed(0)} s`)));
+  const rows = epochs.map((e) =>
+    el(
+      'tr',
+      { class: 'epoch' },
+      el('td', {}, e.epoch),
+      el('td', {}, e.loss.toFixed(4)),
+      el('td', {}, percent(e.exact)),
+      el('td', {}, `${e.seconds.toFixed(0)} s`),
+    ),
+  );
   if (rows.length > 0)
-    root.append(el('table', {}, el('thead', {}, el('tr', {}, ['epoch', 'loss per word', 'validation captions right in every word', 'time'].map((title) => el('th', {}, title)))), el('tbody', {}, rows)));
+    root.append(
+      el(
+        'table',
+        {},
+        el(
+          'thead',
+          {},
+          el(
+            'tr',
+            {},
+            ['epoch', 'loss per word', 'validation captions right in every word', 'time'].map((title) => el('th', {}, title)),
+          ),
+        ),
+        el('tbody', {}, rows),
+      ),
+    );
   const described = outcome && !(outcome instanceof EngineError) ? outcome.described : epoch?.described;
   if (described) {
     root.append(el('h3', {}, outcome ? 'Scenes that it never saw' : 'Scenes of validation, as it describes them now'));
-    root.append(el('div', { class: 'scenes' }, described.slice(0, SHOWN).map((each) => sceneFigure(each))));
+    root.append(
+      el(
+        'div',
+        { class: 'scenes' },
+        described.slice(0, SHOWN).map((each) => sceneFigure(each)),
+      ),
+    );
   }
 }
 
@@ -78,8 +111,14 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     const begun = performance.now();
     try {
       const described = await session.engine.run('describe', { model: session.bestModel, seed: DEFAULTS.seed, first, count: SHOWN });
-      fill(captions, described.map((each) => sceneFigure(each)));
-      fill(firstResult, `${described.length} captions in ${((performance.now() - begun) / 1000).toFixed(2)} s, by the model ${session.bestModel === 'trained' ? 'that was trained in this tab' : 'that comes with the site'}`);
+      fill(
+        captions,
+        described.map((each) => sceneFigure(each)),
+      );
+      fill(
+        firstResult,
+        `${described.length} captions in ${((performance.now() - begun) / 1000).toFixed(2)} s, by the model ${session.bestModel === 'trained' ? 'that was trained in this tab' : 'that comes with the site'}`,
+      );
     } catch (error) {
       if (error instanceof EngineError && error.kind === 'no-adapter') await recorded(captions, firstResult);
       else fill(captions, el('pre', { class: 'error' }, (error as Error).message));
@@ -101,7 +140,17 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     return Number.isInteger(value) && value >= LEAST[name] && value <= MOST[name] ? value : DEFAULTS[name];
   };
   const field = (name: keyof typeof DEFAULTS, label: string) => {
-    const input = el('input', { type: 'number', id: name, name, min: LEAST[name], max: MOST[name], step: 1, required: true, value: given(name), change: () => input.checkValidity() && keep({ [name]: input.value }) });
+    const input = el('input', {
+      type: 'number',
+      id: name,
+      name,
+      min: LEAST[name],
+      max: MOST[name],
+      step: 1,
+      required: true,
+      value: given(name),
+      change: () => input.checkValidity() && keep({ [name]: input.value }),
+    });
     return el('label', {}, label, input);
   };
   const fields = [field('scenes', 'training scenes'), field('epochs', 'epochs at most'), field('seed', 'seed')];
@@ -133,7 +182,11 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     captions,
     firstResult,
     el('h2', {}, 'Train it'),
-    el('p', {}, 'A convolutional encoder and an attention decoder begin with random weights. They learn to describe made-up scenes; then they describe scenes that they never saw.'),
+    el(
+      'p',
+      {},
+      'A convolutional encoder and an attention decoder begin with random weights. They learn to describe made-up scenes; then they describe scenes that they never saw.',
+    ),
     form,
     view,
     el(
@@ -163,6 +216,9 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
 async function recorded(captions: HTMLElement, note: HTMLElement): Promise<void> {
   const { recordedScenes } = await import('../parts/recorded.ts');
   const { described, adapter, date } = recordedScenes();
-  fill(captions, described.map((each) => sceneFigure(each)));
+  fill(
+    captions,
+    described.map((each) => sceneFigure(each)),
+  );
   fill(note, el('strong', {}, 'Recorded'), ` on ${date} on ${adapter}, because there is no WebGPU here.`);
 }

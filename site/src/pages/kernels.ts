@@ -1,14 +1,14 @@
 /** Every op: its equation, the kernels that compute it and its gradient, version beside version, run and edited on this device. */
 import shaders from 'virtual:wgsl';
+import { OP_EQUATIONS } from '../../../src/study/op_equations.ts';
 import kernels from '../../data/kernels.json';
 import type { FamilyFacts, OpFacts, RunWhat, VersionFacts } from '../../engine/protocol.ts';
-import { OP_EQUATIONS } from '../../../src/study/op_equations.ts';
 import { code, el, fill } from '../dom.ts';
 import { math } from '../math.ts';
 import { exercisePanel } from '../parts/exercise.ts';
 import { ownKernel } from '../parts/own_kernel.ts';
 import { resultChart, resultNote, resultTable } from '../parts/results.ts';
-import { tableOf, type Table } from '../parts/table.ts';
+import { type Table, tableOf } from '../parts/table.ts';
 import { keep, linkTo, packed, type Route, route, unpacked } from '../route.ts';
 import type { Session } from '../session.ts';
 
@@ -41,7 +41,10 @@ function shapeOf(text: string): number[] {
 
 /** Sizes to run an op on: those of a case, which the visitor may change. */
 function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement; what(): RunWhat } {
-  const chosen = Math.max(0, op.cases.findIndex(({ name }) => name === at.values.get('case')));
+  const chosen = Math.max(
+    0,
+    op.cases.findIndex(({ name }) => name === at.values.get('case')),
+  );
   const given = at.values.get('shapes')?.split(';');
   const shapes = el('div', { class: 'row' });
   const attrs = el('input', { type: 'text', size: 40, 'aria-label': 'attributes as JSON' });
@@ -53,7 +56,24 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
     attrs.value = c.attrs === null ? '' : JSON.stringify(c.attrs);
     fill(
       shapes,
-      c.shapes.map((shape, i) => el('label', {}, `${op.inputs[i] ?? `input ${i}`}`, el('input', { type: 'text', size: 14, value: texts?.[i] ?? shape.join(', '), change: () => keep({ shapes: inputs().map(({ value }) => value).join(';') }) }))),
+      c.shapes.map((shape, i) =>
+        el(
+          'label',
+          {},
+          `${op.inputs[i] ?? `input ${i}`}`,
+          el('input', {
+            type: 'text',
+            size: 14,
+            value: texts?.[i] ?? shape.join(', '),
+            change: () =>
+              keep({
+                shapes: inputs()
+                  .map(({ value }) => value)
+                  .join(';'),
+              }),
+          }),
+        ),
+      ),
     );
   };
   const cases = el(
@@ -81,9 +101,16 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
     fill(out, el('p', { class: 'dim' }, 'running …'));
     const begun = performance.now();
     try {
-      const report = await session.engine.run('bench', { what: what(), versions: true, own: null, samples: 9, seconds: 0.4 }, ({ text }) => fill(out, el('p', { class: 'dim' }, text)));
+      const report = await session.engine.run('bench', { what: what(), versions: true, own: null, samples: 9, seconds: 0.4 }, ({ text }) =>
+        fill(out, el('p', { class: 'dim' }, text)),
+      );
       const seconds = ((performance.now() - begun) / 1000).toFixed(1);
-      fill(out, resultTable(report), el('p', { class: 'dim' }, `Every number was compared with float64. ${resultNote(report)} ${seconds} s in all.`), el('div', { class: 'chart' }, resultChart(report)));
+      fill(
+        out,
+        resultTable(report),
+        el('p', { class: 'dim' }, `Every number was compared with float64. ${resultNote(report)} ${seconds} s in all.`),
+        el('div', { class: 'chart' }, resultChart(report)),
+      );
     } catch (error) {
       fill(out, el('pre', { class: 'error' }, (error as Error).message));
     } finally {
@@ -97,12 +124,33 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
       const results = await session.engine.run('check', { op: op.name });
       const count = (status: string) => results.filter((each) => each.status === status).length;
       const rows = results.map((r) =>
-        el('tr', {}, el('td', { class: r.status === 'passed' ? 'right' : r.status === 'failed' ? 'wrong' : 'dim' }, r.status), el('td', {}, r.version), el('td', {}, r.case), el('td', {}, r.status === 'skipped' ? '' : r.maxAbs.toExponential(1)), el('td', {}, r.reason ?? '')),
+        el(
+          'tr',
+          {},
+          el('td', { class: r.status === 'passed' ? 'right' : r.status === 'failed' ? 'wrong' : 'dim' }, r.status),
+          el('td', {}, r.version),
+          el('td', {}, r.case),
+          el('td', {}, r.status === 'skipped' ? '' : r.maxAbs.toExponential(1)),
+          el('td', {}, r.reason ?? ''),
+        ),
       );
       fill(
         out,
         el('p', { 'data-failed': count('failed') }, `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} cannot run here.`),
-        el('table', {}, el('thead', {}, el('tr', {}, ['', 'version', 'case', 'largest error', 'reason'].map((title) => el('th', {}, title)))), el('tbody', {}, rows)),
+        el(
+          'table',
+          {},
+          el(
+            'thead',
+            {},
+            el(
+              'tr',
+              {},
+              ['', 'version', 'case', 'largest error', 'reason'].map((title) => el('th', {}, title)),
+            ),
+          ),
+          el('tbody', {}, rows),
+        ),
       );
     } catch (error) {
       fill(out, el('pre', { class: 'error' }, (error as Error).message));
@@ -112,7 +160,14 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
   };
   const button = el('button', { class: 'primary', id: 'run', click: () => void run() }, 'Run');
   const check = el('button', { id: 'check', click: () => void checkAll() }, 'Check every case, and the gradient');
-  const root = el('section', { class: 'panel' }, el('h2', {}, 'Run it on this device'), el('div', { class: 'row' }, el('label', {}, 'sizes of', cases), shapes, el('label', {}, 'attributes', attrs)), el('div', { class: 'row' }, button, check), out);
+  const root = el(
+    'section',
+    { class: 'panel' },
+    el('h2', {}, 'Run it on this device'),
+    el('div', { class: 'row' }, el('label', {}, 'sizes of', cases), shapes, el('label', {}, 'attributes', attrs)),
+    el('div', { class: 'row' }, button, check),
+    out,
+  );
   return { root, what };
 }
 
@@ -121,7 +176,13 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
   const list = kernelsOf(op, which, table.families);
   const equation = OP_EQUATIONS[op.name]?.[which];
   const head = el('div', { class: 'equation' }, equation ? math(equation) : el('p', { class: 'dim' }, op.withoutGradient ?? ''));
-  const root = el('section', { class: `panel ${which}` }, el('h2', {}, which === 'forward' ? 'Forward' : 'Gradient'), head, el('p', {}, el('small', {}, which === 'forward' ? op.doc.equation : (op.doc.gradient ?? ''))));
+  const root = el(
+    'section',
+    { class: `panel ${which}` },
+    el('h2', {}, which === 'forward' ? 'Forward' : 'Gradient'),
+    head,
+    el('p', {}, el('small', {}, which === 'forward' ? op.doc.equation : (op.doc.gradient ?? ''))),
+  );
   if (list.length === 0) {
     root.append(el('p', { class: 'dim' }, equation ? 'No kernel runs: the storage of another tensor serves.' : 'No gradient, so no kernel.'));
     return root;
@@ -130,11 +191,18 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
   const body = el('div', {});
   root.append(tabs, body);
   const key = which === 'forward' ? 'version' : 'gradient';
-  const all = list.flatMap(({ family, versions }) => versions.map((version) => ({ family, version, id: family ? `${family.name}.${version.name}` : version.shader })));
-  const buttons = all.map(({ family, version, id }) => el('button', { role: 'tab', title: version.idea, click: () => void choose(id) }, family ? `${family.name} ${version.name}` : version.shader));
+  const all = list.flatMap(({ family, versions }) =>
+    versions.map((version) => ({ family, version, id: family ? `${family.name}.${version.name}` : version.shader })),
+  );
+  const buttons = all.map(({ family, version, id }) =>
+    el('button', { role: 'tab', title: version.idea, click: () => void choose(id) }, family ? `${family.name} ${version.name}` : version.shader),
+  );
   fill(tabs, buttons);
   const choose = async (id: string, edit: string | null = null) => {
-    const index = Math.max(0, all.findIndex((each) => each.id === id));
+    const index = Math.max(
+      0,
+      all.findIndex((each) => each.id === id),
+    );
     const { family, version } = all[index];
     buttons.forEach((button, i) => {
       button.classList.toggle('on', i === index);
@@ -147,11 +215,20 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
     const begin = (source: string) =>
       ownKernel(holder, session, {
         ...{ family: family?.name ?? null, name: 'yours.wgsl', text: source },
-        timedIn: which === 'forward' && family?.name === op.family ? runWhat() : family?.benchmark ? { kind: 'kernel', name: family.benchmark.name, shape: family.benchmark.example } : null,
+        timedIn:
+          which === 'forward' && family?.name === op.family
+            ? runWhat()
+            : family?.benchmark
+              ? { kind: 'kernel', name: family.benchmark.name, shape: family.benchmark.example }
+              : null,
         onChange: (now) => void packed(now).then((edited) => keep({ edit: edited, [key]: all[index].id, of: which })),
       });
     const begins = () => void begin(`// @like ${version.name}\n${text}\n`);
-    const why = !family ? 'This kernel belongs to no family, so no shader can take its place.' : version.composed ? 'This version runs several kernels, so no single shader can take its place.' : null;
+    const why = !family
+      ? 'This kernel belongs to no family, so no shader can take its place.'
+      : version.composed
+        ? 'This version runs several kernels, so no single shader can take its place.'
+        : null;
     fill(
       body,
       el('p', {}, el('small', {}, `${version.shader}.wgsl: ${version.idea}`)),
@@ -180,7 +257,7 @@ async function shaderAlone(root: HTMLElement, name: string): Promise<void> {
   fill(root, el('h1', {}, `${name}.wgsl`), code((await load()).default));
 }
 
-export async function show(root: HTMLElement, at: Route, session: Session): Promise<void> {
+export async function show(root: HTMLElement, at: Route, session: Session): Promise<undefined> {
   const table = await tableOf(session.engine);
   const { ops, exercises } = table;
   const [shader, exercise] = [at.values.get('shader'), at.values.get('exercise')];
@@ -194,14 +271,20 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     el('strong', {}, 'Ops'),
     ops.map((each) => el('a', { href: linkTo('kernels', { op: each.name }), 'aria-current': current(each === op) }, each.name)),
     el('strong', {}, 'Exercises'),
-    exercises.map((each) => el('a', { href: linkTo('kernels', { exercise: each.number }), 'aria-current': current(each.number === exercise) }, `${each.number} ${each.title}`)),
+    exercises.map((each) =>
+      el('a', { href: linkTo('kernels', { exercise: each.number }), 'aria-current': current(each.number === exercise) }, `${each.number} ${each.title}`),
+    ),
   );
   fill(root, el('div', { class: 'split' }, side, body));
-  if (shader) return shaderAlone(body, shader);
+  if (shader) {
+    await shaderAlone(body, shader);
+    return;
+  }
   if (exercise) {
     const panel = el('section', { class: 'panel' });
     fill(body, panel);
-    return exercisePanel(panel, session, exercise);
+    await exercisePanel(panel, session, exercise);
+    return;
   }
   if (!op) {
     fill(body, el('p', { class: 'wrong' }, `There is no op called "${name}".`));

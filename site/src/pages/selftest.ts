@@ -25,8 +25,14 @@ export function show(root: HTMLElement, _at: Route, session: Session): () => voi
       fill(status, `${((performance.now() - begun) / 1000).toFixed(0)} s`);
       fill(
         out,
-        el('p', { 'data-passed': passed, 'data-failed': failed.length, 'data-skipped': skipped, class: failed.length === 0 ? 'right' : 'wrong' }, `${passed} passed, ${failed.length} failed, ${skipped} cannot run here.`),
-        failed.map((each) => el('pre', { class: 'error' }, `${each.op} ${each.version}, ${each.case}: ${each.reason ?? `off by ${each.maxAbs.toExponential(1)}`}`)),
+        el(
+          'p',
+          { 'data-passed': passed, 'data-failed': failed.length, 'data-skipped': skipped, class: failed.length === 0 ? 'right' : 'wrong' },
+          `${passed} passed, ${failed.length} failed, ${skipped} cannot run here.`,
+        ),
+        failed.map((each) =>
+          el('pre', { class: 'error' }, `${each.op} ${each.version}, ${each.case}: ${each.reason ?? `off by ${each.maxAbs.toExponential(1)}`}`),
+        ),
       );
     } catch (error) {
       fill(status, el('span', { class: 'wrong' }, (error as Error).message));
@@ -40,7 +46,13 @@ export function show(root: HTMLElement, _at: Route, session: Session): () => voi
   fill(
     root,
     el('h1', {}, 'Is this adapter right?'),
-    el('p', {}, 'The checks of `glimpse selftest`: every version of every kernel against float64 on awkward sizes, and every gradient against central differences. With ', el('a', { href: `?limits=guaranteed${linkTo('selftest')}` }, 'no more than the standard guarantees'), ', versions that need more are left out, and everything else must pass.'),
+    el(
+      'p',
+      {},
+      'The checks of `glimpse selftest`: every version of every kernel against float64 on awkward sizes, and every gradient against central differences. With ',
+      el('a', { href: `?limits=guaranteed${linkTo('selftest')}` }, 'no more than the standard guarantees'),
+      ', versions that need more are left out, and everything else must pass.',
+    ),
     el('div', { class: 'row' }, go, end, bar),
     status,
     out,

@@ -41,7 +41,11 @@ const PLACES: readonly Place[] = [
 const BOX = { width: 232, height: 40, across: 262, down: 74 };
 const SVG = 'http://www.w3.org/2000/svg';
 
-function node<K extends keyof SVGElementTagNameMap>(tag: K, attributes: Readonly<Record<string, string | number>>, ...children: (Node | string)[]): SVGElementTagNameMap[K] {
+function node<K extends keyof SVGElementTagNameMap>(
+  tag: K,
+  attributes: Readonly<Record<string, string | number>>,
+  ...children: (Node | string)[]
+): SVGElementTagNameMap[K] {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, String(value));
   made.append(...children);
@@ -62,7 +66,17 @@ export function diagram(has: (key: string) => boolean, chosen: string, backward:
   const byKey = new Map(there.map((each) => [each.key, each]));
   const [width, height] = [3 * BOX.across + BOX.width + 20, 4 * BOX.down + BOX.height + 20];
   const root = node('svg', { viewBox: `-10 -10 ${width} ${height}`, class: 'diagram', role: 'group', 'aria-label': 'the captioner for one word' });
-  root.append(node('defs', {}, node('marker', { id: 'head', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto-start-reverse' }, node('path', { d: 'M0 0 L8 4 L0 8 z' }))));
+  root.append(
+    node(
+      'defs',
+      {},
+      node(
+        'marker',
+        { id: 'head', viewBox: '0 0 8 8', refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: 'auto-start-reverse' },
+        node('path', { d: 'M0 0 L8 4 L0 8 z' }),
+      ),
+    ),
+  );
   const hasGate = byKey.has(GATE);
   for (const to of there)
     for (const name of to.reads) {
@@ -79,7 +93,16 @@ export function diagram(has: (key: string) => boolean, chosen: string, backward:
       'g',
       { class: key === chosen ? 'equation-box on' : 'equation-box', tabindex: 0, role: 'button', 'data-key': key, 'aria-label': text },
       node('rect', { x, y, width: BOX.width, height: BOX.height, rx: 6 }),
-      node('text', { x: x + BOX.width / 2, y: y + BOX.height / 2 + 5, 'text-anchor': 'middle', ...(text.length > 34 ? { textLength: BOX.width - 12, lengthAdjust: 'spacingAndGlyphs' } : {}) }, text),
+      node(
+        'text',
+        {
+          x: x + BOX.width / 2,
+          y: y + BOX.height / 2 + 5,
+          'text-anchor': 'middle',
+          ...(text.length > 34 ? { textLength: BOX.width - 12, lengthAdjust: 'spacingAndGlyphs' } : {}),
+        },
+        text,
+      ),
     );
     box.addEventListener('click', () => choose(key));
     box.addEventListener('keydown', ({ key: pressed }) => {

@@ -1,6 +1,6 @@
 /** CodeMirror with a grammar of WGSL. It is loaded when somebody edits. */
 import { defaultKeymap, history, historyKeymap, indentWithTab } from '@codemirror/commands';
-import { HighlightStyle, indentUnit, type StreamParser, StreamLanguage, syntaxHighlighting } from '@codemirror/language';
+import { HighlightStyle, indentUnit, StreamLanguage, type StreamParser, syntaxHighlighting } from '@codemirror/language';
 import { type Diagnostic, lintGutter, setDiagnostics } from '@codemirror/lint';
 import { EditorState } from '@codemirror/state';
 import { drawSelection, EditorView, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';

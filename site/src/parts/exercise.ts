@@ -27,9 +27,19 @@ export async function exercisePanel(root: HTMLElement, session: Session, number:
     const kept = sessionStorage.getItem(keyOf(file));
     const begin = el('button', { class: 'begin', click: () => void open(kept ?? start) }, kept === null ? 'Begin' : 'Go on with yours');
     fill(holder, begin);
-    const again = el('button', { click: () => (sessionStorage.removeItem(keyOf(file)), void open(start)) }, 'From the start');
+    const restart = () => {
+      sessionStorage.removeItem(keyOf(file));
+      void open(start);
+    };
+    const again = el('button', { click: restart }, 'From the start');
     const show = el('button', { click: () => void open(solution) }, 'Show the solution');
-    return el('div', {}, el('p', {}, el('code', {}, file), family ? ` stands in for every version of ${family}.` : ' is JavaScript; it runs in this tab only.'), holder, el('div', { class: 'row' }, again, show));
+    return el(
+      'div',
+      {},
+      el('p', {}, el('code', {}, file), family ? ` stands in for every version of ${family}.` : ' is JavaScript; it runs in this tab only.'),
+      holder,
+      el('div', { class: 'row' }, again, show),
+    );
   });
   fill(root, el('h3', {}, `Exercise ${exercise.number}: ${exercise.title}`), parts);
 }

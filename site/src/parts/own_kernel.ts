@@ -45,7 +45,12 @@ export async function ownKernel(root: HTMLElement, session: Session, o: OwnKerne
       const seconds = ((performance.now() - begun) / 1000).toFixed(2);
       fill(
         verdict,
-        el('p', { class: right ? 'right' : 'wrong', 'data-verdict': right ? 'right' : 'wrong' }, el('strong', {}, right ? 'Right' : faults.length > 0 ? 'It does not compile' : 'Wrong'), `, in ${seconds} s: `),
+        el(
+          'p',
+          { class: right ? 'right' : 'wrong', 'data-verdict': right ? 'right' : 'wrong' },
+          el('strong', {}, right ? 'Right' : faults.length > 0 ? 'It does not compile' : 'Wrong'),
+          `, in ${seconds} s: `,
+        ),
         el('pre', { class: right ? 'says' : 'error says' }, says),
         !right && o.hint && el('p', {}, el('strong', {}, 'Hint: '), o.hint),
       );
@@ -58,16 +63,22 @@ export async function ownKernel(root: HTMLElement, session: Session, o: OwnKerne
   };
   const time = async (what: RunWhat, own: Jobs['bench']['input']['own']) => {
     fill(timing, el('p', { class: 'dim' }, 'timing it beside the built-in versions …'));
-    const report = await session.engine.run('bench', { what, versions: true, own, samples: 9, seconds: 0.5 }, ({ text }) => fill(timing, el('p', { class: 'dim' }, text)));
+    const report = await session.engine.run('bench', { what, versions: true, own, samples: 9, seconds: 0.5 }, ({ text }) =>
+      fill(timing, el('p', { class: 'dim' }, text)),
+    );
     fill(timing, resultTable(report), el('p', { class: 'dim' }, resultNote(report)), el('div', { class: 'chart' }, resultChart(report)));
   };
   const run = el('button', { class: 'primary run-own', click: () => void judge() }, 'Run it');
-  editor.root.addEventListener('keydown', (event) => {
-    if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
-    event.preventDefault();
-    event.stopPropagation();
-    void judge();
-  }, true);
+  editor.root.addEventListener(
+    'keydown',
+    (event) => {
+      if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      void judge();
+    },
+    true,
+  );
   fill(root, editor.root, el('div', { class: 'row' }, run, el('small', { class: 'dim' }, 'Ctrl+Enter runs it, too.')), verdict, timing);
   return editor;
 }

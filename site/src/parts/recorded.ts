@@ -1,6 +1,7 @@
 /** Captions that were recorded on another machine; scripts/site_records.ts makes them. */
-import recorded from '../../data/recorded.json';
+
 import { unseenScene } from '../../../src/model/demo/scenes.ts';
+import recorded from '../../data/recorded.json';
 import type { Described } from './scene.ts';
 
 export function recordedScenes(): { adapter: string; date: string; described: Described[] } {

@@ -1,8 +1,9 @@
 /** What a benchmark found, as a table and on the roofline of this adapter. */
-import { isTimed, type Row, type TimedRow } from '../../../bench/rows.ts';
+
+import { ratioText } from '../../../bench/ratio.ts';
 import type { Report } from '../../../bench/record.ts';
 import { roofline } from '../../../bench/roofline.ts';
-import { ratioText } from '../../../bench/ratio.ts';
+import { isTimed, type Row, type TimedRow } from '../../../bench/rows.ts';
 import { el, milliseconds, svg } from '../dom.ts';
 
 const HEAD = ['', 'version', 'median', '± %', 'first call', 'GPU ms', 'GFLOP/s', 'GB/s', '% of roof', 'max error', 'beside the fastest'];
@@ -27,14 +28,49 @@ function cells(r: TimedRow): (string | Node)[] {
 export function resultTable({ rows, wrong }: Report, named = false): HTMLElement {
   const lead = (r: { name: string; shape: string }) => (named ? [el('td', {}, r.name), el('td', {}, r.shape)] : []);
   const line = (r: Row) => {
-    if (!isTimed(r)) return el('tr', { class: 'dim' }, lead(r), el('td', {}, '–'), el('td', {}, r.version), el('td', { colspan: HEAD.length - 2 }, `cannot run: ${r.skipped}`));
-    return el('tr', { 'data-version': r.version }, lead(r), cells(r).map((cell) => el('td', {}, cell)));
+    if (!isTimed(r))
+      return el(
+        'tr',
+        { class: 'dim' },
+        lead(r),
+        el('td', {}, '–'),
+        el('td', {}, r.version),
+        el('td', { colspan: HEAD.length - 2 }, `cannot run: ${r.skipped}`),
+      );
+    return el(
+      'tr',
+      { 'data-version': r.version },
+      lead(r),
+      cells(r).map((cell) => el('td', {}, cell)),
+    );
   };
   return el(
     'table',
     { class: 'results' },
-    el('thead', {}, el('tr', {}, [...(named ? ['benchmark', 'size'] : []), ...HEAD].map((title) => el('th', {}, title)))),
-    el('tbody', {}, rows.map(line), wrong.map((r) => el('tr', {}, lead(r), el('td', { class: 'wrong' }, '✗'), el('td', {}, r.version), el('td', { class: 'wrong', colspan: HEAD.length - 2 }, `the result ${r.problem}`)))),
+    el(
+      'thead',
+      {},
+      el(
+        'tr',
+        {},
+        [...(named ? ['benchmark', 'size'] : []), ...HEAD].map((title) => el('th', {}, title)),
+      ),
+    ),
+    el(
+      'tbody',
+      {},
+      rows.map(line),
+      wrong.map((r) =>
+        el(
+          'tr',
+          {},
+          lead(r),
+          el('td', { class: 'wrong' }, '✗'),
+          el('td', {}, r.version),
+          el('td', { class: 'wrong', colspan: HEAD.length - 2 }, `the result ${r.problem}`),
+        ),
+      ),
+    ),
   );
 }
 
@@ -49,4 +85,3 @@ export function resultNote({ roofs, software, rows }: Report): string {
   const moved = rows.filter(isTimed).find((row) => row.roofsMoved)?.roofsMoved;
   return `Roofs of this adapter, measured in the same run: ${roofs.fmaGflops.toFixed(0)} GFLOP/s, ${roofs.copyGBs.toFixed(1)} GB/s. ${samples ? `Versions took turns, ${samples} samples each. ` : ''}${software ? 'This is a software adapter: nothing here is a GPU’s speed. ' : ''}${moved ? `The machine was not at rest: ${moved}.` : ''}`;
 }
-

@@ -1,6 +1,7 @@
 /** A scene with its caption: the picture, and at each word the place that attention looked at. */
-import { glow, weightBytes } from '../../../src/plot/glow.ts';
+
 import { SCENE_SIZE, type Scene } from '../../../src/model/demo/scenes.ts';
+import { glow, weightBytes } from '../../../src/plot/glow.ts';
 import { el, reducedMotion } from '../dom.ts';
 
 /** A scene that was described, as the engine tells it or as it was recorded. */
@@ -25,7 +26,7 @@ export function drawPicture(canvas: HTMLCanvasElement, pixels: Uint8Array, width
   if (alpha) {
     const regions = Math.sqrt(alpha.length);
     const small = new ImageData(regions, regions);
-    weightBytes(alpha).forEach((value, i) => small.data.set([value, value, value, 255], 4 * i));
+    for (const [i, value] of weightBytes(alpha).entries()) small.data.set([value, value, value, 255], 4 * i);
     const map = el('canvas', { width: regions, height: regions });
     (map.getContext('2d') as CanvasRenderingContext2D).putImageData(small, 0, 0);
     context.imageSmoothingQuality = 'high';
@@ -50,14 +51,21 @@ export function sceneFigure({ scene, words, wordProbs, alpha, exact }: Described
   const buttons = words.map((word, i) =>
     el(
       'button',
-      { class: 'word', title: `${(100 * wordProbs[i]).toFixed(0)} % likely`, click: () => choose(i), pointerenter: () => choose(i), focus: () => choose(i), pointerleave: () => (held = false) },
+      {
+        class: 'word',
+        title: `${(100 * wordProbs[i]).toFixed(0)} % likely`,
+        click: () => choose(i),
+        pointerenter: () => choose(i),
+        focus: () => choose(i),
+        pointerleave: () => (held = false),
+      },
       word,
     ),
   );
   const show = (i: number) => {
     at = i;
     drawPicture(canvas, scene.pixels, SCENE_SIZE, SCENE_SIZE, alpha[i] ?? null);
-    buttons.forEach((button, k) => button.classList.toggle('on', k === i));
+    for (const [k, button] of buttons.entries()) button.classList.toggle('on', k === i);
   };
   const choose = (i: number) => {
     held = true;
@@ -70,6 +78,18 @@ export function sceneFigure({ scene, words, wordProbs, alpha, exact }: Described
       else if (!held && !document.hidden) show(at + 1 >= words.length ? -1 : at + 1);
     }, WORD_MS);
   }
-  const verdict = exact ? el('span', { class: 'right', title: 'right in every word' }, '✓') : el('span', { class: 'wrong', title: `it is: ${scene.caption.join(' ')}` }, '✗');
-  return el('figure', { class: 'described' }, canvas, el('figcaption', {}, buttons.map((button) => [button, ' ']), verdict));
+  const verdict = exact
+    ? el('span', { class: 'right', title: 'right in every word' }, '✓')
+    : el('span', { class: 'wrong', title: `it is: ${scene.caption.join(' ')}` }, '✗');
+  return el(
+    'figure',
+    { class: 'described' },
+    canvas,
+    el(
+      'figcaption',
+      {},
+      buttons.map((button) => [button, ' ']),
+      verdict,
+    ),
+  );
 }

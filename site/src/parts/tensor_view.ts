@@ -32,8 +32,13 @@ function paint(canvas: HTMLCanvasElement, values: readonly number[], rows: numbe
 export function tensorView({ name, role, shape, min, max, mean, std, values, saturated }: TensorReport): HTMLElement {
   const count = shape.reduce((product, extent) => product * extent, 1);
   const caption = el('figcaption', {}, role === 'in' ? '→ ' : '← ', math(name), ` [${shape.join(', ')}]`);
-  const facts = el('div', { class: 'dim' }, `${short(min)} … ${short(max)}, mean ${short(mean)}, σ ${short(std)}${saturated === null ? '' : `, ${(100 * saturated).toFixed(0)} % saturated`}`);
-  if (values.length < count) return el('figure', { class: 'tensor' }, caption, facts, el('div', {}, 'a weight: ', values.slice(0, 4).map(short).join(', '), ' …'));
+  const facts = el(
+    'div',
+    { class: 'dim' },
+    `${short(min)} … ${short(max)}, mean ${short(mean)}, σ ${short(std)}${saturated === null ? '' : `, ${(100 * saturated).toFixed(0)} % saturated`}`,
+  );
+  if (values.length < count)
+    return el('figure', { class: 'tensor' }, caption, facts, el('div', {}, 'a weight: ', values.slice(0, 4).map(short).join(', '), ' …'));
   const [rows, columns] = layoutOf(shape);
   const canvas = el('canvas', { role: 'img', tabindex: 0, 'aria-label': `values of a tensor of ${shape.join(' by ')}` });
   paint(canvas, values, rows, columns);
