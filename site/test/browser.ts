@@ -17,7 +17,10 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
   '.json': 'application/json',
 };
-const INSTALLED = [process.env.CHROME_PATH ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'];
+/** GLIMPSE_NPM_CHROMIUM takes the browser of the npm package also where another one is installed. */
+const INSTALLED = process.env.GLIMPSE_NPM_CHROMIUM
+  ? []
+  : [process.env.CHROME_PATH ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'];
 const QUIET = ['--no-sandbox', '--no-first-run', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
@@ -26,6 +29,7 @@ async function executable(): Promise<string | null> {
   const installed = INSTALLED.find((path) => path !== '' && existsSync(path));
   if (installed) return installed;
   try {
+    process.env.AWS_EXECUTION_ENV ??= 'AWS_Lambda_nodejs20.x'; // makes the package unpack the libraries that a bare system lacks, and use them
     const { default: embedded } = (await import('@sparticuz/chromium' as string)) as { default: { executablePath(): Promise<string> } };
     return await embedded.executablePath();
   } catch {

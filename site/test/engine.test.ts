@@ -89,6 +89,26 @@ inBrowser('engine', () => {
     await page.close();
   });
 
+  test('a tab in the background goes on, shows how far it is, and tells of it afterwards', async () => {
+    const { page } = await site.open('');
+    await page.fill('#scenes', '640');
+    await page.fill('#epochs', '3');
+    await page.click('#train');
+    await page.waitForFunction(() => Number(document.querySelector('progress')?.value) > 1, undefined, { timeout: 60_000 });
+    const hide = (hidden: boolean) =>
+      page.evaluate((value) => {
+        Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }, hidden);
+    await hide(true);
+    await page.waitForFunction(() => /^\d+ %, Glimpse/.test(document.title), undefined, { timeout: 10_000 });
+    await hide(false);
+    await page.waitForSelector('#notice .note');
+    expect(await page.textContent('#notice')).toMatch(/in the background for \d+ s\. Training went on/);
+    await page.click('#end');
+    await page.close();
+  });
+
   test('a benchmark’s file is one that `glimpse bench compare` takes', async () => {
     const { page, complaints } = await site.open('#/bench?names=lstm-cell');
     await page.waitForSelector('#run');

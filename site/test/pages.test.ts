@@ -8,6 +8,7 @@ const PAGES: Readonly<Record<string, { hash: string; ready: string }>> = {
   front: { hash: '', ready: 'figure.described canvas' },
   kernels: { hash: '#/kernels?op=lstmCell', ready: '.gradient .code .line' },
   model: { hash: '#/model?step=3', ready: '.tensor canvas' },
+  caption: { hash: '#/caption', ready: '#pictures' },
   bench: { hash: '#/bench', ready: '.checks input' },
   selftest: { hash: '#/selftest', ready: '#run' },
   course: { hash: '#/course/8-bptt', ready: '.panel .begin' },
