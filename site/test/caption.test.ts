@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { afterAll, expect, test } from 'vitest';
+import { resolveCheckpoint } from '../../src/model/training/checkpoint.ts';
 import { captionerRun } from '../../test/captioner_run.ts';
 import { dataFolder, glimpse, program, temporaryFolder } from '../../test/support.ts';
 import { inBrowser, SCREENSHOTS, useSite } from './browser.ts';
@@ -220,11 +221,13 @@ inBrowser('caption a picture', () => {
       '1',
       '--dropout',
       '0',
+      '--validation',
+      '0',
     );
     const photographs = names.slice(0, 4).map((name) => join(source, name));
     const wanted = await captioned(run, photographs);
     const { page, complaints } = await site.open('#/caption');
-    await page.setInputFiles('#checkpoint', join(run, 'checkpoints', 'best.safetensors'));
+    await page.setInputFiles('#checkpoint', resolveCheckpoint(run));
     await page.setInputFiles('#encoder', resnet);
     await page.waitForSelector('[data-loaded="yes"]', { timeout: 120_000 });
     await page.setInputFiles('#pictures', photographs);

@@ -115,7 +115,7 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
       loaded = true;
       fill(
         status,
-        `Loaded: ${facts.vocabulary} words, ${(facts.parameters / 1e6).toFixed(1)} million parameters, ${facts.regions} regions, ${facts.preprocessing}, ${facts.epoch} epochs. Now give it a picture.`,
+        `Loaded: ${facts.vocabulary} words, ${(facts.parameters / 1e6).toFixed(1)} million parameters, ${facts.regions} regions, ${facts.preprocessing}, ${facts.epoch} ${facts.epoch === 1 ? 'epoch' : 'epochs'} of training. Now give it a picture.`,
       );
       root.dataset.loaded = 'yes';
       await captionAll(waiting.splice(0));
