@@ -56,11 +56,14 @@ function permuted(values: ArrayLike<number>, shape: readonly number[], order: re
 /** Without `resnet`, which reads files, that model cannot be prepared. */
 export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: string) => Promise<Prepared>): Engine {
   /**
-   * `work` makes a tensor, which stays until the next run, to be compared. Activations count as written before every run: no
-   * copy of them that was kept for reading as texels may serve. Weights stay what they were.
+   * `launch` makes tensors, which stay until the next run, to be compared: their values one behind the other. Activations count as
+   * written before every run: no copy of them that was kept for reading as texels may serve. Weights stay what they were.
    */
-  function repeat(work: () => Tensor, activations: readonly Activation[], weights: readonly Tensor[], order?: readonly number[]): Prepared {
-    let last: Tensor | null = null;
+  function repeatParts(launch: () => Tensor[], activations: readonly Activation[], weights: readonly Tensor[], more: Partial<Prepared> = {}): Prepared {
+    let last: Tensor[] = [];
+    const drop = () => {
+      for (const each of last) each.dispose();
+    };
     return {
       async load(set) {
         for (const { tensor: to, values } of activations) to.write(values(set));
@@ -68,22 +71,38 @@ export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: st
       },
       async run(times = 1) {
         for (let i = 0; i < times; i++) {
-          last?.dispose();
+          drop();
           for (const { tensor: written } of activations) written.slice.buffer.writes++;
           using _run = scope();
-          last = Scope.release(noGrad(work));
+          last = noGrad(launch).map((each) => Scope.release(each));
         }
         await gpu.idle();
       },
       async result() {
-        if (!last) return [];
-        const values = await last.data();
-        return order ? permuted(values, last.shape, order) : values;
+        const parts = await readTensors(last);
+        return parts.length === 1 ? parts[0] : parts.flatMap((values) => Array.from(values));
       },
       dispose() {
-        for (const each of [...activations.map((a) => a.tensor), ...weights, last]) each?.dispose();
+        drop();
+        for (const each of [...activations.map((a) => a.tensor), ...weights]) each.dispose();
       },
+      ...more,
     };
+  }
+
+  /** As `repeatParts`, of one tensor; `order` puts its axes in that of the peers. */
+  function repeat(launch: () => Tensor, activations: readonly Activation[], weights: readonly Tensor[], order?: readonly number[]): Prepared {
+    let shape: readonly number[] = [];
+    const prepared = repeatParts(
+      () => {
+        const made = launch();
+        shape = made.shape;
+        return [made];
+      },
+      activations,
+      weights,
+    );
+    return order ? { ...prepared, result: async () => permuted((await prepared.result?.()) ?? [], shape, order) } : prepared;
   }
 
   function convolution(kind: 'conv' | 'convGradInput' | 'convGradWeight', s: ConvShape): Prepared {
@@ -134,35 +153,6 @@ export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: st
       return dlogits;
     };
     return repeat(launch, [x, targets], [weights]);
-  }
-
-  /** `launch` makes tensors, whose values are the result, one behind the other. They stay until the next run. */
-  function repeatParts(launch: () => Tensor[], activations: readonly Activation[], weights: readonly Tensor[], more: Partial<Prepared> = {}): Prepared {
-    let last: Tensor[] = [];
-    const drop = () => {
-      for (const each of last) each.dispose();
-    };
-    return {
-      async load(set) {
-        for (const { tensor: to, values } of activations) to.write(values(set));
-        await gpu.idle();
-      },
-      async run(times = 1) {
-        for (let i = 0; i < times; i++) {
-          drop();
-          for (const { tensor: written } of activations) written.slice.buffer.writes++;
-          using _run = scope();
-          last = noGrad(launch).map((each) => Scope.release(each));
-        }
-        await gpu.idle();
-      },
-      result: async () => (await readTensors(last)).flatMap((values) => Array.from(values)),
-      dispose() {
-        drop();
-        for (const each of [...activations.map((a) => a.tensor), ...weights]) each.dispose();
-      },
-      ...more,
-    };
   }
 
   function cell(work: Extract<Work, { kind: 'lstmCell' | 'lstmCellGrad' }>): Prepared {

@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readSafetensors } from '../data/safetensors.ts';
 import { END, PAD, START, Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
-import { Captioner, type CaptionerSizes, PRESETS, parameterTable } from '../model/captioner/captioner.ts';
+import { Captioner, PRESETS } from '../model/captioner/captioner.ts';
+import { batchMajor, distance, readGolden } from '../model/captioner/golden.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
@@ -54,47 +54,20 @@ async function ofPicture(o: TraceOptions, run: string, picture: string): Promise
 
 /** A golden's tensors, batch-major there and time-major here. */
 function ofGolden(path: string): Subject & { compare(t: Trace): { name: string; relative: number }[] } {
-  const { metadata, tensors } = readSafetensors(path);
-  const get = (name: string) => {
-    const found = tensors.get(name);
-    if (!found) throw new FileError(path, `is no golden of the captioner: it has no tensor "${name}"`);
-    return found;
-  };
-  const { dims: d } = JSON.parse(metadata.scalars ?? '{}') as { dims?: Record<string, number> };
-  if (!d) throw new FileError(path, 'is no golden of the captioner: it has no dimensions');
-  const sizes: CaptionerSizes = { features: d.F, regions: d.P, project: d.D, attention: d.A, hidden: d.H, embedding: d.E, vocabulary: d.V };
-  const weights = new Map(parameterTable(sizes, PRESETS.basic).map(([name]) => [name, get(`w.${name}`) as { shape: readonly number[]; data: Float32Array }]));
-  const { data: tokens, shape } = get('in.tokens');
-  const [batch, length] = shape;
-  const steps = length - 1;
-  const timeMajor = (offset: number) => Uint32Array.from({ length: steps * batch }, (_, i) => tokens[(i % batch) * length + Math.floor(i / batch) + offset]);
-  const targets = timeMajor(1);
-  const counted = targets.filter((id) => id !== PAD).length;
+  const golden = readGolden(path);
+  const { sizes, get, weights, ids, targets, counted, batch, steps } = golden;
   const input = {
     features: Float32Array.from(get('in.features').data),
-    ...{ ids: timeMajor(0), targets, batch, steps },
+    ...{ ids, targets, batch, steps },
     weights: Float32Array.from(targets, (id) => (id === PAD ? 0 : 1 / counted)),
   };
   const model = Captioner.fromWeights(sizes, PRESETS.basic, weights);
-  const relative = (name: string, got: ArrayLike<number>, wanted: ArrayLike<number>) => {
-    let [off, norm] = [0, 0];
-    for (let i = 0; i < wanted.length; i++) {
-      off += (got[i] - wanted[i]) ** 2;
-      norm += wanted[i] ** 2;
-    }
-    return { name, relative: Math.sqrt(norm) <= 1e-6 ? Math.sqrt(off) : Math.sqrt(off / norm) };
-  };
-  /** [B, T, width] → [T, B, width]. */
-  const turned = (values: ArrayLike<number>, width: number) =>
-    Float64Array.from({ length: values.length }, (_, i) => {
-      const [row, j] = [Math.floor(i / width), i % width];
-      return values[((row % batch) * steps + Math.floor(row / batch)) * width + j];
-    });
+  const relative = (name: string, got: ArrayLike<number>, wanted: ArrayLike<number>) => ({ name, relative: distance(got, wanted).relative });
   return {
     ...{ name: path, model, input, words: [], picture: null, dispose: () => model.dispose() },
     compare: (t) => [
-      relative('logits', t.logits, turned(get('logits').data, sizes.vocabulary)),
-      relative('alpha', t.alpha.flat(), turned(get('alpha').data, sizes.regions)),
+      relative('logits', batchMajor(t.logits, golden, sizes.vocabulary), get('logits').data),
+      relative('alpha', batchMajor(t.alpha.flat(), golden, sizes.regions), get('alpha').data),
       ...t.gradients.map(({ name, values }) => relative(`d ${name}`, values, get(`grad_token_mean.${name}`).data)),
     ],
   };

@@ -124,7 +124,9 @@ function operandSlices({ slices, choice }: Dispatch): BufferSlice[] {
 /** Keeps a copy of every buffer's contents, once for each time that it was written. */
 class Recording implements Watcher {
   readonly events: Event[] = [];
-  private readonly snapshots = new Map<string, { slice: BufferSlice; whole: boolean }>();
+  private readonly snapshots = new Map<string, BufferSlice>();
+  /** Operands of a dispatch that is being recorded. */
+  private readonly pending = new Map<Dispatch, { slice: BufferSlice; before: string }[]>();
   private asleep = false;
 
   constructor(private readonly gpu: Gpu) {}
@@ -137,12 +139,10 @@ class Recording implements Watcher {
       this.asleep = true;
       this.gpu.copy({ buffer, offset: 0, bytes }, slice);
       this.asleep = false;
-      this.snapshots.set(key, { slice, whole: true });
+      this.snapshots.set(key, slice);
     }
     return key;
   }
-
-  private readonly pending = new Map<Dispatch, { slice: BufferSlice; before: string }[]>();
 
   before(dispatch: Dispatch): void {
     this.pending.set(
@@ -174,12 +174,12 @@ class Recording implements Watcher {
   async read(key: string, whole: boolean): Promise<Float32Array | Uint32Array> {
     const found = this.snapshots.get(key);
     if (!found) throw new GlimpseError(`a trace has no contents ${key}`);
-    const [bytes] = await this.gpu.read([found.slice]);
+    const [bytes] = await this.gpu.read([found]);
     return whole ? new Uint32Array(bytes) : new Float32Array(bytes);
   }
 
   dispose(): void {
-    for (const { slice } of this.snapshots.values()) this.gpu.pool.release(slice.buffer);
+    for (const { buffer } of this.snapshots.values()) this.gpu.pool.release(buffer);
     this.snapshots.clear();
   }
 }
