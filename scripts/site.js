@@ -65,6 +65,9 @@ if (!existsSync(`${root}site/node_modules`)) {
 }
 const { build, preview } = await import('vite');
 const outDir = positionals[0] ? resolve(positionals[0]) : `${root}dist/site`;
+// What is there is replaced: only an earlier build may be.
+if (existsSync(outDir) && readdirSync(outDir).length > 0 && !existsSync(`${outDir}/.vite/manifest.json`))
+  fail(`${outDir} holds other files than a built site, and would be emptied; name another folder`);
 await build({ configFile, logLevel: 'warn', build: { outDir } });
 process.stderr.write(`site: written to ${outDir}\n${sizesOf(outDir)}\n`);
 if (!values.build) {

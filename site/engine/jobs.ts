@@ -111,7 +111,7 @@ const check: Job<'check'> = async ({ op: name }, context) => {
 };
 
 const selftest: Job<'selftest'> = async (_none, context) => {
-  await context.gpu();
+  const gpu = await context.gpu();
   const failed: Jobs['check']['result'] = [];
   let [passed, skipped] = [0, 0];
   for (const [i, op] of OPS.entries()) {
@@ -122,6 +122,7 @@ const selftest: Job<'selftest'> = async (_none, context) => {
       else skipped++;
     }
     await context.turn();
+    if ((await context.gpu()) !== gpu) throw new GlimpseError('the device was opened anew meanwhile; run the self-test again');
   }
   return { passed, skipped, failed };
 };

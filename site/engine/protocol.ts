@@ -139,7 +139,15 @@ export interface Failure {
   kind?: string;
 }
 
-export type FromEngine = { id: number; progress: unknown } | { id: number; result: unknown } | { id: number; failure: Failure } | { lost: string };
+export type FromEngine =
+  | { id: number; started: true }
+  | { id: number; progress: unknown }
+  | { id: number; result: unknown }
+  | { id: number; failure: Failure }
+  | { lost: string };
 
 /** The name of the error of a job that the visitor ended. */
 export const CANCELLED = 'Cancelled';
+
+/** The name of a worker that opens its device with the limits that the standard guarantees. */
+export const GUARANTEED = 'glimpse, guaranteed limits';

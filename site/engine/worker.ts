@@ -6,7 +6,7 @@ import { GpuError, messageOf } from '../../src/errors.ts';
 import type { Gpu } from '../../src/gpu/gpu.ts';
 import { openGpu } from '../../src/platform/web/open.ts';
 import { JOBS } from './jobs.ts';
-import { CANCELLED, type Failure, type FromEngine, type JobName, type Jobs, type ToEngine } from './protocol.ts';
+import { CANCELLED, type Failure, type FromEngine, GUARANTEED, type JobName, type Jobs, type ToEngine } from './protocol.ts';
 
 class Cancelled extends Error {
   override name = CANCELLED;
@@ -34,7 +34,8 @@ interface Entry {
 const post = (message: FromEngine) => self.postMessage(message);
 
 let device: { gpu: Gpu; guaranteed: boolean } | null = null;
-let guaranteed = false;
+/** The page names its worker by the limits that it wants, so that a worker that is started again opens the same device. */
+let guaranteed = self.name === GUARANTEED;
 const waiting: Entry[] = [];
 const entries = new Map<number, Entry>();
 /** Wakes a job that is paused. */
@@ -80,6 +81,7 @@ async function execute(entry: Entry): Promise<void> {
   };
   try {
     if (entry.cancelled) throw new Cancelled('ended by the visitor');
+    post({ id, started: true });
     post({ id, result: await JOBS[job](input as never, context as never) });
   } catch (error) {
     post({ id, failure: failureOf(error) });

@@ -1,4 +1,5 @@
 /** The frame of the site: the page that the URL names, the adapter, and what went wrong with it. */
+import type { EngineError } from '../engine/client.ts';
 import { el, fill } from './dom.ts';
 import { linkTo, type Route, route } from './route.ts';
 import { Session } from './session.ts';
@@ -23,6 +24,11 @@ const PAGES: Readonly<Record<string, { title: string; load(): Promise<Page> }>> 
 
 const part = (id: string) => document.getElementById(id) as HTMLElement;
 const [header, notice, main] = [part('header'), part('notice'), part('main')];
+
+part('skip').addEventListener('click', (event) => {
+  event.preventDefault(); // the address names the page, so it must not become #main
+  main.focus();
+});
 
 /** ?limits=guaranteed opens the device with no more than the standard promises. */
 const session = new Session(new URLSearchParams(location.search).get('limits') === 'guaranteed');
@@ -67,6 +73,11 @@ function withoutDevice(message: string): void {
   );
 }
 
+/** The engine's own script is missing, which is no matter of WebGPU. */
+function engineMissing(message: string): void {
+  fill(notice, el('section', { class: 'notice', id: 'no-engine' }, el('h2', {}, 'The engine did not start'), el('p', {}, message)));
+}
+
 function lost(reason: string): void {
   const again = el('button', { class: 'primary', click: () => void reopen() }, 'Open the device again');
   fill(
@@ -92,7 +103,7 @@ async function reopen(): Promise<void> {
 }
 
 session.engine.onLost = lost;
-session.adapter.catch((error: Error) => withoutDevice(error.message));
+session.adapter.catch((error: EngineError) => (error.kind === undefined ? engineMissing(error.message) : withoutDevice(error.message)));
 
 let leave: () => void = () => {};
 let drawn = 0;
@@ -103,7 +114,7 @@ async function draw(): Promise<void> {
   leave = () => {};
   session.onTraining = () => {};
   const at = route();
-  const known = PAGES[at.page];
+  const known = Object.hasOwn(PAGES, at.page) ? PAGES[at.page] : null;
   const name = known ? at.page : 'front';
   document.title = name === 'front' ? 'Glimpse' : `${PAGES[name].title} – Glimpse`;
   drawHeader(name);
@@ -124,6 +135,7 @@ async function draw(): Promise<void> {
     if (mine !== drawn) left?.();
     else if (left) leave = left;
   } catch (error) {
+    if (mine !== drawn) return; // the visitor went on
     fill(main, el('h1', {}, 'This page failed'), el('pre', { class: 'error' }, error instanceof Error ? error.message : String(error)));
     throw error;
   }
@@ -147,7 +159,11 @@ document.addEventListener('visibilitychange', () => {
   if (document.hidden) hiddenSince = session.isTraining ? performance.now() : null;
   else if (hiddenSince !== null) {
     const seconds = ((performance.now() - hiddenSince) / 1000).toFixed(0);
-    fill(notice, el('p', { class: 'note' }, `This tab was in the background for ${seconds} s. Training went on there, but browsers may slow such tabs down.`));
+    if (notice.childElementCount === 0)
+      fill(
+        notice,
+        el('p', { class: 'note' }, `This tab was in the background for ${seconds} s. Training went on there, but browsers may slow such tabs down.`),
+      );
     hiddenSince = null;
   }
 });

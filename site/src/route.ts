@@ -6,10 +6,19 @@ export interface Route {
   values: URLSearchParams;
 }
 
+/** A damaged text stands as it is: the page will say that it has no such part. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 export function route(): Route {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
   const [page = '', ...rest] = path.split('/');
-  return { page: page || 'front', part: decodeURIComponent(rest.join('/')), values: new URLSearchParams(query) };
+  return { page: page || 'front', part: decoded(rest.join('/')), values: new URLSearchParams(query) };
 }
 
 /** The link to a page with these parameters; null and '' leave one out. */

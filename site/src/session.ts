@@ -14,7 +14,7 @@ export interface Training {
 }
 
 export class Session {
-  readonly engine = new Engine();
+  readonly engine: Engine;
   /** The device, or why there is none. */
   adapter: Promise<AdapterFacts>;
   training: Training | null = null;
@@ -22,6 +22,10 @@ export class Session {
   onTraining: () => void = () => {};
 
   constructor(readonly guaranteed: boolean) {
+    this.engine = new Engine(guaranteed);
+    this.engine.onBroken = () => {
+      if (!this.isTraining) this.training = null; // its model went with the worker
+    };
     this.adapter = this.open();
   }
 

@@ -50,7 +50,7 @@ export interface Site {
   /** A new page, and what it complained about: errors of its scripts, its console, requests to other hosts. */
   open(
     hash: string,
-    o?: { width?: number; search?: string; wait?: (page: Page) => Promise<unknown>; before?: (page: Page) => Promise<unknown> },
+    o?: { width?: number; search?: string; wait?: (page: Page) => Promise<unknown>; before?: (page: Page) => Promise<unknown>; worker?: string | null },
   ): Promise<{ page: Page; complaints: string[] }>;
 }
 
@@ -85,7 +85,7 @@ export function useSite({ webgpu = true } = {}): Site {
     await browser?.close();
     server?.close();
   });
-  site.open = async (hash, { width = 1280, search = '', before } = {}) => {
+  site.open = async (hash, { width = 1280, search = '', before, worker } = {}) => {
     const page = await site.browser.newPage({ viewport: { width, height: HEIGHT } });
     const complaints: string[] = [];
     page.on('console', (message) => {
@@ -96,6 +96,13 @@ export function useSite({ webgpu = true } = {}): Site {
       if (!/^(data|blob):/.test(request.url()) && !request.url().startsWith(site.url)) complaints.push(`a request to ${request.url()}`);
     });
     await before?.(page);
+    // A text stands before the worker's script; null takes the script away.
+    if (worker !== undefined)
+      await page.route('**/assets/worker-*.js', async (route) => {
+        if (worker === null) return route.fulfill({ status: 404 });
+        const response = await route.fetch();
+        return route.fulfill({ response, body: `${worker}\n${await response.text()}` });
+      });
     await page.goto(`${site.url}${search}${hash}`);
     return { page, complaints };
   };

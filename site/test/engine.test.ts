@@ -109,6 +109,48 @@ inBrowser('engine', () => {
     await page.close();
   });
 
+  test('without Symbol.dispose, as in Safari, everything runs', async () => {
+    // The symbol itself cannot be deleted, so the worker gets a Symbol that has none until one is set.
+    const worker = `{ const [real, own] = [Symbol, {}]; globalThis.Symbol = new Proxy(function () {}, {
+      get: (_of, name) => (/^(dispose|asyncDispose)$/.test(String(name)) ? own[name] : real[name]),
+      set: (_of, name, value) => ((own[name] = value), true),
+      apply: (_of, _this, given) => real(...given) }); }`;
+    const { page, complaints } = await site.open('#/kernels?op=softmax', { worker });
+    await page.waitForSelector('#check');
+    await page.click('#check');
+    await page.waitForSelector('[data-failed]', { timeout: 120_000 });
+    expect(await page.getAttribute('[data-failed]', 'data-failed')).toBe('0');
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test('an engine that cannot be loaded is told of once, and is no matter of WebGPU', async () => {
+    const { page } = await site.open('', { worker: null });
+    await page.waitForSelector('#no-engine');
+    expect(await page.$$eval('#no-webgpu', (all) => all.length)).toBe(0);
+    await page.close();
+  });
+
+  test('an endless loop in a program of the visitor’s ends, and the engine starts again', async () => {
+    const { page } = await site.open('#/kernels?exercise=12');
+    await page.click('button:has-text("Begin")');
+    await page.click('.cm-content');
+    await page.keyboard.press('Control+A');
+    await page.keyboard.type('export function recurrentWeightGradient() { for (;;) {} }');
+    await page.click('.run-own');
+    await page.waitForSelector('.verdict .error', { timeout: 60_000 });
+    expect(await page.textContent('.verdict .error')).toContain('is there an endless loop?');
+    await page.click('#lost button');
+    await page.waitForFunction(() => document.querySelector('.adapter')?.textContent?.includes('swiftshader'));
+    await page.waitForSelector('button:has-text("Go on with yours")'); // the page is drawn anew
+    await page.evaluate(() => {
+      location.hash = '#/kernels?op=relu';
+    });
+    await page.click('#check');
+    await page.waitForSelector('[data-failed="0"]', { timeout: 60_000 });
+    await page.close();
+  });
+
   test('a benchmark’s file is one that `glimpse bench compare` takes', async () => {
     const { page, complaints } = await site.open('#/bench?names=lstm-cell');
     await page.waitForSelector('#run');

@@ -33,6 +33,9 @@ inBrowser('pages', () => {
   test('a page that there is not; a chapter, an op, an exercise, a shader that there are not', async () => {
     for (const [hash, says] of [
       ['#/nothing', 'No such page'],
+      ['#/constructor', 'No such page'],
+      ['#/kernels?shader=constructor', 'There is no shader called "constructor"'],
+      ['#/course/100%', 'There is no chapter called "100%"'],
       ['#/course/99-nothing', 'There is no chapter'],
       ['#/kernels?op=nothing', 'There is no op called "nothing"'],
       ['#/kernels?exercise=99', 'There is no exercise 99'],
@@ -68,6 +71,16 @@ inBrowser('pages', () => {
     await page.keyboard.press('ArrowRight');
     expect(await page.textContent('.tensor output')).toMatch(/number 1 is -?[\d.]+/);
     expect(complaints).toEqual([]);
+    await page.close();
+  });
+
+  test('the skip link leads to the page, and the address stays', async () => {
+    const { page } = await site.open('#/kernels?op=tanh');
+    await page.waitForSelector('.forward .code .line');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    expect(await page.evaluate(() => document.activeElement?.id)).toBe('main');
+    expect(page.url()).toContain('op=tanh');
     await page.close();
   });
 

@@ -2,7 +2,7 @@
  * Checks the op table: every version of every kernel against the entry's f64 reference, and every gradient against central
  * differences of that reference. Tests, `glimpse selftest` and the tuner run this.
  */
-import { GlimpseError, messageOf } from '../errors.ts';
+import { GlimpseError, GpuError, messageOf } from '../errors.ts';
 import { currentGpu } from '../gpu/gpu.ts';
 import { familyOf, forceVersion } from '../kernels/families.ts';
 import { VersionNotApplicable } from '../kernels/family.ts';
@@ -258,6 +258,7 @@ async function withVersion(op: Op, { family, version }: Check, checks: readonly 
           results.push({ ...base, status: 'skipped', maxAbs: 0, maxRel: 0, reason: 'this case runs another kernel' });
         else results.push({ ...base, status: ok ? 'passed' : 'failed', ...rest });
       } catch (error) {
+        if (error instanceof GpuError && error.kind === 'lost') throw error; // says nothing about the kernel
         const status = error instanceof VersionNotApplicable ? 'skipped' : 'failed';
         results.push({ ...base, status, maxAbs: 0, maxRel: 0, reason: messageOf(error).split('\n')[0] });
       }

@@ -3,6 +3,7 @@ import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { basename } from 'node:path';
+import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
 import rawBody from 'raw-body';
 import sirv from 'sirv';
@@ -89,7 +90,9 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     };
     const pages = SITE ? sirv(SITE, { dev: true, extensions: [] }) : null; // dev: files may be built anew while it runs
     const isLocal = ['127.0.0.1', '::1', 'localhost'].includes(o.host);
+    const timeoutMs = Math.ceil(o.timeout * 1000);
     let captioned = 0;
+    let underWay = 0;
 
     const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       checkOrigin(request, isLocal);
@@ -100,7 +103,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
         const begun = performance.now();
         const bytes = await bodyOf(request, o.maxMb * 2 ** 20);
         if (bytes.length === 0) throw new Refusal(400, 'the body is empty: curl --data-binary @picture.jpg');
-        const found = await service.caption('the picture', bytes, AbortSignal.timeout(o.timeout * 1000));
+        const found = await service.caption('the picture', bytes, AbortSignal.timeout(timeoutMs));
         captioned++;
         answer(response, 200, { ...found, ms: Math.round(performance.now() - begun) });
         return;
@@ -110,9 +113,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
       const file = files[/^\/run\/(\w+)$/.exec(pathname)?.[1] ?? ''];
       if (file) {
         response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': statSync(file).size });
-        createReadStream(file)
-          .on('error', () => response.destroy())
-          .pipe(response);
+        await pipeline(createReadStream(file), response).catch(() => response.destroy()); // the client may have left
         return;
       }
       if (!SITE || !pages) throw new Refusal(404, 'the page is not built: npm run site -- --build; POST /caption is there');
@@ -125,6 +126,8 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     };
 
     const server = createServer((request, response) => {
+      underWay++;
+      response.on('close', () => underWay--);
       handle(request, response).catch((error: unknown) => {
         const { status, message, headers } = asRefusal(error, o.timeout);
         if (status >= 500 && status !== 503) say(o, `${request.method} ${request.url}: ${message}`);
@@ -132,7 +135,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
         else answer(response, status, { error: message }, headers);
       });
     });
-    server.requestTimeout = o.timeout * 1000;
+    server.requestTimeout = timeoutMs;
     const end = ended();
     await new Promise<void>((resolve, reject) => {
       server.once('error', (error) => reject(new GlimpseError(`cannot listen at ${o.host}:${o.port}: ${messageOf(error)}`)));
@@ -145,8 +148,11 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     await end;
     say(o, 'ending: what was asked is still answered');
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-    server.closeIdleConnections();
+    // Connections on which nothing was asked, or an upload stalls, must not keep it from ending.
+    const until = performance.now() + timeoutMs;
+    while (underWay > 0 && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 20));
     await service.drained();
+    server.closeAllConnections();
     await closed;
     say(o, `${captioned} pictures were captioned, ${service.largestBatch} together at most`);
     model.dispose();

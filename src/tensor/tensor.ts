@@ -17,6 +17,9 @@ export type TypedArray = Float32Array | Int32Array | Uint32Array;
 
 let living = 0;
 
+/** Safari and older Chromes have no `Symbol.dispose`. What compilers make of `using` looks for this one then. */
+(Symbol as { dispose?: symbol }).dispose ??= Symbol.for('Symbol.dispose');
+
 /** A shape, an element type and a range of a GPU buffer. Make one with `tensor`, `zeros`, `full`, or an op. */
 export class Tensor {
   private live = true;

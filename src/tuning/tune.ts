@@ -16,7 +16,8 @@ import { PROBLEMS, type TuningProblem } from './problems.ts';
 export interface TuneHooks {
   /** Called for a version that is left out because it disagreed with its reference. */
   onRefused(family: string, version: string, reason: string): void;
-  onProblem(problem: TuningProblem, done: number, total: number): void;
+  /** Tuning waits for what it returns. No scope is open then, so that other work may have its turn; it ends tuning by throwing. */
+  onProblem(problem: TuningProblem, done: number, total: number): void | Promise<void>;
 }
 
 const ROUNDS = 15;
@@ -77,7 +78,7 @@ export async function tune(gpu: Gpu, host: string, families: readonly string[], 
   const chosen = PROBLEMS.filter(({ family }) => families.includes(family));
   const problems: TunedProblem[] = [];
   for (const [i, problem] of chosen.entries()) {
-    hooks.onProblem(problem, i, chosen.length);
+    await hooks.onProblem(problem, i, chosen.length);
     const medianMs = await timeVersions(gpu, problem, agree.get(problem.family) as string[]);
     problems.push({ family: problem.family, key: problem.key, shape: problem.shape, medianMs });
     gpu.pool.trim();

@@ -6,6 +6,7 @@ import { measure } from '../../../bench/measure.ts';
 import { openOurs } from '../../../bench/ours.ts';
 import { newReport } from '../../../bench/record.ts';
 import { measureRoofs } from '../../../bench/roofs.ts';
+import type { Flush } from '../../../bench/sampling.ts';
 import { OPS } from '../../../src/autograd/ops/index.ts';
 import { UsageError } from '../../../src/errors.ts';
 import type { Gpu } from '../../../src/gpu/gpu.ts';
@@ -16,6 +17,15 @@ import type { JobContext } from '../worker.ts';
 
 /** Float64 on the host checks every number: beyond this many operations it would take minutes. */
 const MOST_FLOPS = 2 ** 32;
+
+/** One for each device: it holds 128 MiB. */
+const flushes = new WeakMap<Gpu, Flush>();
+
+function flushOf(gpu: Gpu): Flush {
+  const flush = flushes.get(gpu) ?? deviceFlush(gpu.device, gpu.host.shaderSource('roof_copy'));
+  flushes.set(gpu, flush);
+  return flush;
+}
 
 function benchmarksOf(what: RunWhat): Benchmark[] {
   if (what.kind === 'catalog') return catalog(null).filter(({ name }) => what.names.includes(name));
@@ -44,7 +54,7 @@ export async function bench(
   const benchmarks = benchmarksOf(what);
   if (own) await useShader(gpu, own.family, own.text);
   try {
-    const flush = deviceFlush(gpu.device, gpu.host.shaderSource('roof_copy'));
+    const flush = flushOf(gpu);
     const host = {
       ...{
         commit: null,
@@ -76,10 +86,10 @@ export async function bench(
       report.rows.push(...measured.rows);
       report.wrong.push(...measured.wrong.map(({ row, problem }) => ({ ...row, problem })));
       roofs = measured.roofs;
-      await context.turn();
+      if (!own) await context.turn(); // other jobs must not run with the visitor's shader
     }
     return report;
   } finally {
-    if (own && !gpu.isLost) await useShader(gpu, own.family, null);
+    if (own) await useShader(gpu, own.family, null); // also after a loss: families outlive the device
   }
 }

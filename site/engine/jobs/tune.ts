@@ -10,7 +10,10 @@ import type { JobContext } from '../worker.ts';
 export async function tuneHere(gpu: Gpu, context: JobContext<'tune'>): Promise<Jobs['tune']['result']> {
   const table = await tune(gpu, navigator.userAgent, Object.keys(FAMILIES), {
     onRefused: (family, version, reason) => context.tell({ text: `${family} ${version} is left out: ${reason}`, done: 0, total: 1 }),
-    onProblem: ({ family, shape }, done, total) => context.tell({ text: `${family} ${shape}`, done, total }),
+    onProblem: ({ family, shape }, done, total) => {
+      context.tell({ text: `${family} ${shape}`, done, total });
+      return context.turn();
+    },
   });
   try {
     await keepTuning(gpu, table);

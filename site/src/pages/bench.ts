@@ -50,6 +50,7 @@ async function sentTable(): Promise<HTMLElement> {
 }
 
 export async function show(root: HTMLElement, at: Route, session: Session): Promise<() => void> {
+  fill(root, el('p', { class: 'dim' }, 'The engine lists its benchmarks …'));
   const { benchmarks } = await tableOf(session.engine);
   const wanted = new Set((at.values.get('names') ?? 'matmul,softmax').split(','));
   const boxes = benchmarks.map((name) => {
@@ -153,5 +154,5 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     sent,
   );
   void sentTable().then((table) => fill(sent, table));
-  return () => {};
+  return () => cancel();
 }

@@ -154,7 +154,13 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     }
     if (others.some(({ name }) => /\.(safetensors|onnx|gz)$/.test(name))) loadChosen();
     if (loaded) void captionAll(chosen);
-    else waiting.push(...chosen);
+    else if (chosen.length > 0) {
+      waiting.push(...chosen);
+      fill(
+        status,
+        `${waiting.length} ${waiting.length === 1 ? 'picture waits' : 'pictures wait'}. Still needed: a checkpoint (.safetensors) and its encoder (.onnx or .onnx.gz).`,
+      );
+    }
   };
   checkpoint.addEventListener('change', loadChosen);
   encoder.addEventListener('change', loadChosen);

@@ -19,88 +19,96 @@ function lossChart(losses: readonly number[]): Node {
   return svg(chartSvg({ title: 'Loss', xLabel: 'batch', yLabel: 'nats per word', series: [{ name: 'loss per word', points }] }));
 }
 
-function trainingView(root: HTMLElement, session: Session, started: () => void): void {
-  const { training } = session;
-  if (!training) return;
-  const { last, losses, epochs, outcome } = training;
-  const epoch = epochs[epochs.length - 1];
-  const broken = losses.findIndex((loss) => !Number.isFinite(loss));
+/** A training as it goes on. Buttons and figures are made once and changed only when they must be, so that a click always meets its button. */
+function trainingView(root: HTMLElement, session: Session): () => void {
+  let shown: Training | null = null;
+  let pictured: readonly unknown[] | null = null;
   const status = el('p', { class: 'status', role: 'status' });
-  if (outcome instanceof EngineError) fill(status, outcome.isCancelled ? 'Ended.' : el('span', { class: 'wrong' }, outcome.message));
-  else if (outcome) {
-    const { report } = outcome;
-    fill(
-      status,
-      el('strong', { class: 'right', id: 'exact', 'data-exact': report.exactMatch }, percent(report.exactMatch)),
-      ` of ${report.testScenes} scenes never seen are right in every word. ${percent(report.pointing)} of naming words look at what they name (chance ${percent(report.pointingByChance)}). `,
-      `${report.epochs} epochs in ${report.seconds.toFixed(0)} s. `,
-      el('a', { href: linkTo('model', { model: 'trained' }) }, 'Look into this model'),
-    );
-  } else if (last) {
-    const left = last.secondsLeft === null ? '' : `, ${last.secondsLeft.toFixed(0)} s left at most`;
-    fill(
-      status,
-      `batch ${last.done} of ${last.total}, loss ${Number.isFinite(last.loss) ? last.loss.toFixed(3) : 'NaN'}, ${last.wordsPerSecond.toFixed(0)} words/s${training.isPaused ? ', paused' : left}`,
-    );
-  } else fill(status, 'making scenes and compiling kernels …');
-  if (broken >= 0) status.append(el('strong', { class: 'wrong' }, ` The loss is no number from batch ${broken + 1} on.`));
-  const bar = el('progress', { max: last?.total ?? 1, value: last?.done ?? 0, 'aria-label': 'training' });
-  const buttons =
-    outcome === null
-      ? [
-          el('button', { id: 'pause', click: () => pause(training) }, training.isPaused ? 'Go on' : 'Pause'),
-          el('button', { id: 'end', click: () => training.running.cancel() }, 'End'),
-        ]
-      : [];
-  const pause = (of: Training) => {
-    of.isPaused = !of.isPaused;
-    of.running.pause(of.isPaused);
-    started();
-  };
-  fill(
-    root,
-    el('div', { class: 'row' }, bar, buttons),
-    status,
-    el('div', { class: 'chart', id: 'loss', 'data-last': losses[losses.length - 1] ?? '' }, losses.length > 1 && lossChart(losses)),
+  const bar = el('progress', { max: 1, value: 0, 'aria-label': 'training' });
+  const pause = el(
+    'button',
+    {
+      id: 'pause',
+      click: () => {
+        const { training } = session;
+        if (!training) return;
+        training.isPaused = !training.isPaused;
+        training.running.pause(training.isPaused);
+        update();
+      },
+    },
+    'Pause',
   );
-  const rows = epochs.map((e) =>
-    el(
-      'tr',
-      { class: 'epoch' },
-      el('td', {}, e.epoch),
-      el('td', {}, e.loss.toFixed(4)),
-      el('td', {}, percent(e.exact)),
-      el('td', {}, `${e.seconds.toFixed(0)} s`),
-    ),
-  );
-  if (rows.length > 0)
-    root.append(
-      el(
-        'table',
-        {},
-        el(
-          'thead',
-          {},
-          el(
-            'tr',
-            {},
-            ['epoch', 'loss per word', 'validation captions right in every word', 'time'].map((title) => el('th', {}, title)),
-          ),
-        ),
-        el('tbody', {}, rows),
-      ),
-    );
-  const described = outcome && !(outcome instanceof EngineError) ? outcome.described : epoch?.described;
-  if (described) {
-    root.append(el('h3', {}, outcome ? 'Scenes that it never saw' : 'Scenes of validation, as it describes them now'));
-    root.append(
-      el(
-        'div',
-        { class: 'scenes' },
-        described.slice(0, SHOWN).map((each) => sceneFigure(each)),
-      ),
-    );
+  const end = el('button', { id: 'end', click: () => session.training?.running.cancel() }, 'End');
+  const chart = el('div', { class: 'chart', id: 'loss' });
+  const table = el('div', {});
+  const pictures = el('div', {});
+
+  function tell({ last, losses, outcome, isPaused }: Training): void {
+    if (outcome instanceof EngineError) fill(status, outcome.isCancelled ? 'Ended.' : el('span', { class: 'wrong' }, outcome.message));
+    else if (outcome) {
+      const { report } = outcome;
+      fill(
+        status,
+        el('strong', { class: 'right', id: 'exact', 'data-exact': report.exactMatch }, percent(report.exactMatch)),
+        ` of ${report.testScenes} scenes never seen are right in every word. ${percent(report.pointing)} of naming words look at what they name (chance ${percent(report.pointingByChance)}). `,
+        `${report.epochs} epochs in ${report.seconds.toFixed(0)} s. `,
+        el('a', { href: linkTo('model', { model: 'trained' }) }, 'Look into this model'),
+      );
+    } else if (last) {
+      const left = last.secondsLeft === null ? '' : `, ${last.secondsLeft.toFixed(0)} s left at most`;
+      fill(
+        status,
+        `batch ${last.done} of ${last.total}, loss ${Number.isFinite(last.loss) ? last.loss.toFixed(3) : 'NaN'}, ${last.wordsPerSecond.toFixed(0)} words/s${isPaused ? ', paused' : left}`,
+      );
+    } else fill(status, 'making scenes and compiling kernels …');
+    const broken = losses.findIndex((loss) => !Number.isFinite(loss));
+    if (broken >= 0) status.append(el('strong', { class: 'wrong' }, ` The loss is no number from batch ${broken + 1} on.`));
   }
+
+  function showEpochs({ epochs, outcome }: Training): void {
+    const head = ['epoch', 'loss per word', 'validation captions right in every word', 'time'].map((title) => el('th', {}, title));
+    const rows = epochs.map((e) => {
+      const cells = [e.epoch, e.loss.toFixed(4), percent(e.exact), `${e.seconds.toFixed(0)} s`];
+      return el(
+        'tr',
+        { class: 'epoch' },
+        cells.map((cell) => el('td', {}, cell)),
+      );
+    });
+    fill(table, rows.length > 0 && el('table', {}, el('thead', {}, el('tr', {}, head)), el('tbody', {}, rows)));
+    const described = outcome && !(outcome instanceof EngineError) ? outcome.described : epochs[epochs.length - 1]?.described;
+    if (!described) {
+      fill(pictures);
+      return;
+    }
+    const title = outcome && !(outcome instanceof EngineError) ? 'Scenes that it never saw' : 'Scenes of validation, as it describes them now';
+    const figures = described.slice(0, SHOWN).map((each) => sceneFigure(each));
+    fill(pictures, el('h3', {}, title), el('div', { class: 'scenes' }, figures));
+  }
+
+  function update(): void {
+    const { training } = session;
+    if (!training) return;
+    if (training !== shown) {
+      shown = training;
+      pictured = null;
+      fill(root, el('div', { class: 'row' }, bar, pause, end), status, chart, table, pictures);
+    }
+    const { last, losses, epochs, outcome } = training;
+    bar.max = last?.total ?? 1;
+    bar.value = last?.done ?? 0;
+    const label = training.isPaused ? 'Go on' : 'Pause';
+    if (pause.textContent !== label) pause.textContent = label;
+    pause.hidden = end.hidden = outcome !== null;
+    tell(training);
+    if (losses.length > 1) fill(chart, lossChart(losses));
+    const now = [epochs.length, outcome];
+    if (pictured?.every((value, i) => value === now[i])) return;
+    pictured = now;
+    showEpochs(training);
+  }
+  return update;
 }
 
 export async function show(root: HTMLElement, at: Route, session: Session): Promise<() => void> {
@@ -155,9 +163,10 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
   };
   const fields = [field('scenes', 'training scenes'), field('epochs', 'epochs at most'), field('seed', 'seed')];
   const view = el('div', { id: 'training' });
+  const update = trainingView(view, session);
   const refresh = () => {
     go.disabled = session.isTraining;
-    trainingView(view, session, refresh);
+    update();
   };
   const form = el('form', {
     class: 'row',

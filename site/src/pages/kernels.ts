@@ -47,13 +47,13 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
   );
   const given = at.values.get('shapes')?.split(';');
   const shapes = el('div', { class: 'row' });
-  const attrs = el('input', { type: 'text', size: 40, 'aria-label': 'attributes as JSON' });
+  const attrs = el('input', { type: 'text', size: 40, 'aria-label': 'attributes as JSON', change: () => keep({ attrs: attrs.value }) });
   let draw: string[] | null = null;
   const inputs = () => [...shapes.querySelectorAll('input')];
-  const take = (index: number, texts?: readonly string[]) => {
+  const take = (index: number, texts?: readonly string[], text: string | null = null) => {
     const c = op.cases[index];
     draw = c.draw;
-    attrs.value = c.attrs === null ? '' : JSON.stringify(c.attrs);
+    attrs.value = text ?? (c.attrs === null ? '' : JSON.stringify(c.attrs));
     fill(
       shapes,
       c.shapes.map((shape, i) =>
@@ -82,12 +82,12 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
       'aria-label': 'case',
       change: () => {
         take(cases.selectedIndex);
-        keep({ case: op.cases[cases.selectedIndex].name, shapes: null });
+        keep({ case: op.cases[cases.selectedIndex].name, shapes: null, attrs: null });
       },
     },
     op.cases.map(({ name }, i) => el('option', { selected: i === chosen }, name)),
   );
-  take(chosen, given);
+  take(chosen, given, at.values.get('attrs'));
   const what = (): RunWhat => ({
     kind: 'op',
     op: op.name,
@@ -215,7 +215,7 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
     const begin = (source: string) =>
       ownKernel(holder, session, {
         ...{ family: family?.name ?? null, name: 'yours.wgsl', text: source },
-        timedIn:
+        timedIn: () =>
           which === 'forward' && family?.name === op.family
             ? runWhat()
             : family?.benchmark
@@ -249,7 +249,7 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
 }
 
 async function shaderAlone(root: HTMLElement, name: string): Promise<void> {
-  const load = shaders[name];
+  const load = Object.hasOwn(shaders, name) ? shaders[name] : null;
   if (!load) {
     fill(root, el('p', { class: 'wrong' }, `There is no shader called "${name}".`));
     return;
@@ -258,7 +258,9 @@ async function shaderAlone(root: HTMLElement, name: string): Promise<void> {
 }
 
 export async function show(root: HTMLElement, at: Route, session: Session): Promise<undefined> {
+  fill(root, el('p', { class: 'dim' }, 'The engine lists its ops …'));
   const table = await tableOf(session.engine);
+  if (!root.isConnected) return; // the visitor went on
   const { ops, exercises } = table;
   const [shader, exercise] = [at.values.get('shader'), at.values.get('exercise')];
   const name = at.values.get('op') ?? 'softmax';

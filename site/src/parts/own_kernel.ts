@@ -5,13 +5,16 @@ import type { Session } from '../session.ts';
 import type { Editor } from './editor.ts';
 import { resultChart, resultNote, resultTable } from './results.ts';
 
+/** A program of the visitor's that takes longer than this has an endless loop. */
+const MOST_MS = 20_000;
+
 export interface OwnKernel {
   family: string | null;
   /** What errors call it, such as mine.wgsl. */
   name: string;
   text: string;
-  /** What to time it in once it is right; null for no timing. */
-  timedIn: RunWhat | null;
+  /** What to time it in once it is right; null for no timing. Asked when it runs; throws where sizes are wrong. */
+  timedIn(): RunWhat | null;
   hint?: string;
   onChange(text: string): void;
 }
@@ -39,7 +42,7 @@ export async function ownKernel(root: HTMLElement, session: Session, o: OwnKerne
     fill(verdict, el('p', { class: 'dim' }, session.isTraining ? 'waits for a place between two batches of the training …' : 'judging …'));
     const begun = performance.now();
     try {
-      const { right, says } = await session.engine.run('judge', { family: o.family, text });
+      const { right, says } = await session.engine.run('judge', { family: o.family, text }, undefined, o.family === null ? MOST_MS : null);
       const faults = right ? [] : faultsOf(says, o.name);
       editor.mark(faults);
       const seconds = ((performance.now() - begun) / 1000).toFixed(2);
@@ -54,7 +57,8 @@ export async function ownKernel(root: HTMLElement, session: Session, o: OwnKerne
         el('pre', { class: right ? 'says' : 'error says' }, says),
         !right && o.hint && el('p', {}, el('strong', {}, 'Hint: '), o.hint),
       );
-      if (right && o.timedIn && o.family) await time(o.timedIn, { family: o.family, text });
+      const timedIn = right && o.family ? o.timedIn() : null;
+      if (timedIn && o.family) await time(timedIn, { family: o.family, text });
     } catch (error) {
       fill(verdict, el('pre', { class: 'error' }, (error as Error).message));
     } finally {

@@ -9,7 +9,7 @@ const options = {
   batch: { values: whole('count', { atLeast: 1, atMost: 64 }), default: 8, help: 'pictures that are captioned together, at most' },
   queue: { values: whole('count', { atLeast: 1 }), default: 256, help: 'pictures that may wait; more are refused with 503' },
   maxMb: { values: number('MB', { above: 0 }), default: 20, help: 'largest picture' },
-  timeout: { values: number('seconds', { above: 0 }), default: 30, help: 'longest time until an answer' },
+  timeout: { values: number('seconds', { above: 0, atMost: 86400 }), default: 30, help: 'longest time until an answer' },
   ...decodingOptions(1),
   encoder: { values: text('file'), help: 'the encoder’s file, if it is no longer where the features were made' },
   ...DEVICE,
