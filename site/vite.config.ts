@@ -17,6 +17,7 @@ const rollupOptions: BuildEnvironmentOptions['rollupOptions'] = {
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
   base: './',
+  appType: 'mpa', // a path that there is not is not answered with the page
   define: { __VERSION__: JSON.stringify(version) },
   plugins: [content(), policy()],
   worker: { format: 'es', plugins: () => [content()], rollupOptions },

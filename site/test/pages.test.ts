@@ -74,6 +74,18 @@ inBrowser('pages', () => {
     await page.close();
   });
 
+  test('two versions side by side, with what only one has marked; the choice is in the address', async () => {
+    const { page, complaints } = await site.open('#/kernels?op=matmul&right=matmul.workgroup');
+    await page.waitForSelector('.compare .code .marked');
+    const heads = () => page.$$eval('.compare small', (all) => all.map((each) => each.textContent?.split('.')[0]));
+    expect(await heads()).toEqual(['matmul_naive', 'matmul_workgroup']);
+    await page.selectOption('.compare select >> nth=0', { label: 'matmul register' });
+    await page.waitForFunction(() => document.querySelector('.compare small')?.textContent?.startsWith('matmul_register'));
+    expect(page.url()).toContain('left=matmul.register');
+    expect(complaints).toEqual([]);
+    await page.close();
+  });
+
   test('the skip link leads to the page, and the address stays', async () => {
     const { page } = await site.open('#/kernels?op=tanh');
     await page.waitForSelector('.forward .code .line');

@@ -248,6 +248,44 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
   return root;
 }
 
+/** Two versions beside each other; what only one of them has is marked. Null where no family of the op has two. */
+function comparePanel(op: OpFacts, table: Table, at: Route): HTMLElement | null {
+  const families = [...kernelsOf(op, 'forward', table.families), ...kernelsOf(op, 'gradient', table.families)].flatMap(({ family }) =>
+    family && new Set(family.versions.map(({ shader }) => shader)).size > 1 ? [family] : [],
+  );
+  const all = [...new Set(families)].flatMap(({ name, versions }) => versions.map((version) => ({ id: `${name}.${version.name}`, ...version })));
+  if (all.length === 0) return null;
+  const body = el('div', { class: 'pair' });
+  const draw = async () => {
+    const chosen = [left, right].map(({ selectedIndex }) => all[selectedIndex]);
+    const texts = await Promise.all(chosen.map(async ({ shader }) => (await shaders[shader]()).default));
+    const plain = texts.map((lines) => lines.map((line) => line.map(([, piece]) => piece).join('')));
+    fill(
+      body,
+      chosen.map(({ idea, shader }, i) => {
+        const other = new Set(plain[1 - i]);
+        const shown = code(texts[i]);
+        for (const [k, line] of [...shown.children].entries()) line.classList.toggle('marked', plain[i][k].trim() !== '' && !other.has(plain[i][k]));
+        return el('div', {}, el('small', {}, `${shader}.wgsl: ${idea}`), shown);
+      }),
+    );
+  };
+  const select = (key: string, otherwise: number) => {
+    const asked = all.findIndex(({ id }) => id === at.values.get(key));
+    const chosen = asked < 0 ? Math.min(otherwise, all.length - 1) : asked;
+    const options = all.map(({ id }, i) => el('option', { selected: i === chosen }, id.replace('.', ' ')));
+    const change = (index: number) => {
+      keep({ [key]: all[index].id });
+      void draw();
+    };
+    const made = el('select', { 'aria-label': `${key} version`, change: () => change(made.selectedIndex) }, options);
+    return made;
+  };
+  const [left, right] = [select('left', 0), select('right', 1)];
+  void draw();
+  return el('section', { class: 'panel compare' }, el('h2', {}, 'Versions side by side'), el('div', { class: 'pair' }, left, right), body);
+}
+
 async function shaderAlone(root: HTMLElement, name: string): Promise<void> {
   const load = Object.hasOwn(shaders, name) ? shaders[name] : null;
   if (!load) {
@@ -299,6 +337,7 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     el('h1', {}, op.name),
     el('table', {}, el('tbody', {}, tensors)),
     el('div', { class: 'pair' }, kernelPanel(op, 'forward', table, session, at, run.what), kernelPanel(op, 'gradient', table, session, at, run.what)),
+    comparePanel(op, table, at),
     run.root,
   );
 }
