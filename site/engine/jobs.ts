@@ -61,9 +61,8 @@ async function modelOf(gpu: Gpu, which: WhichModel): Promise<DemoModel> {
 const open: Job<'open'> = async ({ guaranteed }, context) => factsOf(await context.reopen(guaranteed), guaranteed);
 
 const train: Job<'train'> = async (o, context) => {
-  await context.gpu();
+  const gpu = await context.gpu();
   const made = new DemoModel(o.seed);
-  let isDone = false;
   try {
     const words = Array.from({ length: 256 }, (_, i) => makeScene(o.seed, i % o.scenes).caption.length + 1);
     const perBatch = (32 * words.reduce((sum, count) => sum + count, 0)) / words.length;
@@ -90,11 +89,9 @@ const train: Job<'train'> = async (o, context) => {
       model.made.dispose();
       model = null;
     }
-    isDone = true;
     return { report: trained.report, described: trained.described.slice(0, 12) };
   } finally {
-    const gpu = await context.gpu().catch(() => null);
-    if (isDone || (gpu && !gpu.isLost)) made.dispose();
+    if (!gpu.isLost) made.dispose();
   }
 };
 

@@ -165,6 +165,24 @@ inBrowser('engine', () => {
     await page.close();
   });
 
+  test('a device that is lost while it trains ends the training with its reason; another one runs on the new device', async () => {
+    const { page } = await site.open('');
+    await page.fill('#scenes', '640');
+    await page.click('#train');
+    await page.waitForFunction(() => Number(document.querySelector('progress')?.value) > 2, undefined, { timeout: 60_000 });
+    killGpuProcess();
+    await page.waitForSelector('#lost');
+    await page.waitForSelector('#training .status .wrong', { timeout: 60_000 });
+    await page.click('#lost button');
+    await page.waitForFunction(() => document.querySelector('#lost') === null);
+    await page.waitForSelector('#captions figure.described');
+    await page.fill('#scenes', '64');
+    await page.fill('#epochs', '1');
+    await page.click('#train');
+    await page.waitForSelector('#exact', { timeout: 60_000 });
+    await page.close();
+  });
+
   test('a device that is lost is told of, and opened again', async () => {
     const { page } = await site.open('#/selftest');
     await page.waitForSelector('#run');

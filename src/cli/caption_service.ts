@@ -46,9 +46,14 @@ export class CaptionService {
     private readonly o: { beam: BeamOptions; maxLength: number; batch: number; queue: number },
   ) {}
 
+  /** Pictures that wait or are being decoded. */
+  get load(): number {
+    return this.waiting.length + this.decoding;
+  }
+
   /** Captions the bytes of a picture. Throws a FileError if they are none, Busy if too many wait, the signal's reason once it is aborted. */
   async caption(name: string, bytes: Uint8Array, signal: AbortSignal): Promise<CaptionAnswer> {
-    if (this.waiting.length + this.decoding >= this.o.queue) throw new Busy(`${this.o.queue} pictures wait already`);
+    if (this.load >= this.o.queue) throw new Busy(`${this.o.queue} pictures wait already`);
     this.decoding++;
     let pixels: Float32Array;
     try {

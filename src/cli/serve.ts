@@ -41,7 +41,7 @@ function answer(response: ServerResponse, status: number, value: unknown, header
 function checkOrigin({ headers }: IncomingMessage, isLocal: boolean): void {
   const { host = '', origin } = headers;
   if (isLocal && !/^(localhost|127\.0\.0\.1|\[::1\])(:\d+)?$/.test(host)) throw new Refusal(403, `the host "${host}" is not this machine`);
-  if (origin !== undefined && origin !== `http://${host}`) throw new Refusal(403, `a page of ${origin} may not ask here`);
+  if (origin !== undefined && origin !== `http://${host}` && origin !== `https://${host}`) throw new Refusal(403, `a page of ${origin} may not ask here`);
 }
 
 async function bodyOf(request: IncomingMessage, most: number): Promise<Buffer> {
@@ -93,6 +93,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     const timeoutMs = Math.ceil(o.timeout * 1000);
     let captioned = 0;
     let underWay = 0;
+    let uploading = 0;
 
     const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
       checkOrigin(request, isLocal);
@@ -101,7 +102,10 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
       if (pathname === '/caption') {
         if (method !== 'POST') throw new Refusal(405, 'POST a picture here: curl --data-binary @picture.jpg', { Allow: 'POST' });
         const begun = performance.now();
-        const bytes = await bodyOf(request, o.maxMb * 2 ** 20);
+        // Bodies that are read count, too: they are what takes memory.
+        if (uploading + service.load >= o.queue) throw new Busy(`${o.queue} pictures wait already`);
+        uploading++;
+        const bytes = await bodyOf(request, o.maxMb * 2 ** 20).finally(() => uploading--);
         if (bytes.length === 0) throw new Refusal(400, 'the body is empty: curl --data-binary @picture.jpg');
         const found = await service.caption('the picture', bytes, AbortSignal.timeout(timeoutMs));
         captioned++;

@@ -7,7 +7,7 @@ const options = {
   host: { values: text('address'), default: '127.0.0.1', help: 'address to listen at; any other than this machine’s own opens it to others' },
   port: { values: whole('number', { atLeast: 0, atMost: 65535 }), default: 8080, help: 'port to listen at; 0 takes a free one' },
   batch: { values: whole('count', { atLeast: 1, atMost: 64 }), default: 8, help: 'pictures that are captioned together, at most' },
-  queue: { values: whole('count', { atLeast: 1 }), default: 256, help: 'pictures that may wait; more are refused with 503' },
+  queue: { values: whole('count', { atLeast: 1 }), default: 64, help: 'pictures that may wait; more are refused with 503' },
   maxMb: { values: number('MB', { above: 0 }), default: 20, help: 'largest picture' },
   timeout: { values: number('seconds', { above: 0, atMost: 86400 }), default: 30, help: 'longest time until an answer' },
   ...decodingOptions(1),
