@@ -1,5 +1,4 @@
 /** Results as text: a table for the terminal; a page with every row beside the best WebGPU peer and the goals that were set. */
-
 import { WEBGPU_PEERS } from './peers/process.ts';
 import type { PeerRow } from './peers/row.ts';
 import { ratioText } from './ratio.ts';

@@ -44,9 +44,12 @@ export function temporaryFolder(): string {
 
 const BROWSERS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable', process.env.CHROME_PATH ?? ''];
 
+/** Where an installed browser is, or null. */
+export const installedBrowser = (): string | null => BROWSERS.find((path) => path !== '' && existsSync(path)) ?? null;
+
 /** Where an installed browser is, or null; says aloud what `skipped` means then. */
 export function browserPath(skipped: string): string | null {
-  const browser = BROWSERS.find((path) => path !== '' && existsSync(path));
+  const browser = installedBrowser();
   if (browser) return browser;
   console.warn(`SKIPPED: no browser is installed (CHROME_PATH names one); ${skipped}`);
   return null;

@@ -6,7 +6,7 @@ import { parseSafetensors } from '../../src/data/safetensors_format.ts';
 import { GlimpseError, UsageError } from '../../src/errors.ts';
 import type { Gpu } from '../../src/gpu/gpu.ts';
 import { tuningOf } from '../../src/kernels/tuning.ts';
-import { DEMO_FORMAT, DemoModel, runDemo } from '../../src/model/demo/demo.ts';
+import { BATCH, DEMO_FORMAT, DemoModel, runDemo } from '../../src/model/demo/demo.ts';
 import { makeScene, unseenScene } from '../../src/model/demo/scenes.ts';
 import type { NamedArray } from '../../src/nn/parameters.ts';
 import type { AdapterFacts, JobName, Jobs, WhichModel } from './protocol.ts';
@@ -19,7 +19,7 @@ const LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffe
 function factsOf(gpu: Gpu, guaranteed: boolean): AdapterFacts {
   const { limits, features } = gpu.device;
   return {
-    ...{ description: gpu.description, adapter: gpu.adapterName, software: gpu.software, kind: gpu.kind, subgroupWidth: gpu.subgroupWidth },
+    description: gpu.description,
     features: [...features].sort(),
     limits: Object.fromEntries(LIMITS.map((name) => [name, limits[name]])),
     ...{ tuning: tuningOf(gpu).source, guaranteed },
@@ -58,14 +58,14 @@ async function modelOf(gpu: Gpu, which: WhichModel): Promise<DemoModel> {
   return made;
 }
 
-const open: Job<'open'> = async ({ guaranteed }, context) => factsOf(await context.reopen(guaranteed), guaranteed);
+const open: Job<'open'> = async (_none, context) => factsOf(await context.gpu(), context.guaranteed);
 
 const train: Job<'train'> = async (o, context) => {
   const gpu = await context.gpu();
   const made = new DemoModel(o.seed);
   try {
     const words = Array.from({ length: 256 }, (_, i) => makeScene(o.seed, i % o.scenes).caption.length + 1);
-    const perBatch = (32 * words.reduce((sum, count) => sum + count, 0)) / words.length;
+    const perBatch = (BATCH * words.reduce((sum, count) => sum + count, 0)) / words.length;
     let [since, counted] = [performance.now(), 0];
     let rate = 0;
     const trained = await runDemo(made, {
@@ -124,10 +124,8 @@ const selftest: Job<'selftest'> = async (_none, context) => {
   return { passed, skipped, failed };
 };
 
-const compile: Job<'compile'> = async ({ source }, context) => (await context.gpu()).compilerErrors(source);
-
 export const JOBS: { [K in JobName]: Job<K> } = {
-  ...{ open, train, describe, check, selftest, compile },
+  ...{ open, train, describe, check, selftest },
   table: async () => (await import('./jobs/table.ts')).table(),
   trace: async ({ model: which, seed, scene }, context) => {
     const gpu = await context.gpu();

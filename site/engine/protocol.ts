@@ -12,10 +12,6 @@ import type { Trace } from '../../src/study/trace.ts';
 /** The device that the engine opened. */
 export interface AdapterFacts {
   description: string;
-  adapter: string;
-  software: boolean;
-  kind: string;
-  subgroupWidth: number;
   features: string[];
   limits: Record<string, number>;
   tuning: string;
@@ -84,7 +80,7 @@ export interface SelftestProgress {
 
 /** By name: what a job is given, what it tells as it goes on, and what it gives. */
 export interface Jobs {
-  open: { input: { guaranteed: boolean }; progress: never; result: AdapterFacts };
+  open: { input: null; progress: never; result: AdapterFacts };
   table: { input: null; progress: never; result: { ops: OpFacts[]; families: FamilyFacts[]; exercises: ExerciseFacts[]; benchmarks: string[] } };
   train: { input: TrainInput; progress: TrainProgress; result: { report: DemoReport; described: DescribedScene[] } };
   describe: { input: { model: WhichModel; seed: number; first: number; count: number }; progress: never; result: DescribedScene[] };
@@ -99,7 +95,6 @@ export interface Jobs {
   loadRun: { input: RunFiles; progress: { text: string }; result: RunFacts };
   captionPicture: { input: { picture: Blob; name: string; beam: number }; progress: never; result: CaptionedPicture };
   judge: { input: { family: string | null; text: ShaderText }; progress: never; result: Verdict };
-  compile: { input: { source: string }; progress: never; result: { line: number; column: number; message: string }[] };
   tune: { input: null; progress: { text: string; done: number; total: number }; result: { table: TuningTable; kept: string | null } };
 }
 

@@ -16,8 +16,8 @@ class Cancelled extends Error {
 export interface JobContext<K extends JobName> {
   /** The device; opened at its first use, and again after it was lost. */
   gpu(): Promise<Gpu>;
-  /** Opens the device anew with other limits. */
-  reopen(guaranteed: boolean): Promise<Gpu>;
+  /** Whether the device is opened with no more than the standard guarantees. */
+  guaranteed: boolean;
   tell(progress: Jobs[K]['progress']): void;
   /** Lets the jobs that wait have their turn, and waits while this one is paused. Call it where no scope is open. Throws if the job was ended. */
   turn(): Promise<void>;
@@ -33,9 +33,9 @@ interface Entry {
 
 const post = (message: FromEngine) => self.postMessage(message);
 
-let device: { gpu: Gpu; guaranteed: boolean } | null = null;
+let device: Gpu | null = null;
 /** The page names its worker by the limits that it wants, so that a worker that is started again opens the same device. */
-let guaranteed = self.name === GUARANTEED;
+const guaranteed = self.name === GUARANTEED;
 const waiting: Entry[] = [];
 const entries = new Map<number, Entry>();
 /** Wakes a job that is paused. */
@@ -43,10 +43,9 @@ let wake: () => void = () => {};
 let isRunning = false;
 
 async function open(): Promise<Gpu> {
-  if (device && !device.gpu.isLost && device.guaranteed === guaranteed) return device.gpu;
-  if (device && !device.gpu.isLost) await device.gpu.close();
+  if (device && !device.isLost) return device;
   const gpu = await openGpu({ guaranteedLimits: guaranteed });
-  device = { gpu, guaranteed };
+  device = gpu;
   void gpu.device.lost.then(({ reason, message }) => {
     if (reason !== 'destroyed') post({ lost: message || 'the browser gave no reason' });
   });
@@ -62,16 +61,13 @@ async function execute(entry: Entry): Promise<void> {
   const { id, job, input } = entry;
   const context: JobContext<JobName> = {
     gpu: open,
-    reopen: (limits) => {
-      guaranteed = limits;
-      return open();
-    },
+    guaranteed,
     tell: (progress) => post({ id, progress }),
     turn: async () => {
       await new Promise((resolve) => setTimeout(resolve, 0)); // so that messages come in
       do {
         if (entry.cancelled) throw new Cancelled('ended by the visitor');
-        for (let next = waiting.shift(); next; next = waiting.shift()) await execute(next);
+        await executeWaiting();
         if (entry.paused && !entry.cancelled)
           await new Promise<void>((resolve) => {
             wake = resolve;
@@ -90,10 +86,14 @@ async function execute(entry: Entry): Promise<void> {
   }
 }
 
+async function executeWaiting(): Promise<void> {
+  for (let next = waiting.shift(); next; next = waiting.shift()) await execute(next);
+}
+
 async function pump(): Promise<void> {
   if (isRunning) return;
   isRunning = true;
-  for (let next = waiting.shift(); next; next = waiting.shift()) await execute(next);
+  await executeWaiting();
   isRunning = false;
 }
 

@@ -34,8 +34,14 @@ export function svg(text: string): Node {
   return document.importNode(xml.parseFromString(text, 'image/svg+xml').documentElement, true);
 }
 
+/** Code in color: a line is pieces of text, each with its kind. */
+type Lines = readonly (readonly (readonly [kind: string, text: string])[])[];
+
+/** The lines as plain text. */
+export const textsOf = (lines: Lines): string[] => lines.map((line) => line.map(([, text]) => text).join(''));
+
 /** A shader or other code in color, with a line that is marked and shown. */
-export function code(lines: readonly (readonly (readonly [string, string])[])[], marked: number | null = null): HTMLElement {
+export function code(lines: Lines, marked: number | null = null): HTMLElement {
   const made = el('pre', { class: 'code', tabindex: 0 });
   for (const [i, line] of lines.entries()) {
     const spans = line.map(([kind, text]) => (kind ? el('span', { class: kind }, text) : text));
@@ -47,6 +53,18 @@ export function code(lines: readonly (readonly (readonly [string, string])[])[],
       if (line) made.scrollTop = line.offsetTop - made.offsetTop - made.clientHeight / 3;
     });
   return made;
+}
+
+/** A table with a line of titles; rows are made by who has them. */
+export function table(titles: readonly string[], rows: Child, className: string | null = null): HTMLTableElement {
+  const head = titles.map((title) => el('th', {}, title));
+  return el('table', { class: className }, el('thead', {}, el('tr', {}, head)), el('tbody', {}, rows));
+}
+
+/** A row of plain cells. */
+export function row(cells: readonly Child[], className: string | null = null): HTMLTableRowElement {
+  const made = cells.map((cell) => el('td', {}, cell));
+  return el('tr', { class: className }, made);
 }
 
 export function download(name: string, text: string, type = 'application/json'): void {

@@ -1,6 +1,6 @@
 /** The frame of the site: the page that the URL names, the adapter, and what went wrong with it. */
 import type { EngineError } from '../engine/client.ts';
-import { el, fill } from './dom.ts';
+import { type Child, el, fill } from './dom.ts';
 import { linkTo, type Route, route } from './route.ts';
 import { Session } from './session.ts';
 
@@ -43,6 +43,11 @@ function drawHeader(current: string): void {
   );
 }
 
+/** Tells at the head of every page what went wrong with the engine or its device, instead of what was told before. */
+function notify(id: string, title: string, ...says: Child[]): void {
+  fill(notice, el('section', { class: 'notice', id }, el('h2', {}, title), says));
+}
+
 /** Where there is no WebGPU: which part is missing, and how to switch it on. */
 function withoutDevice(message: string): void {
   const missing = !('gpu' in navigator)
@@ -50,46 +55,33 @@ function withoutDevice(message: string): void {
       ? 'navigator.gpu is missing: this browser has no WebGPU, or it is switched off.'
       : 'This page was not served over https or from localhost, and browsers give WebGPU to such pages only.'
     : 'The browser has WebGPU but offers no adapter: its driver may be on a blocklist.';
-  fill(
-    notice,
+  notify(
+    'no-webgpu',
+    'No WebGPU here',
+    el('p', {}, missing, ' ', el('small', {}, message)),
     el(
-      'section',
-      { class: 'notice', id: 'no-webgpu' },
-      el('h2', {}, 'No WebGPU here'),
-      el('p', {}, missing, ' ', el('small', {}, message)),
+      'ul',
+      {},
       el(
-        'ul',
+        'li',
         {},
-        el(
-          'li',
-          {},
-          'Chrome and Edge have it from 113 on; on Linux open chrome://flags/#enable-unsafe-webgpu, or start the browser with --enable-unsafe-webgpu.',
-        ),
-        el('li', {}, 'Firefox has it from 141 on (Windows) and 145 on (macOS); elsewhere set dom.webgpu.enabled in about:config.'),
-        el('li', {}, 'Safari has it from 26 on; before that, under Develop, Feature Flags, WebGPU.'),
+        'Chrome and Edge have it from 113 on; on Linux open chrome://flags/#enable-unsafe-webgpu, or start the browser with --enable-unsafe-webgpu.',
       ),
-      el('p', {}, 'Everything that needs no device is here all the same. Recorded runs are marked as recorded.'),
+      el('li', {}, 'Firefox has it from 141 on (Windows) and 145 on (macOS); elsewhere set dom.webgpu.enabled in about:config.'),
+      el('li', {}, 'Safari has it from 26 on; before that, under Develop, Feature Flags, WebGPU.'),
     ),
+    el('p', {}, 'Everything that needs no device is here all the same. Recorded runs are marked as recorded.'),
   );
 }
 
 /** The engine's own script is missing, which is no matter of WebGPU. */
 function engineMissing(message: string): void {
-  fill(notice, el('section', { class: 'notice', id: 'no-engine' }, el('h2', {}, 'The engine did not start'), el('p', {}, message)));
+  notify('no-engine', 'The engine did not start', el('p', {}, message));
 }
 
 function lost(reason: string): void {
   const again = el('button', { class: 'primary', click: () => void reopen() }, 'Open the device again');
-  fill(
-    notice,
-    el(
-      'section',
-      { class: 'notice', id: 'lost' },
-      el('h2', {}, 'The device was lost'),
-      el('p', {}, `The browser says: ${reason}. What ran on it has ended.`),
-      again,
-    ),
-  );
+  notify('lost', 'The device was lost', el('p', {}, `The browser says: ${reason}. What ran on it has ended.`), again);
 }
 
 async function reopen(): Promise<void> {

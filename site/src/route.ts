@@ -1,4 +1,5 @@
 /** All state is in the URL, behind the #: the page, a part of it, and parameters. Links therefore carry everything, on any host. */
+import { gathered } from '../engine/stream.ts';
 
 export interface Route {
   page: string;
@@ -44,36 +45,21 @@ const toUrl = (bytes: Uint8Array): string =>
 const fromUrl = (text: string): Uint8Array<ArrayBuffer> =>
   Uint8Array.from(atob(text.replaceAll('-', '+').replaceAll('_', '/')), (letter) => letter.charCodeAt(0));
 
-const through = async (bytes: Uint8Array<ArrayBuffer>, stream: CompressionStream | DecompressionStream, most: number): Promise<Uint8Array<ArrayBuffer>> => {
-  const reader = new Blob([bytes]).stream().pipeThrough(stream).getReader();
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
-    pieces.push(value as Uint8Array);
-    length += (value as Uint8Array).length;
-    if (length > most) throw new Error(`the text in the link is longer than ${most} bytes`);
-  }
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
-};
+const through = (bytes: Uint8Array<ArrayBuffer>, stream: CompressionStream | DecompressionStream): Promise<Uint8Array<ArrayBuffer>> =>
+  gathered(new Blob([bytes]).stream().pipeThrough(stream), MOST, `the text in the link is longer than ${MOST} bytes`);
 
 /** Longest text that a link may hold, unpacked: no shader is as long. */
 const MOST = 1 << 18;
 
 /** A text as a parameter of a link, compressed. */
 export async function packed(text: string): Promise<string> {
-  return toUrl(await through(new TextEncoder().encode(text), new CompressionStream('deflate-raw'), MOST));
+  return toUrl(await through(new TextEncoder().encode(text), new CompressionStream('deflate-raw')));
 }
 
 /** The text of a parameter. Throws where a link is damaged or too long. */
 export async function unpacked(text: string): Promise<string> {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(await through(fromUrl(text), new DecompressionStream('deflate-raw'), MOST));
+    return new TextDecoder('utf-8', { fatal: true }).decode(await through(fromUrl(text), new DecompressionStream('deflate-raw')));
   } catch (error) {
     throw new Error(`the link holds no text that can be read (${error instanceof Error ? error.message : String(error)})`);
   }

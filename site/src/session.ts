@@ -21,7 +21,7 @@ export class Session {
   /** Called when the training told something. */
   onTraining: () => void = () => {};
 
-  constructor(readonly guaranteed: boolean) {
+  constructor(guaranteed: boolean) {
     this.engine = new Engine(guaranteed);
     this.engine.onBroken = () => {
       if (!this.isTraining) this.training = null; // its model went with the worker
@@ -31,7 +31,7 @@ export class Session {
 
   /** Opens the device, also another time after it was lost. */
   open(): Promise<AdapterFacts> {
-    this.adapter = this.engine.run('open', { guaranteed: this.guaranteed });
+    this.adapter = this.engine.run('open', null);
     this.adapter.catch(() => {}); // whoever needs it will see the reason
     return this.adapter;
   }

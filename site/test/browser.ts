@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { extname, join, normalize, resolve } from 'node:path';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { afterAll, beforeAll, describe } from 'vitest';
+import { installedBrowser } from '../../test/support.ts';
 
 const ROOT = resolve(import.meta.dirname, '../..');
 const BUILT = join(ROOT, 'dist/site');
@@ -17,16 +18,12 @@ const TYPES: Readonly<Record<string, string>> = {
   '.svg': 'image/svg+xml',
   '.json': 'application/json',
 };
-/** GLIMPSE_NPM_CHROMIUM takes the browser of the npm package also where another one is installed. */
-const INSTALLED = process.env.GLIMPSE_NPM_CHROMIUM
-  ? []
-  : [process.env.CHROME_PATH ?? '', '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome', '/usr/bin/google-chrome-stable'];
 const QUIET = ['--no-sandbox', '--no-first-run', '--disable-quic', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
 /** An installed browser, else the one of the npm package; null if there is neither. */
 async function executable(): Promise<string | null> {
-  const installed = INSTALLED.find((path) => path !== '' && existsSync(path));
+  const installed = process.env.GLIMPSE_NPM_CHROMIUM ? null : installedBrowser(); // the variable asks for the npm package's all the same
   if (installed) return installed;
   try {
     process.env.AWS_EXECUTION_ENV ??= 'AWS_Lambda_nodejs20.x'; // makes the package unpack the libraries that a bare system lacks, and use them

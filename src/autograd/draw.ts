@@ -1,5 +1,4 @@
 /** Draws the operands of an op's cases: by a word for the kind, the same for a random seed on every host. */
-
 import type { Random } from '../random.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { type Reference, reference } from './op.ts';

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { END, PAD, START, Vocabulary } from '../data/words.ts';
+import { END, PAD, Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { Captioner, PRESETS } from '../model/captioner/captioner.ts';
@@ -11,7 +11,7 @@ import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { short } from '../study/numbers.ts';
-import { type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
+import { captionInput, type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
 import { type CaptionedWord, tracePage } from '../study/trace_page.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { TraceOptions } from './commands/trace.ts';
@@ -42,13 +42,7 @@ async function ofPicture(o: TraceOptions, run: string, picture: string): Promise
   const [{ tokens }] = await model.decoding.greedy(tensor(values, [1, sizes.regions, sizes.features]), maxLength - 1, { suppress: preset === 'recommended' });
   const said = [...tokens, END];
   if (o.word !== undefined && o.word > said.length) throw new UsageError(`--word ${o.word}: the caption has ${said.length} words, its end included`);
-  const input = {
-    features: values,
-    ids: Uint32Array.from([START, ...said.slice(0, -1)]),
-    targets: Uint32Array.from(said),
-    weights: new Float32Array(said.length).fill(1 / said.length),
-    ...{ batch: 1, steps: said.length },
-  };
+  const input = captionInput(values, said);
   return { name: run, model, input, words: said.map((id) => vocabulary.words[id]), picture, dispose: () => model.dispose() };
 }
 

@@ -4,6 +4,7 @@
  * (its own error), and with float64 since the start (what has gathered).
  */
 import { backward, gradOf, noGrad, zeroGrad } from '../autograd/tape.ts';
+import { START } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice, PooledBuffer } from '../gpu/pool.ts';
@@ -36,6 +37,17 @@ export interface ErrorReport {
   ulp: number;
   /** As a share of the largest number. */
   relative: number;
+}
+
+/** One picture with its caption, END included: what a trace of it is taken of. */
+export function captionInput(features: Float32Array, said: readonly number[]): TraceInput {
+  return {
+    features,
+    ids: Uint32Array.from([START, ...said.slice(0, -1)]),
+    targets: Uint32Array.from(said),
+    weights: new Float32Array(said.length).fill(1 / said.length),
+    ...{ batch: 1, steps: said.length },
+  };
 }
 
 /** An equation at a step, as it ran. */

@@ -56,15 +56,13 @@ export async function bench(
   try {
     const flush = flushOf(gpu);
     const host = {
-      ...{
-        commit: null,
-        version: __VERSION__,
-        node: navigator.userAgent,
-        dawn: '',
-        cpu: 'unknown',
-        cores: navigator.hardwareConcurrency,
-        os: navigator.platform,
-      },
+      commit: null,
+      version: __VERSION__,
+      node: navigator.userAgent,
+      dawn: '',
+      cpu: 'unknown',
+      cores: navigator.hardwareConcurrency,
+      os: navigator.platform,
     };
     const asked = { names: benchmarks.map(({ name }) => name), samples, seconds, versions, page: true };
     const report = newReport(gpu, host, asked, await measureRoofs(gpu), own ? [own] : []);

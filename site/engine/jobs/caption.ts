@@ -11,6 +11,7 @@ import { EncoderNetwork } from '../../../src/model/encoder/network.ts';
 import { type Checkpoint, parseCheckpoint } from '../../../src/model/training/checkpoint_format.ts';
 import { scope, tensor } from '../../../src/tensor/tensor.ts';
 import type { Jobs, RunFiles } from '../protocol.ts';
+import { gathered } from '../stream.ts';
 import type { JobContext } from '../worker.ts';
 
 interface LoadedRun {
@@ -43,26 +44,14 @@ async function bytesOf(from: Blob | string, name: string, tell: (text: string) =
     total = from.size;
   }
   const unpacked = name.endsWith('.gz') ? stream.pipeThrough(new DecompressionStream('gzip') as unknown as TransformStream<Uint8Array, Uint8Array>) : stream;
-  const pieces: Uint8Array[] = [];
-  let length = 0;
+  const of = total > 0 && !name.endsWith('.gz') ? ` of ${(total / 2 ** 20).toFixed(0)}` : '';
   try {
-    const reader = unpacked.getReader();
-    for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
-      pieces.push(value as Uint8Array);
-      length += (value as Uint8Array).length;
-      if (length > MAX_MODEL_BYTES) throw new Error(`has more than ${MAX_MODEL_BYTES} bytes`);
-      tell(`${name}: ${(length / 2 ** 20).toFixed(0)}${total > 0 && !name.endsWith('.gz') ? ` of ${(total / 2 ** 20).toFixed(0)}` : ''} MiB`);
-    }
+    return await gathered(unpacked, MAX_MODEL_BYTES, `has more than ${MAX_MODEL_BYTES} bytes`, (length) =>
+      tell(`${name}: ${(length / 2 ** 20).toFixed(0)}${of} MiB`),
+    );
   } catch (error) {
     throw new FileError(name, `cannot be read: ${messageOf(error)}`);
   }
-  const all = new Uint8Array(length);
-  let at = 0;
-  for (const piece of pieces) {
-    all.set(piece, at);
-    at += piece.length;
-  }
-  return all;
 }
 
 async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {

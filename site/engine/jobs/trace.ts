@@ -1,9 +1,9 @@
 /** A scene through the captioner, equation by equation, forward and backward. */
-import { END, START } from '../../../src/data/words.ts';
+import { END } from '../../../src/data/words.ts';
 import type { Gpu } from '../../../src/gpu/gpu.ts';
 import type { DemoModel } from '../../../src/model/demo/demo.ts';
 import type { Scene } from '../../../src/model/demo/scenes.ts';
-import { trace } from '../../../src/study/trace.ts';
+import { captionInput, trace } from '../../../src/study/trace.ts';
 import { scope } from '../../../src/tensor/tensor.ts';
 import type { Jobs } from '../protocol.ts';
 
@@ -16,12 +16,6 @@ export async function traceScene(gpu: Gpu, model: DemoModel, scene: Scene): Prom
     using _features = scope();
     features = (await model.features([scene]).data()) as Float32Array;
   }
-  const input = {
-    features,
-    ids: Uint32Array.from([START, ...said.slice(0, -1)]),
-    targets: Uint32Array.from(said),
-    weights: new Float32Array(said.length).fill(1 / said.length),
-    ...{ batch: 1, steps: said.length },
-  };
+  const input = captionInput(features, said);
   return { trace: await trace(gpu, model.captioner, input, { train: true, all: true, focus: null }), words: said.map((id) => vocabulary.words[id]), scene };
 }

@@ -1,7 +1,7 @@
 /** Benchmarks on the visitor's adapter, tuning, and results that others sent. */
 import type { Report } from '../../../bench/record.ts';
 import { isTimed } from '../../../bench/rows.ts';
-import { download, el, fill, milliseconds } from '../dom.ts';
+import { download, el, fill, milliseconds, row, table } from '../dom.ts';
 import { resultChart, resultNote, resultTable } from '../parts/results.ts';
 import { tableOf } from '../parts/table.ts';
 import { keep, type Route } from '../route.ts';
@@ -19,34 +19,17 @@ async function sentTable(): Promise<HTMLElement> {
       .sort((a, b) => (b.gflops ?? 0) - (a.gflops ?? 0))[0];
   const line = (report: Report) => {
     const product = best(report, 'matmul');
-    return el(
-      'tr',
-      {},
-      [
-        `${report.adapter}${report.software ? ' (software adapter)' : ''}`,
-        report.node.startsWith('v') ? `Node ${report.node}` : 'a browser',
-        report.date.slice(0, 10),
-        report.roofs.fmaGflops.toFixed(0),
-        report.roofs.copyGBs.toFixed(1),
-        product ? `${(product.gflops ?? 0).toFixed(1)} (${product.version}, ${product.shape}, ${milliseconds(product.medianMs)} ms)` : '–',
-        String(report.rows.filter(isTimed).length),
-      ].map((cell) => el('td', {}, cell)),
-    );
+    return row([
+      `${report.adapter}${report.software ? ' (software adapter)' : ''}`,
+      report.node.startsWith('v') ? `Node ${report.node}` : 'a browser',
+      report.date.slice(0, 10),
+      report.roofs.fmaGflops.toFixed(0),
+      report.roofs.copyGBs.toFixed(1),
+      product ? `${(product.gflops ?? 0).toFixed(1)} (${product.version}, ${product.shape}, ${milliseconds(product.medianMs)} ms)` : '–',
+      report.rows.filter(isTimed).length,
+    ]);
   };
-  return el(
-    'table',
-    {},
-    el(
-      'thead',
-      {},
-      el(
-        'tr',
-        {},
-        ['adapter', 'in', 'date', 'roof GFLOP/s', 'roof GB/s', 'matrix product GFLOP/s', 'rows'].map((title) => el('th', {}, title)),
-      ),
-    ),
-    el('tbody', {}, reports.map(line)),
-  );
+  return table(['adapter', 'in', 'date', 'roof GFLOP/s', 'roof GB/s', 'matrix product GFLOP/s', 'rows'], reports.map(line));
 }
 
 export async function show(root: HTMLElement, at: Route, session: Session): Promise<() => void> {
@@ -108,11 +91,11 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     const running = session.engine.begin('tune', null, told);
     cancel = running.cancel;
     try {
-      const { table, kept } = await running.result;
+      const { table: tuned, kept } = await running.result;
       fill(
         status,
-        `${table.problems.length} problems were tuned. ${kept === null ? 'This browser keeps the table and uses it from the next opening of the page on. ' : `${kept}. `}`,
-        el('button', { click: () => download(`glimpse-tuning-${table.date}.json`, JSON.stringify(table)) }, 'Download the table'),
+        `${tuned.problems.length} problems were tuned. ${kept === null ? 'This browser keeps the table and uses it from the next opening of the page on. ' : `${kept}. `}`,
+        el('button', { click: () => download(`glimpse-tuning-${tuned.date}.json`, JSON.stringify(tuned)) }, 'Download the table'),
       );
     } catch (error) {
       fill(status, el('span', { class: 'wrong' }, (error as Error).message));
@@ -153,6 +136,6 @@ export async function show(root: HTMLElement, at: Route, session: Session): Prom
     el('h2', {}, 'Results that were sent'),
     sent,
   );
-  void sentTable().then((table) => fill(sent, table));
+  void sentTable().then((made) => fill(sent, made));
   return () => cancel();
 }

@@ -1,7 +1,7 @@
 /** The front page: what this is, captions at once, and training before the visitor's eyes. */
 import { chartSvg } from '../../../src/plot/chart.ts';
 import { EngineError } from '../../engine/client.ts';
-import { el, fill, percent, svg } from '../dom.ts';
+import { el, fill, percent, row, svg, table } from '../dom.ts';
 import { sceneFigure } from '../parts/scene.ts';
 import { keep, linkTo, type Route } from '../route.ts';
 import type { Session, Training } from '../session.ts';
@@ -41,7 +41,7 @@ function trainingView(root: HTMLElement, session: Session): () => void {
   );
   const end = el('button', { id: 'end', click: () => session.training?.running.cancel() }, 'End');
   const chart = el('div', { class: 'chart', id: 'loss' });
-  const table = el('div', {});
+  const epochTable = el('div', {});
   const pictures = el('div', {});
 
   function tell({ last, losses, outcome, isPaused }: Training): void {
@@ -67,16 +67,8 @@ function trainingView(root: HTMLElement, session: Session): () => void {
   }
 
   function showEpochs({ epochs, outcome }: Training): void {
-    const head = ['epoch', 'loss per word', 'validation captions right in every word', 'time'].map((title) => el('th', {}, title));
-    const rows = epochs.map((e) => {
-      const cells = [e.epoch, e.loss.toFixed(4), percent(e.exact), `${e.seconds.toFixed(0)} s`];
-      return el(
-        'tr',
-        { class: 'epoch' },
-        cells.map((cell) => el('td', {}, cell)),
-      );
-    });
-    fill(table, rows.length > 0 && el('table', {}, el('thead', {}, el('tr', {}, head)), el('tbody', {}, rows)));
+    const rows = epochs.map((e) => row([e.epoch, e.loss.toFixed(4), percent(e.exact), `${e.seconds.toFixed(0)} s`], 'epoch'));
+    fill(epochTable, rows.length > 0 && table(['epoch', 'loss per word', 'validation captions right in every word', 'time'], rows));
     const described = outcome && !(outcome instanceof EngineError) ? outcome.described : epochs[epochs.length - 1]?.described;
     if (!described) {
       fill(pictures);
@@ -93,7 +85,7 @@ function trainingView(root: HTMLElement, session: Session): () => void {
     if (training !== shown) {
       shown = training;
       pictured = null;
-      fill(root, el('div', { class: 'row' }, bar, pause, end), status, chart, table, pictures);
+      fill(root, el('div', { class: 'row' }, bar, pause, end), status, chart, epochTable, pictures);
     }
     const { last, losses, epochs, outcome } = training;
     bar.max = last?.total ?? 1;

@@ -3,7 +3,7 @@ import shaders from 'virtual:wgsl';
 import { OP_EQUATIONS } from '../../../src/study/op_equations.ts';
 import kernels from '../../data/kernels.json';
 import type { FamilyFacts, OpFacts, RunWhat, VersionFacts } from '../../engine/protocol.ts';
-import { code, el, fill } from '../dom.ts';
+import { code, el, fill, table as makeTable, textsOf } from '../dom.ts';
 import { math } from '../math.ts';
 import { exercisePanel } from '../parts/exercise.ts';
 import { ownKernel } from '../parts/own_kernel.ts';
@@ -137,20 +137,7 @@ function runPanel(op: OpFacts, session: Session, at: Route): { root: HTMLElement
       fill(
         out,
         el('p', { 'data-failed': count('failed') }, `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} cannot run here.`),
-        el(
-          'table',
-          {},
-          el(
-            'thead',
-            {},
-            el(
-              'tr',
-              {},
-              ['', 'version', 'case', 'largest error', 'reason'].map((title) => el('th', {}, title)),
-            ),
-          ),
-          el('tbody', {}, rows),
-        ),
+        makeTable(['', 'version', 'case', 'largest error', 'reason'], rows),
       );
     } catch (error) {
       fill(out, el('pre', { class: 'error' }, (error as Error).message));
@@ -210,7 +197,7 @@ function kernelPanel(op: OpFacts, which: Which, table: Table, session: Session, 
     });
     if (route().values.get(key) !== all[index].id) keep({ [key]: all[index].id, ...(which === 'forward' ? { edit: null } : {}) });
     const lines = (await shaders[version.shader]()).default;
-    const text = lines.map((line) => line.map(([, piece]) => piece).join('')).join('\n');
+    const text = textsOf(lines).join('\n');
     const holder = el('div', {}, code(lines));
     const begin = (source: string) =>
       ownKernel(holder, session, {
@@ -259,7 +246,7 @@ function comparePanel(op: OpFacts, table: Table, at: Route): HTMLElement | null 
   const draw = async () => {
     const chosen = [left, right].map(({ selectedIndex }) => all[selectedIndex]);
     const texts = await Promise.all(chosen.map(async ({ shader }) => (await shaders[shader]()).default));
-    const plain = texts.map((lines) => lines.map((line) => line.map(([, piece]) => piece).join('')));
+    const plain = texts.map(textsOf);
     fill(
       body,
       chosen.map(({ idea, shader }, i) => {

@@ -4,7 +4,7 @@ import { ratioText } from '../../../bench/ratio.ts';
 import type { Report } from '../../../bench/record.ts';
 import { roofline } from '../../../bench/roofline.ts';
 import { isTimed, type Row, type TimedRow } from '../../../bench/rows.ts';
-import { el, milliseconds, svg } from '../dom.ts';
+import { el, milliseconds, svg, table } from '../dom.ts';
 
 const HEAD = ['', 'version', 'median', '± %', 'first call', 'GPU ms', 'GFLOP/s', 'GB/s', '% of roof', 'max error', 'beside the fastest'];
 
@@ -44,34 +44,17 @@ export function resultTable({ rows, wrong }: Report, named = false): HTMLElement
       cells(r).map((cell) => el('td', {}, cell)),
     );
   };
-  return el(
-    'table',
-    { class: 'results' },
+  const refused = wrong.map((r) =>
     el(
-      'thead',
+      'tr',
       {},
-      el(
-        'tr',
-        {},
-        [...(named ? ['benchmark', 'size'] : []), ...HEAD].map((title) => el('th', {}, title)),
-      ),
-    ),
-    el(
-      'tbody',
-      {},
-      rows.map(line),
-      wrong.map((r) =>
-        el(
-          'tr',
-          {},
-          lead(r),
-          el('td', { class: 'wrong' }, '✗'),
-          el('td', {}, r.version),
-          el('td', { class: 'wrong', colspan: HEAD.length - 2 }, `the result ${r.problem}`),
-        ),
-      ),
+      lead(r),
+      el('td', { class: 'wrong' }, '✗'),
+      el('td', {}, r.version),
+      el('td', { class: 'wrong', colspan: HEAD.length - 2 }, `the result ${r.problem}`),
     ),
   );
+  return table([...(named ? ['benchmark', 'size'] : []), ...HEAD], [rows.map(line), refused], 'results');
 }
 
 /** The rows on the roofline that was measured in the same run. */

@@ -13,7 +13,8 @@ import type { GeneratedCaption } from '../captioner/decoding.ts';
 import { ConvEncoder, PATCH, PATCH_CHANNELS } from './conv_encoder.ts';
 import { COLORS, makeScene, pointsAt, SCENE_GRID, SCENE_SIZE, type Scene, SHAPES, unseenScene, validationScene, weightOnObject } from './scenes.ts';
 
-const BATCH = 32;
+/** Scenes of a training step. */
+export const BATCH = 32;
 const RATE = 3e-3;
 const WIDTHS = { project: 64, attention: 64, hidden: 96, embedding: 32 };
 const MAX_WORDS = 12;
