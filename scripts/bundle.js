@@ -5,7 +5,9 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const kernels = new URL('../src/kernels/', import.meta.url);
-const target = process.argv[2] ?? fileURLToPath(new URL('../src/platform/web/bundle.js', import.meta.url));
+// Other scripts import this one; their options are none of its files.
+const named = process.argv[1] === fileURLToPath(import.meta.url) ? process.argv[2] : undefined;
+const target = named ?? fileURLToPath(new URL('../src/platform/web/bundle.js', import.meta.url));
 
 function filesOf(folder, ending) {
   const names = readdirSync(new URL(`${folder}/`, kernels)).filter((name) => name.endsWith(ending));
