@@ -189,7 +189,7 @@ function endTurnLater(): void {
 export class Scope {
   /** Each tensor with its number among those made before the first await, or the number that its flow knew of. */
   private tensors = new Map<Tensor, number>();
-  private open = true;
+  private isOpen = true;
   private readonly before: Place | null;
   private readonly place: Place = { scope: this, made: 0 };
   private readonly opened = turn;
@@ -201,11 +201,16 @@ export class Scope {
     scopes.enter(this.place);
   }
 
+  /** The first open place, outwards. */
+  private static open(place: Place | null | undefined): Place | null {
+    let found = place ?? null;
+    while (found && !found.scope.isOpen) found = found.scope.before;
+    return found;
+  }
+
   /** The place of the innermost open scope. @internal */
   static here(): Place | null {
-    let place = scopes.get() ?? null;
-    while (place && !place.scope.open) place = place.scope.before;
-    return place;
+    return Scope.open(scopes.get());
   }
 
   /** The innermost open scope, or null. */
@@ -226,18 +231,11 @@ export class Scope {
     scopes.enter({ scope, made: scope.made });
   }
 
-  /** The open place outside of this scope. */
-  private get outside(): Place | null {
-    let place = this.before;
-    while (place && !place.scope.open) place = place.scope.before;
-    return place;
-  }
-
   /** Hands the tensor to the enclosing scope, or to the caller when there is none. */
   keep<T extends Tensor>(tensor: T): T {
     for (let scope: Scope | undefined = this; scope; scope = scope.before?.scope) {
       if (scope.tensors.delete(tensor)) {
-        const { outside } = scope;
+        const outside = Scope.open(scope.before);
         outside?.scope.tensors.set(tensor, outside.made);
         break;
       }
@@ -254,8 +252,8 @@ export class Scope {
   [Symbol.dispose](): void {
     const here = scopes.get();
     const own = here?.scope === this && !scopes.shared ? here.made : Number.POSITIVE_INFINITY;
-    this.open = false;
-    const { outside } = this;
+    this.isOpen = false;
+    const outside = Scope.open(this.before);
     for (const [tensor, number] of this.tensors) {
       if (number <= own) tensor.dispose();
       else outside?.scope.tensors.set(tensor, outside.made);
