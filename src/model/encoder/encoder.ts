@@ -32,10 +32,10 @@ async function sha256(path: string): Promise<string> {
 /** No encoder is larger. The limit guards against a small archive that unpacks to a huge file. */
 const MAX_MODEL_BYTES = 4 * 2 ** 30;
 
-/** The path of the model. An `.onnx.gz` is unpacked once into the cache; any other file is used where it is. */
+/** The path of the model. An `.onnx.gz` is unpacked once into the cache; any other ordinary file is used where it is. */
 export async function unpackedModel(path: string): Promise<string> {
+  openFile(path).close(); // a folder, a device or a pipe is refused before anything reads it
   if (!path.endsWith('.gz')) return path;
-  if (!existsSync(path)) throw new FileError(path, 'no such file');
   const { size, mtimeMs } = statSync(path);
   const key = createHash('sha256')
     .update(`${resolve(path)} ${size} ${mtimeMs}`)
