@@ -89,7 +89,7 @@ test('a second process is refused while a run goes on, and a removed log ends it
   expect(second.stderr).toMatch(new RegExp(`shared is in use by process ${child.pid} on `));
   unlinkSync(join(out, 'log.jsonl'));
   expect(await ended).toBe(1);
-  expect(said).toMatch(/log\.jsonl: was removed or replaced[^]*what was done until then is saved; go on with --resume/);
+  expect(said).toMatch(/log\.jsonl: was removed or replaced[\s\S]*what was done until then is saved; go on with --resume/);
   expect(said).not.toMatch(/unexpected failure/);
   const again = await glimpse(...trainArgs, '--out', out, '--epochs', '2', '--resume');
   expect(again.code).toBe(0);

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
 import { FeatureWriter, mergeStores, recordFault } from '../data/feature_store.ts';
+import { nonFiniteFault } from '../data/finite.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
@@ -69,6 +70,8 @@ export async function features(o: FeaturesOptions): Promise<number> {
     };
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
+    const fault = nonFiniteFault(probe.values);
+    if (fault) throw new GlimpseError(`${encoder.identity.path}: its features are no numbers, even for a blank picture: ${fault}; its weights may be damaged`);
     const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision });
     let constant = 0;
     const done = new Set(writer.index.files);

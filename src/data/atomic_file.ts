@@ -3,7 +3,7 @@
  * opened only if it is new, so nobody can plant a link there. What killed processes left behind is removed at the next write.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
@@ -14,6 +14,17 @@ export function onFile<T>(path: string, work: () => T): T {
     return work();
   } catch (error) {
     throw error instanceof GlimpseError ? error : new FileError(path, messageOf(error));
+  }
+}
+
+/** Makes a folder and those above it. Node's own way to do so never ends where the system makes none, as in /proc. */
+export function makeFolder(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory()) return;
+  if (dirname(path) !== path) makeFolder(dirname(path));
+  try {
+    mkdirSync(path);
+  } catch (error) {
+    if (!statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw error; // else another process was first
   }
 }
 
@@ -73,7 +84,7 @@ export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Arr
   const temporary = temporaryName(path);
   let made = false;
   try {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     removeAbandoned(path);
     if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('is a folder');
     const file = openSync(temporary, 'wx');

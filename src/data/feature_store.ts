@@ -5,12 +5,12 @@
  * added meanwhile. The index holds the encoder's hash and preprocessing; a mismatch is refused.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
-import { onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
+import { makeFolder, onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
 import { nonFiniteFault } from './finite.ts';
 import { fromHalf, HALF_OVERFLOW, MAX_HALF, toHalf } from './half.ts';
@@ -120,7 +120,7 @@ export class FeatureWriter {
 
   /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind, or in use. */
   static open(folder: string, start: FeatureKind): FeatureWriter {
-    onFile(folder, () => mkdirSync(folder, { recursive: true }));
+    onFile(folder, () => makeFolder(folder));
     const lock = lockFolder(folder);
     try {
       removeTemporaries(folder);

@@ -1,11 +1,11 @@
 /** The image encoder from its file, and pictures from theirs. */
 import { createHash, webcrypto } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { createReadStream, createWriteStream, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
-import { onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
+import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
@@ -66,7 +66,7 @@ async function modelFile(path: string): Promise<ModelFile> {
   if (known && existsSync(file) && (await sha256(file)) === known) return { file, sha256: known };
   const temporary = temporaryName(file);
   onFile(file, () => {
-    mkdirSync(dirname(file), { recursive: true });
+    makeFolder(dirname(file));
     removeAbandoned(file);
   });
   try {

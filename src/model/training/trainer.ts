@@ -3,11 +3,11 @@
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gradOf, noGrad } from '../../autograd/tape.ts';
 import { AppendFile } from '../../data/append_file.ts';
-import { copyFileAtomic, onFile, removeTemporaries } from '../../data/atomic_file.ts';
+import { copyFileAtomic, makeFolder, onFile, removeTemporaries } from '../../data/atomic_file.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
@@ -334,7 +334,7 @@ class Run {
  */
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { run } = o;
-  onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
+  onFile(run, () => makeFolder(join(run, 'checkpoints')));
   const lock = lockFolder(run);
   try {
     const before = checkpointOf(o);

@@ -4,11 +4,11 @@
  * user without root can run every kernel.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import { removeAbandoned, renameLasting, sync, temporaryName } from '../../data/atomic_file.ts';
+import { makeFolder, removeAbandoned, renameLasting, sync, temporaryName } from '../../data/atomic_file.ts';
 import { GpuError, messageOf } from '../../errors.ts';
 import { cacheFolder } from './cache.ts';
 
@@ -81,7 +81,7 @@ function writeSynced(path: string, data: string | Buffer): void {
 
 /** Unpacks the archive into a new folder. Throws if a file is missing or not the one that is known. */
 function unpack(archive: string, folder: string): void {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   const found = new Set<string>();
   for (const { name, body } of tarFiles(brotliDecompressSync(readFileSync(archive)))) {
     const expected = SHA256[name];
@@ -113,7 +113,7 @@ export function embeddedDriver(): EmbeddedDriver {
   const temporary = temporaryName(folder);
   const damaged = temporaryName(folder);
   try {
-    mkdirSync(cacheFolder(), { recursive: true });
+    makeFolder(cacheFolder());
     removeAbandoned(folder);
     unpack(archive, temporary);
     try {
