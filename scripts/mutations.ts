@@ -638,6 +638,20 @@ const ROWS: readonly Mutation[] = [
     ops: ['crossEntropy'],
   },
   {
+    name: 'a target beyond the columns counts as the last',
+    shader: 'cross_entropy',
+    find: 'target_id[row] >= params.n)',
+    replace: 'false)',
+    ops: ['crossEntropy'],
+  },
+  {
+    name: 'a target beyond the columns counts as the last',
+    shader: 'cross_entropy_subgroup',
+    find: 'target_id[row] >= params.n)',
+    replace: 'false)',
+    ops: ['crossEntropy'],
+  },
+  {
     name: 'the target is the first of its vec4',
     shader: 'cross_entropy_subgroup',
     find: '[label % 4u]',
@@ -767,8 +781,15 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'the last column is left out',
     shader: 'one_hot',
-    find: 'at % params.n == id_of[at / params.n]',
-    replace: 'at % params.n == id_of[at / params.n] && at % params.n + 1u < params.n',
+    find: 'at % params.n == own',
+    replace: 'at % params.n == own && at % params.n + 1u < params.n',
+    ops: ['oneHot'],
+  },
+  {
+    name: 'an id beyond the columns is a row of zeros',
+    shader: 'one_hot',
+    find: 'own >= params.n)',
+    replace: 'false)',
     ops: ['oneHot'],
   },
   {
@@ -1458,8 +1479,15 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'ids read the row before',
     shader: 'embedding',
-    find: 'min(id_of[row], params.vocabulary - 1u)',
-    replace: 'min(id_of[row], params.vocabulary - 2u)',
+    find: 'select(0u, own, inside)',
+    replace: 'select(0u, min(own, params.vocabulary - 2u), inside)',
+    ops: ['embedding'],
+  },
+  {
+    name: 'an id beyond the table reads its first row',
+    shader: 'embedding',
+    find: 'select(NOT_A_NUMBER, bits, inside)',
+    replace: 'bits',
     ops: ['embedding'],
   },
   {
@@ -1481,6 +1509,21 @@ const ELEMENTS: readonly Mutation[] = [
     shader: 'embedding_grad',
     find: 'sum += dy',
     replace: 'sum = dy',
+    ops: ['embedding'],
+  },
+  {
+    name: 'the gradient of an id beyond the table goes to its last row',
+    shader: 'embedding_grad',
+    find: `first[row] == 0u || id_of[row] >= params.vocabulary) {
+    return;
+  }`,
+    replace: `first[row] == 0u) {
+    return;
+  }
+  if (id_of[row] >= params.vocabulary) {
+    dtable[(params.vocabulary - 1u) * params.width + e] = dy[i];
+    return;
+  }`,
     ops: ['embedding'],
   },
   {
@@ -1618,8 +1661,8 @@ const SEARCH: readonly Mutation[] = [
   {
     name: 'padding counts as taken',
     shader: 'limit_tokens',
-    find: 'if (word != 0u) {',
-    replace: 'if (word >= 0u) {',
+    find: 'if (word != 0u && word',
+    replace: 'if (word >= 0u && word',
     ops: ['limitTokens'],
   },
   {

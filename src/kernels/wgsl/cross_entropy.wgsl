@@ -4,8 +4,11 @@
 //   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
 //   q[r, j] = (1 − ε) [j = target[r]] + ε / n                          (label smoothing; ε = 0 is the plain loss)
 //
-// x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
-// read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows, as in softmax.wgsl.
+// x, dx [rows, n]; target, weight, loss [rows]. A target from n on makes loss and gradient of its row NaN. A row of weight 0 is
+// masked: neither x nor target is read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows,
+// as in softmax.wgsl.
+const NOT_A_NUMBER: u32 = 0x7fc00000u;
+
 override LANES: u32 = 1u; // @launch
 override ROWS: u32 = 64u; // @launch
 
@@ -88,11 +91,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let label = min(target_id[row], params.n - 1u);
+  let missing = bitcast<f32>(select(0u, NOT_A_NUMBER, target_id[row] >= params.n)); // 0 for a target that there is
   if (lane == 0u) {
     loss[row] = 0.0;
     if (!masked) {
       let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
-      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere);
+      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere + missing);
     }
   }
   if (params.with_gradient != 0u) {
@@ -100,7 +104,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var value = 0.0;
       if (!masked) {
         let wanted = params.smoothing / f32(params.n) + select(0.0, 1.0 - params.smoothing, j == label);
-        value = scale * (exp(x[base + j] - largest) / sum - wanted);
+        value = scale * (exp(x[base + j] - largest) / sum - wanted + missing);
       }
       dx[base + j] = value;
     }

@@ -1,7 +1,7 @@
 // Gradient of the embedding, step 2: dtable[v] = Σ dy[r] over the rows r with id v.
 //
-// dy [rows, E]; next, first [rows] from embedding_links.wgsl; dtable [V, E], cleared before. One invocation owns one
-// element of dy; those of the first row of a chain walk the chain.
+// dy [rows, E]; next, first [rows] from embedding_links.wgsl; dtable [V, E], cleared before. An id from V on has no row to add to.
+// One invocation owns one element of dy; those of the first row of a chain walk the chain.
 struct Params {
   count: u32,
   rows: u32,
@@ -24,12 +24,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let row = i / params.width;
   let e = i % params.width;
-  if (first[row] == 0u) {
+  if (first[row] == 0u || id_of[row] >= params.vocabulary) {
     return;
   }
   var sum = 0.0;
   for (var r = row; r < params.rows; r = next[r]) {
     sum += dy[r * params.width + e];
   }
-  dtable[min(id_of[row], params.vocabulary - 1u) * params.width + e] = sum;
+  dtable[id_of[row] * params.width + e] = sum;
 }
