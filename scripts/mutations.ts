@@ -1507,8 +1507,8 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'the last row of an id is its gradient, not the sum',
     shader: 'embedding_grad',
-    find: 'sum += dy',
-    replace: 'sum = dy',
+    find: 'add(&sum, dy[r * params.width + e]);',
+    replace: 'sum = LongSum(1u, dy[r * params.width + e], vec4f());',
     ops: ['embedding'],
   },
   {

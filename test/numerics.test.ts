@@ -4,9 +4,10 @@
  */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { checkNaN, checkSmallestNaN, checksOf } from '../src/autograd/check.ts';
+import type { Op } from '../src/autograd/op.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
-import { backward, gradOf, variable } from '../src/autograd/tape.ts';
+import { apply, backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { GlimpseError } from '../src/errors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
@@ -15,6 +16,7 @@ import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
 import { openGpu } from '../src/platform/node/open.ts';
 import { full, readTensors, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
+import { LENGTH, lively, PICTURES, randomPictures } from './small_captioner.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -330,6 +332,66 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
       });
       expect(served).toBeGreaterThan(1);
     }
+  });
+
+  test('decoding from NaN ends with an error that names the picture, in every way of decoding', async () => {
+    using _s = scope();
+    const { model } = lively('recommended');
+    const { all } = randomPictures(PICTURES, 7, 'pictures');
+    const values = (await all.data()) as Float32Array;
+    values[values.length / 2] = nan; // in the second picture of three
+    const features = tensor(values, all.shape);
+    const message = 'picture 2 of 3: the log-probability of word 1 is NaN';
+    const limits = { suppress: true };
+    const sampling = { ...limits, perPicture: 2, temperature: 1, topK: 0, topP: 1, seed: 1 };
+    const beam = { ...limits, width: 4, penalty: 'average', alpha: 0, groups: 2, diversity: 0.5, noRepeat: 1 } as const;
+    const ways: ((x: Tensor) => Promise<unknown[]>)[] = [
+      (x) => model.decoding.greedy(x, LENGTH, limits),
+      (x) => model.decoding.greedy(x, LENGTH, { suppress: false, minLength: 4, noRepeat: 1 }),
+      (x) => model.decoding.sample(x, LENGTH, sampling),
+      (x) => model.decoding.beam(x, LENGTH, beam),
+    ];
+    for (const decode of ways) {
+      await expect(decode(features)).rejects.toThrow(message);
+      expect((await decode(all)).length).toBeGreaterThanOrEqual(PICTURES); // what was captured with the NaN serves numbers, too
+    }
+    model.dispose();
+  });
+
+  test.each([20_003, 300_007])('sums within other kernels keep their digits, too: %i terms', async (n) => {
+    using _s = scope();
+    const value = Math.fround(0.1);
+    const near = (found: number, wanted: number, what: string) => expect(Math.abs(found / wanted - 1), what).toBeLessThan(1e-6);
+    const row = new Float32Array(n).fill(Math.log(0.1));
+    row[0] = 0;
+    const logSum = Math.log(1 + (n - 1) * Math.exp(row[1]));
+    for (const version of ['invocation', 'workgroup']) {
+      forceVersion('softmax', version);
+      forceVersion('cross_entropy', version);
+      const y = await ops.softmax(tensor(row, [1, n]), true).data();
+      const { loss } = ops.crossEntropy(tensor(row, [1, n]), tensor(Uint32Array.of(0)), tensor([1]));
+      expect(Math.abs(y[0] + logSum), `log-softmax, ${version}`).toBeLessThan(4e-6); // the logarithm of software drivers
+      expect(Math.abs((await loss.item()) - logSum), `cross-entropy, ${version}`).toBeLessThan(4e-6);
+      forceVersion('softmax', null);
+      forceVersion('cross_entropy', null);
+    }
+    const norm = apply(OPS.find(({ name }) => name === 'globalNorm') as Op, [full([n], value), full([7], value)], null)[0];
+    near(await norm.item(), value * Math.sqrt(n + 7), 'global norm');
+    near((await ops.sum(full([3, n, 5], value), 1).data())[7], n * value, 'middle axis');
+    const side = Math.floor(Math.sqrt(n));
+    const average = await ops.pool('avgPool2d', full([1, 1, side, side], value), { kernel: side }).item();
+    expect(Math.abs(average / value - 1), 'average pooling').toBeLessThan(2e-5);
+    if (n > 50_000) return; // its chains are found by looking at all pairs of rows
+    const table = variable(full([2, 1], 1));
+    backward(ops.sum(ops.scale(ops.embedding(table, zeros([n], 'u32')), 0.1)));
+    near((await gradOf(table)?.data())?.[0] ?? nan, n * value, 'gradient of an embedding');
+  });
+
+  test('rows too long for a workgroup are left to the version that cuts them', () => {
+    const problem = { inner: 1, outer: 1, n: 2 ** 25 } as never;
+    const version = FAMILIES.reduce.named('workgroup');
+    expect(version.unable(gpu, problem)).toBeNull();
+    expect(version.unable(gpu, { inner: 1, outer: 1, n: 2 ** 25 + 1 } as never)).toContain('33554433 numbers');
   });
 
   test('tokens that there are not limit nothing', async () => {

@@ -160,7 +160,7 @@ export class Decoding {
     return result;
   }
 
-  /** The likeliest word at each step. features [B, P, F]. */
+  /** The likeliest word at each step. features [B, P, F]. Throws a GlimpseError if a picture's log-probabilities are NaN, as all here do. */
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
     const skipBelow = limits.suppress ? END : PAD;
     const likeliest = (logits: Tensor, _t: number, limit: Limit | null) => {
@@ -190,10 +190,10 @@ export class Decoding {
     const results = this.replayed(features, key, maxLength * perPicture, (input) =>
       this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, sampled),
     );
-    return this.readCaptions(results, maxLength, wantAlpha);
+    return this.readCaptions(results, maxLength, wantAlpha, perPicture);
   }
 
-  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
+  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean, perPicture = 1): Promise<GeneratedCaption[]> {
     const [, batch, regions] = results[2].shape;
     const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
     return Array.from({ length: batch }, (_, b) => {
@@ -206,6 +206,7 @@ export class Decoding {
         if (ids[at] === END) caption.ended = true;
         else caption.tokens.push(ids[at]);
       }
+      refuseNaN(caption, Math.floor(b / perPicture), batch / perPicture);
       return caption;
     });
   }
@@ -356,6 +357,15 @@ function limited(
   return ops.limitTokens(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
 }
 
+/** A NaN counts as the largest, so it is what decoding takes. A caption of it would only look like one. */
+function refuseNaN({ logProbs }: GeneratedCaption, picture: number, pictures: number): void {
+  const word = logProbs.findIndex(Number.isNaN);
+  if (word >= 0)
+    throw new GlimpseError(
+      `picture ${picture + 1} of ${pictures}: the log-probability of word ${word + 1} is NaN; its features or the weights of the model are no numbers`,
+    );
+}
+
 interface Place {
   /** Picture and hypothesis within the group. */
   b: number;
@@ -389,6 +399,7 @@ function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Pla
     if (group.alphas) caption.alpha.push(group.alphas.slice(from * regions, (from + 1) * regions));
     if (word !== END) caption.tokens.push(word);
   });
+  refuseNaN(caption, b, batch);
   caption.logProb = caption.logProbs.reduce((sum, value) => sum + value, 0);
   caption.score = caption.logProb / lengthPenalty(steps, o.penalty, o.alpha);
   return caption;
