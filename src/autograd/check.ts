@@ -141,8 +141,10 @@ class Problem {
   private differentiate(): { weights: Reference[]; slopes: Slopes[] } {
     const { op, c, inputs, random } = this;
     const weights = this.expected.slice(0, op.gradientOutputs ?? 1).map(({ shape }) => drawn('normal', shape, random));
+    // An id that there is not makes outputs NaN, which take no gradient further.
+    const counted = weights.map(({ shape, data }, k) => ({ shape, data: data.map((weight, i) => (Number.isNaN(this.expected[k].data[i]) ? 0 : weight)) }));
     const slope = (input: number, h: number, moved: (x: Float64Array, by: number) => Float64Array): number => {
-      const at = (by: number) => lossOf(op, c, replaced(inputs, input, moved(inputs[input].data, by)), weights);
+      const at = (by: number) => lossOf(op, c, replaced(inputs, input, moved(inputs[input].data, by)), counted);
       return (at(h) - at(-h)) / (2 * h);
     };
     const slopes = inputs.flatMap(({ data }, input): Slopes[] => {
@@ -164,10 +166,10 @@ class Problem {
   }
 }
 
-/** Σ weights · outputs, over the outputs that may have a gradient. */
+/** Σ weights · outputs, over the outputs that may have a gradient. With a weight of 0, an output counts nothing, even if it is NaN. */
 function lossOf(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], weights: readonly Reference[]): number {
   const outputs = op.reference(inputs, c.attrs);
-  return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + value * weight.data[i], 0), 0);
+  return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + (weight.data[i] === 0 ? 0 : value * weight.data[i]), 0), 0);
 }
 
 /** The inputs with other values for one of them. */
@@ -306,21 +308,23 @@ async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> 
 }
 
 /** Elements of each input whose gradient is looked at when there is a NaN. */
-const NAN_SAMPLES = 3;
-/** By how much a value is moved to see whether a slope depends on it: far enough to cross what an op has its kinks at. */
+const NAN_SAMPLES = 2;
+/** A slope depends on a value if moving the value by one of these changes it. They are far enough to cross the kink of a ReLU. */
 const MOVES = [3, 1000, -1000];
 const NAN_STEP = 1e-3;
 
 /** Places of an input, and whether the gradient must be NaN there. */
 type NaNPlaces = Map<number, boolean>;
 
-/** Whether the gradients, by the input, are NaN where they must be, and at none of the other places. */
-async function checkNaNPlaces(
-  problem: Problem,
-  inputs: readonly Reference[],
-  weights: readonly Reference[],
-  wanted: ReadonlyMap<number, NaNPlaces>,
-): Promise<Outcome> {
+/** Inputs and weights, one of them with a NaN, and what must come of it, by the input. */
+interface Poisoned {
+  inputs: readonly Reference[];
+  weights: readonly Reference[];
+  wanted: ReadonlyMap<number, NaNPlaces>;
+}
+
+/** Whether the gradients are NaN where they must be, and at none of the other places. */
+async function checkNaNPlaces(problem: Problem, { inputs, weights, wanted }: Poisoned): Promise<Outcome> {
   using _scope = scope();
   forgetResults(problem);
   const { op, c } = problem;
@@ -339,10 +343,10 @@ async function checkNaNPlaces(
 }
 
 /**
- * With a NaN in one input, the gradient must be NaN where it depends on that value: the slope changes there when the value is
- * moved. It must be a number where no output depends on both. Elsewhere, and where the slope is 0, it may be either.
+ * With a NaN in one input, the gradient must be NaN where it depends on that value. The reference shows where: the slope changes
+ * there when the value is moved. It must be a number where no output depends on both. Elsewhere, or at a slope of 0, it may be either.
  */
-function checkNaNGradient(problem: Problem, poisoned: number): Promise<Outcome> {
+function withNaN(problem: Problem, poisoned: number): Poisoned {
   const { op, c, inputs } = problem;
   const { weights } = problem.gradient();
   const random = new Random(20261122, `${op.name} ${c.name}, a NaN in ${poisoned}`);
@@ -372,11 +376,11 @@ function checkNaNGradient(problem: Problem, poisoned: number): Promise<Outcome> 
     return found;
   };
   const wanted = new Map(inputs.flatMap((x, input) => (differentiable(op, c, input) ? [[input, placesOf(x, input)] as const] : [])));
-  return checkNaNPlaces(problem, poison, weights, wanted);
+  return { inputs: poison, weights, wanted };
 }
 
 /** A NaN in the gradient of an output must reach the gradient of what that output depends on. */
-async function checkNaNFromAbove(problem: Problem, input: number): Promise<Outcome> {
+function withNaNAbove(problem: Problem, input: number): Poisoned {
   const { op, c, inputs } = problem;
   const { weights } = problem.gradient();
   const random = new Random(20261122, `${op.name} ${c.name}, a NaN above ${input}`);
@@ -386,38 +390,71 @@ async function checkNaNFromAbove(problem: Problem, input: number): Promise<Outco
   const changes = weights.map((_, k) => lower[k].data.map((value, i) => Math.abs(upper[k].data[i] - value)));
   const largest = changes.map((all) => all.reduce((best, value, i) => (value > all[best] ? i : best), 0));
   const output = largest.reduce((best, place, k) => (changes[k][place] > changes[best][largest[best]] ? k : best), 0);
-  if (!(changes[output][largest[output]] > 0)) return { ok: true, maxAbs: 0, maxRel: 0 }; // nothing depends on it, such as a number that ReLU cuts
+  const depends = changes[output][largest[output]] > 0; // on a number that ReLU cuts, nothing does
   const poison = replaced(weights, output, weights[output].data.with(largest[output], Number.NaN));
-  return checkNaNPlaces(problem, inputs, poison, new Map([[input, new Map([[index, true]])]]));
+  return { inputs, weights: poison, wanted: new Map([[input, new Map(depends ? [[index, true]] : [])]]) };
+}
+
+/** Keeps what `make` gives, and makes it when it is first wanted. */
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** The checks of one case with NaNs, and with ids that there are not. What the reference says is worked out once for all versions. */
+function nanChecks(op: Op, c: OpCase<unknown>): (check: Check) => { name: string; work: () => Promise<Outcome> }[] {
+  const sound = new Problem(op, c);
+  const all: { ofGradient: boolean; name: string; work: () => Promise<Outcome> }[] = [];
+  const add = (ofGradient: boolean, name: string, work: () => Promise<Outcome>) => all.push({ ofGradient, name: `${name}, ${c.name}`, work });
+  c.shapes.forEach((_, i) => {
+    const input = op.inputs[i] ?? `input ${i}`;
+    const put = (value: number) => once(() => new Problem(op, c, { input: i, value }));
+    const { below, masked } = op.ids?.[input] ?? {};
+    if (below) {
+      const bound = below(c.shapes, c.attrs);
+      for (const value of [bound, 2 ** 32 - 1]) {
+        const problem = put(value);
+        add(false, `${value} in ${input}`, () => checkForward(problem()));
+        if (!masked) add(true, `gradient with ${value} in ${input}`, () => checkGradient(problem()));
+      }
+    }
+    if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return;
+    const problem = put(Number.NaN);
+    add(false, `a NaN in ${input}`, () => checkForward(problem(), op.family === 'conv2d'));
+    if (!sound.isFinite) return;
+    const poisoned = once(() => withNaN(sound, i));
+    add(true, `gradient with a NaN in ${input}`, () => checkNaNPlaces(sound, poisoned()));
+    if (!differentiable(op, c, i)) return;
+    const above = once(() => withNaNAbove(sound, i));
+    add(true, `gradient of ${input} from a NaN`, () => checkNaNPlaces(sound, above()));
+  });
+  return (check) => all.filter(({ ofGradient }) => (ofGradient ? check.gradient : check.forward));
 }
 
 /**
- * Checks one case of an op with one version, once for each float input, with a NaN among the values of that input. The NaN must
- * reach every result that depends on it, and no other; likewise every gradient. Convolutions may give more NaNs, because most
- * versions multiply padding too. It also checks ids that there are not, which make NaNs.
+ * Checks an op with NaNs: each version on the smallest case of each set of attributes that it serves, or with `all` on every case.
+ * There is a NaN among the values of one float input at a time. It must reach every result that depends on it, and no other,
+ * and likewise every gradient. Convolutions may give more, because most versions multiply padding, too. A NaN in the gradient of an
+ * output must reach the gradients below. Ids that there are not must make NaNs.
  */
-export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
-  const sound = check.gradient ? new Problem(op, c) : null;
-  const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
-    const all: { name: string; work: () => Promise<Outcome> }[] = [];
-    const { below } = op.ids?.[input] ?? {};
-    if (below) {
-      const bound = below(c.shapes, c.attrs);
-      for (const value of check.forward ? [bound, bound + 1, 2 ** 32 - 1] : [])
-        all.push({ name: `${value} in ${input}, ${c.name}`, work: () => checkForward(new Problem(op, c, { input: i, value })) });
+export async function checkNaNs(op: Op, checks: readonly Check[] = checksOf(op), all = false): Promise<CaseResult[]> {
+  const size = ({ shapes }: OpCase<unknown>) => shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+  const results: CaseResult[] = [];
+  const served = new Set<string>();
+  for (const c of [...op.cases].sort((a, b) => size(a) - size(b))) {
+    const checksWith = once(() => nanChecks(op, c));
+    for (const check of checks) {
+      const kind = JSON.stringify([check, c.attrs]);
+      if (served.has(kind) && !all) continue;
+      const found = await withVersion(op, check, checksWith()(check));
+      if (found.some(({ status }) => status !== 'skipped')) served.add(kind);
+      results.push(...found);
     }
-    if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return all;
-    if (check.forward) {
-      const work = () => checkForward(new Problem(op, c, { input: i, value: Number.NaN }), op.family === 'conv2d');
-      all.push({ name: `a NaN in ${input}, ${c.name}`, work });
-    }
-    if (sound?.isFinite) {
-      all.push({ name: `gradient with a NaN in ${input}, ${c.name}`, work: () => checkNaNGradient(sound, i) });
-      if (differentiable(op, c, i)) all.push({ name: `gradient of ${input} from a NaN, ${c.name}`, work: () => checkNaNFromAbove(sound, i) });
-    }
-    return all;
-  });
-  return withVersion(op, check, checks);
+  }
+  return results;
 }
 
 const isUsers = (version: string | null) => version?.startsWith('user:') ?? false;
@@ -451,20 +488,9 @@ export function checksOf(op: Op): Check[] {
   return [...own, ...inside, ...ofGradients.filter(({ version }, i) => version !== null || (!isNamed && i === first))];
 }
 
-/** `checkNaN` on the smallest case that the version serves. */
-export async function checkSmallestNaN(op: Op, check: Check): Promise<CaseResult[]> {
-  const size = ({ shapes }: OpCase<unknown>) => shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
-  let results: CaseResult[] = [];
-  for (const c of [...op.cases].sort((a, b) => size(a) - size(b))) {
-    results = await checkNaN(op, c, check);
-    if (results.some(({ status }) => status !== 'skipped')) break;
-  }
-  return results;
-}
-
 /**
- * Checks every case of an op with every version of its kernel families, or with one version of one family. Without `only`, one case
- * of each version is checked with NaNs too.
+ * Checks every case of an op with every version of its kernel families, or with one version of one family. Without `only`, some
+ * cases of each version are checked with NaNs, too.
  */
 export async function checkOp(op: Op, only?: { family: string; version: string }): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
@@ -473,7 +499,7 @@ export async function checkOp(op: Op, only?: { family: string; version: string }
     const problem = new Problem(op, c);
     for (const check of checks) results.push(...(await checkCase(problem, check)));
   }
-  if (!only) for (const check of checks) results.push(...(await checkSmallestNaN(op, check)));
+  if (!only) results.push(...(await checkNaNs(op, checks)));
   return results;
 }
 

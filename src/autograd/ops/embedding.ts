@@ -58,7 +58,7 @@ export const embeddingOp: Op<null> = {
 
 /**
  * table [V, E], ids u32 of any shape → [...ids, E]. Throws a GlimpseError for an id from the host that is not below V. Ids made on
- * the device are not looked at: one that is too large gives a row of NaN, and adds to no row of the gradient.
+ * the device are not looked at. One that is too large gives a row of NaN, and adds to no row of the gradient.
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   return apply(embeddingOp, [table, ids], null)[0];
