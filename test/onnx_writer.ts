@@ -44,6 +44,11 @@ export function node(op: string, inputs: string[], outputs: string[], attributes
   ]);
 }
 
+/** A Constant node that holds a tensor. */
+export function constantNode(output: string, tensor: Buffer): Buffer {
+  return Buffer.concat([node('Constant', [], [output]), field(5, Buffer.concat([field(1, 'value'), field(5, tensor), field(20, 4)]))]);
+}
+
 /** Without a shape only the element type is declared. */
 function valueInfo(name: string, shape: number[] | null): Buffer {
   if (!shape) return Buffer.concat([field(1, name), field(2, field(1, field(1, 1)))]);
