@@ -49,17 +49,18 @@ export function constantNode(output: string, tensor: Buffer): Buffer {
   return Buffer.concat([node('Constant', [], [output]), field(5, Buffer.concat([field(1, 'value'), field(5, tensor), field(20, 4)]))]);
 }
 
-/** Without a shape only the element type is declared. */
-function valueInfo(name: string, shape: number[] | null): Buffer {
-  if (!shape) return Buffer.concat([field(1, name), field(2, field(1, field(1, 1)))]);
+/** Without a shape only the element type is declared, float if not said. */
+function valueInfo(name: string, shape: number[] | null, type = 1): Buffer {
+  if (!shape) return Buffer.concat([field(1, name), field(2, field(1, field(1, type)))]);
   const dims = shape.map((extent) => field(1, extent < 0 ? field(2, 'N') : field(1, extent)));
-  return Buffer.concat([field(1, name), field(2, field(1, Buffer.concat([field(1, 1), field(2, Buffer.concat(dims))])))]);
+  return Buffer.concat([field(1, name), field(2, field(1, Buffer.concat([field(1, type), field(2, Buffer.concat(dims))])))]);
 }
 
 export interface OnnxParts {
   nodes: Buffer[];
   initializers?: Buffer[];
-  inputs: { name: string; shape: number[] }[];
+  /** `type`: the number of the element type, 1 (float) if not said. */
+  inputs: { name: string; shape: number[]; type?: number }[];
   outputs: string[];
   opset?: number;
 }
@@ -69,7 +70,7 @@ export function onnxBytes({ nodes, initializers = [], inputs, outputs, opset = 1
     ...nodes.map((n) => field(1, n)),
     field(2, 'test'),
     ...initializers.map((i) => field(5, i)),
-    ...inputs.map(({ name, shape }) => field(11, valueInfo(name, shape))),
+    ...inputs.map(({ name, shape, type }) => field(11, valueInfo(name, shape, type))),
     ...outputs.map((name) => field(12, valueInfo(name, null))),
   ]);
   return Buffer.concat([field(1, 8), field(8, Buffer.concat([field(1, ''), field(2, opset)])), field(7, graph)]);

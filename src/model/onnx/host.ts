@@ -10,7 +10,10 @@ import { ELEMENT_TYPES, type ElementType, EXACT, elementType, fromBits, wrapped 
 import { type HostTensor, MAX_AXES, type OnnxNode } from './proto.ts';
 
 /** Most elements that a node may make on the host. */
-export const MAX_HOST_ELEMENTS = 1 << 22;
+export const MAX_HOST_ELEMENTS = 1 << 20;
+
+/** Thrown for a result that is too large for the host. Floats may go to the GPU. */
+export class TooLargeForHost extends GlimpseError {}
 
 /** A node with its inputs, all of them on the host; null for one that is left out. */
 export interface HostCall {
@@ -37,7 +40,8 @@ const like = (x: HostTensor, shape: number[], data: ArrayLike<number>): HostTens
 /** The shape, if a tensor on the host may have it. */
 function bounded(shape: number[]): number[] {
   if (shape.length > MAX_AXES) fail(`[${shape}] has ${shape.length} axes, at most ${MAX_AXES} are supported`);
-  if (!(sizeOf(shape) <= MAX_HOST_ELEMENTS)) fail(`[${shape}] has more than ${MAX_HOST_ELEMENTS} elements, which are computed on the host`);
+  if (!(sizeOf(shape) <= MAX_HOST_ELEMENTS))
+    throw new TooLargeForHost(`[${shape}] has more than ${MAX_HOST_ELEMENTS} elements, the most that are computed on the host`);
   return shape;
 }
 

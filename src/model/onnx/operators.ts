@@ -21,6 +21,7 @@ import {
   runOnHost,
   runsOnHost,
   shapeOf,
+  TooLargeForHost,
   typeOf,
 } from './host.ts';
 import { labelOf } from './operator_forms.ts';
@@ -50,6 +51,9 @@ export const shapeOfValue = (value: Value): readonly number[] => {
   if (!isDevice(value)) return value.shape;
   return value.order === 'file' ? value.tensor.shape : AXES[value.order].map((axis) => value.tensor.shape[axis]);
 };
+
+/** Longest list of floats that is kept on the host too, where nodes may compute with it at once. */
+export const SHORT = 1024;
 
 /** What of a model its operators need. */
 export interface Surroundings {
@@ -267,8 +271,15 @@ function sum(c: Context): Value {
   if (c.model.opset < 8 && odd) throw new GlimpseError(`[${shapes[0]}] and [${odd}] differ`);
   c.model.budget.expect(shapes.reduce((out, shape) => broadcastShapes(out, shape, 'Sum')));
   if (c.inputs.length === 1) return passed(c);
-  if (c.inputs.every((_, i) => c.isNhwc(i))) return last(c.inputs.map((_, i) => c.channelsLast(i)).reduce((total, x) => ops.add(total, x)));
-  return plain(c.inputs.map((_, i) => c.plain(i)).reduce((total, x) => ops.add(total, x)));
+  const nhwc = c.inputs.every((_, i) => c.isNhwc(i));
+  const term = (i: number) => (nhwc ? c.channelsLast(i) : c.plain(i));
+  let total = ops.add(term(0), term(1));
+  for (let i = 2; i < c.inputs.length; i++) {
+    const before = total;
+    total = ops.add(before, term(i));
+    if (!total.attachment) before.dispose(); // a sum of thousands would hold all partial sums
+  }
+  return nhwc ? last(total) : plain(total);
 }
 
 function unary(c: Context, f: (x: Tensor) => Tensor): Value {
@@ -503,12 +514,20 @@ const OPERATORS: Readonly<Record<string, (c: Context) => Value>> = {
   Unsqueeze: (c) => reshaped(c, (shape) => resizedTo(c.node, c.host(1), shape)),
 };
 
+/** Whether a value stays on the host: whole numbers, short lists of floats, and what no tensor can be. */
+const staysOnHost = (value: Value | null): boolean =>
+  value === null || (!isDevice(value) && (value.kind === 'int' || value.data.length <= SHORT || value.shape.length > MAX_RANK));
+
 /** Runs a node: on the host if all its inputs are there and it can, else with the engine's ops. */
 export function runNode(c: Context): Value {
   const { node, inputs, model } = c;
-  if (inputs.every((value) => value === null || !isDevice(value))) {
-    const hosts = inputs as (HostTensor | null)[];
-    if (runsOnHost(node, hosts)) return runOnHost({ node, opset: model.opset, inputs: hosts });
+  const hosts = inputs as (HostTensor | null)[];
+  if (inputs.every(staysOnHost) && runsOnHost(node, hosts)) {
+    try {
+      return runOnHost({ node, opset: model.opset, inputs: hosts });
+    } catch (error) {
+      if (!(error instanceof TooLargeForHost) || hosts[0]?.kind !== 'float') throw error;
+    }
   }
   return OPERATORS[node.op](c);
 }

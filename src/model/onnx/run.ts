@@ -10,7 +10,7 @@ import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { Scope, scope, Tensor, tensor } from '../../tensor/tensor.ts';
 import { foldForInference } from './fold.ts';
 import { checkGraph, labelOf } from './operator_forms.ts';
-import { Budget, Context, type Device, inFileOrder, isDevice, runNode, type Surroundings, type Value } from './operators.ts';
+import { Budget, Context, type Device, inFileOrder, isDevice, runNode, SHORT, type Surroundings, type Value } from './operators.ts';
 import { type HostTensor, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { shown } from './wire.ts';
 
@@ -22,9 +22,6 @@ export interface OnnxOptions {
   /** Inputs whose initializer is only a default, and for which every run gives values. */
   given?: readonly string[];
 }
-
-/** Longest constant that is kept on the host too, where nodes may read it as a shape or as indices. */
-const SHORT = 1024;
 
 /** A loaded model. Its weights are prepared once and stay on the GPU. */
 export class OnnxModel {
