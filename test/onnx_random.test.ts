@@ -8,7 +8,7 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { broadcastShapes, sizeOf } from '../src/tensor/shape.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { constantNode, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
+import { type Attributes, constantNode, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -97,7 +97,7 @@ class Grower {
     return name;
   }
 
-  add(op: string, inputs: string[], shape: number[], attributes: Parameters<typeof node>[3] = {}): Value {
+  add(op: string, inputs: string[], shape: number[], attributes: Attributes = {}): Value {
     const value = { name: this.fresh(), shape };
     this.nodes.push(node(op, inputs, [value.name], attributes));
     this.ops.push(`${op} [${shape}]`);
@@ -105,7 +105,7 @@ class Grower {
   }
 
   /** A node whose axes are an attribute before an opset, an input from then on. */
-  withAxes(op: string, x: Value, axes: number[], since: number, shape: number[], attributes: Parameters<typeof node>[3] = {}): Value {
+  withAxes(op: string, x: Value, axes: number[], since: number, shape: number[], attributes: Attributes = {}): Value {
     return this.opset >= since ? this.add(op, [x.name, this.whole(axes)], shape, attributes) : this.add(op, [x.name], shape, { ...attributes, axes });
   }
 
