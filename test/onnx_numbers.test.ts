@@ -386,6 +386,21 @@ test('initializers that are inputs: their values, others if they were named, or 
   await expect(outputsOf(parts, given, { given: ['z'] })).rejects.toThrow(/has no input "z" with an initializer/);
 });
 
+test('channels last, what is computed on the host too', async () => {
+  using _s = scope();
+  const parts: OnnxParts = {
+    nodes: [node('Relu', ['x'], ['r']), node('Identity', ['w'], ['y'])],
+    initializers: [floatTensor('w', [1, 2, 1, 2], [1, 2, 3, 4])],
+    inputs: [x(1, 2, 1, 2)],
+    outputs: ['r', 'y'],
+  };
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+  const results = model.run({ x: tensor([1, 2, 3, 4], [1, 2, 1, 2]) }, ['r', 'y'], true);
+  expect(results.map(({ shape }) => [...shape])).toEqual(new Array(2).fill([1, 1, 2, 2]));
+  for (const result of results) expect(Array.from(await result.data())).toEqual([1, 3, 2, 4]);
+  model.dispose();
+});
+
 test('whole numbers of a run are i32, and refused where i32 ends', () => {
   using _s = scope();
   const parts: OnnxParts = { nodes: [node('Identity', ['a'], ['y'])], inputs: [{ name: 'a', shape: [1], type: 7 }], outputs: ['y'] };

@@ -254,6 +254,21 @@ const LONG: Record<string, [OnnxParts, number]> = {
   'a chain of names': [nodes(...chain(long, 'x', (a, b) => node('Identity', [a], [b]))), 1],
   'a chain of constants': [{ ...nodes(...chain(long, 'c', (a, b) => node('Add', [a, 'c'], [b]))), initializers: [ones('c', 3)] }, 0],
   'a sum that reads one name again and again': [nodes(node('Sum', new Array(long).fill('x'), ['y'])), 1],
+  'a list of many parts': [
+    {
+      ...nodes(
+        ...Array.from({ length: long }, (_, i) => node('Neg', ['c'], [`n${i}`])),
+        node(
+          'Concat',
+          Array.from({ length: long }, (_, i) => `n${i}`),
+          ['y'],
+          { axis: 0 },
+        ),
+      ),
+      initializers: [ones('c', 1)],
+    },
+    long + 1,
+  ],
   'extents of the run that nobody reads': [
     {
       nodes: [

@@ -120,8 +120,9 @@ function mostOf(node: OnnxNode, shapes: readonly Shape[]): number {
   if (node.op === 'Concat') return sizes.reduce((sum, size) => sum + size, 0);
   if (node.inputs.length < 2 || !['Add', 'Sub', 'Mul', 'Div', 'Sum'].includes(node.op)) return sizes[0];
   // An axis is as long as the longest of the inputs, counted from the last.
-  const rank = Math.max(...shapes.map(({ length }) => length));
-  return sizeOf(Array.from({ length: rank }, (_, i) => Math.max(1, ...shapes.map((shape) => shape[shape.length - 1 - i] ?? 1))));
+  const longest: number[] = [];
+  for (const shape of shapes) for (const [i, extent] of shape.toReversed().entries()) longest[i] = Math.max(longest[i] ?? 1, extent);
+  return sizeOf(longest);
 }
 
 /** Constants that nodes make of constants, within a budget. */

@@ -170,8 +170,8 @@ export class OnnxModel {
         throw new GlimpseError(`${graph.path}: ${labelOf(node)}: ${messageOf(error)}`);
       }
       values.set(node.outputs[0], result);
-      for (const name of new Set(node.inputs)) {
-        const left = (remaining.get(name) ?? 0) - node.inputs.filter((each) => each === name).length;
+      for (const name of node.inputs) {
+        const left = (remaining.get(name) ?? 0) - 1;
         remaining.set(name, left);
         const value = values.get(name);
         if (left > 0 || !value || Object.hasOwn(inputs, name)) continue;
@@ -181,10 +181,11 @@ export class OnnxModel {
         surroundings.budget.freed(sizeOfValue(value));
         values.delete(name);
       }
-      if (!remaining.has(node.outputs[0])) values.delete(node.outputs[0]);
     }
     return wanted.map((name) => {
-      const value = values.get(name) ?? this.constantOf(name);
+      const found = values.get(name) ?? this.constantOf(name);
+      const isPicture = channelsLast && !isDevice(found) && found.kind === 'float' && found.shape.length === 4;
+      const value: Value = isPicture ? { tensor: this.uploaded(found, name), order: 'file' } : found;
       if (!isDevice(value)) return value;
       const { tensor, order } = value;
       if (order === 'nhwc' && channelsLast) return running.keep(ops.reshape(tensor, tensor.shape));
