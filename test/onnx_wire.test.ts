@@ -1,6 +1,6 @@
 /** Damaged and hostile ONNX files are refused with their name. */
 
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { openFile } from '../src/data/file_source.ts';
@@ -59,7 +59,7 @@ test('a tensor that claims more than the file has, or more than memory', () => {
   expect(String(attempt(graph(Buffer.concat([...shape(-5), field(2, 1), field(8, 'w')]))))).toMatch(/extent of -5/);
 });
 
-test('external data stays within the folder', () => {
+test('external data stays within the folder', async () => {
   const external = (location: string) =>
     Buffer.concat([field(1, 2), field(2, 1), field(8, 'w'), field(13, Buffer.concat([field(1, 'location'), field(2, location)])), field(14, 1)]);
   const graph = (location: string) =>
@@ -67,6 +67,23 @@ test('external data stays within the folder', () => {
   for (const location of ['../secret.bin', '/etc/passwd', 'a/../../b']) expect(String(attempt(graph(location)))).toMatch(/lies outside the model's folder/);
   writeFileSync(join(folder, 'weights.bin'), Buffer.from(new Float32Array([1, 2]).buffer));
   expect(attempt(graph('weights.bin'))).toBeNull();
+  writeFileSync(join(folder, 'short.bin'), Buffer.alloc(7));
+  expect(String(attempt(graph('short.bin')))).toMatch(/short.bin: at byte 0: 8 bytes are claimed, the file has 7/);
+  expect(String(attempt(graph('absent.bin')))).toMatch(/absent.bin: no such file/);
+  mkdirSync(join(folder, 'inner'), { recursive: true });
+  expect(String(attempt(graph('inner')))).toMatch(/inner: is a folder, not an ordinary file/);
+  if (process.platform === 'win32') return;
+  // As in the cache of Hugging Face: the model is a link to a blob, and so is its data.
+  const snapshot = join(folder, 'snapshots', 'rev');
+  mkdirSync(snapshot, { recursive: true });
+  mkdirSync(join(folder, 'blobs'));
+  writeFileSync(join(folder, 'blobs', 'aa'), graph('model.onnx_data'));
+  writeFileSync(join(folder, 'blobs', 'bb'), Buffer.from(new Float32Array([3, 4]).buffer));
+  symlinkSync('../../blobs/aa', join(snapshot, 'model.onnx'));
+  symlinkSync('../../blobs/bb', join(snapshot, 'model.onnx_data'));
+  const model = OnnxModel.load(openFile(join(snapshot, 'model.onnx')));
+  expect(await model.weight('w', 'plain').data()).toEqual(Float32Array.of(3, 4));
+  model.dispose();
 });
 
 test('messages that nest without end', () => {

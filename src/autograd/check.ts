@@ -55,7 +55,8 @@ interface WrongElement {
 
 /**
  * The largest absolute and relative difference, and the first element that is not within atol + rtol · |expected|. An infinity
- * equals itself, and so does a NaN. `ok` is false also if the numbers of elements differ.
+ * equals itself only, and so does a NaN: against a finite number the difference is infinite. `ok` is false also if the numbers of
+ * elements differ.
  */
 export function compare(
   actual: ArrayLike<number>,
@@ -67,11 +68,14 @@ export function compare(
   let maxAbs = 0;
   let maxRel = 0;
   for (let i = 0; i < expected.length; i++) {
-    const same = actual[i] === expected[i] || (Number.isNaN(actual[i]) && Number.isNaN(expected[i]));
-    const error = same ? 0 : Math.abs(actual[i] - expected[i]);
-    if (!same && !(error <= atol + rtol * Math.abs(expected[i]))) first ??= { index: i, came: actual[i], mustCome: expected[i] };
-    maxAbs = Math.max(maxAbs, Number.isFinite(error) ? error : Number.POSITIVE_INFINITY);
-    maxRel = Math.max(maxRel, Number.isFinite(error) ? error / Math.max(Math.abs(expected[i]), 1e-3) : Number.POSITIVE_INFINITY);
+    const came = actual[i];
+    const mustCome = expected[i];
+    if (came === mustCome || (Number.isNaN(came) && Number.isNaN(mustCome))) continue;
+    const error = Math.abs(came - mustCome);
+    const hasEnd = Number.isFinite(error);
+    if (!hasEnd || error > atol + rtol * Math.abs(mustCome)) first ??= { index: i, came, mustCome };
+    maxAbs = Math.max(maxAbs, hasEnd ? error : Number.POSITIVE_INFINITY);
+    maxRel = Math.max(maxRel, hasEnd ? error / Math.max(Math.abs(mustCome), 1e-3) : Number.POSITIVE_INFINITY);
   }
   return { ok: first === null && actual.length === expected.length, maxAbs, maxRel, first };
 }

@@ -6,50 +6,100 @@ import { compare } from '../../autograd/check.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { openFile } from '../../data/file_source.ts';
 import { FileError, messageOf } from '../../errors.ts';
-import { readTensors, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
-import type { HostTensor } from './proto.ts';
-import { readTensorFile } from './proto.ts';
+import { MAX_RANK } from '../../tensor/shape.ts';
+import { readTensors, scope, Tensor, tensor } from '../../tensor/tensor.ts';
+import { EXACT } from './elements.ts';
+import { type HostTensor, type OnnxGraph, readTensorFile } from './proto.ts';
 import { OnnxModel, UnsupportedOnnx } from './run.ts';
 
 export interface OnnxCase {
   name: string;
   status: 'passed' | 'failed' | 'unsupported';
   reason?: string;
+  /** The largest differences; Infinity where an infinity or a NaN stands against another number. Null if nothing was compared. */
   maxAbs: number | null;
   maxRel: number | null;
 }
 
-function tensorsOf(folder: string, kind: 'input' | 'output'): HostTensor[] {
-  const files = readdirSync(folder).filter((name) => new RegExp(`^${kind}_\\d+\\.pb$`).test(name));
-  return files.sort((a, b) => Number(a.match(/\d+/)?.[0]) - Number(b.match(/\d+/)?.[0])).map((name) => readTensorFile(openFile(join(folder, name))));
+type NamedTensor = HostTensor & { name: string };
+
+/** The files `input_0.pb`, `input_1.pb`, … of a data set: all of them, in order. */
+function tensorsOf(folder: string, kind: 'input' | 'output'): NamedTensor[] {
+  const numbers = readdirSync(folder).flatMap((name) => new RegExp(`^${kind}_(\\d+)\\.pb$`).exec(name)?.[1] ?? []);
+  const sorted = numbers.sort((a, b) => Number(a) - Number(b));
+  const gap = sorted.findIndex((number, i) => Number(number) !== i);
+  if (gap >= 0) throw new FileError(folder, `has ${kind}_${sorted[gap]}.pb, but no ${kind}_${gap}.pb`);
+  return sorted.map((number) => readTensorFile(openFile(join(folder, `${kind}_${number}.pb`))));
 }
 
-async function runCase(model: OnnxModel, folder: string, rtol: number, atol: number): Promise<Omit<OnnxCase, 'name'>> {
+/** The tensors by the input that each belongs to: by their own names if all have one, else in the order of the inputs. */
+function byInput(graph: OnnxGraph, given: readonly NamedTensor[], folder: string): Map<string, NamedTensor> {
+  const needed = graph.inputs.map(({ name }) => name);
+  const all = new Set([...needed, ...graph.defaults.map(({ name }) => name)]);
+  const names = given.map(({ name }) => name);
+  const isNamed = new Set(names).size === names.length && names.every((name) => all.has(name)) && needed.every((name) => names.includes(name));
+  if (isNamed) return new Map(given.map((tensor) => [tensor.name, tensor]));
+  const missing = needed[given.length];
+  if (missing !== undefined) throw new FileError(folder, `has no input_${given.length}.pb for "${missing}"`);
+  if (given.length > needed.length)
+    throw new FileError(folder, `has ${given.length} inputs, the model has ${needed.length} without a value: ${needed.join(', ')}`);
+  return new Map(needed.map((name, i) => [name, given[i]]));
+}
+
+interface Outcome {
+  ok: boolean;
+  maxAbs: number;
+  maxRel: number;
+  reason?: string;
+}
+
+/** Compares one output. Whole numbers must be equal. */
+function compareOutput(i: number, came: ArrayLike<number>, expected: HostTensor, kind: HostTensor['kind'], rtol: number, atol: number): Outcome {
+  if (kind !== expected.kind)
+    return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `output ${i} holds ${kind}s, expected ${expected.kind}s` };
+  const exact = kind === 'int';
+  if (exact && (expected.data as number[]).some((value) => Math.abs(value) >= EXACT))
+    throw new FileError(`output ${i}`, 'holds whole numbers beyond 2^53, which cannot be compared');
+  const found = compare(came, expected.data, exact ? 0 : rtol, exact ? 0 : atol);
+  const { first } = found;
+  const reason = first
+    ? `output ${i} is ${first.came} at place ${first.index}, expected ${first.mustCome} (${exact ? 'exactly' : `rtol ${rtol}, atol ${atol}`})`
+    : undefined;
+  return { ...found, ...(reason ? { reason } : {}) };
+}
+
+async function runCase(path: string, folder: string, rtol: number, atol: number, shared: OnnxModel): Promise<Omit<OnnxCase, 'name'>> {
   using _case = scope();
-  const inputs: Record<string, Tensor | HostTensor> = {};
-  const given = tensorsOf(folder, 'input');
-  model.graph.inputs.forEach(({ name }, i) => {
-    const host = given[i];
-    if (!host) throw new FileError(folder, `has no input_${i}.pb for "${name}"`);
-    inputs[name] = host.kind === 'int' ? host : tensor(host.data as Float32Array, host.shape);
-  });
+  const given = byInput(shared.graph, tensorsOf(folder, 'input'), folder);
   const expected = tensorsOf(folder, 'output');
-  if (expected.length === 0) throw new FileError(folder, 'has no output_0.pb');
-  const outputs = noGrad(() => model.run(inputs, model.graph.outputs.slice(0, expected.length)));
-  const values = await readTensors(outputs);
-  let worst = { ok: true, maxAbs: 0, maxRel: 0 };
-  for (const [i, { data, shape }] of expected.entries()) {
-    if (outputs[i].shape.join() !== shape.join())
-      return { status: 'failed', reason: `output ${i} is [${outputs[i].shape}], expected [${shape}]`, maxAbs: null, maxRel: null };
-    const found = compare(values[i], data, rtol, atol);
-    worst = { ok: worst.ok && found.ok, maxAbs: Math.max(worst.maxAbs, found.maxAbs), maxRel: Math.max(worst.maxRel, found.maxRel) };
+  const replaced = shared.graph.defaults.filter(({ name }) => given.has(name)).map(({ name }) => name);
+  const model = replaced.length > 0 ? OnnxModel.load(openFile(path), { given: replaced }) : shared;
+  try {
+    const { outputs } = model.graph;
+    if (expected.length !== outputs.length) throw new FileError(folder, `has ${expected.length} outputs, the model has ${outputs.length}`);
+    const inputs = Object.fromEntries(
+      Array.from(given, ([name, host]) => [name, host.kind === 'int' || host.shape.length > MAX_RANK ? host : tensor(host.data as Float32Array, host.shape)]),
+    );
+    const results = noGrad(() => model.compute(inputs));
+    const onDevice = results.filter((result) => result instanceof Tensor);
+    const read = new Map((await readTensors(onDevice)).map((values, i) => [onDevice[i] as Tensor | HostTensor, values]));
+    const worst: Outcome = { ok: true, maxAbs: 0, maxRel: 0 };
+    for (const [i, result] of results.entries()) {
+      const { shape } = expected[i];
+      if (result.shape.join() !== shape.join() || result.shape.length !== shape.length)
+        return { status: 'failed', reason: `output ${i} is [${result.shape}], expected [${shape}]`, maxAbs: null, maxRel: null };
+      const [values, kind] = result instanceof Tensor ? ([read.get(result) ?? [], 'float'] as const) : [result.data, result.kind];
+      const found = compareOutput(i, values, expected[i], kind, rtol, atol);
+      worst.ok &&= found.ok;
+      worst.maxAbs = Math.max(worst.maxAbs, found.maxAbs);
+      worst.maxRel = Math.max(worst.maxRel, found.maxRel);
+      worst.reason ??= found.reason;
+    }
+    const { ok, ...rest } = worst;
+    return { status: ok ? 'passed' : 'failed', ...rest };
+  } finally {
+    if (model !== shared) model.dispose();
   }
-  return {
-    status: worst.ok ? 'passed' : 'failed',
-    ...(worst.ok ? {} : { reason: `beyond rtol ${rtol}, atol ${atol}` }),
-    maxAbs: worst.maxAbs,
-    maxRel: worst.maxRel,
-  };
 }
 
 /** Checks every data set of a model's folder. An error in one case does not hide the others. */
@@ -63,9 +113,14 @@ export async function checkModelFolder(folder: string, rtol: number, atol: numbe
     maxRel: null,
   });
   if (!existsSync(path)) return [failure(folder, new FileError(path, 'no such file'))];
-  const sets = readdirSync(folder)
-    .filter((name) => name.startsWith('test_data_set_'))
-    .sort();
+  let sets: string[];
+  try {
+    sets = readdirSync(folder)
+      .filter((name) => name.startsWith('test_data_set_'))
+      .sort();
+  } catch (error) {
+    return [failure(folder, error)];
+  }
   if (sets.length === 0) return [failure(folder, new FileError(folder, 'has no test_data_set_* folder'))];
   let model: OnnxModel;
   try {
@@ -77,7 +132,7 @@ export async function checkModelFolder(folder: string, rtol: number, atol: numbe
   for (const set of sets) {
     const name = join(folder, set);
     try {
-      cases.push({ name, ...(await runCase(model, name, rtol, atol)) });
+      cases.push({ name, ...(await runCase(path, name, rtol, atol, model)) });
     } catch (error) {
       cases.push(failure(name, error));
     }

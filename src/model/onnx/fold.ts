@@ -3,6 +3,7 @@
  * become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are computed here too.
  */
 import { consumers, foldShapes } from './fold_shapes.ts';
+import { freshName, tensorOfConstant } from './operator_forms.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
 
 function producer(graph: OnnxGraph): Map<string, OnnxNode> {
@@ -16,19 +17,15 @@ function floats(tensor: OnnxTensor): Float32Array {
 
 /** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
 function resolvePassThrough(graph: OnnxGraph): void {
+  const outputs = new Set(graph.outputs);
   const alias = new Map<string, string>();
   const nodes: OnnxNode[] = [];
   for (const node of graph.nodes) {
     const inputs = node.inputs.map((name) => alias.get(name) ?? name);
-    const value = node.op === 'Constant' ? node.attributes.get('value') : undefined;
-    if (value && typeof value === 'object' && 'load' in value) {
-      const host = value.load(); // now, while the file is open
-      graph.initializers.set(node.outputs[0], { name: node.outputs[0], shape: host.shape, load: () => host });
-    } else if ((node.op === 'Identity' || node.op === 'Dropout') && !graph.outputs.includes(node.outputs[0])) {
-      alias.set(node.outputs[0], inputs[0]);
-    } else {
-      nodes.push({ ...node, inputs });
-    }
+    const [output] = node.outputs;
+    if (node.op === 'Constant') graph.initializers.set(output, tensorOfConstant(node));
+    else if ((node.op === 'Identity' || node.op === 'Dropout') && !outputs.has(output)) alias.set(output, inputs[0]);
+    else nodes.push({ ...node, inputs });
   }
   graph.nodes = nodes;
 }
@@ -43,7 +40,8 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
     const conv = made.get(norm.inputs[0]);
     if (conv?.op !== 'Conv' || uses.get(conv.outputs[0])?.length !== 1) continue;
     const names = [conv.inputs[1], conv.inputs[2], ...norm.inputs.slice(1)].filter(Boolean);
-    if (names.some((name) => !graph.initializers.has(name) || keep(name))) continue;
+    if (names.some((name) => graph.initializers.get(name)?.kind !== 'float' || keep(name))) continue;
+    if (uses.get(conv.inputs[1])?.length !== 1) continue; // a weight that others read too would be held once for each
     const initializer = (name: string) => graph.initializers.get(name) as OnnxTensor;
     const weight = initializer(conv.inputs[1]);
     const oldBias = conv.inputs[2] ? initializer(conv.inputs[2]) : null;
@@ -54,9 +52,10 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
       const [g, v] = [floats(gamma), floats(variance)];
       return Float64Array.from(g, (value, c) => value / Math.sqrt(v[c] + epsilon));
     };
-    const [weightName, biasName] = [`${norm.outputs[0]}/folded weight`, `${norm.outputs[0]}/folded bias`]; // node names need not be unique
+    const [weightName, biasName] = ['weight', 'bias'].map((what) => freshName(graph, `${norm.outputs[0]}/folded ${what}`)); // node names need not be unique
     graph.initializers.set(weightName, {
       name: weightName,
+      kind: 'float',
       shape: weight.shape,
       load: () => {
         const scale = factors();
@@ -71,6 +70,7 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
     });
     graph.initializers.set(biasName, {
       name: biasName,
+      kind: 'float',
       shape: gamma.shape,
       load: () => {
         const scale = factors();
@@ -95,7 +95,7 @@ function fuseConv(graph: OnnxGraph): void {
   const fused = new Map<string, OnnxNode>();
   for (const node of graph.nodes) {
     let current = node;
-    if (node.op === 'Add' && node.inputs.length === 2) {
+    if (node.op === 'Add' && graph.opset >= 7) {
       const index = node.inputs.findIndex((name) => isPlainConv(made.get(name)) && !fused.has(name));
       const other = node.inputs[1 - index];
       if (index >= 0 && !graph.initializers.has(other)) {
@@ -123,11 +123,15 @@ function fuseConv(graph: OnnxGraph): void {
   graph.nodes = result.filter((node) => !dropped.has(node));
 }
 
-/** Rewrites a graph for inference. Parameters for which `keep` is true stay as they are and can be trained. */
-export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): void {
+/**
+ * Rewrites a graph for inference. Parameters for which `keep` is true stay as they are and can be trained. Returns the names of
+ * constants that hold extents which the file states of its inputs.
+ */
+export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): Set<string> {
   resolvePassThrough(graph);
-  foldShapes(graph);
+  const stated = foldShapes(graph, keep);
   foldBatchNorm(graph, keep);
   // The fused kernel has no gradient, but trained parameters may lie before it. So nothing is fused if any are trained.
   if (![...graph.initializers.keys()].some(keep)) fuseConv(graph);
+  return stated;
 }

@@ -1,22 +1,33 @@
 /** The ONNX messages that inference needs, as plain objects. Tensor data stays in the file until `load` reads it. */
 import type { ByteSource } from '../../data/bytes.ts';
 import { FileError } from '../../errors.ts';
-import { ByteFile, type Field, Message } from './wire.ts';
+import { sizeOf } from '../../tensor/shape.ts';
+import { ELEMENT_TYPES, type ElementType, EXACT, fromBits, fromRaw } from './elements.ts';
+import { ByteFile, type Field, Message, shown } from './wire.ts';
 
-/** A tensor on the host: float32 values, or whole numbers (shapes, axes). */
+/** Thrown for an operator or attribute that this importer does not know. `glimpse onnx check` counts these apart from failures. */
+export class UnsupportedOnnx extends FileError {}
+
+/** A tensor on the host: float32 values, or whole numbers (shapes, axes, ids, truth values). */
 export interface HostTensor {
   kind: 'float' | 'int';
   shape: number[];
   data: Float32Array | number[];
+  /** The element type's name in ONNX: how whole numbers wrap round. Without it int64, or float. */
+  type?: string;
 }
 
+/** A tensor of the file. */
 export interface OnnxTensor {
   name: string;
+  kind: 'float' | 'int';
   shape: number[];
   load(): HostTensor;
 }
 
 export type AttributeValue = number | string | number[] | OnnxTensor;
+/** What an attribute holds, as its message says. */
+export type AttributeKind = 'float' | 'int' | 'string' | 'tensor' | 'floats' | 'ints' | 'other';
 
 export interface OnnxNode {
   op: string;
@@ -24,97 +35,123 @@ export interface OnnxNode {
   inputs: string[];
   outputs: string[];
   attributes: Map<string, AttributeValue>;
+  kinds: Map<string, AttributeKind>;
+}
+
+/** What a run gives to a graph. An extent of −1 is open; without a shape, [], all of them are. */
+export interface OnnxInput {
+  name: string;
+  shape: number[];
+  kind: 'float' | 'int';
 }
 
 export interface OnnxGraph {
   path: string;
+  /** Bytes of the file. */
+  size: number;
   opset: number;
   nodes: OnnxNode[];
   initializers: Map<string, OnnxTensor>;
-  /** Graph inputs that are not initializers. An extent of −1 is open. */
-  inputs: { name: string; shape: number[] }[];
+  inputs: OnnxInput[];
+  /** Inputs that have an initializer: a run may replace its values, if they were named when the model was loaded. */
+  defaults: OnnxInput[];
   outputs: string[];
+  /** Every name that is taken. */
+  names: Set<string>;
 }
 
+/** Bounds on what a file may hold. No known model comes near them. */
 const MAX_ELEMENTS = 1 << 29;
-const TYPES: Record<number, { name: string; bytes: number }> = {
-  1: { name: 'float', bytes: 4 },
-  2: { name: 'uint8', bytes: 1 },
-  3: { name: 'int8', bytes: 1 },
-  6: { name: 'int32', bytes: 4 },
-  7: { name: 'int64', bytes: 8 },
-  9: { name: 'bool', bytes: 1 },
-  10: { name: 'float16', bytes: 2 },
-  11: { name: 'double', bytes: 8 },
-};
+const MAX_WHOLE_NUMBERS = 1 << 22;
+const MAX_NODES = 1 << 17;
+const MAX_NAMES = 1 << 20;
+const MAX_LIST = 1 << 20;
+export const MAX_AXES = 8;
+/** A protobuf message is no longer. */
+const MAX_FILE = 2 ** 31;
 
-function halfToFloat(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+interface External {
+  location: string;
+  offset: number;
+  length: number | null;
 }
 
-function readRaw(type: number, bytes: Uint8Array<ArrayBuffer>, count: number): Float32Array | number[] {
-  const view = new DataView(bytes.buffer);
-  switch (type) {
-    case 1:
-      return new Float32Array(bytes.buffer, 0, count); // WebGPU runs on little-endian machines only
-    case 10:
-      return Float32Array.from({ length: count }, (_, i) => halfToFloat(view.getUint16(2 * i, true)));
-    case 11:
-      return Float32Array.from({ length: count }, (_, i) => view.getFloat64(8 * i, true));
-    case 6:
-      return Array.from({ length: count }, (_, i) => view.getInt32(4 * i, true));
-    case 7:
-      return Array.from({ length: count }, (_, i) => {
-        const value = view.getBigInt64(8 * i, true);
-        return value > BigInt(Number.MAX_SAFE_INTEGER)
-          ? Number.MAX_SAFE_INTEGER
-          : value < BigInt(Number.MIN_SAFE_INTEGER)
-            ? Number.MIN_SAFE_INTEGER
-            : Number(value);
-      });
-    case 3:
-      return Array.from({ length: count }, (_, i) => view.getInt8(i));
-    default:
-      return Array.from(bytes.subarray(0, count));
-  }
-}
-
-function externalData(message: Message, entries: Map<string, string>): { location: string; offset: number; length: number | null } {
+function externalData(message: Message, entries: ReadonlyMap<string, string>): External {
   const whole = (key: string): number | null => {
     const text = entries.get(key);
     if (text === undefined) return null;
     const value = Number(text);
-    if (!Number.isSafeInteger(value) || value < 0) message.file.fail(message.start, `external data has ${key} "${text}"`);
+    if (text.trim() === '' || !Number.isSafeInteger(value) || value < 0) message.file.fail(message.start, `external data has ${key} "${shown(text)}"`);
     return value;
   };
   return { location: entries.get('location') ?? '', offset: whole('offset') ?? 0, length: whole('length') };
 }
 
+/** The elements that a shape claims. Refuses an extent below 0, and sizes that no memory holds. */
+function countOf(message: Message, what: string, shape: readonly number[]): number {
+  let count = 1;
+  for (const extent of shape) {
+    if (!(extent >= 0)) message.file.fail(message.start, `${what} has an extent of ${extent}`);
+    count *= extent;
+    if (count > MAX_ELEMENTS) message.file.fail(message.start, `${what} [${shape}] has more than ${MAX_ELEMENTS} elements`);
+  }
+  return count;
+}
+
+function extentsOf(message: Message, field: Field, shape: number[]): void {
+  for (const extent of message.numbers(field)) shape.push(extent);
+  if (shape.length > MAX_AXES) message.file.fail(field.start, `a tensor of more than ${MAX_AXES} axes`);
+}
+
+/** The elements that lie in fields of their own, not in raw bytes. Their number is known before memory is taken for them. */
+function elementsOf(message: Message, what: string, type: ElementType, runs: readonly Field[], count: number): Float32Array | number[] {
+  const wrong = (found: number): never => message.file.fail(message.start, `${what} needs ${count} values, it has ${found}`);
+  const held = runs.reduce((sum, { start, end }) => sum + end - start, 0);
+  const width = type.name === 'float' ? 4 : type.name === 'double' ? 8 : 0;
+  if (width > 0 ? held !== count * width : held < count) wrong(width > 0 ? Math.floor(held / width) : held);
+  if (type.name === 'float') {
+    const data = new Float32Array(count);
+    let at = 0;
+    for (const run of runs) {
+      const part = message.floats(run);
+      data.set(part, at);
+      at += part.length;
+    }
+    return data;
+  }
+  const data: number[] = [];
+  for (const run of runs) {
+    if (type.name === 'double') {
+      const bytes = message.file.view(run.start, run.end - run.start);
+      for (let i = 0; i + 8 <= bytes.byteLength; i += 8) data.push(bytes.getFloat64(i, true));
+    } else for (const value of message.numbers(run)) data.push(type.name === 'uint64' && value < 0 ? EXACT : value);
+  }
+  if (data.length !== count) wrong(data.length);
+  const [low, high] = type.range ?? (type.kind === 'float' && width === 0 ? [0, 0xffff] : [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY]);
+  const outside = data.find((value) => value < low || value > high);
+  if (outside !== undefined) message.file.fail(message.start, `${what} holds ${outside}, which is no ${type.name}`);
+  return type.kind === 'float' && width === 0 ? fromBits(type.name, Uint16Array.from(data)) : data;
+}
+
 export function parseTensor(message: Message): OnnxTensor {
+  const { file } = message;
   let name = '';
-  let type = 0;
+  let number = 0;
   let location = 0;
   let raw: Field | null = null;
   const shape: number[] = [];
-  const floatRuns: Field[] = [];
-  const intRuns: Field[] = [];
-  const doubleRuns: Field[] = [];
-  const external = new Map<string, string>();
+  const runs = new Map<number, Field[]>();
+  const entries = new Map<string, string>();
   for (const field of message.fields()) {
-    if (field.number === 1) {
-      for (const extent of message.numbers(field)) shape.push(extent);
-      if (shape.length > 8) message.file.fail(field.start, 'a tensor of more than 8 axes');
-    } else if (field.number === 2) type = field.value;
-    else if (field.number === 4) floatRuns.push(field);
-    else if (field.number === 5 || field.number === 7) intRuns.push(field);
-    else if (field.number === 8) name = message.text(field);
+    if (field.number === 1) extentsOf(message, field, shape);
+    else if (field.number === 2) number = message.whole(field);
+    else if (field.number === 3) file.fail(field.start, 'a tensor that lies in segments, which are not supported');
+    else if ([4, 5, 7, 10, 11].includes(field.number)) {
+      const list = runs.get(field.number);
+      if (!list) runs.set(field.number, [field]);
+      else if (list.push(field) > MAX_LIST) file.fail(field.start, `a tensor of more than ${MAX_LIST} values that are written one by one, not packed`);
+    } else if (field.number === 8) name = message.text(field);
     else if (field.number === 9) raw = field;
-    else if (field.number === 10) doubleRuns.push(field);
     else if (field.number === 13) {
       const entry = message.child(field);
       let key = '';
@@ -123,93 +160,146 @@ export function parseTensor(message: Message): OnnxTensor {
         if (part.number === 1) key = entry.text(part);
         else if (part.number === 2) value = entry.text(part);
       }
-      external.set(key, value);
-    } else if (field.number === 14) location = field.value;
+      entries.set(key, value);
+    } else if (field.number === 14) location = message.whole(field);
   }
-  const known = TYPES[type];
-  if (!known) message.file.fail(message.start, `tensor "${name}" has element type ${type}, which is not supported`);
-  let count = 1;
-  for (const extent of shape) {
-    if (!(extent >= 0)) message.file.fail(message.start, `tensor "${name}" has an extent of ${extent}`);
-    count *= extent;
-    if (count > MAX_ELEMENTS) message.file.fail(message.start, `tensor "${name}" [${shape}] has more than ${MAX_ELEMENTS} elements`);
-  }
-  const kind = type === 1 || type === 10 || type === 11 ? 'float' : 'int';
+  const what = `tensor "${shown(name)}"`;
+  const type = ELEMENT_TYPES[number];
+  if (!type) throw new UnsupportedOnnx(file.path, `at byte ${message.start}: ${what} has element type ${number}, which is not supported`);
+  const count = countOf(message, what, shape);
+  const { kind } = type;
+  if (kind === 'int' && count > MAX_WHOLE_NUMBERS)
+    throw new UnsupportedOnnx(file.path, `${what} [${shape}] has more than ${MAX_WHOLE_NUMBERS} whole numbers; they are computed on the host`);
+  const expected = count * type.bytes;
+  const external = location === 1 ? externalData(message, entries) : null;
+  if (external && external.length !== null && external.length !== expected)
+    file.fail(message.start, `${what} needs ${expected} bytes, its external data claims ${external.length}`);
+  const rawBytes = raw as Field | null; // the loop above set it; the compiler does not see that
+  if (rawBytes && rawBytes.end - rawBytes.start !== expected)
+    file.fail(rawBytes.start, `${what} [${shape}] of ${type.name} needs ${expected} bytes, it has ${rawBytes.end - rawBytes.start}`);
+  const fields = [...runs.keys()];
+  if (Number(external !== null) + Number(rawBytes !== null) + fields.length > 1) file.fail(message.start, `${what} holds its values more than once`);
+  if (fields.some((each) => each !== type.field)) file.fail(message.start, `${what} of ${type.name} holds values of another type`);
+  const read = (): Float32Array | number[] => {
+    if (rawBytes) return fromRaw(type, file.read(rawBytes.start, expected), count);
+    if (!external) return elementsOf(message, `${what} [${shape}]`, type, runs.get(type.field) ?? [], count);
+    const other = new ByteFile(file.source.beside(external.location));
+    try {
+      return fromRaw(type, other.read(external.offset, expected), count);
+    } finally {
+      other.close();
+    }
+  };
   return {
-    name,
-    shape,
+    ...{ name, kind, shape },
     load: () => {
-      const expected = count * known.bytes;
-      if (location === 1) {
-        const source = externalData(message, external);
-        if (source.length !== null && source.length !== expected)
-          message.file.fail(message.start, `tensor "${name}" needs ${expected} bytes, its external data claims ${source.length}`);
-        const file = new ByteFile(message.file.source.beside(source.location));
-        try {
-          return { kind, shape, data: readRaw(type, file.read(source.offset, expected), count) };
-        } finally {
-          file.close();
-        }
-      }
-      if (raw) {
-        if (raw.end - raw.start !== expected)
-          message.file.fail(raw.start, `tensor "${name}" [${shape}] of ${known.name} needs ${expected} bytes, it has ${raw.end - raw.start}`);
-        return { kind, shape, data: readRaw(type, message.file.read(raw.start, expected), count) };
-      }
-      const data: number[] = [];
-      for (const run of floatRuns) for (const value of message.floats(run)) data.push(value);
-      for (const run of doubleRuns) {
-        const bytes = message.file.view(run.start, run.end - run.start);
-        for (let i = 0; i + 8 <= bytes.byteLength; i += 8) data.push(bytes.getFloat64(i, true));
-      }
-      for (const run of intRuns) for (const value of message.numbers(run)) data.push(type === 10 ? halfToFloat(value) : value);
-      if (data.length !== count) message.file.fail(message.start, `tensor "${name}" [${shape}] needs ${count} values, it has ${data.length}`);
-      return { kind, shape, data: kind === 'float' ? Float32Array.from(data) : data };
+      const data = read();
+      if (kind === 'int') return { kind, shape, data, type: type.name };
+      const floats = data instanceof Float32Array ? data : Float32Array.from(data);
+      const lost = data === floats ? -1 : floats.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(data[i]));
+      if (lost >= 0) file.fail(message.start, `${what} holds ${data[lost]}, which is beyond float32`);
+      return { kind, shape, data: floats };
     },
   };
 }
 
-function parseAttribute(message: Message): [string, AttributeValue] {
+/** Most elements that the sparse tensors of a file may have when they are written out: the file does not bound them. */
+const MAX_SPARSE = MAX_WHOLE_NUMBERS;
+
+/** A tensor of which the file holds the elements that are not 0. Its indices are places, or one coordinate an axis. */
+function parseSparse(message: Message): OnnxTensor {
+  let values: OnnxTensor | null = null;
+  let indices: OnnxTensor | null = null;
+  const shape: number[] = [];
+  for (const field of message.fields()) {
+    if (field.number === 1) values = parseTensor(message.child(field));
+    else if (field.number === 2) indices = parseTensor(message.child(field));
+    else if (field.number === 3) extentsOf(message, field, shape);
+  }
+  if (!values || !indices || values.shape.length !== 1) return message.file.fail(message.start, 'a sparse tensor without values and indices');
+  const { name, kind } = values;
+  const what = `sparse tensor "${shown(name)}"`;
+  const count = countOf(message, what, shape);
+  const [given, places] = [values, indices];
+  const held = given.shape[0];
+  const isLinear = places.shape.length === 1;
+  if (places.kind !== 'int' || places.shape[0] !== held || !(isLinear || (places.shape.length === 2 && places.shape[1] === shape.length)))
+    message.file.fail(message.start, `${what} [${shape}] has ${held} values, but indices [${places.shape}]`);
+  return {
+    ...{ name, kind, shape },
+    load: () => {
+      const [from, at] = [given.load(), places.load().data];
+      const data = kind === 'float' ? new Float32Array(count) : new Array<number>(count).fill(0);
+      for (let i = 0; i < held; i++) {
+        const coordinates = isLinear ? [] : shape.map((_, axis) => at[i * shape.length + axis]);
+        const outside = coordinates.some((value, axis) => !(value >= 0 && value < shape[axis]));
+        const place = isLinear ? at[i] : coordinates.reduce((sum, value, axis) => sum * shape[axis] + value, 0);
+        if (outside || !(place >= 0 && place < count)) message.file.fail(message.start, `${what} [${shape}] has a value outside`);
+        data[place] = from.data[i];
+      }
+      return { ...from, shape, data };
+    },
+  };
+}
+
+/** The kinds by their number in AttributeProto.type, and the field that holds each. */
+const KINDS: Record<number, AttributeKind> = { 1: 'float', 2: 'int', 3: 'string', 4: 'tensor', 6: 'floats', 7: 'ints' };
+const FIELD_KINDS: Record<number, AttributeKind> = { 2: 'float', 3: 'int', 4: 'string', 5: 'tensor', 7: 'floats', 8: 'ints' };
+
+function parseAttribute(message: Message): { name: string; value: AttributeValue; kind: AttributeKind } {
   let name = '';
+  let said: AttributeKind | null = null;
+  let found: AttributeKind | null = null;
   let value: AttributeValue | null = null;
   const list: number[] = [];
-  let isList = false;
   for (const field of message.fields()) {
     if (field.number === 1) name = message.text(field);
-    else if (field.number === 2) value = message.float(field);
-    else if (field.number === 3) value = field.value;
-    else if (field.number === 4) value = message.text(field);
-    else if (field.number === 5) value = parseTensor(message.child(field));
-    else if (field.number === 7) {
-      for (const value of message.floats(field)) list.push(value);
-      isList = true;
-    } else if (field.number === 8) {
-      for (const value of message.numbers(field)) list.push(value);
-      isList = true;
-    } else if (field.number === 20 && (field.value === 6 || field.value === 7)) isList = true;
+    else if (field.number === 20) said = KINDS[message.whole(field)] ?? 'other';
+    else if (field.number === 13)
+      continue; // a text for readers
+    else {
+      const kind = FIELD_KINDS[field.number] ?? 'other';
+      if (found && found !== kind) message.file.fail(message.start, `attribute "${shown(name)}" holds values of two kinds`);
+      found = kind;
+      if (kind === 'float') value = message.float(field);
+      else if (kind === 'int') value = message.whole(field);
+      else if (kind === 'string') value = message.text(field);
+      else if (kind === 'tensor') value = parseTensor(message.child(field));
+      else if (kind === 'floats') for (const each of message.floats(field)) list.push(each);
+      else if (kind === 'ints') for (const each of message.numbers(field)) list.push(each);
+      if (list.length > MAX_LIST) message.file.fail(message.start, `attribute "${shown(name)}" has more than ${MAX_LIST} values`);
+    }
   }
-  return [name, isList ? list : (value ?? 0)];
+  const kind = said ?? found;
+  if (!kind || (said && found && said !== found)) return message.file.fail(message.start, `attribute "${shown(name)}" says ${said}, holds ${found}`);
+  if (kind === 'ints' || kind === 'floats') return { name, kind, value: list };
+  return { name, kind, value: value ?? (kind === 'string' ? '' : 0) }; // some writers leave out what is 0
 }
 
 function parseNode(message: Message): OnnxNode {
-  const node: OnnxNode = { op: '', name: '', inputs: [], outputs: [], attributes: new Map() };
+  const node: OnnxNode = { op: '', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map() };
+  let domain = '';
   for (const field of message.fields()) {
     if (field.number === 1) node.inputs.push(message.text(field));
     else if (field.number === 2) node.outputs.push(message.text(field));
     else if (field.number === 3) node.name = message.text(field);
     else if (field.number === 4) node.op = message.text(field);
-    else if (field.number === 5) node.attributes.set(...parseAttribute(message.child(field)));
-    else if (field.number === 7) {
-      const domain = message.text(field);
-      if (domain !== '' && domain !== 'ai.onnx') node.op = `${domain}.${node.op}`;
-    }
+    else if (field.number === 5) {
+      const { name, value, kind } = parseAttribute(message.child(field));
+      if (node.kinds.has(name)) message.file.fail(field.start, `a node has two attributes "${shown(name)}"`);
+      node.attributes.set(name, value);
+      node.kinds.set(name, kind);
+    } else if (field.number === 7) domain = message.text(field);
   }
   node.name ||= node.outputs[0] ?? '';
+  if (node.op === '') message.file.fail(message.start, 'a node without an operator');
+  if (domain !== '' && domain !== 'ai.onnx') node.op = `${domain}.${node.op}`;
   return node;
 }
 
-function parseValueInfo(message: Message): { name: string; shape: number[] } {
-  const info = { name: '', shape: [] as number[] };
+/** A declared value. Its element type is 0 where it is no tensor. */
+function parseValueInfo(message: Message): { name: string; shape: number[]; type: number } {
+  const info = { name: '', shape: [] as number[], type: 0 };
   for (const field of message.fields()) {
     if (field.number === 1) info.name = message.text(field);
     if (field.number !== 2) continue;
@@ -218,13 +308,16 @@ function parseValueInfo(message: Message): { name: string; shape: number[] } {
       if (tensorField.number !== 1) continue;
       const tensor = type.child(tensorField);
       for (const shapeField of tensor.fields()) {
+        if (shapeField.number === 1) info.type = tensor.whole(shapeField);
         if (shapeField.number !== 2) continue;
         const shape = tensor.child(shapeField);
         for (const dimField of shape.fields()) {
           if (dimField.number !== 1) continue;
           let extent = -1;
-          for (const part of shape.child(dimField).fields()) if (part.number === 1) extent = part.value;
+          const dimension = shape.child(dimField);
+          for (const part of dimension.fields()) if (part.number === 1) extent = Math.max(-1, dimension.whole(part));
           info.shape.push(extent);
+          if (info.shape.length > MAX_AXES) message.file.fail(dimField.start, `"${shown(info.name)}" has more than ${MAX_AXES} axes`);
         }
       }
     }
@@ -232,14 +325,64 @@ function parseValueInfo(message: Message): { name: string; shape: number[] } {
   return info;
 }
 
+function parseInput(message: Message): OnnxInput {
+  const { name, shape, type } = parseValueInfo(message);
+  const known = ELEMENT_TYPES[type || 1];
+  if (!known) throw new UnsupportedOnnx(message.file.path, `input "${shown(name)}" has element type ${type}, which is not supported`);
+  return { name, shape, kind: known.kind };
+}
+
+function parseGraph(message: Message, graph: OnnxGraph): void {
+  const { file } = message;
+  const inputs: OnnxInput[] = [];
+  let names = 0;
+  let sparse = 0;
+  const addInitializer = (tensor: OnnxTensor) => {
+    if (tensor.name === '' || graph.initializers.has(tensor.name)) file.fail(message.start, `two initializers are called "${shown(tensor.name)}"`);
+    graph.initializers.set(tensor.name, tensor);
+  };
+  for (const field of message.fields()) {
+    if (field.number === 1) {
+      const node = parseNode(message.child(field));
+      names += node.inputs.length + node.outputs.length;
+      graph.nodes.push(node);
+    } else if (field.number === 5) addInitializer(parseTensor(message.child(field)));
+    else if (field.number === 15) {
+      const tensor = parseSparse(message.child(field));
+      sparse += sizeOf(tensor.shape);
+      if (sparse > MAX_SPARSE)
+        throw new UnsupportedOnnx(file.path, `its sparse tensors have more than ${MAX_SPARSE} elements, "${shown(tensor.name)}" among them`);
+      addInitializer(tensor);
+    } else if (field.number === 11) inputs.push(parseInput(message.child(field)));
+    else if (field.number === 12) graph.outputs.push(parseValueInfo(message.child(field)).name);
+    if (Math.max(graph.nodes.length, graph.initializers.size, inputs.length, graph.outputs.length) > MAX_NODES || names > MAX_NAMES)
+      file.fail(field.start, `a graph of more than ${MAX_NODES} nodes, or ${MAX_NAMES} names`);
+  }
+  graph.inputs = inputs.filter(({ name }) => !graph.initializers.has(name));
+  graph.defaults = inputs.filter(({ name }) => graph.initializers.has(name));
+}
+
+/** The operator that a function of the model defines; it would stand before the standard's. */
+function parseFunction(message: Message): string {
+  let [name, domain] = ['', ''];
+  for (const field of message.fields()) {
+    if (field.number === 1) name = message.text(field);
+    else if (field.number === 10) domain = message.text(field);
+  }
+  return domain === '' || domain === 'ai.onnx' ? name : `${domain}.${name}`;
+}
+
 /** Reads the structure of a model. The source stays open for its tensors. Call `close` after they are loaded. */
 export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void } {
   const file = new ByteFile(source);
   const { path } = file;
   try {
+    if (file.size > MAX_FILE) throw new FileError(path, `has ${file.size} bytes; an ONNX file has at most ${MAX_FILE}, larger weights lie beside it`);
     const model = new Message(file, 0, file.size);
-    const graph: OnnxGraph = { path, opset: 0, nodes: [], initializers: new Map(), inputs: [], outputs: [] };
-    let found = false;
+    // A model without opsets is as old as ONNX itself.
+    const graph: OnnxGraph = { path, size: file.size, opset: 0, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [], names: new Set() };
+    let found = 0;
+    const functions = new Set<string>();
     for (const field of model.fields()) {
       if (field.number === 8 && field.wire === 2) {
         const opset = model.child(field);
@@ -247,24 +390,19 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
         let version = 0;
         for (const part of opset.fields()) {
           if (part.number === 1) domain = opset.text(part);
-          else if (part.number === 2) version = part.value;
+          else if (part.number === 2) version = opset.whole(part);
         }
-        if (domain === '' || domain === 'ai.onnx') graph.opset = version;
-      }
-      if (field.number !== 7) continue;
-      found = true;
-      const message = model.child(field);
-      for (const part of message.fields()) {
-        if (part.number === 1) graph.nodes.push(parseNode(message.child(part)));
-        else if (part.number === 5) {
-          const tensor = parseTensor(message.child(part));
-          graph.initializers.set(tensor.name, tensor);
-        } else if (part.number === 11) graph.inputs.push(parseValueInfo(message.child(part)));
-        else if (part.number === 12) graph.outputs.push(parseValueInfo(message.child(part)).name);
-      }
+        if (domain !== '' && domain !== 'ai.onnx') continue;
+        if (graph.opset !== 0 && graph.opset !== version) throw new FileError(path, `names two opsets, ${graph.opset} and ${version}`);
+        graph.opset = version;
+      } else if (field.number === 7) {
+        if (++found > 1) throw new FileError(path, 'holds two graphs');
+        parseGraph(model.child(field), graph);
+      } else if (field.number === 25) functions.add(parseFunction(model.child(field)));
     }
-    if (!found || graph.nodes.length === 0) throw new FileError(path, 'holds no ONNX graph');
-    graph.inputs = graph.inputs.filter(({ name }) => !graph.initializers.has(name));
+    if (found === 0 || graph.outputs.length === 0) throw new FileError(path, 'holds no ONNX graph');
+    graph.opset ||= 1;
+    for (const node of graph.nodes) if (functions.has(node.op)) node.op = `function ${node.op}`;
     return { graph, close: () => file.close() };
   } catch (error) {
     file.close();
@@ -273,10 +411,11 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
 }
 
 /** Reads a file with one tensor, as in ONNX test data (`input_0.pb`). */
-export function readTensorFile(source: ByteSource): HostTensor {
+export function readTensorFile(source: ByteSource): HostTensor & { name: string } {
   const file = new ByteFile(source);
   try {
-    return parseTensor(new Message(file, 0, file.size)).load();
+    const tensor = parseTensor(new Message(file, 0, file.size));
+    return { name: tensor.name, ...tensor.load() };
   } finally {
     file.close();
   }

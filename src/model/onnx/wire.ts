@@ -8,6 +8,9 @@ import { FileError } from '../../errors.ts';
 const WINDOW = 1 << 16;
 const utf8 = new TextDecoder();
 
+/** A name from a file as messages show it: short, on one line. */
+export const shown = (name: string): string => (name.length > 100 ? `${name.slice(0, 100)}…` : name).replace(/\p{Cc}/gu, '?');
+
 export class ByteFile {
   private open = true;
   private window: Uint8Array = new Uint8Array(0);
@@ -47,6 +50,14 @@ export class ByteFile {
       this.window = this.read(offset, Math.min(WINDOW, this.size - offset));
     }
     return this.window[offset - this.windowStart];
+  }
+
+  /** As `read`, for a few bytes: they come from the window where they lie in it, and are not to be kept. */
+  glance(offset: number, length: number): Uint8Array {
+    if (length === 0 || length > WINDOW) return this.read(offset, length);
+    this.byte(offset);
+    const at = offset - this.windowStart;
+    return at + length <= this.window.length ? this.window.subarray(at, at + length) : this.read(offset, length);
   }
 
   close(): void {
@@ -91,6 +102,12 @@ export class Message {
   }
 
   private number(at: number): { value: number; next: number } {
+    let small = 0;
+    for (let i = 0; i < 7 && at + i < this.end; i++) {
+      const byte = this.file.byte(at + i);
+      small += (byte & 0x7f) * 2 ** (7 * i);
+      if (byte < 0x80) return { value: small, next: at + i + 1 };
+    }
     const { value, next } = this.varint(at);
     const exact = Number(value);
     // Slices write "to the end" as the largest 64-bit number. It means the same when it is clamped.
@@ -131,7 +148,12 @@ export class Message {
   text(field: Field): string {
     if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no text`);
     if (field.end - field.start > 1 << 20) this.file.fail(field.start, 'a text of more than a megabyte');
-    return utf8.decode(this.file.read(field.start, field.end - field.start));
+    return utf8.decode(this.file.glance(field.start, field.end - field.start));
+  }
+
+  whole(field: Field): number {
+    if (field.wire !== 0) this.file.fail(field.start, `field ${field.number} is no number`);
+    return field.value;
   }
 
   float(field: Field): number {
@@ -139,7 +161,7 @@ export class Message {
     return this.file.view(field.start, 4).getFloat32(0, true);
   }
 
-  /** The values of a repeated number: one varint, or a packed run of them. */
+  /** The values of a repeated number: one varint, or a packed run of them. No value takes less than a byte of the file. */
   numbers(field: Field): number[] {
     if (field.wire === 0) return [field.value];
     if (field.wire !== 2) this.file.fail(field.start, `field ${field.number} is no number`);
