@@ -1,14 +1,15 @@
 /** Files that are either whole or absent: written under a temporary name, synced, renamed. */
 import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { FileError, messageOf } from '../errors.ts';
+import { FileError } from '../errors.ts';
+import { problemOf } from './validation.ts';
 
 /** Runs work on a file or folder. An error of the system becomes a FileError that names it. */
 export function onFile<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw error instanceof FileError ? error : new FileError(path, messageOf(error));
+    throw error instanceof FileError ? error : new FileError(path, problemOf(error));
   }
 }
 
@@ -47,6 +48,6 @@ export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Arr
     } catch {
       // Nothing was written, so there is nothing to remove.
     }
-    throw new FileError(path, `cannot be written: ${messageOf(error)}`);
+    throw new FileError(path, `cannot be written: ${problemOf(error)}`);
   }
 }

@@ -8,11 +8,12 @@ import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, r
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { FileError, GlimpseError } from '../errors.ts';
 import { onFile, writeFileAtomic } from './atomic_file.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
 import { fromHalf, toHalf } from './half.ts';
 import { renamedKeys } from './renamed.ts';
+import { parseJson, problemOf } from './validation.ts';
 
 /** Names of the fields in which two encoders differ. The path of the file does not count. */
 export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
@@ -50,11 +51,8 @@ function checksum(bytes: Uint8Array): string {
 }
 
 function readIndex(path: string): FeatureIndex {
-  try {
-    return Index.parse(JSON.parse(readFileSync(path, 'utf8')));
-  } catch (error) {
-    throw new FileError(path, `is no feature index: ${messageOf(error)}`);
-  }
+  const text = onFile(path, () => readFileSync(path, 'utf8'));
+  return parseJson(path, text, Index, 'is no feature index');
 }
 
 /** Names of the fields in which two stores differ. */
@@ -121,7 +119,7 @@ export class FeatureWriter {
       });
       if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
     } catch (error) {
-      throw new FileError(join(this.folder, dataName(this.index.type)), `cannot be written: ${messageOf(error)}`);
+      throw new FileError(join(this.folder, dataName(this.index.type)), `cannot be written: ${problemOf(error)}`);
     }
   }
 
@@ -172,7 +170,7 @@ export class FeatureStore {
     try {
       handle = await open(path, 'r');
     } catch (error) {
-      throw new FileError(path, messageOf(error));
+      throw new FileError(path, problemOf(error));
     }
     const { size } = await handle.stat();
     if (size !== expected) {

@@ -1,8 +1,9 @@
 /** A file as a source of bytes: only what is asked for is read. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { dirname, isAbsolute, normalize, resolve, sep } from 'node:path';
-import { FileError, messageOf } from '../errors.ts';
+import { FileError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
+import { problemOf } from './validation.ts';
 
 /** Opens a file. Throws a FileError if that is impossible. */
 export function openFile(path: string): ByteSource {
@@ -12,7 +13,7 @@ export function openFile(path: string): ByteSource {
     file = openSync(path, 'r');
     size = fstatSync(file).size;
   } catch (error) {
-    throw new FileError(path, messageOf(error));
+    throw new FileError(path, problemOf(error));
   }
   return {
     ...{ name: path, size },

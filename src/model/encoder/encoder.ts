@@ -7,7 +7,8 @@ import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
-import { FileError, GlimpseError, messageOf } from '../../errors.ts';
+import { problemOf } from '../../data/validation.ts';
+import { FileError, GlimpseError } from '../../errors.ts';
 import { cacheFolder } from '../../platform/node/cache.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import { weightsHash } from '../training/weights_hash.ts';
@@ -24,7 +25,7 @@ async function sha256(path: string): Promise<string> {
     if (statSync(path).size <= HASHED_WHOLE) return Buffer.from(await webcrypto.subtle.digest('SHA-256', readFileSync(path))).toString('hex');
     await pipeline(createReadStream(path), hash);
   } catch (error) {
-    throw new FileError(path, messageOf(error));
+    throw new FileError(path, problemOf(error));
   }
   return hash.digest('hex');
 }
@@ -57,7 +58,7 @@ export async function unpackedModel(path: string): Promise<string> {
     renameSync(temporary, target);
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw new FileError(path, `cannot be unpacked: ${messageOf(error)}`);
+    throw new FileError(path, `cannot be unpacked: ${problemOf(error)}`);
   }
   return target;
 }
