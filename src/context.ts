@@ -69,6 +69,11 @@ export class Context<T> {
     return this.made;
   }
 
+  /** Whether concurrent flows cannot be told apart. */
+  get shared(): boolean {
+    return this.store.shared;
+  }
+
   get(): T | undefined {
     return this.store.get();
   }

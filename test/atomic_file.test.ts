@@ -1,5 +1,5 @@
 /** A file is written whole or not at all. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
@@ -29,4 +29,18 @@ test('a write that fails leaves the old file and nothing else', () => {
   expect(readFileSync(path, 'utf8')).toBe('old');
   expect(existsSync(`${path}.${process.pid}.tmp`)).toBe(false);
   expect(statSync(path).size).toBe(3);
+});
+
+test.runIf(process.platform === 'linux')('where the system makes no folders, that is said, and soon', () => {
+  expect(() => writeFileAtomic('/proc/none/of/this', ['y'])).toThrow(/\/proc\/none\/of\/this: cannot be written: ENOENT/);
+});
+
+test('a link at the name of a file is replaced, not followed; a folder is refused', () => {
+  const target = write('target', 'kept');
+  const link = join(folder, 'link');
+  symlinkSync(target, link);
+  writeFileAtomic(link, ['new']);
+  expect([readFileSync(target, 'utf8'), readFileSync(link, 'utf8')]).toEqual(['kept', 'new']);
+  mkdirSync(join(folder, 'a folder'));
+  expect(() => writeFileAtomic(join(folder, 'a folder'), ['y'])).toThrow(/a folder: cannot be written: is a folder/);
 });

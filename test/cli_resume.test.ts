@@ -1,6 +1,6 @@
 /** Training that is killed or interrupted goes on bit for bit. */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Random } from '../src/random.ts';
@@ -45,20 +45,53 @@ test('killed with SIGKILL again and again and resumed, a run equals an unbroken 
   expect(readdirSync(join(out, 'checkpoints')).filter((name) => name.endsWith('.tmp'))).toEqual([]);
 }, 180_000);
 
-test('an interrupt saves within the epoch, and what goes on from there equals an unbroken run', async () => {
+test.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+  ['SIGHUP', 129],
+] as const)('%s saves within the epoch and ends with %i; what goes on from there equals an unbroken run', async (signal, code) => {
   const { run, trainArgs } = await made.trained();
-  const out = join(folder, 'interrupted');
+  const out = join(folder, signal);
   const args = [...trainArgs, '--out', out, '--epochs', '6'];
-  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [program, ...args, '--json'], { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  let printed = '';
+  child.stdout.on('data', (text) => {
+    printed += text;
+  });
   await new Promise<void>((resolve) => child.stderr.on('data', (text) => String(text).includes('epoch 2:') && resolve()));
-  child.kill('SIGINT');
-  expect(await ended).toBe(0);
+  child.kill(signal);
+  expect(await ended).toBe(code);
+  expect(JSON.parse(printed)).toMatchObject({ stopped: true, signal });
   const saved = readdirSync(join(out, 'checkpoints'));
   expect(saved.filter((name) => name.includes('tmp'))).toEqual([]);
-  if (!saved.includes('epoch-006.safetensors')) expect(saved).toContain('paused.safetensors');
+  expect(saved).toContain('paused.safetensors');
+  expect(readdirSync(out).filter((name) => name.endsWith('.lock'))).toEqual([]);
   expect((await glimpse(...args, '--resume', '--quiet')).code).toBe(0);
   expect(readdirSync(join(out, 'checkpoints'))).not.toContain('paused.safetensors');
   const last = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
   expect(last(out).equals(last(run))).toBe(true); // bit for bit
+});
+
+test('a second process is refused while a run goes on, and a removed log ends it with what was done saved', async () => {
+  const { trainArgs } = await made.trained();
+  const out = join(folder, 'shared');
+  const args = [...trainArgs, '--out', out, '--epochs', '40', '--save-every', '1'];
+  const child = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.on('data', (text) => {
+    said += text;
+  });
+  const ended = new Promise<number | null>((resolve) => child.on('close', resolve));
+  while (!said.includes('epoch 1:')) await new Promise((resolve) => setTimeout(resolve, 50));
+  const second = await glimpse(...args, '--resume', '--quiet');
+  expect(second.code).toBe(1);
+  expect(second.stderr).toMatch(new RegExp(`shared is in use by process ${child.pid} on `));
+  unlinkSync(join(out, 'log.jsonl'));
+  expect(await ended).toBe(1);
+  expect(said).toMatch(/log\.jsonl: was removed or replaced[\s\S]*what was done until then is saved; go on with --resume/);
+  expect(said).not.toMatch(/unexpected failure/);
+  const again = await glimpse(...trainArgs, '--out', out, '--epochs', '2', '--resume');
+  expect(again.code).toBe(0);
+  expect(again.stderr).toMatch(/log\.jsonl lacks \d+ bytes that the checkpoint counts/);
 });

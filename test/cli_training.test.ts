@@ -30,13 +30,13 @@ test('train: log, checkpoints, resume equal to an unbroken run', async () => {
   expect(again.stderr).toMatch(/already holds a run of 3 epochs; go on with --resume/);
   const other = await glimpse(...trainArgs, '--out', broken, '--resume', '--seed', '43');
   expect(other.code).toBe(1);
-  expect(other.stderr).toMatch(/another configuration:\s+seed: 42, 43/);
+  expect(other.stderr).toMatch(/another configuration[^:]*:\s+seed: 42, 43/);
   const changed = JSON.parse(readFileSync(data, 'utf8'));
   changed.images[0].ids.reverse();
   const otherData = join(folder, 'changed.json');
   writeFileSync(otherData, JSON.stringify(changed));
   const elsewhere = await glimpse(...trainArgs.map((arg) => (arg === data ? otherData : arg)), '--out', broken, '--resume');
-  expect(elsewhere.stderr).toMatch(/another configuration:\s+trainingSet/);
+  expect(elsewhere.stderr).toMatch(/another configuration[^:]*:\s+trainingSet/);
   expect((await glimpse(...trainArgs, '--out', broken, '--epochs', '6', '--resume', '--quiet')).code).toBe(0);
   const weights = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
   expect(weights(broken).equals(weights(run))).toBe(true); // bit for bit
@@ -106,7 +106,7 @@ test('every option at once: another decoder, word vectors, smoothing, the modelâ
   expect(rates[0]).toBeCloseTo(0.005 / 3, 6); // warming up
   expect(rates[rates.length - 1]).toBeLessThan(0.005 / 2); // falling
   const refused = await glimpse(...args.filter((arg) => arg !== '--no-gate'), '--resume');
-  expect(refused.stderr).toMatch(/another configuration:\s+options\.gate: false, true/);
+  expect(refused.stderr).toMatch(/another configuration[^:]*:\s+options\.gate: false, true/);
   expect((await glimpse('caption', out, join(images, '15.jpg'), '--beam', '2', '--n-best', '2')).code).toBe(0);
   writeFileSync(vectors, 'red 0.1 0.2\ngreen 0.1\n');
   const bad = await glimpse(...trainArgs, '--word-vectors', vectors, '--out', join(folder, 'none'));

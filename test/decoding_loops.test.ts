@@ -64,3 +64,14 @@ test('the table of the words’ shares, made after many words, follows the weigh
   for (let round = 0; round < 3; round++) expect(await decode()).toEqual(first);
   model.dispose();
 });
+
+test('a loop that is refused within its capture leaves nothing behind', async () => {
+  using _s = scope();
+  const { model, pictures } = lively('recommended');
+  const refused = (i: number) => expect(model.decoding.greedy(pictures.all, 1e9 + i, { suppress: true })).rejects.toThrow(/binds at most|of the budget/);
+  for (let i = 0; i < 3; i++) await refused(i); // the table of words and prepared weights stay
+  const before = memory();
+  for (let i = 3; i < 8; i++) await refused(i);
+  expect(memory()).toMatchObject({ tensors: before.tensors, bytesInUse: before.bytesInUse });
+  model.dispose();
+});

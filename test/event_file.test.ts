@@ -15,12 +15,12 @@ test('an event file holds what was written, record by record, and goes on where 
   const path = join(folder, 'events');
   const first = new EventFile(path, 0);
   first.scalars(1, { loss: 2.5, nothing: null });
-  const cut = first.bytes;
+  const cut = first.file.bytes;
   first.scalars(2, { loss: 99 });
-  first.close();
+  first.file.close();
   const second = new EventFile(path, cut);
   second.scalars(2, { loss: 1.5 });
-  second.close();
+  second.file.close();
   const bytes = readFileSync(path);
   const found: { tag: string; value: number; step: number }[] = [];
   for (let at = 0; at < bytes.length; ) {

@@ -1,5 +1,5 @@
 /** Feature stores: written in parts, merged, and refused when they are damaged or of another encoder. */
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FeatureStore, FeatureWriter, mergeStores } from '../src/data/feature_store.ts';
@@ -74,12 +74,78 @@ const shard = (name: string, values: Record<string, number>, change = {}): strin
 test('merged shards are one store; a picture in two is taken once, contradictions are refused', async () => {
   const [a, b] = [shard('shard1', { x: 1, y: 0.1 }), shard('shard2', { z: 3, x: 1 })];
   const out = join(folder, 'merged');
-  expect((await mergeStores(out, [a, b], () => {})).files).toEqual(['x', 'y', 'z']);
+  expect((await mergeStores(out, [a, b]))?.files).toEqual(['x', 'y', 'z']);
   const store = await FeatureStore.open(out);
   expect((await store.read(['z', 'y'])).map((v) => Math.round(v * 1000) / 1000)).toEqual(Float32Array.from([3, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]));
   await store.close();
   expect(existsSync(join(out, 'features.f16'))).toBe(true);
-  await expect(mergeStores(join(folder, 'm2'), [a, shard('shard3', { x: 2 })], () => {})).rejects.toThrow(/other features of x/);
-  await expect(mergeStores(join(folder, 'm3'), [a, shard('shard4', { x: 1 }, { type: 'f32' })], () => {})).rejects.toThrow(/type differ/);
-  await expect(mergeStores(join(folder, 'm4'), [a, join(folder, 'absent')], () => {})).rejects.toThrow(/absent/);
+  await expect(mergeStores(join(folder, 'm2'), [a, shard('shard3', { x: 2 })])).rejects.toThrow(/other features of x/);
+  await expect(mergeStores(join(folder, 'm3'), [a, shard('shard4', { x: 1 }, { type: 'f32' })])).rejects.toThrow(/type differ/);
+  await expect(mergeStores(join(folder, 'm4'), [a, join(folder, 'absent')])).rejects.toThrow(/absent/);
+});
+
+test('a finished store stays finished while it grows, also when that fails or is killed', async () => {
+  const path = join(folder, 'growing');
+  const first = FeatureWriter.open(path, kind);
+  first.append(['a'], [record(1)]);
+  first.finish();
+  const adding = FeatureWriter.open(path, kind);
+  adding.append(['b'], [record(2)]);
+  const during = await FeatureStore.open(path);
+  expect([during.has('a'), during.has('b')]).toEqual([true, false]);
+  expect(() => FeatureWriter.open(path, kind)).toThrow(new RegExp(`growing is in use by process ${process.pid} `));
+  adding.close(); // as after an error
+  expect((await during.read(['a']))[0]).toBe(1);
+  await during.close();
+  const after = await FeatureStore.open(path);
+  expect(after.has('b')).toBe(false);
+  await after.close();
+  const again = FeatureWriter.open(path, kind);
+  expect(again.index.files).toEqual(['a', 'b']);
+  again.finish();
+  const grown = await FeatureStore.open(path);
+  expect([...(await grown.read(['b', 'a']))].filter((_, i) => i % 6 === 0)).toEqual([2, 1]);
+  await grown.close();
+  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.json']);
+});
+
+test('a kill before the first journal entry, and stores as older versions left them', async () => {
+  const path = join(folder, 'older');
+  mkdirSync(path);
+  writeFileSync(join(path, 'features.f32.partial'), '');
+  await expect(FeatureStore.open(path)).rejects.toThrow(/not finished; run `glimpse features` again/);
+  const { checksum: _sum, ...index } = { checksum: '', version: 1, ...kind, files: ['a'], checksums: ['unused'] };
+  writeFileSync(join(path, 'features.json.partial'), JSON.stringify(index)); // no checksum of its own
+  writeFileSync(join(path, 'features.f32.partial'), new Uint8Array(record(1).buffer));
+  const writer = FeatureWriter.open(path, kind);
+  expect(writer.index.files).toEqual(['a']);
+  writer.finish();
+  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.json']);
+});
+
+test('a changed index is refused', async () => {
+  const path = join(folder, 'index');
+  const writer = FeatureWriter.open(path, kind);
+  writer.append(['a', 'b'], [record(1), record(2)]);
+  writer.finish();
+  const index = join(path, 'features.json');
+  writeFileSync(index, readFileSync(index, 'utf8').replace('"a","b"', '"b","a"'));
+  await expect(FeatureStore.open(path)).rejects.toThrow(/features\.json: is no feature index: it is damaged: its checksum differs/);
+});
+
+test('numbers that are none are refused with the name of the picture, when they are written and when they are read', async () => {
+  const path = join(folder, 'numbers');
+  const writer = FeatureWriter.open(path, { ...kind, type: 'f16' });
+  const with_ = (value: number) => Float32Array.of(1, 2, value, 4, 5, 6);
+  expect(() => writer.append(['p.jpg'], [with_(Number.NaN)])).toThrow(
+    /p\.jpg: its features are no numbers: 1 of 6 numbers are NaN or infinite, first number 3 \(NaN\)/,
+  );
+  expect(() => writer.append(['p.jpg'], [with_(65520)])).toThrow(/p\.jpg: 1 of its 6 features are beyond ±65504.*--precision f32/);
+  writer.append(['p.jpg'], [with_(-65504)]);
+  writer.appendBytes(['old.jpg'], [new Uint8Array(Uint16Array.of(0, 0, 0x7c00, 0, 0, 0).buffer)]); // what older versions wrote for 70,000
+  writer.finish();
+  const store = await FeatureStore.open(path);
+  expect((await store.read(['p.jpg']))[2]).toBe(-65504);
+  await expect(store.read(['p.jpg', 'old.jpg'])).rejects.toThrow(/the features of old\.jpg are no numbers: .*first number 3 \(Infinity\); extract them again/);
+  await store.close();
 });

@@ -25,13 +25,14 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
   };
 }
 
-async function weightsAfter(updates: (step: TrainingStep) => void, options = PRESETS.basic): Promise<Map<string, Float32Array>> {
+async function weightsAfter(updates: (step: TrainingStep, another: TrainingStep) => void, options = PRESETS.basic): Promise<Map<string, Float32Array>> {
   const model = Captioner.create(sizes, options, 3);
   const optimizer = new Optimizer(model.parameters, { kind: 'sgd', rate: 0.1, maxNorm: 0 });
-  const step = new TrainingStep(model, optimizer, 1);
-  updates(step);
+  const [step, another] = [new TrainingStep(model, optimizer, 1), new TrainingStep(model, optimizer, 1)];
+  updates(step, another);
   const weights = await model.parameters.read();
   step.dispose();
+  another.dispose();
   optimizer.dispose();
   model.dispose();
   return new Map([...weights].map(([name, { data }]) => [name, data]));
@@ -108,4 +109,15 @@ test('scheduled sampling at probability 0 changes nothing, above it does', async
   const mixing = { ...PRESETS.basic, scheduledSampling: 0.5 };
   expect(await run(0, mixing)).toEqual(plain);
   expect(await run(0.5, mixing)).not.toEqual(plain);
+});
+
+test('a shorter last update weighs its penalty on attention fully, whatever was captured before', async () => {
+  const [a, b] = [batch(3, 1, 1), batch(3, 1, 2)];
+  const penalized = { ...PRESETS.basic, attentionPenalty: 1 };
+  const withLast = (last: (step: TrainingStep, another: TrainingStep) => TrainingStep) =>
+    weightsAfter((step, another) => {
+      for (const index of [0, 1, 2]) step.run(a, { index, of: 3 });
+      last(step, another).run(b); // of the same shape, alone in its update
+    }, penalized);
+  expect(await withLast((step) => step)).toEqual(await withLast((_, another) => another));
 });

@@ -1,16 +1,22 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
-import { FeatureWriter, mergeStores } from '../data/feature_store.ts';
+import { FeatureWriter, mergeStores, recordFault } from '../data/feature_store.ts';
+import { nonFiniteFault } from '../data/finite.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import type { FeaturesOptions } from './commands/features.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
+import { endRequest } from './signals.ts';
 
 function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
-  if (o.model) return openEncoderOf(loadCheckpoint(resolveCheckpoint(o.model)), o.encoder);
+  if (o.model)
+    return openEncoderOf(
+      loadCheckpoint(resolveCheckpoint(o.model), (note) => say(o, note)),
+      o.encoder,
+    );
   return ImageEncoder.open(o.encoder as string, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
 }
 
@@ -23,11 +29,17 @@ function ofShard(files: readonly string[], shard: string | undefined): readonly 
 
 export async function merge(o: CommonOptions, out: string, stores: string[]): Promise<number> {
   let bar: ReturnType<typeof progress> | null = null;
-  const index = await mergeStores(out, stores, (done, total) => {
+  using end = endRequest((signal) => say(o, `${signal}: stopping; what is merged is kept`));
+  const onMerged = (done: number, total: number) => {
     bar ??= progress(o, 'merge', total, 'pictures');
     bar.update(done);
-  });
+  };
+  const index = await mergeStores(out, stores, onMerged, () => end.signal !== null);
   (bar as ReturnType<typeof progress> | null)?.stop();
+  if (!index) {
+    result(o, { out, stopped: true, signal: end.signal }, () => `${out}: not finished, ${end.signal} stopped it; run the same command again to go on`);
+    return end.exitCode;
+  }
   const report = { out, pictures: index.files.length, regions: index.regions, width: index.width, type: index.type };
   result(o, report, () => `${out}: ${report.pictures} pictures of ${report.regions} × ${report.width} (${report.type}) from ${stores.length} stores`);
   return 0;
@@ -51,53 +63,63 @@ export async function features(o: FeaturesOptions): Promise<number> {
     const loadBatch = (list: readonly string[]) =>
       Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(join(dataset.imageFolder, file)) })));
     const skipped: string[] = [];
+    const leaveOut = (file: string, fault: string) => {
+      if (!o.skipBad) throw new GlimpseError(`${fault}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
+      say(o, `left out: ${fault}`);
+      skipped.push(file);
+    };
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
+    const fault = nonFiniteFault(probe.values);
+    if (fault) throw new GlimpseError(`${encoder.identity.path}: its features are no numbers, even for a blank picture: ${fault}; its weights may be damaged`);
     const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision });
+    let constant = 0;
     const done = new Set(writer.index.files);
     const todo = files.filter((file) => !done.has(file));
     if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);
+    using end = endRequest((signal) => say(o, `${signal}: stopping after this batch; what is done is kept`));
     const bar = progress(o, 'features', files.length, 'pictures');
     bar.update(files.length - todo.length);
     const started = performance.now();
-    let next = loadBatch(todo.slice(0, o.batch));
-    for (let first = 0; first < todo.length; first += o.batch) {
-      const loaded = await next;
-      next = loadBatch(todo.slice(first + o.batch, first + 2 * o.batch)); // decode while the GPU works
-      const good: { file: string; pixels: Float32Array }[] = [];
-      for (const { file, pixels } of loaded) {
-        if (!(pixels instanceof FileError)) {
-          good.push({ file, pixels });
-          continue;
+    try {
+      let next = loadBatch(todo.slice(0, o.batch));
+      for (let first = 0; first < todo.length && !end.signal; first += o.batch) {
+        const loaded = await next;
+        next = loadBatch(todo.slice(first + o.batch, first + 2 * o.batch)); // decode while the GPU works
+        const good: { file: string; pixels: Float32Array }[] = [];
+        for (const { file, pixels } of loaded) {
+          if (pixels instanceof FileError) leaveOut(file, pixels.message);
+          else good.push({ file, pixels });
         }
-        if (!o.skipBad) {
-          writer.close();
-          throw new GlimpseError(`${pixels.message}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
+        const { records } = good.length > 0 ? await encoder.features(good.map(({ pixels }) => pixels)) : { records: [] };
+        for (const [i, record] of records.entries()) {
+          const { file } = good[i];
+          const fault = recordFault(record, o.precision);
+          if (fault) leaveOut(file, `${join(dataset.imageFolder, file)}: ${fault}`);
+          else writer.append([file], [record]);
+          if (record.every((value) => value === record[0])) constant++;
         }
-        say(o, `left out: ${pixels.message}`);
-        skipped.push(file);
+        bar.update(files.length - todo.length + Math.min(todo.length, first + o.batch));
       }
-      if (good.length > 0) {
-        const { records } = await encoder.features(good.map(({ pixels }) => pixels));
-        writer.append(
-          good.map(({ file }) => file),
-          records,
-        );
-      }
-      bar.update(files.length - todo.length + Math.min(todo.length, first + o.batch));
+    } catch (error) {
+      writer.close();
+      throw error;
     }
     bar.stop();
-    writer.finish();
+    if (end.signal) writer.close();
+    else writer.finish();
+    if (constant > 0 && constant === todo.length - skipped.length)
+      say(o, `all features of a picture are the same number, in each of ${constant} pictures: the encoder may be damaged or of another kind`);
     encoder.dispose();
     const seconds = (performance.now() - started) / 1000;
     const rate = (todo.length - skipped.length) / seconds;
-    const report = { out: o.out, pictures: writer.index.files.length, regions: probe.regions, width: probe.width, skipped, seconds, picturesPerSecond: rate };
-    result(
-      o,
-      report,
-      () =>
-        `${o.out}: ${report.pictures} pictures of ${probe.regions} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
+    const size = { regions: probe.regions, width: probe.width };
+    const report = { out: o.out, pictures: writer.index.files.length, ...size, skipped, constant, seconds, picturesPerSecond: rate };
+    result(o, { ...report, stopped: end.signal !== null, signal: end.signal }, () =>
+      end.signal
+        ? `${o.out}: not finished, ${end.signal} stopped it at ${report.pictures} of ${files.length} pictures; run the same command again to go on`
+        : `${o.out}: ${report.pictures} pictures of ${probe.regions} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
     );
-    return 0;
+    return end.exitCode;
   });
 }

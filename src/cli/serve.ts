@@ -73,7 +73,7 @@ function ended(): Promise<void> {
 export async function serve(o: ServeOptions, modelPath: string): Promise<number> {
   checkDecoding(o);
   const path = resolveCheckpoint(modelPath);
-  const checkpoint = loadCheckpoint(path);
+  const checkpoint = loadCheckpoint(path, (note) => say(o, note));
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   const encoderPath = await unpackedModel(o.encoder ?? checkpoint.encoder.path);
   return withGpu(o, async (gpu) => {

@@ -15,6 +15,7 @@ import type { TrainOptions } from './commands/train.ts';
 import { duration, progress, result, say } from './output.ts';
 import { withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
+import { endRequest } from './signals.ts';
 
 /** Names the pictures and captions trained on, in their order. */
 function hashOf(images: Dataset['images']): string {
@@ -67,6 +68,8 @@ function configOf(o: TrainOptions, dataset: Dataset, store: FeatureStore, start:
     horizon: schedule === 'cosine' || o.scheduledSampling > 0 ? epochs : 0,
     maxLength: dataset.maxLength,
     trainingSet: hashOf(trainable),
+    // A run that trains its encoder reads pictures instead.
+    ...(o.fineTune ? {} : { featurePrecision: store.index.type, featureHash: store.hashOf(trainable.map(({ file }) => file)) }),
     start: start ? weightsHash(start.weights) : null,
     wordVectors: vectors ? vectors.sha256 : null,
     encoderLayers: o.fineTune ?? start?.config.encoderLayers ?? [],
@@ -78,7 +81,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   checkOptions(o);
   const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
-  const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start)) : null;
+  const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start), (note) => say(o, note)) : null;
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
@@ -95,14 +98,10 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const { epochs } = settledOptions(o, config.preset);
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
+  for (const note of vectors?.notes ?? []) say(o, `${o.wordVectors}: ${note}`);
   if (vectors) say(o, `${o.wordVectors}: vectors of ${vectors.width} numbers for ${vectors.rows.size} of ${dataset.vocabulary.length} words`);
   if (o.resume && !holdsCheckpoint(o.out)) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
-  let stopping = false;
-  const onInterrupt = () => {
-    stopping = true;
-    say(o, 'stopping after this mini-batch; go on later with --resume');
-  };
-  process.once('SIGINT', onInterrupt);
+  using end = endRequest((signal) => say(o, `${signal}: stopping after this update; go on later with --resume`));
   try {
     return await withGpu(o, async (gpu) => {
       await useCheckedShaders(gpu, o, shaders);
@@ -120,8 +119,9 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
         ...(o.encoder ? { encoderPath: o.encoder } : {}),
         ...(vectors ? { wordVectors: vectors.rows } : {}),
         validationImages: o.validation,
-        shouldStop: () => stopping,
+        shouldStop: () => end.signal !== null,
         hooks: {
+          onNote: (note) => say(o, note),
           onStep: (s) => {
             bar ??= progress(o, 'train', epochs * s.batches, 'batches');
             bar.update(
@@ -138,17 +138,16 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
       });
       (bar as ReturnType<typeof progress> | null)?.stop();
       const last = reports[reports.length - 1];
-      result(o, { run: o.out, adapter: gpu.description, config, stopped: stopping, epochs: reports }, () =>
-        last
-          ? `${o.out}: ${reports.length} epochs, ${trainingResult(config, last.trainLoss)} on ${gpu.description}\nCaption with: glimpse caption ${o.out} PICTURE…`
-          : stopping
-            ? `${o.out}: stopped within its first epoch; go on with --resume`
-            : `${o.out}: nothing left to do`,
-      );
-      return 0;
+      result(o, { run: o.out, adapter: gpu.description, config, stopped: end.signal !== null, signal: end.signal, epochs: reports }, () => {
+        if (end.signal)
+          return `${o.out}: not finished, ${end.signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
+        if (!last) return `${o.out}: nothing left to do`;
+        const done = `${last.epoch} epochs, ${trainingResult(config, last.trainLoss)} on ${gpu.description}`;
+        return `${o.out}: ${done}\nCaption with: glimpse caption ${o.out} PICTURE…`;
+      });
+      return end.exitCode;
     });
   } finally {
-    process.off('SIGINT', onInterrupt);
     await store.close();
   }
 }

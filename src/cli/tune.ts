@@ -1,8 +1,7 @@
 /** `glimpse tune`: finds the fastest version of every kernel on this adapter and keeps the table for later runs. */
-import { mkdirSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { dirname } from 'node:path';
-import { onFile, writeFileAtomic } from '../data/atomic_file.ts';
+import { makeFolder, onFile, writeFileAtomic } from '../data/atomic_file.ts';
 import { UsageError } from '../errors.ts';
 import { FAMILIES } from '../kernels/families.ts';
 import { tuningPath } from '../platform/node/tuning_files.ts';
@@ -32,7 +31,7 @@ export async function tuneCommand(o: TuneOptions): Promise<number> {
       },
     });
     (bar as ReturnType<typeof progress> | null)?.stop();
-    onFile(path, () => mkdirSync(dirname(path), { recursive: true }));
+    onFile(path, () => makeFolder(dirname(path)));
     writeFileAtomic(path, [`${JSON.stringify(table, null, 2)}\n`]);
     result(o, { path, refused, ...table }, () => {
       const lines = table.problems.map(({ family, key, shape, medianMs = {} }) => {

@@ -2,20 +2,12 @@
  * TensorBoard's event files. A record is a length, its masked CRC-32C, a protobuf `Event`, and the CRC of that. Only scalars
  * are written. Sources: tensorflow/core/util/event.proto and summary.proto; the framing is that of TFRecord files.
  */
-import { closeSync, openSync, statSync, truncateSync, writeSync } from 'node:fs';
-import { onFile } from './atomic_file.ts';
+import { AppendFile } from './append_file.ts';
+import { crc32c } from './crc32c.ts';
 
-const TABLE = Uint32Array.from({ length: 256 }, (_, n) => {
-  let crc = n;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
-  return crc;
-});
-
-/** CRC-32C (Castagnoli), rotated and offset as records want it. */
+/** CRC-32C, rotated and offset as records want it. */
 export function maskedCrc(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = (crc >>> 8) ^ TABLE[(crc ^ byte) & 255];
-  crc = ~crc >>> 0;
+  const crc = crc32c(bytes);
   return (((crc >>> 15) | (crc << 17)) + 0xa282ead8) >>> 0;
 }
 
@@ -52,19 +44,15 @@ function record(event: Buffer): Buffer {
 
 /** Appends scalars to one file. The constructor cuts the file at `keepBytes`, so that a resumed run goes on from there. */
 export class EventFile {
-  private readonly file: number;
+  readonly file: AppendFile;
 
-  constructor(
-    readonly path: string,
-    keepBytes: number,
-  ) {
-    this.file = onFile(path, () => openSync(path, 'a'));
-    onFile(path, () => truncateSync(path, Math.min(keepBytes, statSync(path).size)));
-    if (this.bytes === 0) this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), block(3, Buffer.from('brain.Event:2'))]));
+  constructor(path: string, keepBytes: number) {
+    this.file = new AppendFile(path, keepBytes);
+    if (this.file.bytes === 0) this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), block(3, Buffer.from('brain.Event:2'))]));
   }
 
   private append(event: Buffer): void {
-    onFile(this.path, () => writeSync(this.file, record(event)));
+    this.file.write(record(event));
   }
 
   /** Writes numbers under their names at a step. Values that are null or not finite are left out. */
@@ -74,13 +62,5 @@ export class EventFile {
     );
     if (summary.length === 0) return;
     this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), varint(2 * 8), varint(step), block(5, Buffer.concat(summary))]));
-  }
-
-  get bytes(): number {
-    return statSync(this.path).size;
-  }
-
-  close(): void {
-    closeSync(this.file);
   }
 }

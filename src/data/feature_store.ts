@@ -1,17 +1,20 @@
 /**
  * Image features of a whole collection: one packed file of records in single or half precision, with a JSON index beside it.
- * Records are appended, and a journal counts those that are synced, so a killed extraction goes on where it stopped. The store
- * gets its final name only when it is complete. The index holds the encoder's hash and preprocessing; a mismatch is refused.
+ * Records are appended, and a journal counts those that are synced, so a killed extraction goes on where it stopped. The index comes
+ * when all are there. A store that gets more pictures keeps its index until the larger one replaces it; readers do not see what is
+ * added meanwhile. The index holds the encoder's hash and preprocessing; a mismatch is refused.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError } from '../errors.ts';
-import { onFile, writeFileAtomic } from './atomic_file.ts';
+import { makeFolder, onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
-import { fromHalf, toHalf } from './half.ts';
+import { nonFiniteFault } from './finite.ts';
+import { fromHalf, HALF_OVERFLOW, MAX_HALF, toHalf } from './half.ts';
+import { type Lock, lockFolder } from './lock.ts';
 import { renamedKeys } from './renamed.ts';
 import { parseJson, problemOf } from './validation.ts';
 
@@ -50,9 +53,35 @@ function checksum(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
 }
 
+/** The text of an index, with its own checksum as the first field. */
+function indexText(index: FeatureIndex): string {
+  const text = JSON.stringify(index);
+  return `{"checksum":"${checksum(Buffer.from(text))}",${text.slice(1)}`;
+}
+
+/** Older indices have no checksum. */
+const CHECKSUM = /^\{"checksum":"([0-9a-f]{16})",/;
+
 function readIndex(path: string): FeatureIndex {
+  const verdict = 'is no feature index';
   const text = onFile(path, () => readFileSync(path, 'utf8'));
-  return parseJson(path, text, Index, 'is no feature index');
+  const [beginning, sum] = CHECKSUM.exec(text) ?? [];
+  if (beginning !== undefined && checksum(Buffer.from(`{${text.slice(beginning.length)}`)) !== sum)
+    throw new FileError(path, `${verdict}: it is damaged: its checksum differs`);
+  const index = parseJson(path, text, Index, verdict);
+  if (index.files.length !== index.checksums.length)
+    throw new FileError(path, `${verdict}: it has ${index.files.length} pictures and ${index.checksums.length} checksums`);
+  return index;
+}
+
+/** Why a record [P · F] cannot be stored; null if it can. */
+export function recordFault(record: Float32Array, type: FeatureType): string | null {
+  const fault = nonFiniteFault(record);
+  if (fault) return `its features are no numbers: ${fault}`;
+  if (type === 'f32') return null;
+  const beyond = record.reduce((count, value) => count + (Math.abs(value) >= HALF_OVERFLOW ? 1 : 0), 0);
+  if (beyond === 0) return null;
+  return `${beyond} of its ${record.length} features are beyond ±${MAX_HALF}, the largest number of half precision; extract with --precision f32`;
 }
 
 /** Names of the fields in which two stores differ. */
@@ -63,42 +92,57 @@ function differences(a: FeatureKind, b: FeatureKind): string[] {
 /** Writes image features into a folder, one record a picture. A writer that was killed goes on where it stopped. */
 export class FeatureWriter {
   private readonly file: number;
+  private readonly path: string;
   /** The pictures written so far, and of which encoder they are. */
   readonly index: FeatureIndex;
   private journaled = performance.now();
 
   private constructor(
     private readonly folder: string,
+    private readonly lock: Lock,
     index: FeatureIndex,
   ) {
     this.index = index;
-    const path = join(folder, dataName(index.type) + PARTIAL);
-    this.file = onFile(path, () => openSync(path, existsSync(path) ? 'r+' : 'w+'));
-    ftruncateSync(this.file, recordSize(index) * index.files.length); // records after the last journal entry cannot be trusted
+    this.path = join(folder, dataName(index.type));
+    const old = this.path + PARTIAL; // where older versions wrote
+    const started = index.files.length > 0;
+    this.file = onFile(this.path, () => {
+      if (!existsSync(this.path) && existsSync(old)) renameSync(old, this.path);
+      return openSync(this.path, started ? 'r+' : 'w+');
+    });
+    const expected = recordSize(index) * index.files.length;
+    if (fstatSync(this.file).size < expected) {
+      closeSync(this.file);
+      throw new FileError(this.path, `is shorter than its journal says; delete ${folder} and extract the features again`);
+    }
+    ftruncateSync(this.file, expected); // records after the last journal entry cannot be trusted
   }
 
-  /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind. */
+  /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind, or in use. */
   static open(folder: string, start: FeatureKind): FeatureWriter {
-    onFile(folder, () => mkdirSync(folder, { recursive: true }));
-    const journal = join(folder, INDEX + PARTIAL);
-    const fresh: FeatureIndex = { version: 1, ...start, files: [], checksums: [] };
-    const finished = !existsSync(journal) && existsSync(join(folder, INDEX));
-    if (!finished && !existsSync(journal)) return new FeatureWriter(folder, fresh);
-    const old = readIndex(finished ? join(folder, INDEX) : journal);
-    const differing = differences(old, start);
-    if (differing.length > 0)
-      throw new GlimpseError(`${folder} holds features of another encoder or kind (${differing.join(', ')} differ); choose another folder or delete it`);
-    if (finished) renameSync(join(folder, INDEX), journal);
-    const data = join(folder, dataName(old.type));
-    const path = data + PARTIAL;
-    if (!existsSync(path) && existsSync(data)) renameSync(data, path); // killed while finishing
-    if (!existsSync(path) || statSync(path).size < old.files.length * recordSize(old))
-      throw new FileError(path, `is shorter than its journal says; delete ${folder} and extract the features again`);
-    return new FeatureWriter(folder, old);
+    onFile(folder, () => makeFolder(folder));
+    const lock = lockFolder(folder);
+    try {
+      removeTemporaries(folder);
+      const known = [INDEX + PARTIAL, INDEX].map((name) => join(folder, name)).find((path) => existsSync(path));
+      if (known === undefined) return new FeatureWriter(folder, lock, { version: 1, ...start, files: [], checksums: [] });
+      const old = readIndex(known);
+      const differing = differences(old, start);
+      if (differing.length > 0)
+        throw new GlimpseError(`${folder} holds features of another encoder or kind (${differing.join(', ')} differ); choose another folder or delete it`);
+      return new FeatureWriter(folder, lock, old);
+    } catch (error) {
+      lock.release();
+      throw error;
+    }
   }
 
-  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written. */
+  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written, or are no numbers. */
   append(files: readonly string[], records: readonly Float32Array[]): void {
+    records.forEach((record, i) => {
+      const fault = recordFault(record, this.index.type);
+      if (fault) throw new GlimpseError(`${files[i]}: ${fault}`);
+    });
     this.appendBytes(
       files,
       records.map((record) => {
@@ -119,37 +163,45 @@ export class FeatureWriter {
       });
       if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
     } catch (error) {
-      throw new FileError(join(this.folder, dataName(this.index.type)), `cannot be written: ${problemOf(error)}`);
+      throw new FileError(this.path, `cannot be written: ${problemOf(error)}`);
     }
   }
 
   /** Syncs the records to disk, then counts them in the journal. */
   private journal(): void {
-    fsyncSync(this.file);
-    writeFileAtomic(join(this.folder, INDEX + PARTIAL), [JSON.stringify(this.index)]);
+    onFile(this.path, () => fsyncSync(this.file));
+    writeFileAtomic(join(this.folder, INDEX + PARTIAL), [indexText(this.index)]);
     this.journaled = performance.now();
   }
 
-  /** Gives the store its final names. */
+  /** Writes the index, which makes the store finished, and closes it. */
   finish(): void {
-    this.close();
-    // The index is written last. Without it the store is unfinished, and `open` renames the data file back.
-    const data = join(this.folder, dataName(this.index.type));
-    renameSync(data + PARTIAL, data);
-    writeFileAtomic(join(this.folder, INDEX), [JSON.stringify(this.index)]);
-    rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
+    try {
+      onFile(this.path, () => fsyncSync(this.file));
+      writeFileAtomic(join(this.folder, INDEX), [indexText(this.index)]);
+      rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
+    } finally {
+      closeSync(this.file);
+      this.lock.release();
+    }
   }
 
   /** Closes an unfinished store; another writer may go on with it. */
   close(): void {
-    this.journal();
-    closeSync(this.file);
+    try {
+      this.journal();
+    } finally {
+      closeSync(this.file);
+      this.lock.release();
+    }
   }
 }
 
 /** Reads a finished store of image features. */
 export class FeatureStore {
   private readonly rows: Map<string, number>;
+  /** The records that were read before, whose numbers are known to be numbers. */
+  private readonly looked: Uint8Array;
 
   private constructor(
     readonly index: FeatureIndex,
@@ -157,11 +209,13 @@ export class FeatureStore {
     private readonly path: string,
   ) {
     this.rows = new Map(index.files.map((file, row) => [file, row]));
+    this.looked = new Uint8Array(index.files.length);
   }
 
   /** Opens a folder that a FeatureWriter finished. Throws an error that names the file if it is unfinished or damaged. */
   static async open(folder: string): Promise<FeatureStore> {
-    if (!existsSync(join(folder, INDEX)) && existsSync(join(folder, INDEX + PARTIAL)))
+    const begun = [INDEX, ...(['f32', 'f16'] as const).map(dataName)].flatMap((name) => [name, name + PARTIAL]);
+    if (!existsSync(join(folder, INDEX)) && begun.some((name) => existsSync(join(folder, name))))
       throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
     const index = readIndex(join(folder, INDEX));
     const path = join(folder, dataName(index.type));
@@ -173,8 +227,8 @@ export class FeatureStore {
       throw new FileError(path, problemOf(error));
     }
     const { size } = await handle.stat();
-    if (size !== expected) {
-      await handle.close();
+    if (size < expected) {
+      await handle.close(); // more bytes are those of an addition that is not finished
       throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
     }
     return new FeatureStore(index, handle, path);
@@ -195,6 +249,13 @@ export class FeatureStore {
     return this.rows.has(file);
   }
 
+  /** Names the features of these pictures, by their checksums in this order. Pictures without features are passed over. */
+  hashOf(files: readonly string[]): string {
+    const hash = createHash('sha256');
+    for (const file of files) hash.update(this.index.checksums[this.rows.get(file) ?? -1] ?? '');
+    return hash.digest('hex').slice(0, 16);
+  }
+
   /** A picture's record as it is stored. Throws a FileError if its checksum is wrong. */
   async readBytes(file: string): Promise<Uint8Array> {
     const row = this.rows.get(file);
@@ -205,7 +266,7 @@ export class FeatureStore {
     return bytes;
   }
 
-  /** Features of the pictures, [files, regions, width]. Throws a FileError if a checksum is wrong. */
+  /** Features of the pictures, [files, regions, width]. Throws a FileError if a checksum is wrong, or a number is none. */
   async read(files: readonly string[]): Promise<Float32Array> {
     const words = this.index.regions * this.index.width;
     const out = new Float32Array(files.length * words);
@@ -215,6 +276,11 @@ export class FeatureStore {
         const record = out.subarray(i * words, (i + 1) * words);
         if (this.index.type === 'f16') fromHalf(new Uint16Array(bytes.buffer), record);
         else record.set(new Float32Array(bytes.buffer));
+        const row = this.rows.get(file) as number;
+        const fault = this.looked[row] ? null : nonFiniteFault(record);
+        if (fault)
+          throw new FileError(this.path, `the features of ${file} are no numbers: ${fault}; extract them again, with --precision f32 if they were halved`);
+        this.looked[row] = 1;
       }),
     );
     return out;
@@ -226,8 +292,16 @@ export class FeatureStore {
   }
 }
 
-/** Merges stores of the same kind. A picture in several stores is taken once; throws if its records differ. */
-export async function mergeStores(out: string, folders: readonly string[], onMerged: (done: number, total: number) => void): Promise<FeatureIndex> {
+/**
+ * Merges stores of the same kind. A picture in several stores is taken once; throws if its records differ. Null if `shouldStop` ended it
+ * before; another merge goes on from there.
+ */
+export async function mergeStores(
+  out: string,
+  folders: readonly string[],
+  onMerged: (done: number, total: number) => void = () => {},
+  shouldStop: () => boolean = () => false,
+): Promise<FeatureIndex | null> {
   const stores: FeatureStore[] = [];
   try {
     for (const folder of folders) stores.push(await FeatureStore.open(folder));
@@ -241,15 +315,24 @@ export async function mergeStores(out: string, folders: readonly string[], onMer
     const writer = FeatureWriter.open(out, { encoder, regions, width, type });
     const known = new Map(writer.index.files.map((file, row) => [file, writer.index.checksums[row]]));
     let done = 0;
-    for (const [i, store] of stores.entries()) {
-      for (const [row, file] of store.index.files.entries()) {
-        const sum = store.index.checksums[row];
-        const own = known.get(file);
-        if (own !== undefined && own !== sum) throw new GlimpseError(`${folders[i]} has other features of ${file} than the stores before it`);
-        if (own === undefined) writer.appendBytes([file], [await store.readBytes(file)]);
-        known.set(file, sum);
-        onMerged(++done, total);
+    try {
+      for (const [i, store] of stores.entries()) {
+        for (const [row, file] of store.index.files.entries()) {
+          if (shouldStop()) {
+            writer.close();
+            return null;
+          }
+          const sum = store.index.checksums[row];
+          const own = known.get(file);
+          if (own !== undefined && own !== sum) throw new GlimpseError(`${folders[i]} has other features of ${file} than the stores before it`);
+          if (own === undefined) writer.appendBytes([file], [await store.readBytes(file)]);
+          known.set(file, sum);
+          onMerged(++done, total);
+        }
       }
+    } catch (error) {
+      writer.close();
+      throw error;
     }
     writer.finish();
     return writer.index;

@@ -1,5 +1,9 @@
 /** IEEE 754 half precision on the host: Node 20 has no Float16Array. */
 
+/** The largest half, and the smallest magnitude that rounds to infinity instead. */
+export const MAX_HALF = 65504;
+export const HALF_OVERFLOW = 65520;
+
 const word = new Uint32Array(1);
 const float = new Float32Array(word.buffer);
 

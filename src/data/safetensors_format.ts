@@ -1,10 +1,14 @@
 /**
  * The safetensors format: 8 bytes of header length, a JSON header, then raw little-endian tensors. Bytes come from
  * outside, so every offset is checked against their number before anything is read. Nothing is executed, and no file is opened here.
+ * The format has no checksums. Ours stand in its metadata: the CRC-32C of every tensor and of all else that the header says.
  */
 import { z } from 'zod';
 import { FileError } from '../errors.ts';
+import { printable } from '../printable.ts';
 import type { ByteSource } from './bytes.ts';
+import { crc32c } from './crc32c.ts';
+import { nonFiniteFault } from './finite.ts';
 import { parseJson, problemOf, quoted } from './validation.ts';
 
 const MAX_HEADER_BYTES = 100 << 20;
@@ -24,8 +28,14 @@ export interface StoredTensor {
 
 const ARRAYS = { F32: Float32Array, I32: Int32Array, U32: Uint32Array };
 
+/** The metadata key of the checksums, and the name of the header's own checksum among those of the tensors. */
+const CHECKSUMS = 'checksums';
+const HEADER = '__header__';
+
 export interface SafetensorsFile {
   metadata: Record<string, string>;
+  /** `none` in files of other writers. `changed`: the tensors are whole, but somebody changed the header since it was written. */
+  checksums: 'right' | 'changed' | 'none';
   tensors: Map<string, StoredTensor>;
 }
 
@@ -44,6 +54,7 @@ export function parseSafetensors({ name: path, size, read: readBytes }: ByteSour
     .record(z.string(), z.string())
     .catch({})
     .parse(header.__metadata__ ?? {});
+  const checksums = checksumsOf(path, metadata);
   const tensors = new Map<string, StoredTensor>();
   let claimed = 0;
   for (const [name, raw] of Object.entries(header)) {
@@ -52,27 +63,50 @@ export function parseSafetensors({ name: path, size, read: readBytes }: ByteSour
     if (!parsed.success) throw new FileError(path, `tensor ${quoted(name)} has a damaged entry: ${problemOf(parsed.error, raw)}`);
     const { dtype, shape, data_offsets: offsets } = parsed.data;
     if (dtype !== 'F32' && dtype !== 'I32' && dtype !== 'U32')
-      throw new FileError(path, `tensor ${quoted(name)} is ${quoted(dtype)}; F32, I32 and U32 are supported`);
+      throw new FileError(path, `tensor ${quoted(name)} is ${printable(dtype)}; F32, I32 and U32 are supported`);
     const bytes = 4 * shape.reduce((product, extent) => product * extent, 1);
     if (offsets[1] - offsets[0] !== bytes || 8 + headerBytes + offsets[1] > size)
       throw new FileError(path, `tensor ${quoted(name)} [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
     claimed += bytes;
     if (claimed > size) throw new FileError(path, 'its tensors claim the same bytes twice');
-    tensors.set(name, { dtype, shape, data: new ARRAYS[dtype](read(8 + headerBytes + offsets[0], bytes).buffer, 0, bytes / 4) });
+    const stored = read(8 + headerBytes + offsets[0], bytes);
+    const data = new ARRAYS[dtype](stored.buffer, 0, bytes / 4);
+    tensors.set(name, { dtype, shape, data });
+    if (checksums && checksums[name] !== crc32c(stored)) {
+      const fault = data instanceof Float32Array ? nonFiniteFault(data) : null;
+      throw new FileError(path, `tensor ${quoted(name)} is damaged: its checksum differs${fault ? `; ${fault}` : ''}`);
+    }
   }
-  return { metadata, tensors };
+  const lost = Object.keys(checksums ?? {}).find((name) => name !== HEADER && !tensors.has(name));
+  if (lost !== undefined) throw new FileError(path, `tensor ${quoted(lost)} is missing`);
+  const { [CHECKSUMS]: _sums, ...said } = metadata;
+  return { metadata: said, tensors, checksums: checksums ? (checksums[HEADER] === headerChecksum(said, tensors) ? 'right' : 'changed') : 'none' };
 }
 
-/** The bytes of a file with these tensors, piece by piece. */
+function checksumsOf(path: string, metadata: Record<string, string>): Record<string, number> | null {
+  if (metadata[CHECKSUMS] === undefined) return null;
+  return parseJson(path, metadata[CHECKSUMS], z.record(z.string(), z.number()), 'has damaged checksums');
+}
+
+/** Of the metadata, and of names, types and shapes of the tensors, in an order that does not depend on the writer of the JSON. */
+function headerChecksum(metadata: Record<string, string>, tensors: ReadonlyMap<string, Pick<StoredTensor, 'shape' | 'data'>>): number {
+  const held = [...tensors].map(([name, { shape, data }]) => [name, dtypeOf(data), ...shape]);
+  return crc32c(new TextEncoder().encode(JSON.stringify([...Object.entries(metadata), ...held].map((each) => JSON.stringify(each)).sort())));
+}
+
+const dtypeOf = (data: StoredTensor['data']): StoredTensor['dtype'] => (data instanceof Float32Array ? 'F32' : data instanceof Int32Array ? 'I32' : 'U32');
+const bytesOf = (data: StoredTensor['data']) => new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+
+/** The bytes of a file with these tensors and their checksums, piece by piece. */
 export function* safetensorsBytes(
-  tensors: ReadonlyMap<string, { shape: readonly number[]; data: Float32Array | Int32Array | Uint32Array }>,
+  tensors: ReadonlyMap<string, Pick<StoredTensor, 'shape' | 'data'>>,
   metadata: Record<string, string> = {},
 ): Generator<Uint8Array> {
-  const header: Record<string, unknown> = { __metadata__: metadata };
+  const sums = Object.fromEntries([[HEADER, headerChecksum(metadata, tensors)], ...[...tensors].map(([name, { data }]) => [name, crc32c(bytesOf(data))])]);
+  const header: Record<string, unknown> = { __metadata__: { ...metadata, [CHECKSUMS]: JSON.stringify(sums) } };
   let offset = 0;
   for (const [name, { shape, data }] of tensors) {
-    const dtype = data instanceof Float32Array ? 'F32' : data instanceof Int32Array ? 'I32' : 'U32';
-    header[name] = { dtype, shape, data_offsets: [offset, offset + data.byteLength] };
+    header[name] = { dtype: dtypeOf(data), shape, data_offsets: [offset, offset + data.byteLength] };
     offset += data.byteLength;
   }
   const json = new TextEncoder().encode(JSON.stringify(header));
@@ -82,5 +116,5 @@ export function* safetensorsBytes(
   new DataView(length.buffer).setBigUint64(0, BigInt(text.length), true);
   yield length;
   yield text;
-  for (const { data } of tensors.values()) yield new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  for (const { data } of tensors.values()) yield bytesOf(data);
 }

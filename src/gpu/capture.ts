@@ -69,3 +69,50 @@ export class Captures {
     return { result, replay };
   }
 }
+
+/** Work that is captured when it first runs, with the tensors that it reads. */
+export interface Captured {
+  dispose(): void;
+}
+
+/**
+ * Captures of one kind of work, found by everything that is baked into them. `make` gets these values and nothing else. So the
+ * type `B` declares what the work reads, besides what lies in buffers and what is given as a function.
+ */
+export class CaptureCache<B extends object, C extends Captured> {
+  private readonly made = new Map<string, C>();
+
+  /** At most `most` captures stay. Each one costs the buffers that it does not share with the others. */
+  constructor(
+    private readonly most: number,
+    private readonly make: (baked: B) => C,
+  ) {}
+
+  /** Uses the capture of these values, which is made if there is none yet. A capture whose use fails is dropped. */
+  use<R>(baked: B, work: (captured: C) => R): R {
+    const key = JSON.stringify(baked);
+    let captured = this.made.get(key);
+    if (captured)
+      this.made.delete(key); // moves to the end, so that the first key is the least recently used
+    else {
+      if (this.made.size >= this.most) this.forget(this.made.keys().next().value as string);
+      captured = this.make(baked);
+    }
+    this.made.set(key, captured);
+    try {
+      return work(captured);
+    } catch (error) {
+      this.forget(key);
+      throw error;
+    }
+  }
+
+  private forget(key: string): void {
+    this.made.get(key)?.dispose();
+    this.made.delete(key);
+  }
+
+  dispose(): void {
+    for (const key of [...this.made.keys()]) this.forget(key);
+  }
+}

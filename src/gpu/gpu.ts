@@ -32,8 +32,6 @@ export interface GpuHost {
   lateFaults: boolean;
   /** The host's advice for a kind of fault; empty for none. */
   advice(kind: GpuErrorKind): string;
-  /** Called once the device is gone. */
-  release(): void;
 }
 
 /** WGSL's name for reading a storage texture. Kernels that read texels need this. */
@@ -294,7 +292,7 @@ export class Gpu {
     return this.pool.report();
   }
 
-  /** Frees everything. Dawn crashes if its root object is freed before the device, so this waits until the device is gone. */
+  /** Frees everything, and waits until the device is gone. */
   async close(): Promise<void> {
     if (this.isLost) return;
     this.faults.expectLoss();
@@ -305,7 +303,6 @@ export class Gpu {
     }
     this.device.destroy();
     await this.device.lost;
-    this.host.release();
     if (current === this) current = null;
   }
 }

@@ -35,7 +35,7 @@ export class Tensor {
     readonly label: string,
   ) {
     living++;
-    Scope.current()?.add(this);
+    Scope.add(this);
   }
 
   /** Elements. */
@@ -157,42 +157,86 @@ export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor 
   return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
 }
 
-const scopes = new Context<Scope | null>();
+/** Where a flow of control stands: its innermost scope, and how many of the tensors made while it was opened this flow knows of. */
+interface Place {
+  scope: Scope;
+  made: number;
+}
+
+const scopes = new Context<Place | null>();
+
+/** Counts the runs of code between two awaits, as far as scopes are opened in them. */
+let turn = 0;
+let turnEnds = false;
+
+function endTurnLater(): void {
+  if (turnEnds) return;
+  turnEnds = true;
+  queueMicrotask(() => {
+    turn++;
+    turnEnds = false;
+  });
+}
 
 /**
  * Disposes every tensor made while it is the innermost scope, except those kept. Open one with `using s = scope()`. It may
- * span awaits. In Node, scopes of concurrent async functions do not see each other (src/context.ts). Note that an async
- * function runs within its caller up to its first await. So await it, alone or with Promise.all, before you make tensors.
+ * span awaits. In Node, scopes of concurrent async functions do not see each other (src/context.ts).
+ *
+ * An async function runs within its caller up to its first await. A scope that it opens there is the caller's too, until the
+ * caller awaits something itself. Tensors that the caller makes meanwhile must outlive the scope. So each flow counts the tensors
+ * of that time: one that goes on after an await disposes only those which were made before it.
  */
 export class Scope {
-  private tensors = new Set<Tensor>();
-  private open = true;
-  private readonly parent: Scope | null;
+  /** Each tensor with its number among those made before the first await, or the number that its flow knew of. */
+  private tensors = new Map<Tensor, number>();
+  private isOpen = true;
+  private readonly before: Place | null;
+  private readonly place: Place = { scope: this, made: 0 };
+  private readonly opened = turn;
+  private made = 0;
 
   constructor() {
-    this.parent = Scope.current();
-    scopes.enter(this);
+    this.before = Scope.here();
+    if (!scopes.shared) endTurnLater();
+    scopes.enter(this.place);
+  }
+
+  /** The first open place, outwards. */
+  private static open(place: Place | null | undefined): Place | null {
+    let found = place ?? null;
+    while (found && !found.scope.isOpen) found = found.scope.before;
+    return found;
+  }
+
+  /** The place of the innermost open scope. @internal */
+  static here(): Place | null {
+    return Scope.open(scopes.get());
   }
 
   /** The innermost open scope, or null. */
   static current(): Scope | null {
-    let scope = scopes.get() ?? null;
-    while (scope && !scope.open) scope = scope.parent;
-    return scope;
+    return Scope.here()?.scope ?? null;
   }
 
-  /** Takes a tensor in: it is disposed with the scope. */
-  add(tensor: Tensor): void {
-    this.tensors.add(tensor);
+  /** Takes a new tensor into the innermost open scope, if there is one: it is disposed with the scope. */
+  static add(tensor: Tensor): void {
+    const here = Scope.here();
+    if (!here) return;
+    const { scope } = here;
+    if (scopes.shared || scope.opened !== turn) {
+      scope.tensors.set(tensor, here.made);
+      return;
+    }
+    scope.tensors.set(tensor, ++scope.made);
+    scopes.enter({ scope, made: scope.made });
   }
 
   /** Hands the tensor to the enclosing scope, or to the caller when there is none. */
   keep<T extends Tensor>(tensor: T): T {
-    for (let scope: Scope | null = this; scope; scope = scope.parent) {
+    for (let scope: Scope | undefined = this; scope; scope = scope.before?.scope) {
       if (scope.tensors.delete(tensor)) {
-        let outer = scope.parent;
-        while (outer && !outer.open) outer = outer.parent;
-        outer?.add(tensor);
+        const outside = Scope.open(scope.before);
+        outside?.scope.tensors.set(tensor, outside.made);
         break;
       }
     }
@@ -201,15 +245,21 @@ export class Scope {
 
   /** Takes the tensor out of every scope. It then lives until `dispose()`. */
   static release<T extends Tensor>(tensor: T): T {
-    for (let scope = Scope.current(); scope; scope = scope.parent) scope.tensors.delete(tensor);
+    for (let scope = Scope.current() ?? undefined; scope; scope = scope.before?.scope) scope.tensors.delete(tensor);
     return tensor;
   }
 
   [Symbol.dispose](): void {
-    this.open = false;
-    for (const tensor of this.tensors) tensor.dispose();
+    const here = scopes.get();
+    const own = here?.scope === this && !scopes.shared ? here.made : Number.POSITIVE_INFINITY;
+    this.isOpen = false;
+    const outside = Scope.open(this.before);
+    for (const [tensor, number] of this.tensors) {
+      if (number <= own) tensor.dispose();
+      else outside?.scope.tensors.set(tensor, outside.made);
+    }
     this.tensors.clear();
-    scopes.leave(this, this.parent);
+    scopes.leave(this.place, this.before);
   }
 }
 
@@ -224,7 +274,7 @@ export function scope(): Scope {
  */
 export function scoped<T>(work: (scope: Scope) => T): T {
   // In a flow of its own, so that what follows the call is not in the scope while `work` waits.
-  return scopes.run(Scope.current(), () => {
+  return scopes.run(Scope.here(), () => {
     const own = new Scope();
     const end = () => own[Symbol.dispose]();
     let result: T;

@@ -6,10 +6,10 @@ import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { END, PAD, START } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
-import type { Replay } from '../../gpu/capture.ts';
+import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
 import { streamOf } from '../../random.ts';
-import { readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
+import { empty, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
 import { type Encoded, shareAll } from './recurrence.ts';
 
 export interface GeneratedCaption {
@@ -99,20 +99,37 @@ interface FoundGroup {
   alphas: Float32Array | null;
 }
 
+/** The options of sampling that are baked into a capture; every replay reads the seed. */
+type Sampled = Omit<SampleOptions, 'seed'>;
+
+/** A way of decoding, with all options that its loop depends on. */
+type Way = { maxLength: number } & ({ kind: 'greedy'; limits: WordLimits } | { kind: 'sample'; options: Sampled } | { kind: 'beam'; options: BeamOptions });
+
+/** What the commands of a captured loop depend on; `form` names the way the model decodes now. */
+interface Baked {
+  shape: readonly number[];
+  way: Way;
+  form: string;
+}
+
+/** A decoding loop for one shape of features: its input, and its work, which is captured when it first runs. */
+interface CapturedLoop {
+  input: Tensor;
+  run(): Tensor[];
+  dispose(): void;
+}
+
+/** Chooses a word for every row of logits at step t. */
+type Choose = (logits: Tensor, t: number, limit: Limit | null) => { token: Tensor; logProb: Tensor };
+
 export class Decoding {
   private sampleSeed = 0;
-  private readonly loops = new Map<string, { input: Tensor; results: Tensor[]; replay: Replay }>();
+  private readonly loops = new CaptureCache<Baked, CapturedLoop>(MAX_LOOPS, (baked) => this.capture(baked));
 
   constructor(private readonly model: DecodedModel) {}
 
   /** A loop that chooses one word per caption and step. Returns words, their log-probabilities and attention weights, time-major. */
-  private wordLoop(
-    features: Tensor,
-    maxLength: number,
-    perPicture: number,
-    limits: WordLimits,
-    choose: (logits: Tensor, t: number, limit: Limit | null) => { token: Tensor; logProb: Tensor },
-  ): Tensor[] {
+  private wordLoop(features: Tensor, maxLength: number, perPicture: number, limits: WordLimits, choose: Choose): Tensor[] {
     using decoding = scope();
     const [pictures, regions] = features.shape;
     const batch = pictures * perPicture;
@@ -144,41 +161,53 @@ export class Decoding {
   }
 
   /** Results of a decoding loop. The first batch of a shape captures it; later batches replay it. */
-  private replayed(features: Tensor, key: string, words: number, loop: (features: Tensor) => Tensor[]): Tensor[] {
-    const whole = `${features.shape} ${key} ${this.model.prepareDecoding(words * features.shape[0])}`;
-    const known = this.loops.get(whole);
-    if (known) {
-      features.gpu.copy(features.slice, known.input.slice, features.size * 4);
-      known.replay.run();
-      return known.results;
-    }
-    if (this.loops.size >= MAX_LOOPS) this.forget(this.loops.keys().next().value as string);
-    const input = Scope.release(zeros(features.shape, 'f32', 'features to caption'));
-    input.gpu.copy(features.slice, input.slice, features.size * 4);
-    const { result, replay } = noGrad(() => features.gpu.capture(() => loop(input).map((t) => Scope.release(t))));
-    this.loops.set(whole, { input, results: result, replay });
-    return result;
+  private replayed(features: Tensor, way: Way, words: number): Tensor[] {
+    const baked = { shape: features.shape, way, form: this.model.prepareDecoding(words * features.shape[0]) };
+    return this.loops.use(baked, ({ input, run }) => {
+      input.gpu.copy(features.slice, input.slice, features.size * 4);
+      return run();
+    });
+  }
+
+  private capture({ shape, way }: Baked): CapturedLoop {
+    const input = Scope.release(empty(shape, 'f32', 'features to caption'));
+    let captured: { result: Tensor[]; replay: Replay } | null = null;
+    return {
+      input,
+      run: () => {
+        if (captured) captured.replay.run();
+        else captured = noGrad(() => input.gpu.capture(() => this.loop(input, way).map((t) => Scope.release(t))));
+        return captured.result;
+      },
+      dispose: () => {
+        for (const tensor of [input, ...(captured?.result ?? [])]) tensor.dispose();
+        captured?.replay.dispose();
+      },
+    };
+  }
+
+  private loop(features: Tensor, way: Way): Tensor[] {
+    if (way.kind === 'beam') return this.beamLoop(features, way.maxLength, way.options);
+    if (way.kind === 'greedy') return this.wordLoop(features, way.maxLength, 1, way.limits, likeliest(way.limits));
+    return this.wordLoop(features, way.maxLength, way.options.perPicture ?? 1, way.options, this.sampled(way.options));
   }
 
   /** The likeliest word at each step. features [B, P, F]. */
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const skipBelow = limits.suppress ? END : PAD;
-    const likeliest = (logits: Tensor, _t: number, limit: Limit | null) => {
-      if (!limit) return ops.argmaxToken(logits, skipBelow);
-      const { values, indices } = ops.topK(limit(ops.softmax(logits, true)), 1, skipBelow);
-      return { token: indices, logProb: values };
-    };
-    const results = this.replayed(features, `greedy ${maxLength} ${JSON.stringify(limits)}`, maxLength, (input) =>
-      this.wordLoop(input, maxLength, 1, limits, likeliest),
-    );
+    const results = this.replayed(features, { kind: 'greedy', maxLength, limits }, maxLength);
     return this.readCaptions(results, maxLength, wantAlpha);
   }
 
   /** Captions by sampling. The same seed gives the same captions. features [B, P, F]. */
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const { temperature, topK, topP, suppress, perPicture = 1, seed, ...rest } = o;
+    const { seed, ...options } = o;
     this.sampleSeed = seed; // every replay reads it
-    const sampled = (logits: Tensor, t: number, limit: Limit | null) => {
+    const results = this.replayed(features, { kind: 'sample', maxLength, options }, maxLength * (o.perPicture ?? 1));
+    return this.readCaptions(results, maxLength, wantAlpha);
+  }
+
+  private sampled({ temperature, topK, topP, suppress }: Sampled): Choose {
+    return (logits, t, limit) => {
       const logProbs = ops.softmax(logits, true);
       return ops.sample(limit ? limit(logProbs) : logProbs, {
         ...{ skipBelow: suppress ? END : PAD, topK, topP, temperature, seed: t },
@@ -186,11 +215,6 @@ export class Decoding {
         stream: streamOf('sampled words'),
       });
     };
-    const key = `sample ${maxLength} ${JSON.stringify({ temperature, topK, topP, suppress, perPicture, ...rest })}`;
-    const results = this.replayed(features, key, maxLength * perPicture, (input) =>
-      this.wordLoop(input, maxLength, perPicture, { suppress, ...rest }, sampled),
-    );
-    return this.readCaptions(results, maxLength, wantAlpha);
   }
 
   private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
@@ -288,7 +312,7 @@ export class Decoding {
     if (minLength > maxLength) throw new GlimpseError(`a caption of at least ${minLength} words does not fit in ${maxLength} words`);
     const [batch, regions] = features.shape;
     const width = o.width / groups;
-    const results = this.replayed(features, `beam ${maxLength} ${JSON.stringify(o)}`, maxLength * o.width, (input) => this.beamLoop(input, maxLength, o));
+    const results = this.replayed(features, { kind: 'beam', maxLength, options: o }, maxLength * o.width);
     const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
     const per = arrays.length / groups;
     const found = Array.from({ length: groups }, (_, g): FoundGroup => {
@@ -311,17 +335,19 @@ export class Decoding {
     return greedy.map((one) => [one]);
   }
 
-  private forget(key: string): void {
-    const loop = this.loops.get(key);
-    if (!loop) return;
-    this.loops.delete(key);
-    for (const tensor of [loop.input, ...loop.results]) tensor.dispose();
-    loop.replay.dispose();
-  }
-
   dispose(): void {
-    for (const key of [...this.loops.keys()]) this.forget(key);
+    this.loops.dispose();
   }
+}
+
+/** The likeliest word, among those that the limits allow. */
+function likeliest({ suppress }: WordLimits): Choose {
+  const skipBelow = suppress ? END : PAD;
+  return (logits, _t, limit) => {
+    if (!limit) return ops.argmaxToken(logits, skipBelow);
+    const { values, indices } = ops.topK(limit(ops.softmax(logits, true)), 1, skipBelow);
+    return { token: indices, logProb: values };
+  };
 }
 
 /** Makes forbidden words less likely than all others. */

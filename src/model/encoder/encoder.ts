@@ -1,10 +1,11 @@
 /** The image encoder from its file, and pictures from theirs. */
 import { createHash, webcrypto } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { createReadStream, createWriteStream, existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
+import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
 import { problemOf } from '../../data/validation.ts';
@@ -33,42 +34,76 @@ async function sha256(path: string): Promise<string> {
 /** No encoder is larger. The limit guards against a small archive that unpacks to a huge file. */
 const MAX_MODEL_BYTES = 4 * 2 ** 30;
 
-/** The path of the model. An `.onnx.gz` is unpacked once into the cache; any other file is used where it is. */
-export async function unpackedModel(path: string): Promise<string> {
-  if (!path.endsWith('.gz')) return path;
-  if (!existsSync(path)) throw new FileError(path, 'no such file');
+/** A model's file, and the SHA-256 of its bytes where that is known. */
+interface ModelFile {
+  file: string;
+  sha256: string | null;
+}
+
+/** The hash that stands beside an unpacked model; null if it cannot be read. */
+function recordedHash(path: string): string | null {
+  try {
+    return /^[0-9a-f]{64}$/.exec(readFileSync(path, 'utf8'))?.[0] ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * The model to read. An `.onnx.gz` is unpacked once into the cache, and again if what lies there is damaged; any other file is used
+ * where it is. Throws a FileError if it is no ordinary file or cannot be unpacked.
+ */
+async function modelFile(path: string): Promise<ModelFile> {
+  openFile(path).close();
+  if (!path.endsWith('.gz')) return { file: path, sha256: null };
   const { size, mtimeMs } = statSync(path);
   const key = createHash('sha256')
     .update(`${resolve(path)} ${size} ${mtimeMs}`)
     .digest('hex')
     .slice(0, 16);
-  const target = join(cacheFolder(), 'models', `${key}.onnx`);
-  if (existsSync(target)) return target;
-  mkdirSync(join(cacheFolder(), 'models'), { recursive: true });
-  const temporary = `${target}.${process.pid}.tmp`;
+  const file = join(cacheFolder(), 'models', `${key}.onnx`);
+  const beside = `${file}.sha256`;
+  const known = recordedHash(beside);
+  if (known && existsSync(file) && (await sha256(file)) === known) return { file, sha256: known };
+  const temporary = temporaryName(file);
+  onFile(file, () => {
+    makeFolder(dirname(file));
+    removeAbandoned(file);
+  });
   try {
+    const hash = createHash('sha256');
     let bytes = 0;
     const bounded = new Transform({
       transform(chunk: Buffer, _encoding, done) {
         bytes += chunk.length;
+        hash.update(chunk);
         done(bytes > MAX_MODEL_BYTES ? new Error(`unpacks to more than ${MAX_MODEL_BYTES / 2 ** 30} GiB`) : null, chunk);
       },
     });
-    await pipeline(createReadStream(path), createGunzip(), bounded, createWriteStream(temporary));
-    renameSync(temporary, target);
+    await pipeline(createReadStream(path), createGunzip(), bounded, createWriteStream(temporary, { flags: 'wx' }));
+    const found = hash.digest('hex');
+    sync(temporary);
+    rmSync(beside, { force: true }); // a hash stands only beside the file that it is of
+    renameLasting(temporary, file);
+    writeFileAtomic(beside, [found]);
+    return { file, sha256: found };
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw new FileError(path, `cannot be unpacked: ${problemOf(error)}`);
+    throw new FileError(path, `cannot be unpacked into ${file}: ${problemOf(error)}`);
   }
-  return target;
+}
+
+/** The path of a model's file, unpacked if it is an `.onnx.gz`. Throws as `ImageEncoder.open` does. */
+export async function unpackedModel(path: string): Promise<string> {
+  return (await modelFile(path)).file;
 }
 
 /** An encoder from its file. It reads pictures from files, too. */
 export class ImageEncoder extends EncoderNetwork {
   /** Opens an .onnx or .onnx.gz file. Throws a UsageError if its preprocessing is neither known nor given. */
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
-    const file = await unpackedModel(path);
-    const hashing = sha256(file); // runs while the file is imported below
+    const { file, sha256: known } = await modelFile(path);
+    const hashing = known ? Promise.resolve(known) : sha256(file); // runs while the file is imported below
     hashing.catch(() => {}); // an error is thrown where this is awaited
     const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
     const hash = o.preprocessing ? '' : await hashing; // without a name for the preprocessing, the hash must tell it

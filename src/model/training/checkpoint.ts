@@ -11,32 +11,30 @@ import type { NamedArray } from '../../nn/parameters.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 import { type Checkpoint, FORMAT, parseCheckpoint, type TrainingConfig } from './checkpoint_format.ts';
 
-export type { Checkpoint, Progress, SelfCriticalConfig, TrainingConfig } from './checkpoint_format.ts';
+export type { Checkpoint, Progress, SelfCriticalConfig, TrainedOn, TrainingConfig } from './checkpoint_format.ts';
 
 export async function saveCheckpoint(
   path: string,
   model: Captioner,
   optimizers: readonly Optimizer[],
-  meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder' | 'encoderWeights'>,
+  meta: Pick<Checkpoint, 'config' | 'progress' | 'vocabulary' | 'encoder' | 'encoderWeights' | 'trainedOn'>,
 ): Promise<void> {
   const tensors = new Map<string, NamedArray>();
   for (const [name, value] of await model.parameters.read()) tensors.set(`weight.${name}`, value);
   for (const [name, value] of meta.encoderWeights) tensors.set(`encoder.${name}`, value);
   for (const optimizer of optimizers) for (const [name, value] of await optimizer.read()) tensors.set(name, value);
-  const metadata = Object.fromEntries(
-    Object.entries({ config: meta.config, progress: meta.progress, vocabulary: meta.vocabulary, encoder: meta.encoder }).map(([key, value]) => [
-      key,
-      JSON.stringify(value),
-    ]),
-  );
+  const { encoderWeights: _weights, ...said } = meta;
+  const metadata = Object.fromEntries(Object.entries(said).map(([key, value]) => [key, JSON.stringify(value)]));
   writeSafetensors(path, tensors, { format: FORMAT, ...metadata });
 }
 
-/** Reads a checkpoint file. Throws a FileError that names the file and the damaged part. */
-export function loadCheckpoint(path: string): Checkpoint {
+/** Reads a checkpoint file. Throws a FileError that names the file and the damaged part. `onNote` gets what a reader should know of it. */
+export function loadCheckpoint(path: string, onNote: (note: string) => void = () => {}): Checkpoint {
   const file = openFile(path);
   try {
-    return parseCheckpoint(file);
+    const checkpoint = parseCheckpoint(file);
+    for (const note of checkpoint.notes) onNote(`${path} ${note}`);
+    return checkpoint;
   } finally {
     file.close();
   }
@@ -62,13 +60,13 @@ export function holdsCheckpoint(run: string): boolean {
 }
 
 /** The checkpoint from which a run resumes: the newest of a whole epoch, or one within the epoch after it. */
-export function newestCheckpoint(run: string): Checkpoint | null {
+export function newestCheckpoint(run: string, onNote?: (note: string) => void): Checkpoint | null {
   const epoch = epochsSaved(run).at(-1) ?? 0;
   if (existsSync(pausedPath(run))) {
-    const paused = loadCheckpoint(pausedPath(run));
+    const paused = loadCheckpoint(pausedPath(run), onNote);
     if (paused.progress.epoch >= epoch) return paused; // else a kill at the end of an epoch left an old one behind
   }
-  return epoch > 0 ? loadCheckpoint(checkpointPath(run, epoch)) : null;
+  return epoch > 0 ? loadCheckpoint(checkpointPath(run, epoch), onNote) : null;
 }
 
 const NAME = /^epoch-(\d{3,})\.safetensors$/;

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import type { ByteSource } from '../../data/bytes.ts';
 import { EncoderIdentity } from '../../data/encoder_identity.ts';
+import { nonFiniteFault } from '../../data/finite.ts';
 import { renamedKeys, renamedValue } from '../../data/renamed.ts';
 import { parseSafetensors } from '../../data/safetensors_format.ts';
 import { parseJson } from '../../data/validation.ts';
@@ -41,17 +42,10 @@ function fieldSchemas<R extends Readonly<Record<string, TrainingRow>>>(rows: R):
   return Object.fromEntries(Object.entries(rows).map(([name, row]) => [row.field ?? name, fieldSchema(row)])) as SchemasOf<R>;
 }
 
+const Size = z.number().int().positive();
 const Sizes = z.preprocess(
   renamedKeys({ places: 'regions' }),
-  z.object({
-    features: z.number(),
-    regions: z.number(),
-    project: z.number(),
-    attention: z.number(),
-    hidden: z.number(),
-    embedding: z.number(),
-    vocabulary: z.number(),
-  }),
+  z.object({ ...{ features: Size, regions: Size, project: Size, attention: Size, hidden: Size, embedding: Size }, vocabulary: Size }),
 );
 
 const SelfCriticalConfig = z.object(fieldSchemas(CHECKPOINTED.selfCritical));
@@ -72,6 +66,9 @@ export const TrainingConfig = z.object({
   maxLength: z.number().int().min(3),
   /** Hash of the training pictures and captions. A resumed run must draw the same mini-batches. */
   trainingSet: z.string().optional(),
+  /** Precision and hash of the training pictures' features. A resumed run must read the same numbers. */
+  featurePrecision: z.enum(['f32', 'f16']).optional(),
+  featureHash: z.string().optional(),
   /** Hashes of the weights and word vectors that the run started from. */
   start: z.string().nullable().default(null),
   wordVectors: z.string().nullable().default(null),
@@ -97,9 +94,19 @@ const Progress = z.preprocess(
     epochsSinceBest: z.number().int().nonnegative(),
     logBytes: z.number().int().nonnegative(),
     eventBytes: z.number().int().nonnegative().default(0),
+    /** The gradient norm of the last update, which the log repeats until the next one. */
+    gradNorm: z.number().nonnegative().default(0),
+    /** Seconds of training in the present epoch, all sessions together. */
+    seconds: z.number().nonnegative().default(0),
+    /** Hash of the pictures and captions that the best score was measured on; null before the first validation. */
+    scoredOn: z.string().nullable().default(null),
   }),
 );
 export type Progress = z.infer<typeof Progress>;
+
+/** The adapter and the version of glimpse that trained. On others, the last bits of numbers may differ. */
+const TrainedOn = z.object({ adapter: z.string(), version: z.string() });
+export type TrainedOn = z.infer<typeof TrainedOn>;
 
 /** All that a run needs to go on, or to caption. */
 export interface Checkpoint {
@@ -112,12 +119,41 @@ export interface Checkpoint {
   weights: Map<string, NamedArray>;
   /** Moments of Adam, by the names `m.NAME` and `v.NAME`. */
   moments: Map<string, NamedArray>;
+  /** What the run was trained on until now; null in files of older versions. */
+  trainedOn: TrainedOn | null;
+  /** What a reader should know of the file: no checksums, or a header that was changed. */
+  notes: string[];
 }
+
+/** Words of the longest caption that a checkpoint may ask for. Decoding reserves memory for all of them. */
+const MOST_WORDS = 4096;
+
+/** What a header claims must fit what the file holds, before anything is allocated for it. */
+function checkClaims({ config, vocabulary, weights }: Pick<Checkpoint, 'config' | 'vocabulary' | 'weights'>): string | null {
+  const { sizes, options, maxLength } = config;
+  const held = [...weights.values()].reduce((sum, { data }) => sum + data.length, 0);
+  const beyond = Object.entries(sizes).find(([name, size]) => name !== 'regions' && size > held);
+  if (beyond) return `claims a size "${beyond[0]}" of ${beyond[1]}; its weights hold ${held} numbers`;
+  if (sizes.regions > MOST_REGIONS) return `claims ${sizes.regions} regions a picture; at most ${MOST_REGIONS} are taken`;
+  if (options.layers > weights.size || options.heads > held) return `claims ${options.layers} layers of ${options.heads} heads; it has ${weights.size} weights`;
+  if (maxLength > MOST_WORDS) return `claims captions of ${maxLength} words; at most ${MOST_WORDS} are taken`;
+  if (vocabulary.length !== sizes.vocabulary) return `has ${vocabulary.length} words, its sizes say ${sizes.vocabulary}`;
+  return null;
+}
+
+/** Regions of the largest feature map, 256 by 256. The weights do not tell their number. */
+const MOST_REGIONS = 1 << 16;
+
+const NOTES = {
+  right: [],
+  none: ['has no checksums (another program or an older version wrote it), so damage would not be noticed'],
+  changed: ['its tensors are whole, but its header was changed after it was written'],
+};
 
 /** Reads a checkpoint. Throws a FileError that names the source and the damaged part. */
 export function parseCheckpoint(source: ByteSource): Checkpoint {
   const { name: path } = source;
-  const { metadata, tensors } = parseSafetensors(source);
+  const { metadata, tensors, checksums } = parseSafetensors(source);
   if (metadata.format !== FORMAT) throw new FileError(path, 'is no checkpoint of this version of glimpse');
   const read = <T>(key: string, schema: z.ZodType<T>): T => {
     if (metadata[key] === undefined) throw new FileError(path, `has no "${key}" in its metadata`);
@@ -128,17 +164,22 @@ export function parseCheckpoint(source: ByteSource): Checkpoint {
   const moments = new Map<string, NamedArray>();
   for (const [name, { shape, data }] of tensors) {
     if (!(data instanceof Float32Array)) throw new FileError(path, `"${name}" is no float tensor`);
+    const fault = nonFiniteFault(data);
+    if (fault) throw new FileError(path, `"${name}" cannot be used: ${fault}`);
     if (name.startsWith('encoder.')) encoderWeights.set(name.slice('encoder.'.length), { shape, data });
     else if (name.startsWith('weight.')) weights.set(name.slice('weight.'.length), { shape, data });
     else moments.set(name.replace(/^moment1\./, 'm.').replace(/^moment2\./, 'v.'), { shape, data }); // old names
   }
-  return {
+  const checkpoint = {
     config: read('config', TrainingConfig),
     progress: read('progress', Progress),
     vocabulary: read('vocabulary', z.array(z.string())),
     encoder: read('encoder', EncoderIdentity),
-    encoderWeights,
-    weights,
-    moments,
+    trainedOn: metadata.trainedOn === undefined ? null : read('trainedOn', TrainedOn),
+    ...{ encoderWeights, weights, moments },
+    notes: NOTES[checksums],
   };
+  const fault = checkClaims(checkpoint);
+  if (fault) throw new FileError(path, fault);
+  return checkpoint;
 }

@@ -3,7 +3,7 @@
  * Later ones of that shape only replay the commands on new inputs. The last micro-batch of a mini-batch brings the update.
  */
 import { backward } from '../../autograd/tape.ts';
-import type { Replay } from '../../gpu/capture.ts';
+import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
@@ -21,12 +21,25 @@ export interface StepInputs {
   length: number;
 }
 
-interface Captured {
+/** What the commands of a captured micro-batch depend on, besides what lies in buffers and what is given as a function. */
+interface Baked {
+  pictures: number;
+  rows: number;
+  length: number;
+  /** The first micro-batch overwrites the gradients; later ones add to them. */
+  first: boolean;
+  /** Micro-batches of the update: penalties on the weights count a share of it in each. */
+  of: number;
+}
+
+/** A micro-batch of one shape: its inputs, and its work, which is captured when it first runs. */
+interface CapturedMicroBatch {
   features: Tensor;
   ids: Tensor;
   targets: Tensor;
   weights: Tensor;
-  replay: Replay;
+  run(): void;
+  dispose(): void;
 }
 
 /** An encoder that is trained with the captioner: the shape of a picture, the encoder's function, and its optimizer. */
@@ -36,7 +49,7 @@ export interface EncoderStep {
   optimizer: Optimizer;
 }
 
-/** Most shapes that stay captured. Each one costs the buffers that it does not share with the others. */
+/** Most shapes that stay captured. */
 const MAX_SHAPES = 12;
 
 /** Which micro-batch it is, from 0, of those whose gradients are accumulated for one update. */
@@ -46,7 +59,7 @@ export interface MicroBatch {
 }
 
 export class TrainingStep {
-  private readonly captured = new Map<string, Captured>();
+  private readonly captured = new CaptureCache<Baked, CapturedMicroBatch>(MAX_SHAPES, (baked) => this.capture(baked));
   private updating: Replay | null = null;
   /** The weighted cross-entropy of the last micro-batch. It has its own buffer, because captures share theirs and may overwrite them. */
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
@@ -84,58 +97,49 @@ export class TrainingStep {
     return { crossEntropy: this.crossEntropy, norm: this.optimizer.norm };
   }
 
-  private gradient(inputs: StepInputs, microBatch: MicroBatch): void {
-    const { features, pictures, ids, targets, weights, length } = inputs;
-    const rows = ids.length / length;
-    const first = microBatch.index === 0; // the first micro-batch overwrites the gradients, later ones add to them
-    const key = `${pictures} ${rows} ${length} ${first}`;
-    const known = this.captured.get(key);
-    if (known) {
-      this.captured.delete(key); // moves to the end, so that the first key is the least recently used
-      this.captured.set(key, known);
-      known.features.write(features);
-      known.ids.write(ids);
-      known.targets.write(targets);
-      known.weights.write(weights);
-      known.replay.run();
-      return;
-    }
-    if (this.captured.size >= MAX_SHAPES) this.forget(this.captured.keys().next().value as string);
-    const { regions, features: width } = this.model.sizes;
-    const input = (values: Float32Array | Uint32Array, shape: number[]): Tensor => {
-      const made = Scope.release(empty(shape, values instanceof Float32Array ? 'f32' : 'u32', 'input of a training step'));
-      made.write(values);
-      return made;
-    };
-    const made = {
-      features: input(features, [pictures, ...(this.encoder?.shape ?? [regions, width])]),
-      ids: input(ids, [length, rows]),
-      targets: input(targets, [length, rows]),
-      weights: input(weights, [length, rows]),
-    };
-    const { gpu } = made.features;
-    const { replay } = gpu.capture(() => {
-      using _step = scope();
-      if (first) for (const optimizer of this.optimizers) optimizer.zeroGrad();
-      const values = this.encoder ? this.encoder.encode(made.features) : made.features;
-      const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
-      const { loss, crossEntropy } = this.model.loss(values, made.ids, made.targets, made.weights, { step, share: 1 / microBatch.of });
-      backward(loss);
-      gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
+  private gradient({ features, pictures, ids, targets, weights, length }: StepInputs, { index, of }: MicroBatch): void {
+    this.captured.use({ pictures, rows: ids.length / length, length, first: index === 0, of }, (micro) => {
+      micro.features.write(features);
+      micro.ids.write(ids);
+      micro.targets.write(targets);
+      micro.weights.write(weights);
+      micro.run();
     });
-    this.captured.set(key, { ...made, replay });
   }
 
-  private forget(key: string): void {
-    const known = this.captured.get(key);
-    if (!known) return;
-    this.captured.delete(key);
-    for (const tensor of [known.features, known.ids, known.targets, known.weights]) tensor.dispose();
-    known.replay.dispose();
+  private capture({ pictures, rows, length, first, of }: Baked): CapturedMicroBatch {
+    const { regions, features: width } = this.model.sizes;
+    const input = (shape: number[], type: 'f32' | 'u32' = 'f32') => Scope.release(empty(shape, type, 'input of a training step'));
+    const features = input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
+    const ids = input([length, rows], 'u32');
+    const targets = input([length, rows], 'u32');
+    const weights = input([length, rows]);
+    const { gpu } = features;
+    const work = () => {
+      using _step = scope();
+      if (first) for (const optimizer of this.optimizers) optimizer.zeroGrad();
+      const values = this.encoder ? this.encoder.encode(features) : features;
+      const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
+      const { loss, crossEntropy } = this.model.loss(values, ids, targets, weights, { step, share: 1 / of });
+      backward(loss);
+      gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
+    };
+    let replay: Replay | null = null;
+    return {
+      ...{ features, ids, targets, weights },
+      run: () => {
+        if (replay) replay.run();
+        else replay = gpu.capture(work).replay;
+      },
+      dispose: () => {
+        for (const tensor of [features, ids, targets, weights]) tensor.dispose();
+        replay?.dispose();
+      },
+    };
   }
 
   dispose(): void {
-    for (const key of [...this.captured.keys()]) this.forget(key);
+    this.captured.dispose();
     this.updating?.dispose();
     this.updating = null;
     this.crossEntropy.dispose();

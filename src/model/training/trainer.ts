@@ -2,18 +2,24 @@
  * The trainer: teacher forcing or self-critical training on stored features, with Adam. After each epoch it validates (loss per
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
-import { closeSync, copyFileSync, existsSync, mkdirSync, openSync, renameSync, rmSync, statSync, truncateSync, writeSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { noGrad } from '../../autograd/tape.ts';
-import { onFile, removeTemporaries } from '../../data/atomic_file.ts';
+import { gradOf, noGrad } from '../../autograd/tape.ts';
+import { AppendFile } from '../../data/append_file.ts';
+import { copyFileAtomic, makeFolder, onFile, removeTemporaries } from '../../data/atomic_file.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
+import { nonFinite } from '../../data/finite.ts';
+import { lockFolder } from '../../data/lock.ts';
 import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
+import { currentGpu } from '../../gpu/gpu.ts';
 import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
+import { VERSION } from '../../platform/node/version.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
@@ -28,6 +34,7 @@ import {
   pausedPath,
   pruneCheckpoints,
   saveCheckpoint,
+  type TrainedOn,
   type TrainingConfig,
 } from './checkpoint.ts';
 import { afterEpoch, encoderRateAt, hasStalled, rateAt, samplingProbability } from './schedule.ts';
@@ -69,6 +76,8 @@ export interface EpochReport {
 export interface TrainerHooks {
   onStep(report: StepReport): void;
   onEpoch(report: EpochReport): void;
+  /** What a user should know: what differs from the run before, what a file lacks. */
+  onNote?(note: string): void;
 }
 
 /** What `train` needs. The command `glimpse train` makes it from its options. */
@@ -103,38 +112,66 @@ function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { toke
 
 const rowsOf = (batch: Batch) => batch.targets.length / batch.length;
 
-class Log {
-  private readonly file: number;
-  constructor(readonly path: string) {
-    this.file = onFile(path, () => openSync(path, 'a'));
-  }
-  write(record: Record<string, unknown>): void {
-    onFile(this.path, () => writeSync(this.file, `${JSON.stringify(record)}\n`));
-  }
-  get bytes(): number {
-    return statSync(this.path).size;
-  }
-  close(): void {
-    closeSync(this.file);
-  }
-}
-
 /** Pictures that the encoder processes at a time outside training steps. */
 const ENCODED_TOGETHER = 8;
 
-const FRESH = { epoch: 0, batch: 0, nats: 0, tokens: 0, updates: 0, bestScore: null, epochsSinceBest: 0, logBytes: 0, eventBytes: 0 };
+const FRESH = {
+  ...{ epoch: 0, batch: 0, nats: 0, tokens: 0, updates: 0, gradNorm: 0, seconds: 0, logBytes: 0, eventBytes: 0 },
+  ...{ bestScore: null, scoredOn: null, epochsSinceBest: 0 },
+};
+
+/** The loss or a gradient is no number. What was trained until then is of no use, so it is not saved. */
+class Diverged extends GlimpseError {
+  override name = 'Diverged';
+}
+
+/** What trains here and now. */
+const trainedOn = (): TrainedOn => ({ adapter: currentGpu().description, version: VERSION });
 
 /** The checkpoint to resume from, or null if there is none. Throws a GlimpseError if it belongs to another configuration. */
-function checkpointOf({ dataset, store, config, run, resume }: TrainerOptions): Checkpoint | null {
-  const before = newestCheckpoint(run);
+function checkpointOf({ dataset, store, config, run, resume, hooks }: TrainerOptions): Checkpoint | null {
+  const before = newestCheckpoint(run, (note) => hooks.onNote?.(note));
   if (before && !resume) throw new GlimpseError(`${run} already holds a run of ${before.progress.epoch} epochs; go on with --resume or choose another --out`);
   if (!before) return null;
   const differing = differingFields(before.config, config);
   if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
   const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // this run changes its own encoder
   if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
-  if (differing.length > 0) throw new GlimpseError(`the checkpoint in ${run} was made with another configuration:\n    ${differing.join('\n    ')}`);
+  if (differing.length > 0)
+    throw new GlimpseError(`the checkpoint in ${run} was made with another configuration (before, now):\n    ${differing.join('\n    ')}`);
+  const now = trainedOn();
+  for (const [what, name] of [
+    ['adapter', 'adapter'],
+    ['version', 'version of glimpse'],
+  ] as const) {
+    const was = before.trainedOn?.[what];
+    if (was !== undefined && was !== now[what])
+      hooks.onNote?.(`the run was trained with the ${name} ${was}; it goes on with ${now[what]}, so the last bits of numbers may differ`);
+  }
   return before;
+}
+
+/** The pictures that an epoch is scored on. */
+function validationImages({ dataset, store, validationImages: count }: TrainerOptions): Dataset['images'] {
+  return dataset.images.filter(({ split, file }) => split === 'val' && store.has(file)).slice(0, count);
+}
+
+/** Names the pictures and captions that an epoch is scored on, in their order. */
+function scoredOn(o: TrainerOptions): string {
+  const hash = createHash('sha256');
+  for (const { file, ids, captions } of validationImages(o)) hash.update(JSON.stringify([file, ids, captions]));
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** The progress to go on from. A best score of other pictures cannot be compared, so it starts anew. */
+function progressOf(o: TrainerOptions, before: Checkpoint | null): Progress {
+  if (!before) return { ...FRESH, rate: o.config.rate };
+  const { progress } = before;
+  if (progress.bestScore === null || progress.scoredOn === null || o.validationImages === 0 || progress.scoredOn === scoredOn(o)) return progress;
+  o.hooks.onNote?.(
+    `the validation pictures differ from those of the best CIDEr-D so far (${progress.bestScore.toFixed(3)}); the best epoch is looked for anew`,
+  );
+  return { ...progress, bestScore: null, epochsSinceBest: 0 };
 }
 
 function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Captioner {
@@ -173,9 +210,13 @@ class Run {
   readonly optimizer: Optimizer;
   readonly step: TrainingStep;
   readonly critic: SelfCritical | null;
-  readonly log: Log;
+  readonly log: AppendFile;
   readonly events: EventFile;
   progress: Progress;
+  /** The progress after the last whole update: what a checkpoint says when an error ends the run within the next one. */
+  private boundary: Progress;
+  /** When the present epoch was begun or resumed; null between epochs. */
+  private begun: number | null = null;
 
   constructor(
     readonly o: TrainerOptions,
@@ -185,17 +226,43 @@ class Run {
     const { config, dataset, store, run } = o;
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
     this.optimizer = new Optimizer(this.model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
-    this.progress = before?.progress ?? { ...FRESH, rate: config.rate };
+    this.progress = progressOf(o, before);
     if (before) this.optimizer.write(before.moments, this.progress.updates);
+    this.optimizer.norm.write(Float32Array.of(this.progress.gradNorm));
     this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
     this.critic = config.selfCritical
       ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed, dataset.words)
       : null;
-    const logPath = join(run, 'log.jsonl');
-    if (existsSync(logPath)) truncateSync(logPath, Math.min(this.progress.logBytes, statSync(logPath).size));
-    this.log = new Log(logPath);
+    this.log = new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes);
     this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
+    for (const { path, missing } of [this.log, this.events.file])
+      if (missing > 0) o.hooks.onNote?.(`${path} lacks ${missing} bytes that the checkpoint counts: its last entries are lost`);
+    this.boundary = this.progress;
+  }
+
+  /** Seconds of the present epoch, of this session and those before it. */
+  get seconds(): number {
+    return this.progress.seconds + (this.begun === null ? 0 : (performance.now() - this.begun) / 1000);
+  }
+
+  beginEpoch(): void {
+    this.begun = performance.now();
+  }
+
+  /** Notes that the batches before `batch` are done, with whole updates. */
+  reached(batch: number): void {
+    this.boundary = { ...this.now(), batch };
+  }
+
+  private now(): Progress {
+    return { ...this.progress, updates: this.optimizer.steps, seconds: this.seconds, logBytes: this.log.bytes, eventBytes: this.events.file.bytes };
+  }
+
+  endEpoch(progress: Progress): void {
+    this.progress = { ...progress, seconds: 0 };
+    this.begun = null;
+    this.boundary = this.progress;
   }
 
   /** Sets the learning rate of the next update, for the captioner and the encoder. */
@@ -226,18 +293,32 @@ class Run {
     return packed(parts);
   }
 
+  /** Saves the state after the last whole update. */
   async save(path: string): Promise<void> {
+    this.boundary = this.now();
+    this.log.sync();
+    this.events.file.sync();
+    await this.write(path, this.boundary);
+  }
+
+  /** Saves what was done before an error ended the run. Returns whether there was something to save. */
+  async saveAfterError(path: string): Promise<boolean> {
+    if (this.boundary.updates === (this.before?.progress.updates ?? 0)) return false;
+    await this.write(path, this.boundary);
+    return true;
+  }
+
+  private async write(path: string, progress: Progress): Promise<void> {
     const { config, dataset, store, start } = this.o;
-    this.progress = { ...this.progress, updates: this.optimizer.steps, logBytes: this.log.bytes, eventBytes: this.events.bytes };
     const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
     const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
-    const meta = { config, progress: this.progress, vocabulary: dataset.vocabulary, encoder, encoderWeights };
+    const meta = { config, progress, vocabulary: dataset.vocabulary, encoder, encoderWeights, trainedOn: trainedOn() };
     await saveCheckpoint(path, this.model, [this.optimizer, ...(this.tuned ? [this.tuned.step.optimizer] : [])], meta);
   }
 
   dispose(): void {
     this.log.close();
-    this.events.close();
+    this.events.file.close();
     this.step.dispose();
     this.optimizer.dispose();
     this.tuned?.step.optimizer.dispose();
@@ -248,45 +329,73 @@ class Run {
 
 /**
  * Trains a captioner, writes log and checkpoints into the folder of the run, and returns a report for each epoch.
- * Throws a GlimpseError if the loss is no number, or if the folder holds a run of another configuration.
+ * Throws a GlimpseError if the loss is no number, or if the folder holds a run of another configuration or is in use. What was done
+ * before any other error is saved, to go on from there.
  */
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
+  const { run } = o;
+  onFile(run, () => makeFolder(join(run, 'checkpoints')));
+  const lock = lockFolder(run);
+  try {
+    const before = checkpointOf(o);
+    removeTemporaries(join(run, 'checkpoints'));
+    const state = new Run(o, before, await openTuned(o, before));
+    try {
+      return await trainEpochs(state, before);
+    } catch (error) {
+      if (!(error instanceof Diverged) && (await saved(state))) addNote(error, 'what was done until then is saved; go on with --resume');
+      throw error;
+    } finally {
+      state.dispose();
+    }
+  } finally {
+    lock.release();
+  }
+}
+
+/** Saves what was done before an error, if that is possible: a lost device or a full disk leaves the last checkpoint. */
+async function saved(state: Run): Promise<boolean> {
+  try {
+    return await state.saveAfterError(pausedPath(state.o.run));
+  } catch {
+    return false;
+  }
+}
+
+function addNote(error: unknown, note: string): void {
+  if (error instanceof Error) error.message += `\n  ${note}`;
+}
+
+async function trainEpochs(state: Run, before: Checkpoint | null): Promise<EpochReport[]> {
+  const { o } = state;
   const { config, run } = o;
-  onFile(run, () => mkdirSync(join(run, 'checkpoints'), { recursive: true }));
-  const before = checkpointOf(o);
-  removeTemporaries(join(run, 'checkpoints'));
-  const state = new Run(o, before, await openTuned(o, before));
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
   const { progress: p } = state;
   // A kill may have come after a checkpoint was written and before it was copied as the best.
-  if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) replaceCopy(checkpointPath(run, p.epoch), best);
+  if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) copyFileAtomic(checkpointPath(run, p.epoch), best);
   const reports: EpochReport[] = [];
-  try {
-    while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
-      const started = performance.now();
-      if (!(await trainEpoch(state))) {
-        await state.save(paused);
-        break;
-      }
-      const report = await endEpoch(state, (performance.now() - started) / 1000);
-      reports.push(report);
-      const path = checkpointPath(run, report.epoch);
-      await state.save(path);
-      rmSync(paused, { force: true });
-      if (state.progress.epochsSinceBest === 0) replaceCopy(path, best);
-      pruneCheckpoints(run, o.keep);
-      o.hooks.onEpoch(report);
+  while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
+    state.beginEpoch();
+    if (!(await trainEpoch(state))) {
+      await state.save(paused);
+      break;
     }
-    return reports;
-  } finally {
-    state.dispose();
+    const report = await endEpoch(state);
+    reports.push(report);
+    const path = checkpointPath(run, report.epoch);
+    await state.save(path);
+    rmSync(paused, { force: true });
+    if (state.progress.epochsSinceBest === 0) copyFileAtomic(path, best);
+    pruneCheckpoints(run, o.keep);
+    o.hooks.onEpoch(report);
   }
+  return reports;
 }
 
 /** Validates, logs, and updates progress and rate for the next epoch. */
-async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
-  const { o, progress, optimizer } = state;
+async function endEpoch(state: Run): Promise<EpochReport> {
+  const { o, progress, optimizer, seconds } = state;
   const { config } = o;
   const validation = o.validationImages > 0 ? await validate(state) : null;
   const epoch = progress.epoch + 1;
@@ -300,18 +409,16 @@ async function endEpoch(state: Run, seconds: number): Promise<EpochReport> {
     seconds,
     tokensPerSecond: progress.tokens / seconds,
   };
-  state.log.write({ kind: 'epoch', ...report });
+  writeLog(state.log, { kind: 'epoch', ...report });
   const { trainLoss, valLoss, cider, rate } = report;
   state.events.scalars(optimizer.steps, { 'epoch/train_loss': trainLoss, 'epoch/validation_loss': valLoss, 'epoch/cider_d': cider, 'epoch/rate': rate });
-  state.progress = { ...progress, ...{ epoch, batch: 0, nats: 0, tokens: 0 }, ...afterEpoch(config, progress, cider) };
+  const scored = validation ? scoredOn(o) : progress.scoredOn;
+  state.endEpoch({ ...progress, ...{ epoch, batch: 0, nats: 0, tokens: 0 }, ...afterEpoch(config, progress, cider), scoredOn: scored });
   return report;
 }
 
-function replaceCopy(from: string, to: string): void {
-  onFile(to, () => {
-    copyFileSync(from, `${to}.tmp`);
-    renameSync(`${to}.tmp`, to);
-  });
+function writeLog(log: AppendFile, entry: Record<string, unknown>): void {
+  log.write(`${JSON.stringify(entry)}\n`);
 }
 
 /** Sets the output bias to the log frequency of each word in the training captions. Learning then starts from the right frequencies. */
@@ -329,7 +436,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
-  let next = state.inputs(batches[state.progress.batch].files);
+  let next = state.inputs(batches[state.progress.batch]?.files ?? []); // none are left if an error came after the last one
   const prefetch = (files: readonly string[]) => {
     next = state.inputs(files);
     next.catch(() => {}); // an error is thrown where this is awaited
@@ -339,6 +446,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const microBatch = { index: i % config.accumulate, of: group.length };
     if (microBatch.index === 0) {
       state.progress.batch = i;
+      state.reached(i);
       if (o.shouldStop?.()) return false;
       if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
     }
@@ -353,9 +461,10 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const results = step.run(inputs, microBatch);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
-      throw new GlimpseError(
-        `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
+      throw new Diverged(
+        `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}${await causeOf(state, features)}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
       );
+    state.progress.gradNorm = norm[0];
     const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
     const nats = value[0] * share;
     const tokens = rollout?.tokens ?? batch.tokens;
@@ -372,13 +481,27 @@ async function trainEpoch(state: Run): Promise<boolean> {
       tokensPerSecond: tokens / ((performance.now() - started) / 1000),
       ...(rollout ? { rollout } : {}),
     };
-    log.write({ kind: 'step', ...report });
+    if (microBatch.index === microBatch.of - 1) state.reached(i + 1);
+    writeLog(log, { kind: 'step', ...report });
     const { lossPerToken, gradNorm, rate } = report;
     if (microBatch.index === microBatch.of - 1)
       events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
     o.hooks.onStep(report);
   }
   return true;
+}
+
+/** Which gradients are no numbers, and how large the inputs were. */
+async function causeOf({ model, tuned }: Run, features: Float32Array): Promise<string> {
+  const named = [...model.parameters.all, ...(tuned ? tuned.encoder.parameters.all : [])].flatMap(([name, parameter]) => {
+    const gradient = gradOf(parameter);
+    return gradient ? [{ name, gradient }] : [];
+  });
+  const values = await readTensors(named.map(({ gradient }) => gradient));
+  const bad = named.filter((_, i) => nonFinite(values[i] as Float32Array)).map(({ name }) => name);
+  const largest = features.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const gradients = bad.length > 0 ? `, the gradients of ${bad.slice(0, 3).join(', ')}${bad.length > 3 ? ' and others' : ''} are NaN or infinite` : '';
+  return `${gradients}, the largest input is ${largest.toPrecision(3)}`;
 }
 
 const sumOf = <T>(list: readonly T[], value: (each: T) => number) => list.reduce((sum, each) => sum + value(each), 0);
@@ -412,7 +535,7 @@ async function stepInputs(
 async function validate(state: Run): Promise<{ loss: number; cider: number } | null> {
   const { o, model } = state;
   const { dataset, store, config } = o;
-  const images = dataset.images.filter(({ split, file }) => split === 'val' && store.has(file)).slice(0, o.validationImages);
+  const images = validationImages(o);
   if (images.length === 0) return null;
   const vocabulary = new Vocabulary(dataset.vocabulary);
   const subset = { ...dataset, images };

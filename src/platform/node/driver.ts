@@ -12,17 +12,19 @@ import { withoutNativeStderr } from './native_stderr.ts';
 Object.assign(globalThis, globals);
 
 /**
- * Dawn's bindings crash if the object returned by `create` is garbage-collected while its device lives. So it stays here until
- * the device is gone.
+ * Dawn's root objects, by what they were made with. Dawn crashes if one is garbage-collected while its device lives, and each new one
+ * costs threads that are never given back. So a process keeps every one that it made.
  */
-const living = new Set<GPU>();
+const roots = new Map<string, GPU>();
+
+/** What the Vulkan loader reads of the environment whenever a root is made. */
+const VULKAN = ['VK_ICD_FILENAMES', 'VK_DRIVER_FILES', 'VK_ADD_DRIVER_FILES'];
 
 export interface FoundAdapter {
   gpu: GPU;
   adapter: GPUAdapter;
   /** Why this adapter was taken, and what failed before it. */
   reason: string;
-  release(): void;
 }
 
 /** Values of `GLIMPSE_ADAPTER` and `--adapter`. Any other text selects the adapter by a part of its name. */
@@ -34,21 +36,20 @@ const FLAGS = ['disable-dawn-features=timestamp_quantization'];
 const tryCreate = (flags: string[], environment: Record<string, string>) => withoutNativeStderr(() => askDawn(flags, environment));
 
 async function askDawn(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
-  const before = new Map(Object.keys(environment).map((key) => [key, process.env[key]]));
+  const before = new Map(Object.keys(environment).map((name) => [name, process.env[name]]));
   Object.assign(process.env, environment);
+  const key = JSON.stringify([flags, ...VULKAN.map((name) => process.env[name])]);
   try {
-    const gpu = create([...flags, ...FLAGS]);
-    living.add(gpu);
+    const gpu = roots.get(key) ?? create([...flags, ...FLAGS]);
+    roots.set(key, gpu);
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
-    if (adapter) return { gpu, adapter };
-    living.delete(gpu);
-    return 'no adapter';
+    return adapter ? { gpu, adapter } : 'no adapter';
   } catch (error) {
     return messageOf(error).trim().split('\n')[0];
   } finally {
-    for (const [key, value] of before) {
-      if (value === undefined) delete process.env[key];
-      else process.env[key] = value;
+    for (const [name, value] of before) {
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
     }
   }
 }
@@ -141,12 +142,10 @@ export async function findAdapter<D>(
     const { gpu, adapter } = result;
     if (rung.accept && !rung.accept(adapter.info)) {
       failures.push(`${rung.name}: found only ${adapter.info.device || adapter.info.description}`);
-      living.delete(gpu);
       continue;
     }
     if (/null/i.test(adapter.info.description) && !allowNull) {
       failures.push(`${rung.name}: only the null backend answered`);
-      living.delete(gpu);
       continue;
     }
     let device: D;
@@ -154,11 +153,10 @@ export async function findAdapter<D>(
       device = await open(adapter); // without a device, the adapter is useless
     } catch (error) {
       failures.push(`${rung.name}: ${messageOf(error)}`);
-      living.delete(gpu);
       continue;
     }
     const reason = [choice === 'auto' ? `first that works: ${rung.name}` : `asked for: ${choice}`, ...failures].join('; ');
-    return { gpu, adapter, device, reason, release: () => living.delete(gpu) };
+    return { gpu, adapter, device, reason };
   }
   throw new GpuError(
     'no-adapter',

@@ -3,12 +3,13 @@
  * the user's cache, checked against known hashes, and put in place atomically. With it, a machine without a GPU driver and a
  * user without root can run every kernel.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
-import { GpuError } from '../../errors.ts';
+import { makeFolder, removeAbandoned, renameLasting, sync, temporaryName } from '../../data/atomic_file.ts';
+import { GpuError, messageOf } from '../../errors.ts';
 import { cacheFolder } from './cache.ts';
 
 const SHA256: Record<string, string> = {
@@ -53,49 +54,83 @@ function packageArchive(): string | null {
   return null;
 }
 
-/** Unpacks SwiftShader if it is not in the cache. Throws a GpuError if that is impossible. */
+const MANIFEST = JSON.stringify({ file_format_version: '1.0.0', ICD: { library_path: './libvk_swiftshader.so', api_version: '1.0.5' } });
+
+/** The folder that this process has found whole. */
+let checked = '';
+
+const hashOf = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
+
+/** Whether the cache holds the driver as it was unpacked. A damaged library would end the process without a message. */
+function isWhole(folder: string): boolean {
+  try {
+    return (
+      readFileSync(join(folder, 'icd.json'), 'utf8') === MANIFEST &&
+      Object.entries(SHA256).every(([name, expected]) => hashOf(readFileSync(join(folder, name))).startsWith(expected))
+    );
+  } catch {
+    return false;
+  }
+}
+
+/** Writes a file that is new, to disk. */
+function writeSynced(path: string, data: string | Buffer): void {
+  writeFileSync(path, data, { mode: 0o755, flag: 'wx' });
+  sync(path);
+}
+
+/** Unpacks the archive into a new folder. Throws if a file is missing or not the one that is known. */
+function unpack(archive: string, folder: string): void {
+  makeFolder(folder);
+  const found = new Set<string>();
+  for (const { name, body } of tarFiles(brotliDecompressSync(readFileSync(archive)))) {
+    const expected = SHA256[name];
+    if (!expected) continue;
+    const actual = hashOf(body);
+    if (!actual.startsWith(expected)) throw new Error(`${name} has sha256 ${actual.slice(0, 16)}…, expected ${expected}…`);
+    writeSynced(join(folder, name), body);
+    found.add(name);
+  }
+  for (const name of Object.keys(SHA256)) if (!found.has(name)) throw new Error(`the archive has no ${name}`);
+  writeSynced(join(folder, 'icd.json'), MANIFEST);
+}
+
+/** Unpacks SwiftShader if it is not in the cache, or damaged there. Throws a GpuError if that is impossible. */
 export function embeddedDriver(): EmbeddedDriver {
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new GpuError('no-adapter', 'embedded driver', `SwiftShader is carried for linux-x64 only, this is ${process.platform}-${process.arch}`);
   }
   const folder = join(cacheFolder(), `swiftshader-${SHA256['libvk_swiftshader.so']}`);
   const driver = { manifest: join(folder, 'icd.json'), loader: join(folder, 'libvulkan.so.1') };
-  if (existsSync(driver.manifest)) return driver;
+  if (folder === checked || isWhole(folder)) {
+    checked = folder;
+    return driver;
+  }
   const archive = packageArchive();
   if (!archive) {
     throw new GpuError('no-adapter', 'embedded driver', 'the optional package @sparticuz/chromium is not installed', 'Run `npm ci` without --omit=optional.');
   }
-  const temporary = `${folder}.${process.pid}-${randomUUID().slice(0, 8)}`;
+  const temporary = temporaryName(folder);
+  const damaged = temporaryName(folder);
   try {
-    mkdirSync(temporary, { recursive: true });
-    const found = new Set<string>();
-    for (const { name, body } of tarFiles(brotliDecompressSync(readFileSync(archive)))) {
-      const expected = SHA256[name];
-      if (!expected) continue;
-      const actual = createHash('sha256').update(body).digest('hex');
-      if (!actual.startsWith(expected)) throw new Error(`${name} has sha256 ${actual.slice(0, 16)}…, expected ${expected}…`);
-      writeFileSync(join(temporary, name), body, { mode: 0o755 });
-      found.add(name);
-    }
-    for (const name of Object.keys(SHA256)) if (!found.has(name)) throw new Error(`the archive has no ${name}`);
-    writeFileSync(
-      join(temporary, 'icd.json'),
-      JSON.stringify({ file_format_version: '1.0.0', ICD: { library_path: './libvk_swiftshader.so', api_version: '1.0.5' } }),
-    );
+    makeFolder(cacheFolder());
+    removeAbandoned(folder);
+    unpack(archive, temporary);
     try {
-      renameSync(temporary, folder);
+      if (existsSync(folder)) renameSync(folder, damaged);
+      renameLasting(temporary, folder);
     } catch (error) {
-      if (!existsSync(driver.manifest)) throw error; // else another process was first, and its copy serves
+      if (!isWhole(folder)) throw error; // else another process was first, and its copy serves
     }
     return driver;
   } catch (error) {
     throw new GpuError(
       'no-adapter',
       'embedded driver',
-      `cannot unpack SwiftShader into ${folder}: ${(error as Error).message}`,
+      `cannot unpack SwiftShader into ${folder}: ${messageOf(error)}`,
       'Set GLIMPSE_CACHE to a folder that can be written.',
     );
   } finally {
-    rmSync(temporary, { recursive: true, force: true });
+    for (const path of [temporary, damaged]) rmSync(path, { recursive: true, force: true });
   }
 }

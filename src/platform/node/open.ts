@@ -46,7 +46,7 @@ function advice(kind: GpuErrorKind): string {
 
 /** Opens a device and makes it the current one, on which tensors are made. Throws a GpuError if no adapter works. */
 export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
-  const { device, gpu: root, adapter, reason, release } = await findAdapter(options.adapter, options.allowNull, requestDevice);
+  const { device, gpu: root, adapter, reason } = await findAdapter(options.adapter, options.allowNull, requestDevice);
   const software = isSoftware(adapter.info);
   if (software) throttlePolling();
   const opened = new Gpu(device, {
@@ -56,7 +56,6 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     budgetBytes: options.budgetBytes ?? budgetFromEnvironment() ?? (software ? Math.floor(SHARE_OF_FREE * freemem()) : UNBOUNDED),
     lateFaults: false,
     advice,
-    release,
   });
   useTuning(opened, () => loadTuning(opened));
   return makeCurrent(opened);

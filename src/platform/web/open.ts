@@ -71,7 +71,6 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     budgetBytes: options.budgetBytes ?? UNBOUNDED,
     lateFaults: true,
     advice,
-    release: () => {},
   });
   const kept = await keptTuning(opened);
   useTuning(opened, () => tuningFrom(opened, (family) => FAMILIES[family]?.shaders ?? [], TUNED[opened.kind] as TuningTable, kept));

@@ -1,0 +1,38 @@
+/**
+ * Requests to end: Ctrl-C, the SIGTERM of a scheduler, a terminal that closes. A command that asks for them finishes the piece under
+ * way, saves, and ends with the exit code of the signal. A second Ctrl-C ends at once.
+ */
+import { constants } from 'node:os';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export interface EndRequest {
+  /** The signal that came first; null while none came. */
+  readonly signal: (typeof SIGNALS)[number] | null;
+  /** 128 and the signal's number, as shells have it; 0 while none came. */
+  readonly exitCode: number;
+  [Symbol.dispose](): void;
+}
+
+/** Watches for requests to end until it is disposed. `onRequest` is called once, with the signal's name. */
+export function endRequest(onRequest: (signal: string) => void): EndRequest {
+  let came: (typeof SIGNALS)[number] | null = null;
+  const handler = (signal: NodeJS.Signals) => {
+    stop();
+    came = signal as (typeof SIGNALS)[number];
+    onRequest(signal);
+  };
+  const stop = () => {
+    for (const signal of SIGNALS) process.off(signal, handler);
+  };
+  for (const signal of SIGNALS) process.on(signal, handler);
+  return {
+    get signal() {
+      return came;
+    },
+    get exitCode() {
+      return came ? 128 + constants.signals[came] : 0;
+    },
+    [Symbol.dispose]: stop,
+  };
+}
