@@ -35,12 +35,16 @@ function trailingNumbers({ fields }: Row): number {
   return count;
 }
 
-/** The width on which most of the first lines agree. A word may end in a number, so of two the smaller counts. */
+/**
+ * The width on which most of the first lines agree, by their numbers and by their fields behind the first. A word may end in a
+ * number, so of two widths the smaller counts.
+ */
 function widthOf(path: string, rows: readonly Row[]): number {
   const votes = new Map<number, number>();
-  for (const row of rows) votes.set(trailingNumbers(row), (votes.get(trailingNumbers(row)) ?? 0) + 1);
+  for (const row of rows) for (const width of [trailingNumbers(row), row.fields.length - 1]) votes.set(width, (votes.get(width) ?? 0) + 1);
   const [width = 0] = [...votes].sort(([a, x], [b, y]) => y - x || a - b)[0] ?? [];
-  if (rows.length > 0 && width === 0) throw new FileError(path, `line ${rows[0].number} is no word with numbers behind it, separated by single spaces`);
+  if (rows.length > 0 && (width === 0 || rows.every((row) => trailingNumbers(row) === 0)))
+    throw new FileError(path, `line ${rows[0].number} is no word with numbers behind it, separated by single spaces`);
   return width;
 }
 
