@@ -11,9 +11,9 @@ import { readText } from './text.ts';
 import { parseJson, quoted } from './validation.ts';
 
 const Id = z.union([z.string(), z.number(), z.bigint()]);
-const Image = z.object({ id: Id, file_name: z.string() });
+const Image = z.object({ id: Id, file_name: z.string().optional() });
 const References = z.object({ images: z.array(Image).optional(), annotations: z.array(z.object({ image_id: Id, caption: z.string() })) });
-const Named = References.required({ images: true });
+const Named = References.extend({ images: z.array(Image.required({ file_name: true })) });
 const Results = z.array(z.object({ image_id: Id, caption: z.string() }));
 
 const FORM = 'is no COCO file of annotations ({"annotations": [{"image_id", "caption"}]})';
@@ -47,9 +47,9 @@ function referencesOf(path: string, { images = [], annotations }: z.infer<typeof
     if (list) list.push(caption);
     else byId.set(String(image_id), [caption]);
   }
-  const listed = images.map(({ id, file_name: file }) => {
+  const listed = images.flatMap(({ id, file_name: file }) => {
     const text = String(id);
-    return { file, split: null, captions: byId.get(text) ?? [], id: JSON.stringify(text), source: { path } };
+    return file === undefined ? [] : [{ file, split: null, captions: byId.get(text) ?? [], id: JSON.stringify(text), source: { path } }];
   });
   return { byId, files: new ReferenceFiles(path, distinctPictures(listed)) };
 }
