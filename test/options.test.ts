@@ -80,6 +80,7 @@ const CONTEXTS: Record<string, string[][]> = {
       ['--objective', 'scst', '--start', 'none'],
     ],
     ['--fine-tune', 'layer4'],
+    ['--word-vectors', 'none'],
   ],
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],

@@ -84,7 +84,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start), (note) => say(o, note)) : null;
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
-  const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
+  const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(
       '--objective scst needs a model of soft attention: in the replay of a sample, hard attention would draw other regions than when it was sampled',
