@@ -626,8 +626,8 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'each lane counts its own part of the sum',
     shader: 'cross_entropy',
-    find: '  sum = join(sum, lane, local.y, false);',
-    replace: '',
+    find: 'join(sums.x + sums.z, lane, local.y, false)',
+    replace: '(sums.x + sums.z)',
     ops: ['crossEntropy'],
   },
   {
@@ -635,6 +635,20 @@ const ROWS: readonly Mutation[] = [
     shader: 'cross_entropy',
     find: 'if (row >= params.rows) {',
     replace: 'if (row + 1u >= params.rows) {',
+    ops: ['crossEntropy'],
+  },
+  {
+    name: 'a target beyond the columns counts as the last',
+    shader: 'cross_entropy',
+    find: 'target_id[row] >= params.n)',
+    replace: 'false)',
+    ops: ['crossEntropy'],
+  },
+  {
+    name: 'a target beyond the columns counts as the last',
+    shader: 'cross_entropy_subgroup',
+    find: 'target_id[row] >= params.n)',
+    replace: 'false)',
     ops: ['crossEntropy'],
   },
   {
@@ -767,8 +781,15 @@ const ROWS: readonly Mutation[] = [
   {
     name: 'the last column is left out',
     shader: 'one_hot',
-    find: 'at % params.n == id_of[at / params.n]',
-    replace: 'at % params.n == id_of[at / params.n] && at % params.n + 1u < params.n',
+    find: 'at % params.n == own',
+    replace: 'at % params.n == own && at % params.n + 1u < params.n',
+    ops: ['oneHot'],
+  },
+  {
+    name: 'an id beyond the columns is a row of zeros',
+    shader: 'one_hot',
+    find: 'own >= params.n)',
+    replace: 'false)',
     ops: ['oneHot'],
   },
   {
@@ -1458,8 +1479,64 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'ids read the row before',
     shader: 'embedding',
-    find: 'min(id_of[row], params.vocabulary - 1u)',
-    replace: 'min(id_of[row], params.vocabulary - 2u)',
+    find: 'select(0u, own, inside)',
+    replace: 'select(0u, min(own, params.vocabulary - 2u), inside)',
+    ops: ['embedding'],
+  },
+  {
+    name: 'a NaN is cut',
+    shader: 'unary',
+    find: 'select(f(value, params.alpha), value, is_nan(value))',
+    replace: 'f(value, params.alpha)',
+    ops: ['relu', 'tanh', 'step'],
+  },
+  {
+    name: 'a NaN is cut',
+    shader: 'unary_grad',
+    find: 'value = select(value, y, is_nan(y));',
+    replace: '',
+    ops: ['relu'],
+  },
+  {
+    name: 'a NaN of b is cut',
+    shader: 'binary',
+    find: 'select(f(a, b), b, is_nan(b))',
+    replace: 'f(a, b)',
+    ops: ['maximum', 'minimum', 'greater'],
+  },
+  {
+    name: 'a NaN is not the largest',
+    shader: 'pool2d',
+    find: 'select(best, bitcast<f32>(magnitude), magnitude > 0x7f800000u)',
+    replace: 'best',
+    ops: ['maxPool2d'],
+  },
+  {
+    name: 'a NaN is cut by the ReLU at the end',
+    shader: 'matmul_naive',
+    find: 'value = select(max(value, 0.0), value, is_nan(value));',
+    replace: 'value = max(value, 0.0);',
+    ops: ['matmul'],
+  },
+  {
+    name: 'a NaN is cut by tanh',
+    shader: 'lstm_cell',
+    find: 'select(tanh(clamp(x, -10.0, 10.0)), x, is_nan(x))',
+    replace: 'tanh(clamp(x, -10.0, 10.0))',
+    ops: ['lstmCell'],
+  },
+  {
+    name: 'a NaN is no maximum',
+    shader: 'reduce',
+    find: 'select(select(chosen, value, is_nan(value)), acc, is_nan(acc))',
+    replace: 'chosen',
+    ops: ['max', 'min'],
+  },
+  {
+    name: 'an id beyond the table reads its first row',
+    shader: 'embedding',
+    find: 'select(NOT_A_NUMBER, bits, inside)',
+    replace: 'bits',
     ops: ['embedding'],
   },
   {
@@ -1479,8 +1556,23 @@ const ELEMENTS: readonly Mutation[] = [
   {
     name: 'the last row of an id is its gradient, not the sum',
     shader: 'embedding_grad',
-    find: 'sum += dy',
-    replace: 'sum = dy',
+    find: 'add(&sum, dy[r * params.width + e]);',
+    replace: 'sum = LongSum(1u, dy[r * params.width + e], vec4f());',
+    ops: ['embedding'],
+  },
+  {
+    name: 'the gradient of an id beyond the table goes to its last row',
+    shader: 'embedding_grad',
+    find: `first[row] == 0u || id_of[row] >= params.vocabulary) {
+    return;
+  }`,
+    replace: `first[row] == 0u) {
+    return;
+  }
+  if (id_of[row] >= params.vocabulary) {
+    dtable[(params.vocabulary - 1u) * params.width + e] = dy[i];
+    return;
+  }`,
     ops: ['embedding'],
   },
   {
@@ -1618,8 +1710,8 @@ const SEARCH: readonly Mutation[] = [
   {
     name: 'padding counts as taken',
     shader: 'limit_tokens',
-    find: 'if (word != 0u) {',
-    replace: 'if (word >= 0u) {',
+    find: 'if (word != 0u && word',
+    replace: 'if (word >= 0u && word',
     ops: ['limitTokens'],
   },
   {

@@ -7,8 +7,8 @@ import { currentGpu } from '../gpu/gpu.ts';
 import { familyOf, forceVersion } from '../kernels/families.ts';
 import { VersionNotApplicable } from '../kernels/family.ts';
 import { Random } from '../random.ts';
-import { placeOf, type Shape } from '../tensor/shape.ts';
-import { full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import { placeOf, type Shape, sizeOf } from '../tensor/shape.ts';
+import { empty, full, readTensors, scope, type Tensor, tensor } from '../tensor/tensor.ts';
 import { drawn } from './draw.ts';
 import type { Op, OpCase, Reference } from './op.ts';
 import { binaryOf } from './ops/elementwise.ts';
@@ -35,9 +35,15 @@ const GRADIENT_TOLERANCE = 1e-4;
 /** Elements per input whose gradient is compared with a central difference of its own, the first and the last among them. */
 const SAMPLES = 8;
 
+/** An input on the device. Ids go through a copy there: those that `apply` would refuse from the host must be right, too. */
 function upload(op: Op, input: number, value: Reference): Tensor {
   const dtype = op.inputTypes?.[input] ?? 'f32';
-  return tensor(Array.from(value.data), value.shape, dtype, op.inputs[input] ?? `input ${input}`);
+  const name = op.inputs[input] ?? `input ${input}`;
+  const written = tensor(Array.from(value.data), value.shape, dtype, name);
+  if (!op.ids?.[name]) return written;
+  const ids = empty(value.shape, dtype, name);
+  ids.gpu.copy(written.slice, ids.slice, ids.size * 4);
+  return ids;
 }
 
 /** An element that is wrong: its place in the tensor, what came, and what must come. */
@@ -106,20 +112,20 @@ class Problem {
   private readonly random: Random;
   private found: { weights: Reference[]; slopes: Slopes[] } | null = null;
 
+  /** With `put`, one value of an input is replaced: by a NaN, or by an id that there is not. */
   constructor(
     readonly op: Op,
     readonly c: OpCase<unknown>,
-    poisoned: number | null = null,
+    put: { input: number; value: number } | null = null,
   ) {
-    this.random = new Random(20261122, `${op.name} ${c.name}${poisoned === null ? '' : ', NaN'}`);
+    this.random = new Random(20261122, `${op.name} ${c.name}${put === null ? '' : ', NaN'}`);
     this.inputs = c.shapes.map((shape, i) => drawn(c.draw?.[i] ?? 'normal', shape, this.random));
-    if (poisoned !== null) {
-      const { data } = this.inputs[poisoned];
-      data[this.random.integer(data.length)] = Number.NaN;
+    if (put) {
+      const { data } = this.inputs[put.input];
+      data[this.random.integer(data.length)] = put.value;
     }
     this.expected = op.reference(this.inputs, c.attrs);
-    const hasNaN = (values: readonly Reference[]) => values.some(({ data }) => data.some(Number.isNaN));
-    if (hasNaN(this.expected) && !hasNaN(this.inputs)) throw new Error(`${op.name}, ${c.name}: the reference makes a NaN`);
+    if (!put && this.expected.some(({ data }) => data.some(Number.isNaN))) throw new Error(`${op.name}, ${c.name}: the reference makes a NaN`);
   }
 
   get isFinite(): boolean {
@@ -135,12 +141,10 @@ class Problem {
   private differentiate(): { weights: Reference[]; slopes: Slopes[] } {
     const { op, c, inputs, random } = this;
     const weights = this.expected.slice(0, op.gradientOutputs ?? 1).map(({ shape }) => drawn('normal', shape, random));
-    const loss = (at: readonly Reference[]): number => {
-      const outputs = op.reference(at, c.attrs);
-      return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + value * weight.data[i], 0), 0);
-    };
+    // An id that there is not makes outputs NaN, which take no gradient further.
+    const counted = weights.map(({ shape, data }, k) => ({ shape, data: data.map((weight, i) => (Number.isNaN(this.expected[k].data[i]) ? 0 : weight)) }));
     const slope = (input: number, h: number, moved: (x: Float64Array, by: number) => Float64Array): number => {
-      const at = (by: number) => loss(inputs.map((x, i) => (i === input ? { shape: x.shape, data: moved(x.data, by) } : x)));
+      const at = (by: number) => lossOf(op, c, replaced(inputs, input, moved(inputs[input].data, by)), counted);
       return (at(h) - at(-h)) / (2 * h);
     };
     const slopes = inputs.flatMap(({ data }, input): Slopes[] => {
@@ -160,6 +164,17 @@ class Problem {
     });
     return { weights, slopes };
   }
+}
+
+/** Σ weights · outputs, over the outputs that may have a gradient. With a weight of 0, an output counts nothing, even if it is NaN. */
+function lossOf(op: Op, c: OpCase<unknown>, inputs: readonly Reference[], weights: readonly Reference[]): number {
+  const outputs = op.reference(inputs, c.attrs);
+  return weights.reduce((sum, weight, k) => sum + outputs[k].data.reduce((s, value, i) => s + (weight.data[i] === 0 ? 0 : value * weight.data[i]), 0), 0);
+}
+
+/** The inputs with other values for one of them. */
+function replaced(inputs: readonly Reference[], input: number, data: Float64Array): Reference[] {
+  return inputs.map((x, i) => (i === input ? { shape: x.shape, data } : x));
 }
 
 /**
@@ -195,23 +210,37 @@ async function checkForward(problem: Problem, mayBeNaN = false): Promise<Outcome
   };
 }
 
+/** The gradients of Σ weights · outputs on the device, by the input. */
+function gradientsOf(
+  op: Op,
+  c: OpCase<unknown>,
+  inputs: readonly Reference[],
+  weights: readonly Reference[],
+  wanted: readonly number[],
+): Map<number, Tensor | null> {
+  const tensors = inputs.map((value, i) => upload(op, i, value));
+  for (const input of wanted) variable(tensors[input]);
+  const outputs = apply(op, tensors, c.attrs);
+  const parts = weights.map((weight, k) => reduceOf('sum', binaryOf('mul', outputs[k], tensor(Array.from(weight.data), weight.shape))));
+  backward(parts.reduce((sum, part) => binaryOf('add', sum, part)));
+  return new Map(wanted.map((input) => [input, gradOf(tensors[input])]));
+}
+
 async function checkGradient(problem: Problem): Promise<Outcome> {
   using _scope = scope();
   forgetResults(problem);
   const { op, c, inputs } = problem;
   const { weights, slopes } = problem.gradient();
-  const tensors = inputs.map((value, i) => upload(op, i, value));
-  for (const { input } of slopes) variable(tensors[input]);
-  const outputs = apply(op, tensors, c.attrs);
-  let loss: Tensor | null = null;
-  weights.forEach((weight, k) => {
-    const part = reduceOf('sum', binaryOf('mul', outputs[k], tensor(Array.from(weight.data), weight.shape)));
-    loss = loss ? binaryOf('add', loss, part) : part;
-  });
-  backward(loss as unknown as Tensor);
+  const gradients = gradientsOf(
+    op,
+    c,
+    inputs,
+    weights,
+    slopes.map(({ input }) => input),
+  );
   let worst: Outcome = { ok: true, maxAbs: 0, maxRel: 0 };
   for (const { input, indices, each, direction, along } of slopes) {
-    const gradient = gradOf(tensors[input]);
+    const gradient = gradients.get(input);
     if (!gradient) return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `no gradient for ${op.inputs[input]}` };
     const actual = Array.from(await gradient.data());
     const check = (found: number[], wanted: number[], size: number, reasonOf: (first: WrongElement) => string) => {
@@ -278,16 +307,154 @@ async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> 
   return withVersion(op, check, checks);
 }
 
+/** Elements of each input whose gradient is looked at when there is a NaN. */
+const NAN_SAMPLES = 2;
+/** A slope depends on a value if moving the value by one of these changes it. They are far enough to cross the kink of a ReLU. */
+const MOVES = [3, 1000, -1000];
+const NAN_STEP = 1e-3;
+
+/** Places of an input, and whether the gradient must be NaN there. */
+type NaNPlaces = Map<number, boolean>;
+
+/** Inputs and weights, one of them with a NaN, and what must come of it, by the input. */
+interface Poisoned {
+  inputs: readonly Reference[];
+  weights: readonly Reference[];
+  wanted: ReadonlyMap<number, NaNPlaces>;
+}
+
+/** Whether the gradients are NaN where they must be, and at none of the other places. */
+async function checkNaNPlaces(problem: Problem, { inputs, weights, wanted }: Poisoned): Promise<Outcome> {
+  using _scope = scope();
+  forgetResults(problem);
+  const { op, c } = problem;
+  const gradients = gradientsOf(op, c, inputs, weights, [...wanted.keys()]);
+  for (const [input, places] of wanted) {
+    const found = (await gradients.get(input)?.data()) ?? [];
+    for (const [index, must] of places) {
+      const came = found[index];
+      if (Number.isNaN(came) === must) continue;
+      const element = wrongElement(`d${op.inputs[input]}`, inputs[input].shape, { index, came, mustCome: Number.NaN });
+      const reason = must ? element : element.replace(/must be NaN$/, 'must be a number');
+      return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason };
+    }
+  }
+  return { ok: true, maxAbs: 0, maxRel: 0 };
+}
+
 /**
- * Checks one case of an op with one version, once for each float input, with a NaN among the values of that input. The NaN must
- * reach every result that depends on it, and no other. Convolutions may give more NaNs, because most versions multiply padding too.
+ * With a NaN in one input, the gradient must be NaN where it depends on that value. The reference shows where: the slope changes
+ * there when the value is moved. It must be a number where no output depends on both. Elsewhere, or at a slope of 0, it may be either.
  */
-export async function checkNaN(op: Op, c: OpCase<unknown>, check: Check): Promise<CaseResult[]> {
-  const checks = op.inputs.slice(0, c.shapes.length).flatMap((input, i) => {
-    if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return [];
-    return [{ name: `a NaN in ${input}, ${c.name}`, work: () => checkForward(new Problem(op, c, i), op.family === 'conv2d') }];
+function withNaN(problem: Problem, poisoned: number): Poisoned {
+  const { op, c, inputs } = problem;
+  const { weights } = problem.gradient();
+  const random = new Random(20261122, `${op.name} ${c.name}, a NaN in ${poisoned}`);
+  const { data } = inputs[poisoned];
+  const at = random.integer(data.length);
+  const moved = (by: number) => replaced(inputs, poisoned, data.with(at, data[at] + by));
+  const noise = 1e-7 * Math.max(1, Math.abs(lossOf(op, c, inputs, weights)));
+  const poison = moved(Number.NaN);
+  const outputs = op.reference(poison, c.attrs);
+  const slope = (from: readonly Reference[], input: number, index: number): number => {
+    const { data: values } = from[input];
+    const loss = (by: number) => lossOf(op, c, replaced(from, input, values.with(index, values[index] + by)), weights);
+    return (loss(NAN_STEP) - loss(-NAN_STEP)) / (2 * NAN_STEP);
+  };
+  const sharesNaN = (input: number, index: number): boolean => {
+    const own = op.reference(replaced(inputs, input, inputs[input].data.with(index, Number.NaN)), c.attrs);
+    return weights.some((_, k) => outputs[k].data.some((value, i) => Number.isNaN(value) && Number.isNaN(own[k].data[i])));
+  };
+  const placesOf = ({ data: values }: Reference, input: number): NaNPlaces => {
+    const places = Array.from({ length: NAN_SAMPLES }, () => random.integer(values.length));
+    const found: NaNPlaces = new Map();
+    for (const index of input === poisoned ? [at, ...places] : places) {
+      const before = slope(inputs, input, index);
+      const depends = !op.routes && MOVES.some((by) => Math.abs(slope(moved(by), input, index) - before) > noise);
+      if (depends || (Math.abs(before) > noise && !sharesNaN(input, index))) found.set(index, depends);
+    }
+    return found;
+  };
+  const wanted = new Map(inputs.flatMap((x, input) => (differentiable(op, c, input) ? [[input, placesOf(x, input)] as const] : [])));
+  return { inputs: poison, weights, wanted };
+}
+
+/** A NaN in the gradient of an output must reach the gradient of what that output depends on. */
+function withNaNAbove(problem: Problem, input: number): Poisoned {
+  const { op, c, inputs } = problem;
+  const { weights } = problem.gradient();
+  const random = new Random(20261122, `${op.name} ${c.name}, a NaN above ${input}`);
+  const { data } = inputs[input];
+  const index = random.integer(data.length);
+  const [lower, upper] = [-NAN_STEP, NAN_STEP].map((by) => op.reference(replaced(inputs, input, data.with(index, data[index] + by)), c.attrs));
+  const changes = weights.map((_, k) => lower[k].data.map((value, i) => Math.abs(upper[k].data[i] - value)));
+  const largest = changes.map((all) => all.reduce((best, value, i) => (value > all[best] ? i : best), 0));
+  const output = largest.reduce((best, place, k) => (changes[k][place] > changes[best][largest[best]] ? k : best), 0);
+  const depends = changes[output][largest[output]] > 0; // on a number that ReLU cuts, nothing does
+  const poison = replaced(weights, output, weights[output].data.with(largest[output], Number.NaN));
+  return { inputs, weights: poison, wanted: new Map([[input, new Map(depends ? [[index, true]] : [])]]) };
+}
+
+/** Keeps what `make` gives, and makes it when it is first wanted. */
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** The checks of one case with NaNs, and with ids that there are not. What the reference says is worked out once for all versions. */
+function nanChecks(op: Op, c: OpCase<unknown>): (check: Check) => { name: string; work: () => Promise<Outcome> }[] {
+  const sound = new Problem(op, c);
+  const all: { ofGradient: boolean; name: string; work: () => Promise<Outcome> }[] = [];
+  const add = (ofGradient: boolean, name: string, work: () => Promise<Outcome>) => all.push({ ofGradient, name: `${name}, ${c.name}`, work });
+  c.shapes.forEach((_, i) => {
+    const input = op.inputs[i] ?? `input ${i}`;
+    const put = (value: number) => once(() => new Problem(op, c, { input: i, value }));
+    const { below, masked } = op.ids?.[input] ?? {};
+    if (below) {
+      const bound = below(c.shapes, c.attrs);
+      for (const value of [bound, 2 ** 32 - 1]) {
+        const problem = put(value);
+        add(false, `${value} in ${input}`, () => checkForward(problem()));
+        if (!masked) add(true, `gradient with ${value} in ${input}`, () => checkGradient(problem()));
+      }
+    }
+    if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return;
+    const problem = put(Number.NaN);
+    add(false, `a NaN in ${input}`, () => checkForward(problem(), op.family === 'conv2d'));
+    if (!sound.isFinite) return;
+    const poisoned = once(() => withNaN(sound, i));
+    add(true, `gradient with a NaN in ${input}`, () => checkNaNPlaces(sound, poisoned()));
+    if (!differentiable(op, c, i)) return;
+    const above = once(() => withNaNAbove(sound, i));
+    add(true, `gradient of ${input} from a NaN`, () => checkNaNPlaces(sound, above()));
   });
-  return withVersion(op, check, checks);
+  return (check) => all.filter(({ ofGradient }) => (ofGradient ? check.gradient : check.forward));
+}
+
+/**
+ * Checks an op with NaNs: each version on the smallest case of each set of attributes that it serves, or with `all` on every case.
+ * There is a NaN among the values of one float input at a time. It must reach every result that depends on it, and no other,
+ * and likewise every gradient. Convolutions may give more, because most versions multiply padding, too. A NaN in the gradient of an
+ * output must reach the gradients below. Ids that there are not must make NaNs.
+ */
+export async function checkNaNs(op: Op, checks: readonly Check[] = checksOf(op), all = false): Promise<CaseResult[]> {
+  const size = ({ shapes }: OpCase<unknown>) => shapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+  const results: CaseResult[] = [];
+  const served = new Set<string>();
+  for (const c of [...op.cases].sort((a, b) => size(a) - size(b))) {
+    const checksWith = once(() => nanChecks(op, c));
+    for (const check of checks) {
+      const kind = JSON.stringify([check, c.attrs]);
+      if (served.has(kind) && !all) continue;
+      const found = await withVersion(op, check, checksWith()(check));
+      if (found.some(({ status }) => status !== 'skipped')) served.add(kind);
+      results.push(...found);
+    }
+  }
+  return results;
 }
 
 const isUsers = (version: string | null) => version?.startsWith('user:') ?? false;
@@ -321,7 +488,10 @@ export function checksOf(op: Op): Check[] {
   return [...own, ...inside, ...ofGradients.filter(({ version }, i) => version !== null || (!isNamed && i === first))];
 }
 
-/** Checks every case of an op with every version of its kernel families, or with one version of one family. */
+/**
+ * Checks every case of an op with every version of its kernel families, or with one version of one family. Without `only`, some
+ * cases of each version are checked with NaNs, too.
+ */
 export async function checkOp(op: Op, only?: { family: string; version: string }): Promise<CaseResult[]> {
   const results: CaseResult[] = [];
   const checks = checksOf(op).filter(({ family, version }) => !only || (family === only.family && version === only.version));
@@ -329,6 +499,7 @@ export async function checkOp(op: Op, only?: { family: string; version: string }
     const problem = new Problem(op, c);
     for (const check of checks) results.push(...(await checkCase(problem, check)));
   }
+  if (!only) results.push(...(await checkNaNs(op, checks)));
   return results;
 }
 

@@ -115,6 +115,12 @@ export interface Op<A = any> {
   outputs: readonly string[];
   outputTypes?: readonly DType[];
   inputTypes?: readonly DType[];
+  /**
+   * The inputs that are ids, and below which number each must be. `apply` refuses ids from the host that are not. Ids made on the
+   * device are not looked at: one that is too large makes NaN of all that it selects. `masked`: some rows may be left out, whose
+   * ids may be anything, so that only the NaN tells.
+   */
+  ids?: Readonly<Record<string, { below(shapes: readonly Shape[], attrs: A): number; masked?: true }>>;
   /** The output shapes. Throws a ShapeError with the given shapes if they do not fit. */
   shape(shapes: readonly Shape[], attrs: A): Shape[];
   forward(context: ForwardContext<A>): void;
@@ -126,6 +132,8 @@ export interface Op<A = any> {
   saves?: readonly string[];
   /** A thunk per input, null if the input has no gradient; or the reason why the op has none. */
   backward: ((context: BackwardContext<A>) => (Thunk | null)[]) | string;
+  /** The gradient goes as it is to the elements that were chosen: to a NaN where there is one. None comes of a NaN then. */
+  routes?: boolean;
   /** Inputs that never get a gradient. Inputs of whole numbers need not be named. */
   constants?: readonly string[];
   /** How many outputs, counted from the first, may have a gradient (default 1). */

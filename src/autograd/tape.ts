@@ -7,7 +7,7 @@
 import { Context } from '../context.ts';
 import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
-import { type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
+import { placeOf, type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
 import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
 import type { BackwardContext, Op } from './op.ts';
 
@@ -133,7 +133,19 @@ export function noGrad<T>(work: () => T): T {
   return paused.run(true, work);
 }
 
-/** Runs an op of the table. Throws a GlimpseError for a wrong element type, and a ShapeError for shapes that do not fit. */
+/** Ids that the host wrote are looked at here, where the error can still name them. */
+function refuseUnknownIds<A>(op: Op<A>, inputs: readonly Tensor[], shapes: readonly Shape[], attrs: A): void {
+  for (const [name, { below, masked }] of Object.entries(op.ids ?? {})) {
+    const ids = inputs[op.inputs.indexOf(name)];
+    const largest = masked ? null : ids.largestWritten;
+    if (largest && largest.value >= below(shapes, attrs))
+      throw new GlimpseError(
+        `${op.name}: ${name}[${placeOf(largest.index, ids.shape).join(', ')}] is ${largest.value}, ids are below ${below(shapes, attrs)} here`,
+      );
+  }
+}
+
+/** Runs an op of the table. Throws a GlimpseError for a wrong element type or id, and a ShapeError for shapes that do not fit. */
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
   const inputShapes = inputs.map((t) => t.shape);
   inputs.forEach((input, i) => {
@@ -141,6 +153,7 @@ export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor
     if (input.dtype !== wanted && !op.view) throw new GlimpseError(`${op.name}: ${op.inputs[i] ?? `input ${i}`} is ${input.dtype}, expected ${wanted}`);
   });
   const outputShapes = op.shape(inputShapes, attrs);
+  refuseUnknownIds(op, inputs, inputShapes, attrs);
   const label = `${op.name} ${inputShapes.map((s) => `[${s}]`).join(' ')}`;
   const { gpu } = inputs[0];
   const shared = op.view?.(inputShapes, attrs) ?? null;

@@ -1,7 +1,7 @@
 /**
  * One writer per folder. Two processes that write one run or one store would corrupt it. Node has no file locks of the system, so a
- * writer leaves a file that names it, and then looks for those of others. Each writer makes its file before it looks: of two, at
- * least one sees the other (the flag principle: Lamport, "A new solution of Dijkstra's concurrent programming problem", 1974).
+ * writer leaves a file that names it, and then looks for those of others. Each writer makes its file before it looks. So
+ * of two, at least one sees the other. Source of this flag principle: Lamport 1974, "A new solution of Dijkstra's … problem".
  */
 import { randomBytes } from 'node:crypto';
 import { readdirSync, readFileSync, rmSync } from 'node:fs';

@@ -11,6 +11,9 @@ const ENOUGH_RESULTS = 512;
 /** The fewest elements of a piece. */
 const LEAST_PIECE = 64;
 
+/** The longest row of which a workgroup's lanes keep the digits: their last level of partial sums has 64 terms then. */
+const LONGEST_ROW = 1 << 25;
+
 export interface ReduceProblem {
   kind: Reduction;
   x: BufferSlice;
@@ -34,7 +37,8 @@ export const reduceFamily = new Family<ReduceProblem, Version<ReduceProblem> & {
     {
       ...{ name: 'workgroup', shader: 'reduce_workgroup', rows: true },
       idea: 'one workgroup owns one row; its lanes join in a tree in workgroup memory',
-      unable: (_gpu, { inner }) => (inner === 1 ? null : 'it reduces the last axis only'),
+      unable: (_gpu, { n, inner }) =>
+        inner !== 1 ? 'it reduces the last axis only' : n > LONGEST_ROW ? `a lane would add too many of ${n} numbers to keep their digits` : null,
     },
   ],
   ({ outer, inner }) => (inner === 1 ? `rows ${sizeRange(outer, 64)}` : 'columns'),

@@ -25,8 +25,10 @@ export function numbersOf(memory: Memory, { buffer, offset, bytes }: BufferSlice
 
 const listOf = (dispatch: Dispatch, name: string): number[] => [...(dispatch.params[name] as readonly number[])];
 const sigmoid = (x: number) => 1 / (1 + Math.exp(-x));
+/** 1 where x is above the bound, else 0; NaN for a NaN, as everywhere. */
+const above = (x: number, bound: number): number => (Number.isNaN(x) ? x : x > bound ? 1 : 0);
 const squashOf = (score: AttentionStep['score']) => (score === 'relu' ? (x: number) => Math.max(x, 0) : Math.tanh);
-const slopeOf = (score: AttentionStep['score']) => (score === 'relu' ? (t: number) => (t > 0 ? 1 : 0) : (t: number) => 1 - t * t);
+const slopeOf = (score: AttentionStep['score']) => (score === 'relu' ? (t: number) => above(t, 0) : (t: number) => 1 - t * t);
 
 /** C = op(A) op(B) (+ bias) (ReLU) (+ C). */
 function matmul(memory: Memory, p: MatmulProblem): void {
@@ -175,8 +177,8 @@ function crossEntropy(at: View, { rows, n, with_gradient: withGradient, smoothin
     const row = x.subarray(r * n, (r + 1) * n);
     const largest = row.reduce((max, value) => Math.max(max, value), Number.NEGATIVE_INFINITY);
     const total = row.reduce((sum, value) => sum + Math.exp(value - largest), 0);
-    const mean = row.reduce((sum, value) => sum + value, 0) / n;
-    loss[r] = weight[r] * (largest + Math.log(total) - (1 - smoothing) * row[target[r]] - smoothing * mean);
+    const everywhere = smoothing > 0 ? (smoothing * row.reduce((sum, value) => sum + value, 0)) / n : 0; // 0 · (−∞) is no number
+    loss[r] = weight[r] * (largest + Math.log(total) - (1 - smoothing) * row[target[r]] - everywhere);
     if (!withGradient) continue;
     for (let j = 0; j < n; j++) {
       const q = (j === target[r] ? 1 - smoothing : 0) + smoothing / n;
@@ -231,7 +233,7 @@ function stridedCopy(at: View, dispatch: Dispatch, { count, rank, from_start, to
 /** Elementwise expressions of the step, as the op table writes them, and what they mean. */
 const UNARY: Readonly<Record<string, (x: number, alpha: number) => number>> = {
   'tanh(clamp(x, vec4f(-10.0), vec4f(10.0)))': Math.tanh,
-  'select(vec4f(), vec4f(1.0), x > vec4f(alpha))': (x, alpha) => (x > alpha ? 1 : 0),
+  'select(vec4f(), vec4f(1.0), x > vec4f(alpha))': above,
   'x * x': (x) => x * x,
   'x * alpha': (x, alpha) => x * alpha,
   'x + alpha': (x, alpha) => x + alpha,

@@ -25,6 +25,8 @@ export class Tensor {
   private live = true;
   /** The autograd floor's record of this tensor. */
   attachment: { dispose(): void } | null = null;
+  /** The largest of the u32 that the host wrote, where it stands, and how often the buffer was written by then. */
+  private written: { value: number; index: number; writes: number } | null = null;
 
   /** Takes over one reference to `slice.buffer`. */
   constructor(
@@ -71,7 +73,9 @@ export class Tensor {
     checkShape(shape, label);
     const { buffer, offset } = this.slice;
     this.gpu.pool.retain(buffer);
-    return new Tensor(this.gpu, [...shape], this.dtype, { buffer, offset: offset + 4 * start, bytes: Math.max(4, 4 * sizeOf(shape)) }, label);
+    const part = new Tensor(this.gpu, [...shape], this.dtype, { buffer, offset: offset + 4 * start, bytes: Math.max(4, 4 * sizeOf(shape)) }, label);
+    if (part.size === this.size) part.written = this.written;
+    return part;
   }
 
   /** Moves this tensor to another storage of at least the same size. Optimizers gather parameters in one buffer this way. */
@@ -81,6 +85,7 @@ export class Tensor {
     this.gpu.pool.retain(slice.buffer);
     this.gpu.pool.release(this.storage.buffer);
     this.storage = slice;
+    this.written = null;
   }
 
   /** The values, row-major. Submits what is recorded and waits for it. */
@@ -94,10 +99,18 @@ export class Tensor {
     return (await this.data())[0];
   }
 
-  /** Overwrites the values from the host. */
+  /** Overwrites the values from the host. Throws a ShapeError if their number differs, and a GlimpseError if their type does. */
   write(data: TypedArray): void {
     if (data.length !== this.size) throw new ShapeError(`write: ${this.label} [${this.shape}] holds ${this.size} elements, got ${data.length}`);
-    this.gpu.upload(this.slice, data);
+    if (!(data instanceof ARRAYS[this.dtype]))
+      throw new GlimpseError(`write: ${this.label} [${this.shape}] is ${this.dtype}, got a ${(data as TypedArray).constructor.name}`);
+    if (data.length > 0) this.gpu.upload(this.slice, data);
+    this.written = data instanceof Uint32Array ? { ...largestOf(data), writes: this.storage.buffer.writes } : null;
+  }
+
+  /** The largest value and its place, of u32 that the host wrote and nothing has overwritten since; else null. */
+  get largestWritten(): { value: number; index: number } | null {
+    return this.written?.writes === this.slice.buffer.writes ? this.written : null;
   }
 
   dispose(): void {
@@ -112,6 +125,12 @@ export class Tensor {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+function largestOf(values: Uint32Array): { value: number; index: number } {
+  let index = 0;
+  for (let i = 1; i < values.length; i++) if (values[i] > values[index]) index = i;
+  return { value: values[index] ?? 0, index };
 }
 
 /** The values of several tensors, with one copy and one wait. */
@@ -138,23 +157,36 @@ export function zeros(shape: Shape, dtype: DType = 'f32', label = 'zeros'): Tens
   return out;
 }
 
+/** The values in an array of this type. Throws a GlimpseError for one that i32 or u32 cannot hold: it would be cut or wrapped around. */
+function converted(values: TypedArray | readonly number[], type: DType, label: string): TypedArray {
+  if (values instanceof ARRAYS[type]) return values;
+  const data = new ARRAYS[type](values);
+  if (type === 'f32') return data;
+  const index = data.findIndex((value, i) => value !== values[i]);
+  if (index < 0) return data;
+  const range = type === 'i32' ? '-2147483648 to 2147483647' : '0 to 4294967295';
+  throw new GlimpseError(`${label}: value ${index} is ${values[index]}; ${type} holds whole numbers from ${range}`);
+}
+
 /**
  * A tensor from host values, row-major. A typed array keeps its type unless `dtype` says otherwise; plain numbers become `dtype`
- * (default f32). Without `shape` it has one axis. Throws a ShapeError if the number of values does not fit the shape.
+ * (default f32). Without `shape` it has one axis. Throws a ShapeError if the number of values does not fit the shape, and a
+ * GlimpseError for a value that i32 or u32 cannot hold.
  */
 export function tensor(values: TypedArray | readonly number[], shape?: Shape, dtype?: DType, label = 'tensor'): Tensor {
   const type = dtype ?? (values instanceof Int32Array ? 'i32' : values instanceof Uint32Array ? 'u32' : 'f32');
-  const data = values instanceof ARRAYS[type] ? values : new ARRAYS[type](values);
+  const data = converted(values, type, label);
   const size = shape ? sizeOf(shape) : data.length;
   if (size !== data.length) throw new ShapeError(`${label}: [${shape}] needs ${size} values, got ${data.length}`);
   const out = empty(shape ?? [data.length], type, label);
-  if (data.length > 0) out.gpu.upload(out.slice, data);
+  out.write(data);
   return out;
 }
 
-/** A tensor whose elements are all of one value. */
+/** A tensor whose elements are all of one value. Throws a GlimpseError if i32 or u32 cannot hold it. */
 export function full(shape: Shape, value: number, dtype: DType = 'f32'): Tensor {
-  return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(value), shape, dtype, 'full');
+  const [held] = converted([value], dtype, 'full');
+  return tensor(new ARRAYS[dtype](sizeOf(shape)).fill(held), shape, dtype, 'full');
 }
 
 /** Where a flow of control stands: its innermost scope, and how many of the tensors made while it was opened this flow knows of. */

@@ -127,7 +127,7 @@ export const limitTokensOp: Op<LimitAttrs> = {
       'y = x − diversity times the hypotheses of earlier groups that took the token; −1e30 for `end` if blockEnd, and for tokens that would repeat a run of noRepeat',
     tensors: {
       x: '[rows, n]: log-probabilities',
-      words: '[T, rows]: tokens of each step so far',
+      words: '[T, rows]: tokens of each step so far; one from n on limits nothing',
       parents: '[T, rows]: the row that each continues',
       taken: '[groups, pictures, width]: tokens that other groups took at this step',
       y: '[rows, n]',
@@ -141,10 +141,12 @@ export const limitTokensOp: Op<LimitAttrs> = {
   inputs: ['x', 'words', 'parents', 'taken'],
   inputTypes: ['f32', 'u32', 'u32', 'u32'],
   outputs: ['y'],
-  shape: ([x, words, parents, taken], { step, groups, width }) => {
+  shape: ([x, words, parents, taken], attrs) => {
+    const { step, groups, width } = attrs;
     const [rows] = x;
     if (x.length !== 2 || words[1] !== rows || parents.join() !== words.join() || step > words[0] || taken[1] * width !== rows || groups > taken[0])
       throw new ShapeError(`limitTokens: x [${x}], words [${words}], parents [${parents}] and taken [${taken}] do not belong together at step ${step}`);
+    if (attrs.blockEnd && attrs.end >= x[1]) throw new ShapeError(`limitTokens: x [${x}] has no column for the token ${attrs.end} that ends a caption`);
     if (step > LONGEST_LIMITED) throw new ShapeError(`limitTokens: ${step} words, at most ${LONGEST_LIMITED} can be followed back`);
     return [x];
   },
@@ -166,11 +168,12 @@ export const limitTokensOp: Op<LimitAttrs> = {
       if (noRepeat > 0 && step >= noRepeat) {
         const before = caption.slice(step - noRepeat + 1).join();
         for (let first = 0; first + noRepeat <= step; first++)
-          if (caption.slice(first, first + noRepeat - 1).join() === before) out.data[row * n + caption[first + noRepeat - 1]] = -1e30;
+          if (caption.slice(first, first + noRepeat - 1).join() === before && caption[first + noRepeat - 1] < n)
+            out.data[row * n + caption[first + noRepeat - 1]] = -1e30;
       }
       const first = Math.floor(row / width) * width;
       for (let g = 0; g < groups; g++)
-        for (const word of taken.data.subarray(g * rows + first, g * rows + first + width)) if (word !== 0) out.data[row * n + word] -= diversity;
+        for (const word of taken.data.subarray(g * rows + first, g * rows + first + width)) if (word !== 0 && word < n) out.data[row * n + word] -= diversity;
     }
     return [out];
   },

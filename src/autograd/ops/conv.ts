@@ -368,6 +368,7 @@ function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
     },
     forward: ({ gpu, inputs: [x], outputs: [y], attrs: a, label }) => pool2d(gpu, poolGeometry(name, x.shape, a), isMax, x.slice, y.slice, label),
     saves: ['x'],
+    routes: isMax,
     backward: ({ gpu, saved: { x }, grads: [dy], attrs: a, label }) => [
       () => {
         const dx = empty(x.shape, 'f32', label);

@@ -12,14 +12,15 @@ export const embeddingOp: Op<null> = {
     gradient: 'dtable[v] = Σ dy over the places whose id is v',
     tensors: {
       table: '[V, E]',
-      ids: 'any shape, each below V (not checked)',
+      ids: 'any shape, each below V. Ids from the host that are not are refused; one made on the device gives a row of NaN and no gradient',
       y: '[…ids, E]',
     },
     example: 'ops.embedding(tensor([1, 2, 3, 4, 5, 6], [3, 2]), tensor(new Uint32Array([2, 0])))',
-    refused: ['ops.embedding(zeros([6]), zeros([2], "u32"))'],
+    refused: ['ops.embedding(zeros([6]), zeros([2], "u32"))', 'ops.embedding(zeros([3, 2]), tensor(new Uint32Array([0, 3])))'],
   },
   inputs: ['table', 'ids'],
   inputTypes: ['f32', 'u32'],
+  ids: { ids: { below: ([table]) => table[0] } },
   outputs: ['y'],
   shape: ([table, ids]) => {
     expectRank('embedding', 'table', table, 2);
@@ -55,7 +56,10 @@ export const embeddingOp: Op<null> = {
   ],
 };
 
-/** table [V, E], ids u32 of any shape, each below V (the caller's duty) → [...ids, E]. */
+/**
+ * table [V, E], ids u32 of any shape → [...ids, E]. Throws a GlimpseError for an id from the host that is not below V. Ids made on
+ * the device are not looked at. One that is too large gives a row of NaN, and adds to no row of the gradient.
+ */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   return apply(embeddingOp, [table, ids], null)[0];
 }

@@ -95,7 +95,7 @@ export interface CrossEntropyAttrs {
 
 /**
  * loss = Σ_r weight[r] · (log Σ_j exp(logits[r, j]) − logits[r, target[r]]), in nats; its gradient is made in the same pass.
- * The mask is a weight of 0; means, and rewards, are weights too.
+ * The mask is a weight of 0; means, and rewards, are weights too. A target from n on makes loss and gradient of its row NaN.
  */
 export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   name: 'crossEntropy',
@@ -105,7 +105,7 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
       'dlogits[r, j] = dloss weights[r] (softmax(logits)[r, j] − (1 − s) [j = targets[r]] − s / n), made in the forward pass. Take it through loss: rowLoss is for reading. weights are constants.',
     tensors: {
       logits: '[rows, n]',
-      targets: 'ids below n, as many as rows, in any shape',
+      targets: 'ids below n, as many as rows, in any shape; a larger one makes loss and gradient of its row NaN, unless its weight is 0',
       weights: 'as targets: what each row counts; 0 masks it, 1 / rows gives the mean',
       loss: '[], in nats',
       rowLoss: '[rows], in nats',
@@ -115,6 +115,7 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   },
   inputs: ['logits', 'targets', 'weights'],
   inputTypes: ['f32', 'u32', 'f32'],
+  ids: { targets: { below: ([logits]) => logits[1], masked: true } },
   outputs: ['loss', 'rowLoss'],
   constants: ['weights'],
   shape: ([logits, targets, weights]) => {
@@ -424,14 +425,15 @@ export const oneHotOp: Op<{ n: number }> = {
   doc: {
     equation: 'y[r, j] = 1 where j = ids[r], else 0',
     tensors: {
-      ids: '[rows], each below n',
+      ids: '[rows], each below n. Ids from the host that are not are refused; one made on the device gives a row of NaN',
       y: '[rows, n]',
     },
     example: 'ops.oneHot(tensor(new Uint32Array([2, 0])), 3)',
-    refused: ['ops.oneHot(zeros([2, 2], "u32"), 3)'],
+    refused: ['ops.oneHot(zeros([2, 2], "u32"), 3)', 'ops.oneHot(tensor(new Uint32Array([3])), 3)'],
   },
   inputs: ['ids'],
   inputTypes: ['u32'],
+  ids: { ids: { below: (_shapes, { n }) => n } },
   outputs: ['y'],
   outputTypes: ['f32'],
   shape: ([ids], { n }) => {
@@ -440,7 +442,12 @@ export const oneHotOp: Op<{ n: number }> = {
   },
   forward: ({ gpu, inputs: [ids], outputs: [y], attrs, label }) => oneHotKernel(gpu, ids.slice, y.slice, ids.shape[0], attrs.n, label),
   backward: 'whole numbers carry no gradient',
-  reference: ([ids], { n }) => [reference([ids.shape[0], n], (i) => (i % n === ids.data[Math.floor(i / n)] ? 1 : 0))],
+  reference: ([ids], { n }) => [
+    reference([ids.shape[0], n], (i) => {
+      const id = ids.data[Math.floor(i / n)];
+      return id < n ? Number(i % n === id) : Number.NaN;
+    }),
+  ],
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 1),
   cases: [
     { name: 'primes', shapes: [[37]], attrs: { n: 41 }, draw: ['ids:41'] },
@@ -449,6 +456,10 @@ export const oneHotOp: Op<{ n: number }> = {
   ],
 };
 
+/**
+ * ids u32 [rows] → [rows, n]. Throws a GlimpseError for an id from the host that is not below n; one made on the device gives a row
+ * of NaN.
+ */
 export function oneHot(ids: Tensor, n: number): Tensor {
   return apply(oneHotOp, [ids], { n })[0];
 }
@@ -457,7 +468,10 @@ export function softmax(x: Tensor, log = false): Tensor {
   return apply(log ? softmaxOps.logSoftmax : softmaxOps.softmax, [x], null)[0];
 }
 
-/** logits [rows, n], targets u32 [rows], weights [rows] → the weighted sum, and each row's part of it. */
+/**
+ * logits [rows, n], targets u32 [rows], weights [rows] → the weighted sum, and each row's part of it. A row of weight 0 is left out,
+ * whatever its target and logits are. In any other row, a target that is not below n makes loss and gradient NaN.
+ */
 export function crossEntropy(logits: Tensor, targets: Tensor, weights: Tensor, smoothing = 0): { loss: Tensor; rowLoss: Tensor } {
   const [loss, rowLoss] = apply(crossEntropyOp, [logits, targets, weights], { smoothing });
   return { loss, rowLoss };

@@ -4,8 +4,12 @@
 //   dx[r, j] = weight[r] (softmax(x[r])[j] − q[r, j])
 //   q[r, j] = (1 − ε) [j = target[r]] + ε / n                          (label smoothing; ε = 0 is the plain loss)
 //
-// x, dx [rows, n]; target (ids below n; larger ones count as n − 1), weight, loss [rows]. A row of weight 0 is masked: not
-// read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows, as in softmax.wgsl.
+// x, dx [rows, n]; target, weight, loss [rows]. A target from n on makes loss and gradient of its row NaN. A row of weight 0 is
+// masked: neither x nor target is read, its loss and gradient are 0. LANES invocations share a row, and a workgroup owns ROWS rows,
+// as in softmax.wgsl, and add as there.
+const NOT_A_NUMBER: u32 = 0x7fc00000u;
+const PART: u32 = 64u;
+
 override LANES: u32 = 1u; // @launch
 override ROWS: u32 = 64u; // @launch
 
@@ -73,14 +77,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     largest = max(largest, x[base + j]);
   }
   largest = join(largest, lane, local.y, true);
-  var sum = 0.0;
-  var total = 0.0;
-  for (var j = lane; j < length; j += LANES) {
-    let value = x[base + j] - largest;
-    sum += exp_or_nan(value);
-    total += value;
+  var sums = vec4f(); // of exponentials and of distances: since the last 4,096 terms, and before
+  var parts = 0u;
+  for (var first = lane; first < length; first += PART * LANES) {
+    var part = vec2f();
+    for (var j = first; j < min(length, first + PART * LANES); j += LANES) {
+      let value = x[base + j] - largest;
+      part += vec2f(exp_or_nan(value), value);
+    }
+    sums += vec4f(part, 0.0, 0.0);
+    parts++;
+    if (parts % PART == 0u) {
+      sums = vec4f(0.0, 0.0, sums.zw + sums.xy);
+    }
   }
-  sum = join(sum, lane, local.y, false);
+  let sum = join(sums.x + sums.z, lane, local.y, false);
+  var total = sums.y + sums.w;
   if (params.smoothing > 0.0) {
     total = join(total, lane, local.y, false);
   }
@@ -88,11 +100,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     return;
   }
   let label = min(target_id[row], params.n - 1u);
+  let missing = bitcast<f32>(select(0u, NOT_A_NUMBER, target_id[row] >= params.n)); // 0 for a target that there is
   if (lane == 0u) {
     loss[row] = 0.0;
     if (!masked) {
       let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
-      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere);
+      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label] - largest) - everywhere + missing);
     }
   }
   if (params.with_gradient != 0u) {
@@ -100,7 +113,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var value = 0.0;
       if (!masked) {
         let wanted = params.smoothing / f32(params.n) + select(0.0, 1.0 - params.smoothing, j == label);
-        value = scale * (exp(x[base + j] - largest) / sum - wanted);
+        value = scale * (exp(x[base + j] - largest) / sum - wanted + missing);
       }
       dx[base + j] = value;
     }

@@ -7,6 +7,8 @@
 // one pass as in softmax_subgroup.wgsl.
 enable subgroups;
 
+const NOT_A_NUMBER: u32 = 0x7fc00000u;
+
 const WIDTH: u32 = 8u; // @tune 4 8
 const CHUNK: u32 = 2u;
 
@@ -50,6 +52,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let masked = scale == 0.0; // a NaN masks nothing
   let length = select(n4, 0u, masked);
   let label = min(target_id[row], params.n - 1u);
+  let missing = bitcast<f32>(select(0u, NOT_A_NUMBER, target_id[row] >= params.n)); // 0 for a target that there is
   var most = vec4f(-3.4028234e38); // so far, for each lane and component
   var sums = vec4f(); // of exp(x − most)
   var totals = vec4f(); // of x − the row's first, so that no offset common to a row drowns its differences
@@ -79,7 +82,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     loss[row] = 0.0;
     if (!masked) {
       let everywhere = select(0.0, params.smoothing * total / f32(params.n), params.smoothing > 0.0); // 0 · (−∞) is no number
-      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label / 4u][label % 4u] - largest) - everywhere);
+      loss[row] = scale * (log_or_nan(sum) - (1.0 - params.smoothing) * (x[base + label / 4u][label % 4u] - largest) - everywhere + missing);
     }
   }
   if (params.with_gradient != 0u) {
@@ -90,7 +93,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       var value = vec4f();
       if (!masked) {
         let hit = vec4u(4u * j) + vec4u(0u, 1u, 2u, 3u) == vec4u(label);
-        value = factor * exp(x[base + j] - largest) - floor_of_all - select(vec4f(), vec4f(of_target), hit);
+        value = factor * exp(x[base + j] - largest) - floor_of_all - select(vec4f(), vec4f(of_target), hit) + missing;
       }
       dx[base + j] = value;
     }

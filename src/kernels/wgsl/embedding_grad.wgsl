@@ -1,7 +1,7 @@
 // Gradient of the embedding, step 2: dtable[v] = Σ dy[r] over the rows r with id v.
 //
-// dy [rows, E]; next, first [rows] from embedding_links.wgsl; dtable [V, E], cleared before. One invocation owns one
-// element of dy; those of the first row of a chain walk the chain.
+// dy [rows, E]; next, first [rows] from embedding_links.wgsl; dtable [V, E], cleared before. An id from V on has no row to add to.
+// One invocation owns one element of dy; those of the first row of a chain walk the chain.
 struct Params {
   count: u32,
   rows: u32,
@@ -16,6 +16,39 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> dtable: array<f32>;
 @group(1) @binding(0) var<uniform> params: Params;
 
+// A sum of many terms: of single ones, and of 8, 64, 512 and 4,096 together, of which only the last ever has more than eight
+// terms. The error of a plain running sum grows with their count.
+struct LongSum {
+  terms: u32,
+  ones: f32,
+  more: vec4f,
+}
+
+fn add(sum: ptr<function, LongSum>, value: f32) {
+  (*sum).terms++;
+  (*sum).ones += value;
+  if ((*sum).terms % 8u == 0u) {
+    (*sum).more.x += (*sum).ones;
+    (*sum).ones = 0.0;
+    if ((*sum).terms % 64u == 0u) {
+      (*sum).more.y += (*sum).more.x;
+      (*sum).more.x = 0.0;
+      if ((*sum).terms % 512u == 0u) {
+        (*sum).more.z += (*sum).more.y;
+        (*sum).more.y = 0.0;
+        if ((*sum).terms % 4096u == 0u) {
+          (*sum).more.w += (*sum).more.z;
+          (*sum).more.z = 0.0;
+        }
+      }
+    }
+  }
+}
+
+fn total(sum: LongSum) -> f32 {
+  return ((sum.ones + sum.more.x) + sum.more.y) + (sum.more.z + sum.more.w);
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let i = id.x + id.y * groups.x * 64u;
@@ -24,12 +57,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let row = i / params.width;
   let e = i % params.width;
-  if (first[row] == 0u) {
+  if (first[row] == 0u || id_of[row] >= params.vocabulary) {
     return;
   }
-  var sum = 0.0;
+  var sum = LongSum();
   for (var r = row; r < params.rows; r = next[r]) {
-    sum += dy[r * params.width + e];
+    add(&sum, dy[r * params.width + e]);
   }
-  dtable[min(id_of[row], params.vocabulary - 1u) * params.width + e] = sum;
+  dtable[id_of[row] * params.width + e] = total(sum);
 }

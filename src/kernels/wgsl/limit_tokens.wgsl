@@ -5,8 +5,8 @@
 //   y[r, w]  −= diversity · #{earlier groups' hypotheses of the picture that took w at this step}   (Vijayakumar and others 2018)
 //
 // y [rows, n] holds a copy of the log-probabilities. words, parents [T, rows], of which the first `step` are there: a word, and
-// the row of the step before that it continues. taken [groups, pictures, width], where pad (0) stands for nothing. One invocation
-// owns one row. There is no gradient: a choice is flat everywhere.
+// the row of the step before that it continues. taken [groups, pictures, width], where pad (0) stands for nothing. Words from n on
+// have no column to limit. One invocation owns one row. There is no gradient: a choice is flat everywhere.
 const LONGEST: u32 = 128u;
 
 struct Params {
@@ -53,7 +53,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       for (var i = 0u; i < run; i++) {
         same = same && caption[first + i] == caption[params.step - run + i];
       }
-      if (same) {
+      if (same && caption[first + run] < params.n) {
         y[base + caption[first + run]] = NEVER;
       }
     }
@@ -62,7 +62,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   for (var group = 0u; group < params.groups; group++) {
     for (var i = 0u; i < params.width; i++) {
       let word = taken[group * params.rows + picture * params.width + i];
-      if (word != 0u) {
+      if (word != 0u && word < params.n) {
         y[base + word] -= params.diversity;
       }
     }

@@ -1,6 +1,9 @@
 // One-hot rows: y[r, j] = 1 where j = id[r], else 0.
 //
-// id u32 [rows], y [rows, n]. One invocation owns one number of y.
+// id u32 [rows], y [rows, n]. The row of an id from n on is NaN. One invocation owns one number of y.
+const NOT_A_NUMBER: u32 = 0x7fc00000u;
+const ONE: u32 = 0x3f800000u;
+
 struct Params {
   count: u32, // rows n
   n: u32,
@@ -14,6 +17,7 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let at = id.x + id.y * groups.x * 64u;
   if (at < params.count) {
-    y[at] = select(0.0, 1.0, at % params.n == id_of[at / params.n]);
+    let own = id_of[at / params.n];
+    y[at] = bitcast<f32>(select(select(0u, ONE, at % params.n == own), NOT_A_NUMBER, own >= params.n));
   }
 }

@@ -2,8 +2,8 @@
 //
 //   y[n, c, oy, ox] = max or mean over the window of x[n, c, oy·stride − pad + ky, ox·stride − pad + kx]
 //
-// x and y in either layout, through strides. Cells outside the picture never win a max; a NaN always does. One invocation owns
-// one output. Gradient: pool2d_grad.wgsl.
+// x and y in either layout, through strides. Cells outside the picture never win a max; a NaN always does. Rows of a window are
+// summed apart, then added, to keep the error small. One invocation owns one output. Gradient: pool2d_grad.wgsl.
 struct Params {
   count: u32,
   channels: u32,
@@ -53,6 +53,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     if (iy >= params.height) {
       continue;
     }
+    var line = 0.0;
     for (var kx = 0u; kx < params.kernel_width; kx++) {
       let ix = ox * params.stride_x + kx - params.pad_x;
       if (ix >= params.width) {
@@ -61,9 +62,10 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
       let value = x[n * params.x_image + iy * params.x_row + ix * params.x_pixel + c * params.x_channel];
       best = select(max(best, value), value, cells == 0u);
       magnitude = max(magnitude, bitcast<u32>(value) & 0x7fffffffu);
-      sum += value;
+      line += value;
       cells++;
     }
+    sum += line;
   }
   best = select(best, bitcast<f32>(magnitude), magnitude > 0x7f800000u);
   let divisor = select(cells, params.kernel_height * params.kernel_width, params.count_padding != 0u);

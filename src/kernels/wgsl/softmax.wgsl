@@ -3,8 +3,10 @@
 //   y = exp(x − max) / Σ exp(x − max)     or, with LOG,   y = x − max − log Σ exp(x − max)
 //
 // x, y [rows, n]. LANES = 1 gives a row to an invocation and needs no barrier, which software drivers run slowly; LANES = 128
-// joins through a tree in workgroup memory, for GPUs. softmax_subgroup.wgsl gives a row to a subgroup. Gradient:
-// softmax_grad.wgsl.
+// joins through a tree in workgroup memory, for GPUs. softmax_subgroup.wgsl gives a row to a subgroup. A lane adds in parts of 64
+// terms and of 4,096, because the error of a sum grows with the terms in a row. Gradient: softmax_grad.wgsl.
+const PART: u32 = 64u;
+
 override LANES: u32 = 1u; // @launch
 override ROWS: u32 = 64u; // @launch
 override LOG: bool = false;
@@ -64,11 +66,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     largest = max(largest, x[base + j]);
   }
   largest = join(largest, lane, local.y, true);
-  var sum = 0.0;
-  for (var j = lane; j < params.n; j += LANES) {
-    sum += exp_or_nan(x[base + j] - largest);
+  var sums = vec2f(); // of parts: since the last 4,096 terms, and before
+  var parts = 0u;
+  for (var first = lane; first < params.n; first += PART * LANES) {
+    var part = 0.0;
+    for (var j = first; j < min(params.n, first + PART * LANES); j += LANES) {
+      part += exp_or_nan(x[base + j] - largest);
+    }
+    sums.x += part;
+    parts++;
+    if (parts % PART == 0u) {
+      sums = vec2f(0.0, sums.y + sums.x);
+    }
   }
-  sum = join(sum, lane, local.y, false);
+  let sum = join(sums.x + sums.y, lane, local.y, false);
   if (row >= params.rows) {
     return;
   }

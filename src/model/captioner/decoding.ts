@@ -192,7 +192,7 @@ export class Decoding {
     return this.wordLoop(features, way.maxLength, way.options.perPicture ?? 1, way.options, this.sampled(way.options));
   }
 
-  /** The likeliest word at each step. features [B, P, F]. */
+  /** The likeliest word at each step. features [B, P, F]. Throws a GlimpseError if a picture's log-probabilities are NaN, as all here do. */
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
     const results = this.replayed(features, { kind: 'greedy', maxLength, limits }, maxLength);
     return this.readCaptions(results, maxLength, wantAlpha);
@@ -202,8 +202,9 @@ export class Decoding {
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
     const { seed, ...options } = o;
     this.sampleSeed = seed; // every replay reads it
-    const results = this.replayed(features, { kind: 'sample', maxLength, options }, maxLength * (o.perPicture ?? 1));
-    return this.readCaptions(results, maxLength, wantAlpha);
+    const { perPicture = 1 } = o;
+    const results = this.replayed(features, { kind: 'sample', maxLength, options }, maxLength * perPicture);
+    return this.readCaptions(results, maxLength, wantAlpha, perPicture);
   }
 
   private sampled({ temperature, topK, topP, suppress }: Sampled): Choose {
@@ -217,7 +218,7 @@ export class Decoding {
     };
   }
 
-  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean): Promise<GeneratedCaption[]> {
+  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean, perPicture = 1): Promise<GeneratedCaption[]> {
     const [, batch, regions] = results[2].shape;
     const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
     return Array.from({ length: batch }, (_, b) => {
@@ -230,6 +231,7 @@ export class Decoding {
         if (ids[at] === END) caption.ended = true;
         else caption.tokens.push(ids[at]);
       }
+      refuseNaN(caption, Math.floor(b / perPicture), batch / perPicture);
       return caption;
     });
   }
@@ -382,6 +384,15 @@ function limited(
   return ops.limitTokens(logProbs, words, parents, taken, { ...attrs, diversity: others?.diversity ?? 0 });
 }
 
+/** A NaN counts as the largest, so it is what decoding takes. A caption of it would only look like one. */
+function refuseNaN({ logProbs }: GeneratedCaption, picture: number, pictures: number): void {
+  const word = logProbs.findIndex(Number.isNaN);
+  if (word >= 0)
+    throw new GlimpseError(
+      `picture ${picture + 1} of ${pictures}: the log-probability of word ${word + 1} is NaN; its features or the weights of the model are no numbers`,
+    );
+}
+
 interface Place {
   /** Picture and hypothesis within the group. */
   b: number;
@@ -415,6 +426,7 @@ function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Pla
     if (group.alphas) caption.alpha.push(group.alphas.slice(from * regions, (from + 1) * regions));
     if (word !== END) caption.tokens.push(word);
   });
+  refuseNaN(caption, b, batch);
   caption.logProb = caption.logProbs.reduce((sum, value) => sum + value, 0);
   caption.score = caption.logProb / lengthPenalty(steps, o.penalty, o.alpha);
   return caption;

@@ -3,7 +3,7 @@
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
 import { createHash } from 'node:crypto';
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gradOf, noGrad } from '../../autograd/tape.ts';
 import { AppendFile } from '../../data/append_file.ts';
@@ -372,8 +372,12 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
   const { progress: p } = state;
-  // A kill may have come after a checkpoint was written and before it was copied as the best.
-  if (before && p.epoch > 0 && p.epochsSinceBest === 0 && p.batch === 0) copyFileAtomic(checkpointPath(run, p.epoch), best);
+  // A kill or an error may have come at the end of an epoch, before its checkpoint was written or copied as the best.
+  if (before && p.epoch > 0 && p.batch === 0) {
+    const path = checkpointPath(run, p.epoch);
+    if (!existsSync(path)) await state.save(path);
+    if (p.epochsSinceBest === 0) copyFileAtomic(path, best);
+  }
   const reports: EpochReport[] = [];
   while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
     state.beginEpoch();
