@@ -133,6 +133,18 @@ export class ReferenceFiles {
   }
 }
 
+/** Candidate captions. Throws a FileError if a picture has two. */
+export function readResults(path: string, encoding?: string): z.infer<typeof Results> {
+  const results = parseJson(path, readText(path, encoding), Results, RESULTS_FORM);
+  const seen = new Set<string>();
+  for (const { image_id } of results) {
+    const id = String(image_id);
+    if (seen.has(id)) throw new FileError(path, `has two captions for picture ${printableId(id)}`);
+    seen.add(id);
+  }
+  return results;
+}
+
 /** A candidate with its references. */
 export interface JoinedCaption {
   image_id: string | number;
@@ -151,7 +163,7 @@ export function joinResults(
 ): { joined: JoinedCaption[]; pictures: number; withoutCandidate: Counted } {
   const { byId, files } = readReferences(referencesPath, encoding);
   const seen = new Set<string>();
-  const joined = parseJson(resultsPath, readText(resultsPath, encoding), Results, RESULTS_FORM).map(({ image_id, caption }) => {
+  const joined = readResults(resultsPath, encoding).map(({ image_id, caption }) => {
     const text = String(image_id);
     const id = byId.has(text) ? text : (files.find(text)?.id ?? text);
     const references = byId.get(id);

@@ -2,12 +2,13 @@
  * Text files that people wrote or saved: captions, tables, lists, results, word vectors. A byte-order mark tells UTF-8 and UTF-16;
  * without one a file is UTF-8, or what the caller names. Bytes that are no such text are refused by line and byte, never replaced.
  */
-import { closeSync, fstatSync, openSync, readFileSync, readSync } from 'node:fs';
 import { FileError, UsageError } from '../errors.ts';
-import { onFile } from './atomic_file.ts';
+import { openFile } from './file_source.ts';
 
 const CHUNK = 1 << 22;
 const MAX_LINE = 1 << 16;
+/** No text of JavaScript is longer. */
+const MAX_TEXT = 2 ** 29 - 24;
 
 /** Marks at the beginning of a file, the longer ones first. */
 const MARKS: readonly (readonly [encoding: string, bytes: readonly number[]])[] = [
@@ -94,7 +95,15 @@ function decode(path: string, bytes: Uint8Array, encoding: string, line: number,
 
 /** The whole text of a file. Throws a FileError if it cannot be read or decoded. */
 export function readText(path: string, encoding?: string): string {
-  const bytes = onFile(path, () => readFileSync(path));
+  const file = openFile(path);
+  let bytes: Uint8Array;
+  try {
+    if (file.size > MAX_TEXT)
+      throw new FileError(path, `has ${Math.ceil(file.size / 2 ** 20)} MiB; ${Math.floor(MAX_TEXT / 2 ** 20)} are the most that is read as one text`);
+    bytes = file.read(0, file.size);
+  } finally {
+    file.close();
+  }
   const { encoding: own, mark } = encodingOf(path, bytes, encoding);
   return decode(path, bytes.subarray(mark), own, 0, mark);
 }
@@ -109,33 +118,27 @@ function endOfLines(bytes: Uint8Array, encoding: string): number {
 
 /** The lines of a file of any size, a few megabytes in memory at a time. Throws a FileError as `readText` does, and for endless lines. */
 export function* textLines(path: string, encoding?: string): Generator<string> {
-  const file = onFile(path, () => openSync(path, 'r'));
+  const file = openFile(path);
   try {
-    if (onFile(path, () => fstatSync(file)).isDirectory()) throw new FileError(path, 'is a folder; a file is expected');
-    const chunk = Buffer.alloc(CHUNK);
+    const { encoding: own, mark } = encodingOf(path, file.read(0, 4), encoding);
     let rest: Uint8Array = new Uint8Array(0);
-    let found: ReturnType<typeof encodingOf> | null = null;
-    let [line, start] = [0, 0];
+    let [line, start, at] = [0, mark, mark];
     for (;;) {
-      const count = onFile(path, () => readSync(file, chunk));
-      rest = count > 0 ? Buffer.concat([rest, chunk.subarray(0, count)]) : rest;
-      if (found === null && rest.length < 4 && count > 0) continue;
-      if (found === null) {
-        found = encodingOf(path, rest, encoding);
-        rest = rest.subarray(found.mark);
-        start = found.mark;
-      }
-      const end = count > 0 ? endOfLines(rest, found.encoding) : rest.length;
-      const lines = decode(path, rest.subarray(0, end), found.encoding, line, start).split('\n');
-      if (count > 0) lines.pop(); // what stands behind the last line feed is not read yet
+      const chunk = file.read(at, CHUNK);
+      at += chunk.length;
+      rest = rest.length > 0 ? Buffer.concat([rest, chunk]) : chunk;
+      const isLast = chunk.length === 0;
+      const end = isLast ? rest.length : endOfLines(rest, own);
+      const lines = decode(path, rest.subarray(0, end), own, line, start).split('\n');
+      if (!isLast) lines.pop(); // what stands behind the last line feed is not read yet
       yield* lines;
-      if (count === 0) return;
+      if (isLast) return;
       line += lines.length;
       start += end;
       rest = rest.subarray(end);
       if (rest.length > MAX_LINE) throw new FileError(path, `line ${line + 1} is longer than ${MAX_LINE} bytes`);
     }
   } finally {
-    closeSync(file);
+    file.close();
   }
 }

@@ -141,7 +141,7 @@ function jsonProblem(text: string, error: unknown): string {
   return `line ${before.length}, column ${before[before.length - 1].length + 1}: ${printable(what)}`;
 }
 
-/** What the system says, in words. The code stands behind, for those who look for it. */
+/** What the system says, in words. */
 const SYSTEM: Readonly<Record<string, string>> = {
   ...{ ENOENT: 'no such file or folder', EISDIR: 'is a folder; a file is expected', ENOTDIR: 'leads through a file as if it were a folder' },
   ...{ EACCES: 'permission is denied', EPERM: 'the system does not permit it', EROFS: 'lies on a disk that is read-only' },
@@ -172,7 +172,7 @@ export function problemOf(error: unknown, given?: unknown): string {
     return `${issueText(known.issues[0], given)}${rest > 0 ? ` (and ${rest} more faults)` : ''}`;
   }
   if (error instanceof SyntaxError && typeof given === 'string') return jsonProblem(given, error);
-  if (typeof known?.code === 'string' && known.syscall !== undefined && Object.hasOwn(SYSTEM, known.code)) return `${SYSTEM[known.code]} (${known.code})`;
+  if (typeof known?.code === 'string' && known.syscall !== undefined && Object.hasOwn(SYSTEM, known.code)) return SYSTEM[known.code];
   if (typeof known?.code === 'string' && known.code.startsWith('CSV_')) return csvProblem(known as Parameters<typeof csvProblem>[0]);
   if (error instanceof GlimpseError) return error.message;
   return printable(
