@@ -1,6 +1,7 @@
 /** What a run of the benchmarks leaves behind as JSON: where and with what it ran, every sample, every check. */
 import { z } from 'zod';
-import { FileError, messageOf } from '../src/errors.ts';
+import { problemOf } from '../src/data/validation.ts';
+import { FileError } from '../src/errors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES } from '../src/kernels/families.ts';
 import { shadersFingerprint, tuningOf } from '../src/kernels/tuning.ts';
@@ -81,12 +82,9 @@ export function parseReport(path: string, text: string, where: string): Report {
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new FileError(path, `${where}is no JSON (${messageOf(error)}); \`glimpse bench --json\` writes it`);
+    throw new FileError(path, `${where}is no JSON (${problemOf(error, text)}); \`glimpse bench --json\` writes it`);
   }
   const { error } = schema.safeParse(json);
-  if (error) {
-    const [{ path: at, message }] = error.issues;
-    throw new FileError(path, `${where}is no result of \`glimpse bench --json\` of schema ${SCHEMA}: ${at.join('.') || 'it'}: ${message}`);
-  }
+  if (error) throw new FileError(path, `${where}is no result of \`glimpse bench --json\` of schema ${SCHEMA}: ${problemOf(error, json)}`);
   return json as Report;
 }

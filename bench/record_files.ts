@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus, release, type } from 'node:os';
-import { FileError, messageOf } from '../src/errors.ts';
+import { problemOf } from '../src/data/validation.ts';
+import { FileError } from '../src/errors.ts';
 import { parseReport, type Report, type ReportHost } from './record.ts';
 
 function commitHere(): string | null {
@@ -39,7 +40,7 @@ function read(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    throw new FileError(path, messageOf(error));
+    throw new FileError(path, problemOf(error));
   }
 }
 

@@ -2,6 +2,8 @@
  * The errors that every floor may throw. A `GlimpseError` is something the user can act on: its message says what was
  * expected, what came and where. The command line prints it without a stack and exits with `exitCode`.
  */
+import { printable } from './printable.ts';
+
 export class GlimpseError extends Error {
   override name = 'GlimpseError';
   /** 1: the work failed; 2: the command was used wrongly. */
@@ -21,7 +23,7 @@ export class FileError extends GlimpseError {
     readonly path: string,
     problem: string,
   ) {
-    super(`${path}: ${problem}`);
+    super(`${printable(path)}: ${problem}`);
   }
 }
 

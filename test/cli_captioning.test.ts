@@ -1,8 +1,10 @@
 /** The commands that caption, score and show what a model says. */
-import { readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
+import { resolveCheckpoint } from '../src/model/training/checkpoint.ts';
 import { captionerRun } from './captioner_run.ts';
 import { node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, shownByBrowser, temporaryFolder } from './support.ts';
@@ -22,8 +24,18 @@ test('eval: greedy and beam, scored, COCO results written', async () => {
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ images: 3, split: 'val', decoding: { beam: Number(beam) } });
     expect(report.Bleu_1).toBeGreaterThan(0.3);
-    expect(JSON.parse(readFileSync(out, 'utf8'))).toHaveLength(3);
+    expect(JSON.parse(readFileSync(out, 'utf8')).map(({ image_id }: { image_id: unknown }) => image_id)).toEqual([15, 16, 17]); // as its source has them
+    expect(report.perImage.map(({ image_id }: { image_id: unknown }) => image_id)).toEqual([15, 16, 17]);
+    expect(report.withoutFeatures).toEqual({ count: 0, examples: [] });
+    const scored = await glimpse('score', '--references', join(folder, 'coco.json'), '--candidates', out, '--bootstrap', '0', '--json');
+    expect(scored.code).toBe(0);
+    const again = JSON.parse(scored.stdout);
+    for (const name of ['Bleu_4', 'METEOR', 'CIDEr']) expect(again[name]).toBeCloseTo(report[name], 10);
+    expect(again.withoutCandidate.count).toBe(15);
   }
+  const train = await glimpse('eval', run, '--data', data, '--features', store, '--split', 'train', '--beam', '1', '--bootstrap', '0', '--json');
+  expect(JSON.parse(train.stdout)).toMatchObject({ images: 14, withoutFeatures: { count: 1, examples: ['9.jpg'] } });
+  expect(train.stderr).toMatch(/1 of 15 pictures have no features and are left out \(9\.jpg\)/);
 });
 
 test('gallery: a page that a browser shows, with a map per word', async () => {
@@ -46,6 +58,94 @@ test('gallery: a page that a browser shows, with a map per word', async () => {
   expect(JSON.parse(named.stdout).pictures.map(({ scores }: { scores: unknown }) => scores)).not.toContain(null);
   expect(await glimpse('gallery', run, '--out', out)).toMatchObject({ code: 2 });
   await shownByBrowser(join(out, 'index.html'), folder);
+});
+
+test('gallery: references by the longest path, bad pictures left out when that is asked', async () => {
+  const { images, run } = await made.trained();
+  const pair = ['train', 'val'].map((name) => join(folder, 'two', name, 'p.jpg'));
+  for (const [i, path] of pair.entries()) {
+    mkdirSync(dirname(path), { recursive: true });
+    copyFileSync(join(images, `${15 + i}.jpg`), path);
+  }
+  const listed = [
+    { id: 1, file_name: 'train/p.jpg' },
+    { id: 2, file_name: 'val/p.jpg' },
+  ];
+  const references = join(folder, 'two.json');
+  const annotations = listed.map(({ id, file_name }) => ({ image_id: id, caption: `caption of ${file_name}` }));
+  writeFileSync(references, JSON.stringify({ images: listed, annotations }));
+  const out = join(folder, 'joined');
+  const bad = join(folder, 'bad.jpg');
+  writeFileSync(bad, 'no picture');
+  expect(await glimpse('gallery', run, ...pair, bad, '--out', out)).toMatchObject({
+    code: 1,
+    stderr: expect.stringMatching(/bad\.jpg: cannot be read.*\n {2}.*--skip-bad/),
+  });
+  const { code, stdout, stderr } = await glimpse('gallery', run, ...pair, bad, '--references', references, '--skip-bad', '--out', out, '--json');
+  expect({ code, stderr }).toMatchObject({
+    code: 0,
+    stderr: expect.stringMatching(/left out: 1 file: .*bad\.jpg: cannot be read as a picture: it is no picture/),
+  });
+  expect(JSON.parse(stdout)).toMatchObject({ pictures: [{ image: pair[0] }, { image: pair[1] }], leftOut: { count: 1 } });
+  const page = readFileSync(join(out, 'index.html'), 'utf8');
+  for (const { file_name } of listed) expect(page.match(new RegExp(`caption of ${file_name}`, 'g'))).toHaveLength(1);
+  const undecided = await glimpse('gallery', run, join(images, '15.jpg'), pair[0], '--references', writeOne('p.jpg'), '--out', out);
+  expect(undecided.code).toBe(0);
+  const two = await glimpse('gallery', run, ...pair, '--references', writeOne('p.jpg'), '--out', out);
+  expect(two).toMatchObject({ code: 1, stderr: expect.stringMatching(/references of "p\.jpg" may belong to ".*train\/p\.jpg" or to ".*val\/p\.jpg"/) });
+});
+
+/** References of one picture. */
+function writeOne(file_name: string): string {
+  const path = join(folder, 'one.json');
+  writeFileSync(path, JSON.stringify({ images: [{ id: 1, file_name }], annotations: [{ image_id: 1, caption: 'x' }] }));
+  return path;
+}
+
+test('a word with control characters breaks neither page, nor picture, nor terminal', async () => {
+  const { images, run } = await made.trained();
+  const { metadata, tensors } = readSafetensors(resolveCheckpoint(run));
+  const words: string[] = JSON.parse(metadata.vocabulary).map((word: string, id: number) => (id < 4 ? word : `\u0001${word}\u001b[31m\n`));
+  const evil = join(folder, 'evil.safetensors');
+  writeSafetensors(evil, tensors, { ...metadata, vocabulary: JSON.stringify(words) });
+  const picture = join(images, '15.jpg');
+  const out = join(folder, 'evil');
+  const shown = await glimpse('gallery', evil, picture, '--min-length', '4', '--out', out, '--json');
+  expect(shown).toMatchObject({ code: 0 });
+  expect(JSON.parse(shown.stdout).pictures[0].caption).toContain('\u0001');
+  const page = readFileSync(join(out, 'index.html'), 'utf8');
+  expect(page).toContain('\ufffd');
+  for (const control of ['\u0001', '\u001b']) expect(page).not.toContain(control);
+  const text = await glimpse('caption', evil, picture, '--min-length', '4');
+  expect(text.code).toBe(0);
+  expect(text.stdout.split('\n')).toHaveLength(2); // one line, and its end
+  for (const control of ['\u0001', '\u001b']) expect(text.stdout + text.stderr).not.toContain(control);
+  const json = await glimpse('caption', evil, picture, '--min-length', '4', '--json');
+  const [word] = JSON.parse(json.stdout)[0].tokens;
+  expect([word[0], word.slice(-6)]).toEqual(['\u0001', '\u001b[31m\n']);
+});
+
+test('caption: a folder tells what it leaves out, and one bad picture ends nothing when that is asked', async () => {
+  const { images, run } = await made.trained();
+  const mixed = join(folder, 'mixed');
+  mkdirSync(mixed);
+  for (const [from, to] of [
+    ['15.jpg', 'a.jpg'],
+    ['16.jpg', 'd'],
+  ])
+    copyFileSync(join(images, from), join(mixed, to));
+  writeFileSync(join(mixed, 'b.heic'), Buffer.concat([Buffer.from([0, 0, 0, 24]), Buffer.from('ftypheic'), Buffer.alloc(40)]));
+  writeFileSync(join(mixed, 'z.jpg'), 'no picture');
+  expect(await glimpse('caption', run, mixed)).toMatchObject({ code: 1, stderr: expect.stringMatching(/z\.jpg: cannot be read.*\n {2}.*--skip-bad/) });
+  const { code, stdout, stderr } = await glimpse('caption', run, mixed, '--skip-bad', '--json');
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/left out: 2 files: .*b\.heic: HEIC cannot be decoded here; convert it.*z\.jpg: cannot be read/);
+  expect(JSON.parse(stdout)).toMatchObject([
+    { image: join(mixed, 'a.jpg'), caption: expect.any(String) },
+    { image: join(mixed, 'd'), caption: expect.any(String) },
+    { image: join(mixed, 'b.heic'), leftOut: expect.stringContaining('HEIC') },
+    { image: join(mixed, 'z.jpg'), leftOut: expect.stringContaining('cannot be read') },
+  ]);
 });
 
 test('caption by beam search and by drawing', async () => {
@@ -73,7 +173,7 @@ test('caption', async () => {
   const bad = await glimpse('caption', run, join(images, '9.jpg'));
   expect(bad.code).toBe(1);
   const whole = await glimpse('caption', run, images, '--skip-bad', '--batch', '5', '--json');
-  expect(JSON.parse(whole.stdout)).toHaveLength(17);
+  expect(JSON.parse(whole.stdout).filter(({ caption }: { caption?: string }) => caption !== undefined)).toHaveLength(17);
   expect(whole.stderr).toMatch(/17 pictures in .* pictures\/s/);
   expect(bad.stderr).toMatch(/9\.jpg: cannot be read as a picture/);
   writeOnnx(join(folder, 'other', 'model.onnx'), { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] });

@@ -19,7 +19,33 @@ test('prepare', async () => {
     vocabulary: 11,
     unknownRate: { train: 0, val: 0 },
     unreadable: [],
+    withoutMention: { count: 0 },
   });
+  expect(JSON.parse(readFileSync(data, 'utf8')).images[3]).toMatchObject({ file: '3.jpg', id: '3' });
+});
+
+test('prepare tells what it drops and decides, in text and JSON', async () => {
+  const { images } = await made.pictures();
+  const table = join(folder, 'own.csv');
+  const rows = ['Image;Caption', '0.jpg;startseq a red picture endseq', '0.jpg;…', '1.jpg;green', '2.jpg;blu\u0001e'];
+  writeFileSync(table, `\uFEFF${rows.join('\r\n')}\r\n`);
+  const args = ['prepare', '--table', table, '--images', images, '--out', join(folder, 'own.json')];
+  const { code, stdout, stderr } = await glimpse(...args);
+  expect(code).toBe(0);
+  expect(stderr).toMatch(/own\.csv: separated by semicolons; image from the column "Image", caption from the column "Caption"/);
+  expect(stdout).toMatch(/1 captions have no word by the ascii rule \(0\.jpg: "…"\)/);
+  expect(stdout).toMatch(/1 captions had a frame .*\(0\.jpg: "a red picture"\)/);
+  expect(stdout).toMatch(/1 captions had control characters/);
+  expect(stdout).toMatch(/15 files beside the pictures are named by no caption \(/);
+  expect(JSON.parse((await glimpse(...args, '--json')).stdout)).toMatchObject({
+    ...{ withoutWords: { count: 1 }, framed: { count: 1 }, withControls: { count: 1 }, withoutMention: { count: 15 } },
+    table: { separator: ';', columns: { image: 'Image', caption: 'Caption' } },
+  });
+  const coco = join(folder, 'coco.json');
+  const twice = await glimpse('prepare', '--coco-train', coco, '--coco-val', coco, '--images', images, '--out', join(folder, 'no.json'));
+  expect(twice).toMatchObject({ code: 1, stderr: expect.stringMatching(/"0\.jpg" is in two splits|"0\.jpg" is listed twice/) });
+  expect(await glimpse(...args, '--columns', 'photo')).toMatchObject({ code: 2, stderr: expect.stringContaining('--columns takes image=NAME') });
+  expect(await glimpse(...args, '--encoding', 'klingon')).toMatchObject({ code: 2, stderr: expect.stringContaining('windows-1252') });
 });
 
 test('features: the preprocessing must be said, a bad picture stops it, --skip-bad goes on from there', async () => {

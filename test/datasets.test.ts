@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
-import { assignSplits, prepareDataset, readDataset } from '../src/data/captions.ts';
+import { assignSplits, pictureIds, prepareDataset, readDataset } from '../src/data/captions.ts';
 import { temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
@@ -26,7 +26,7 @@ test('missing, unreadable and uncaptioned pictures fail by name, or are reported
   const blank = await sharp({ create: { width: 4, height: 4, channels: 3, background: '#000' } })
     .png()
     .toBuffer();
-  for (const name of ['a.jpg', 'b.jpg', 'c.jpg']) writeFileSync(join(images, name), blank);
+  for (const name of ['a.jpg', 'b.jpg', 'c.jpg', ...Array.from({ length: 10 }, (_, i) => `${i}.jpg`)]) writeFileSync(join(images, name), blank);
   writeFileSync(join(images, 'broken.jpg'), 'no picture');
   const found = [
     { file: 'a.jpg', split: 'train' as const, captions: ['a cat', 'a cat'] },
@@ -38,18 +38,82 @@ test('missing, unreadable and uncaptioned pictures fail by name, or are reported
   const shares = { fraction: 1, valShare: 0, testShare: 0, seed: 1 };
   const options = { imageFolder: images, words: 'ascii' as const, vocabularySize: 100, minCount: 1, maxLength: 35, ...shares, skipBad: false };
   await expect(prepareDataset(found, options)).rejects.toThrow(/1 pictures have captions but no picture .*gone\.jpg[\s\S]*--skip-bad/);
-  await expect(prepareDataset(found.slice(2, 3), options)).rejects.toThrow(/1 pictures cannot be read as pictures: broken\.jpg/);
+  await expect(prepareDataset(found.slice(2, 3), options)).rejects.toThrow(
+    /1 pictures cannot be read as pictures: broken\.jpg \(it is no picture in a format that is known here/,
+  );
   const { dataset, report } = await prepareDataset(found, { ...options, skipBad: true });
   expect(report).toMatchObject({
     ...{ images: { train: 1, val: 1, test: 0 }, captions: 4, duplicateCaptions: 1, sharedCaptions: 1 },
     ...{ withoutPicture: ['gone.jpg'], withoutCaption: ['b.jpg'], unreadable: ['broken.jpg'] },
+    unreadableBecause: [expect.stringMatching(/broken\.jpg: cannot be read as a picture: it is no picture/)],
+    withoutWords: { count: 1, examples: ['b.jpg: "…"'] },
+    sameContent: { count: 1, examples: ['c.jpg (val) is a.jpg (train)'], acrossSplits: 1 },
+    withoutMention: { count: 10, examples: ['0.jpg', '1.jpg', '2.jpg'] },
     unknownRate: { train: 0, val: 0.25, test: 0 },
   });
-  const many = Array.from({ length: 10 }, () => found[0]).map((image, i) => ({ ...image, file: i % 2 ? 'a.jpg' : 'c.jpg' }));
+  await expect(prepareDataset([found[0], found[0]], options)).rejects.toThrow(/"a\.jpg" is listed twice/);
+  const many = Array.from({ length: 10 }, () => found[0]).map((image, i) => ({ ...image, file: `${i}.jpg` }));
   expect((await prepareDataset(many, { ...options, fraction: 0.5 })).report.images.train).toBe(5);
   const path = join(folder, 'dataset.json');
   writeFileAtomic(path, [JSON.stringify(dataset)]);
   expect(readDataset(path)).toEqual(dataset);
   writeFileSync(path, JSON.stringify({ ...dataset, images: [{ ...dataset.images[0], ids: [[2, 99, 3]] }] }));
   expect(() => readDataset(path)).toThrow(/word id beyond/);
+});
+
+const blank = (color: string) =>
+  sharp({ create: { width: 4, height: 4, channels: 3, background: color } })
+    .png()
+    .toBuffer();
+
+const OPTIONS = { words: 'ascii' as const, vocabularySize: 100, minCount: 1, maxLength: 6, fraction: 1, valShare: 0, testShare: 0, seed: 1, skipBad: false };
+
+test('frames and control characters are taken off and counted, and <unk> is counted as it is encoded', async () => {
+  const imageFolder = join(folder, 'framed');
+  mkdirSync(imageFolder);
+  for (const [i, name] of ['a.png', 'b.png'].entries()) writeFileSync(join(imageFolder, name), await blank(`#00${i}`));
+  const train = ['startseq a dog endseq', '<start> a dog <end>', 'a dog', 'a startseq dog', 'a\u0001 d\u001bog'];
+  const found = [
+    { file: 'a.png', split: 'train' as const, captions: train },
+    { file: 'b.png', split: 'val' as const, captions: ['a yak', 'a dog and two yaks run away'] },
+  ];
+  const { dataset, report } = await prepareDataset(found, { ...OPTIONS, imageFolder });
+  expect(dataset.images[0].captions).toEqual(['a dog', 'a dog', 'a dog', 'a startseq dog', 'a\u0001 d\u001bog']);
+  expect(dataset.images[0].ids).toEqual([...Array.from({ length: 3 }, () => [2, 4, 5, 3]), [2, 4, 1, 5, 3], [2, 4, 5, 3]]);
+  expect(report).toMatchObject({
+    framed: { count: 2, examples: ['a.png: "a dog"', 'a.png: "a dog"'] },
+    withControls: { count: 1, examples: ['a.png: "a\ufffd d\ufffdog"'] },
+    unknownRate: { train: 1 / 11, val: 3 / 6 }, // of the caption that is cut, only four words are encoded
+    cut: 1,
+  });
+});
+
+test('pictures are found under either form of their name, and called as their source calls them', async () => {
+  const imageFolder = join(folder, 'forms');
+  mkdirSync(join(imageFolder, 'sub'), { recursive: true });
+  const [composed, decomposed] = ['caf\u00e9.png', 'cafe\u0301.png'];
+  writeFileSync(join(imageFolder, decomposed), await blank('#111'));
+  writeFileSync(join(imageFolder, 'sub', 'b.png'), await blank('#222'));
+  const found = [
+    { file: composed, split: 'train' as const, captions: ['a cup'] },
+    { file: 'sub/b.png', split: 'train' as const, captions: ['a cup'], id: '9007199254740993' },
+  ];
+  const { dataset, report } = await prepareDataset(found, { ...OPTIONS, imageFolder });
+  expect(dataset.images.map(({ file, id }) => [file, id])).toEqual([
+    [decomposed, JSON.stringify(composed)],
+    ['sub/b.png', '9007199254740993'],
+  ]);
+  expect(report.withoutMention).toEqual({ count: 0, examples: [] });
+  const path = join(folder, 'forms.json');
+  writeFileAtomic(path, [JSON.stringify(dataset)]);
+  const read = readDataset(path);
+  expect(read).toEqual(dataset);
+  expect(pictureIds(read.images)).toEqual([JSON.stringify(composed), '9007199254740993']);
+  expect(pictureIds([{ file: 'old.jpg' }, { file: 'b', id: '1' }])).toEqual(['"old.jpg"', '1']);
+  expect(
+    pictureIds([
+      { file: 'a', id: '1' },
+      { file: 'b', id: '1' },
+    ]),
+  ).toEqual(['"a"', '"b"']); // of two sources
 });

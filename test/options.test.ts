@@ -47,7 +47,7 @@ function sample(name: string, { values: { kind, choices, parse } }: Row): string
       return false;
     }
   };
-  return [flagOf(name), [...(choices ?? []), '1', '1/2', '0.5', '3', '64', 'matmul=none.wgsl'].find(fits) as string];
+  return [flagOf(name), [...(choices ?? []), '1', '1/2', '0.5', '3', '64', 'utf-8', 'image=photo', 'matmul=none.wgsl'].find(fits) as string];
 }
 
 /** A command with all that it cannot be without. */
@@ -80,6 +80,7 @@ const CONTEXTS: Record<string, string[][]> = {
       ['--objective', 'scst', '--start', 'none'],
     ],
     ['--fine-tune', 'layer4'],
+    ['--word-vectors', 'none'],
   ],
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],

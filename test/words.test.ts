@@ -1,6 +1,6 @@
 /** Captions become words by three rules, and words become a vocabulary. */
 import { expect, test } from 'vitest';
-import { Vocabulary, wordsOf } from '../src/data/words.ts';
+import { unframed, Vocabulary, wordsOf } from '../src/data/words.ts';
 
 test('the rules that make words of a caption', () => {
   expect(wordsOf("A man's dog, 2 cats -- RUN!", 'ascii')).toEqual(['a', 'mans', 'dog', '2', 'cats', 'run']);
@@ -8,6 +8,26 @@ test('the rules that make words of a caption', () => {
   expect(wordsOf("A man's dog, 2 cats -- RUN!", 'ptb')).toEqual(['a', 'man', "'s", 'dog', '2', 'cats', 'run']);
   expect(wordsOf('Größe: 2 Ку\u0301бика — 猫, cafe\u0301!', 'unicode')).toEqual(['größe', '2', 'ку\u0301бика', '猫', 'café']);
 });
+
+test('control characters are part of no word, by any rule', () => {
+  for (const rule of ['ascii', 'ptb', 'unicode'] as const) expect(wordsOf('a\u0001 d\u001bog\u202e\tran\u0085', rule)).toEqual(['a', 'dog', 'ran']);
+});
+
+test.each([
+  ...['startseq a dog endseq', 'STARTSEQ a dog ENDSEQ', '<start> a dog <end>', '<s>a dog</s>', '<sos> a dog <eos>', 'sos a dog eos', 'bos a dog eos'],
+  ...['[CLS] a dog [SEP]', '<|startoftext|>a dog<|endoftext|>', 'startseq <start> a dog <end> endseq', 'a dog <end> <pad> <pad>', 'startofseq a dog endofseq'],
+])('the frame of "%s" is taken off', (caption) => expect(unframed(caption)).toBe('a dog'));
+
+test.each([
+  'a dog',
+  'start of a race at the end',
+  'a startseq dog',
+  'the legend',
+  'sos',
+  'weekendseq',
+  'a <b> dog',
+  ' a  dog ',
+])('"%s" has no frame', (caption) => expect(unframed(caption)).toBe(caption));
 
 test('a vocabulary is ordered by frequency, ties by appearance, special words first', () => {
   const v = Vocabulary.build(

@@ -1,8 +1,8 @@
 /** `glimpse caption`: pictures → captions. While the GPU works on a batch, the pictures of the next are read and decoded. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { countLeftOut, picturesIn } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
-import { FileError, UsageError } from '../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import type { GeneratedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
@@ -10,27 +10,15 @@ import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { CaptionOptions } from './commands/caption.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
-import { duration, progress, result, say } from './output.ts';
+import { duration, progress, result, say, sayLeftOut } from './output.ts';
 import { withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
-
-const PICTURE = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
-
-/** Files as given, and the pictures in folders, by name. */
-function picturesIn(given: readonly string[]): string[] {
-  return given.flatMap((path) => {
-    if (!existsSync(path) || !statSync(path).isDirectory()) return [path];
-    const found = readdirSync(path).filter((name) => PICTURE.test(name));
-    if (found.length === 0) throw new FileError(path, 'holds no picture (.jpg, .png, .webp, .gif, .tiff, .avif)');
-    return found.sort().map((name) => join(path, name));
-  });
-}
 
 export async function caption(o: CaptionOptions, modelPath: string, given: string[]): Promise<number> {
   checkDecoding(o);
   if (o.nBest > o.beam) throw new UsageError(`--n-best ${o.nBest} asks for more captions than --beam ${o.beam} finds`);
   const shaders = readShaders(o.shader);
-  const pictures = picturesIn(given);
+  const { pictures, leftOut } = await picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
@@ -53,8 +41,8 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
       const batch: { image: string; pixels: Float32Array }[] = [];
       for (const { image, pixels } of loaded) {
         if (!(pixels instanceof FileError)) batch.push({ image, pixels });
-        else if (o.skipBad) say(o, `left out: ${pixels.message}`);
-        else throw pixels;
+        else if (o.skipBad) leftOut.push({ path: image, why: pixels.message.slice(image.length + 2) });
+        else throw new GlimpseError(`${pixels.message}\n  Replace the picture, or leave such pictures out with --skip-bad.`);
       }
       if (batch.length === 0) continue;
       using _batch = scope();
@@ -84,12 +72,11 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
       o,
       `${captions.length} pictures in ${duration(seconds)}: ${(captions.length / seconds).toFixed(2)} pictures/s, reading, encoding and decoding in batches of ${o.batch}`,
     );
+    sayLeftOut(o, countLeftOut(leftOut));
     model.dispose();
     encoder.dispose();
-    result(o, captions, () =>
-      captions
-        .map(({ image, caption: text, logProb, others }) => `${image}: ${text}  (${logProb.toFixed(2)})${others.map((other) => `\n    ${other}`).join('')}`)
-        .join('\n'),
+    result(o, [...captions, ...leftOut.map(({ path, why }) => ({ image: path, leftOut: why }))], () =>
+      captions.flatMap(({ image, caption: text, logProb, others }) => [`${image}: ${text}  (${logProb.toFixed(2)})`, ...others.map((other) => `    ${other}`)]),
     );
     return 0;
   });

@@ -3,6 +3,7 @@
  * is called. An option without effect is refused before that, so no file is open and no device found.
  */
 import { Command, Option } from 'commander';
+import { checkEncoding } from '../data/text.ts';
 import { UsageError } from '../errors.ts';
 import {
   defaultText,
@@ -69,6 +70,15 @@ export const SHADER = {
 
 export const WATCH = {
   watch: { values: FLAG, belongsTo: [withOption('shader')], help: 'run again whenever a shader is saved, until Ctrl-C' },
+} satisfies Rows;
+
+/** For commands that read text which people wrote. */
+export const ENCODING = {
+  encoding: {
+    values: text('name', checkEncoding),
+    defaultNote: 'utf-8',
+    help: 'encoding of text files without a byte-order mark, such as windows-1252',
+  },
 } satisfies Rows;
 
 export const OUTPUT = {

@@ -4,13 +4,13 @@
  */
 import { createHash } from 'node:crypto';
 import { basename, join, parse, resolve } from 'node:path';
-import escapeHtml from 'escape-html';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
+import { type Counted, counted, countLeftOut, examplesOf, type LeftOut, picturesIn } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
-import { GlimpseError, UsageError } from '../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
 import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
@@ -22,8 +22,8 @@ import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { GalleryOptions } from './commands/gallery.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
-import { progress, result, say } from './output.ts';
-import { figure, PAGE_STYLE } from './page.ts';
+import { progress, result, say, sayLeftOut } from './output.ts';
+import { figure, inPage, PAGE_STYLE } from './page.ts';
 import { withGpu } from './session.ts';
 
 interface Shown {
@@ -43,28 +43,48 @@ const PICTURE_HEIGHT = 300;
 interface Source {
   path: string;
   references: string[];
-  features: () => Promise<Float32Array>;
+  /** Null for a picture that is left out, as --skip-bad asks. */
+  features: () => Promise<Float32Array | null>;
 }
 
-/** Where the pictures come from, with the size of their features. */
-async function sources(o: GalleryOptions, checkpoint: Checkpoint, pictures: readonly string[]): Promise<{ list: Source[]; close: () => Promise<void> }> {
-  if (pictures.length > 0) {
-    const references = o.references ? readReferencesByFile(o.references) : new Map<string, string[]>();
+interface Sources {
+  list: Source[];
+  close: () => Promise<void>;
+  leftOut: LeftOut[];
+  /** Pictures of the split without features. */
+  withoutFeatures: Counted;
+}
+
+/** Where the pictures come from. What they leave out of a folder is in `leftOut`, to which bad pictures are added. */
+async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonly string[]): Promise<Sources> {
+  if (given.length > 0) {
+    const { pictures, leftOut } = await picturesIn(given);
+    const references = o.references ? readReferencesByFile(o.references, o.encoding).captionsOf(pictures) : [];
     const encoder = await openEncoderOf(checkpoint, o.encoder);
-    const list = pictures.map((path) => ({
+    const list = pictures.map((path, i) => ({
       path,
-      references: references.get(basename(path)) ?? [],
-      features: async () => (await encoder.features([await encoder.load(path)])).values,
+      references: references[i] ?? [],
+      features: async () => {
+        const pixels = await encoder.attempt(path);
+        if (!(pixels instanceof FileError)) return (await encoder.features([pixels])).values;
+        if (!o.skipBad) throw new GlimpseError(`${pixels.message}\n  Replace the picture, or leave such pictures out with --skip-bad.`);
+        leftOut.push({ path, why: pixels.message.slice(path.length + 2) });
+        return null;
+      },
     }));
-    return { list, close: async () => encoder.dispose() };
+    return { list, close: async () => encoder.dispose(), leftOut, withoutFeatures: counted([]) };
   }
   const dataset = readDataset(o.data as string);
   const store = await FeatureStore.open(o.features as string);
   store.requireEncoder(checkpoint.encoder);
-  const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
+  const ofSplit = dataset.images.filter(({ split }) => split === o.split);
+  const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
   const list = images.map(({ file, captions }) => ({ path: join(dataset.imageFolder, file), references: captions, features: () => store.read([file]) }));
-  return { list, close: () => store.close() };
+  const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
+  if (withoutFeatures.count > 0)
+    say(o, `${withoutFeatures.count} of ${ofSplit.length} pictures have no features and are left out${examplesOf(withoutFeatures)}`);
+  return { list, close: () => store.close(), leftOut: [], withoutFeatures };
 }
 
 function describe(source: Source, hypotheses: readonly RankedCaption[], vocabulary: Vocabulary): Shown {
@@ -109,25 +129,25 @@ async function card(shown: Shown, out: string): Promise<string> {
   const figures = await Promise.all(
     maps.map(async ({ word, probability, pixels }) => figure(await dataUrl(pixels, 'jpeg'), `attention at the word ${word}`, word, probability)),
   );
-  const large = `<img src="${await dataUrl(await readPixels(path, PICTURE_HEIGHT), 'jpeg')}" alt="${escapeHtml(basename(path))}">`;
-  const beams = hypotheses.slice(1).map(({ caption, score }) => `<li>${escapeHtml(caption)} <small>${score.toFixed(3)}</small></li>`);
+  const large = `<img src="${await dataUrl(await readPixels(path, PICTURE_HEIGHT), 'jpeg')}" alt="${inPage(basename(path))}">`;
+  const beams = hypotheses.slice(1).map(({ caption, score }) => `<li>${inPage(caption)} <small>${score.toFixed(3)}</small></li>`);
   const numbers = scores
     ? `CIDEr-D ${scores.CIDEr.toFixed(2)}, BLEU-4 ${scores.Bleu_4.toFixed(2)}, METEOR ${scores.METEOR.toFixed(2)}, ROUGE-L ${scores.ROUGE_L.toFixed(2)}; `
     : '';
   const { entropy, coverage, change, dead } = attention;
-  return `<section><h3>${escapeHtml(hypotheses[0].caption)}</h3>
-<p class="dim">${escapeHtml(basename(path))}; ${numbers}log-probability ${hypotheses[0].logProb.toFixed(2)}; attention: entropy ${entropy.toFixed(2)}, coverage ${coverage.toFixed(2)}, change per word ${change.toFixed(2)}</p>
+  return `<section><h3>${inPage(hypotheses[0].caption)}</h3>
+<p class="dim">${inPage(basename(path))}; ${numbers}log-probability ${hypotheses[0].logProb.toFixed(2)}; attention: entropy ${entropy.toFixed(2)}, coverage ${coverage.toFixed(2)}, change per word ${change.toFixed(2)}</p>
 ${dead ? '<p class="warning">Attention is dead here: its map is the same at every word.</p>' : ''}
-<div class="large">${large}<div>${references.length > 0 ? `<p class="dim">References:</p><ul>${references.map((text) => `<li>${escapeHtml(text)}</li>`).join('')}</ul>` : ''}${beams.length > 0 ? `<p class="dim">Other hypotheses:</p><ul>${beams.join('')}</ul>` : ''}</div></div>
+<div class="large">${large}<div>${references.length > 0 ? `<p class="dim">References:</p><ul>${references.map((text) => `<li>${inPage(text)}</li>`).join('')}</ul>` : ''}${beams.length > 0 ? `<p class="dim">Other hypotheses:</p><ul>${beams.join('')}</ul>` : ''}</div></div>
 <div class="row">${figures.join('')}</div></section>`;
 }
 
 function page(title: string, facts: readonly (readonly [string, string])[], groups: readonly { title: string; cards: string[] }[]): string {
-  const list = facts.map(([name, value]) => `<dt>${escapeHtml(name)}</dt><dd>${escapeHtml(value)}</dd>`).join('');
-  const parts = groups.map((group) => `<h2>${escapeHtml(group.title)}</h2>${group.cards.join('\n')}`).join('\n');
+  const list = facts.map(([name, value]) => `<dt>${inPage(name)}</dt><dd>${inPage(value)}</dd>`).join('');
+  const parts = groups.map((group) => `<h2>${inPage(group.title)}</h2>${group.cards.join('\n')}`).join('\n');
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(title)}</title><style>${PAGE_STYLE}</style></head><body>
-<h1>${escapeHtml(title)}</h1>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${inPage(title)}</title><style>${PAGE_STYLE}</style></head><body>
+<h1>${inPage(title)}</h1>
 <p>Under each word stands the attention map of its step, dark at the least weight and bright at the largest. The number is the probability that the model gave the word.</p>
 <dl>${list}</dl>
 ${parts}
@@ -143,17 +163,24 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, config);
   return withGpu(o, async (gpu) => {
-    const { list, close } = await sources(o, checkpoint, pictures);
+    const { list, close, leftOut, withoutFeatures } = await sources(o, checkpoint, pictures);
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const shown: Shown[] = [];
     try {
       const bar = progress(o, 'gallery', list.length, 'pictures');
       for (let first = 0; first < list.length; first += BATCH) {
         using _batch = scope();
-        const part = list.slice(first, first + BATCH);
-        const values = new Float32Array(part.length * config.sizes.regions * config.sizes.features);
-        for (const [i, source] of part.entries()) values.set(await source.features(), (i * values.length) / part.length);
-        const features = tensor(values, [part.length, config.sizes.regions, config.sizes.features]);
+        const part: Source[] = [];
+        const size = config.sizes.regions * config.sizes.features;
+        const values = new Float32Array(Math.min(BATCH, list.length - first) * size);
+        for (const source of list.slice(first, first + BATCH)) {
+          const own = await source.features();
+          if (own === null) continue;
+          values.set(own, part.length * size);
+          part.push(source);
+        }
+        if (part.length === 0) continue;
+        const features = tensor(values.subarray(0, part.length * size), [part.length, config.sizes.regions, config.sizes.features]);
         const found = await model.decoding.beam(features, maxLength, beam, true);
         for (const [i, hypotheses] of found.entries()) shown.push(describe(part[i], hypotheses, vocabulary));
         bar.update(Math.min(list.length, first + BATCH));
@@ -163,6 +190,8 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
       model.dispose();
       await close();
     }
+    sayLeftOut(o, countLeftOut(leftOut));
+    if (shown.length === 0) throw new GlimpseError('no picture is left to show: all of them were left out');
     const scored = shown.every(({ references }) => references.length > 0);
     const scores = scored
       ? scoreCaptions(shown.map(({ path, hypotheses, references }) => ({ image_id: path, caption: hypotheses[0].caption, references })))
@@ -197,11 +226,9 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
       attention: own,
       scores: numbers,
     }));
-    result(
-      o,
-      { out, pictures: listed, attention, adapter: gpu.description },
-      () => `${resolve(out)}: ${shown.length} pictures captioned; a PNG of maps beside it for each one shown`,
-    );
+    result(o, { out, pictures: listed, attention, leftOut: countLeftOut(leftOut), withoutFeatures, adapter: gpu.description }, () => [
+      `${resolve(out)}: ${shown.length} pictures captioned, ${leftOut.length} files left out; a PNG of maps beside it for each one shown`,
+    ]);
     return 0;
   });
 }

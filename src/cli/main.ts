@@ -1,7 +1,9 @@
 /** The command line: runs the command that was asked for, and says what went wrong with the exit code that belongs to it. */
 import { CommanderError } from 'commander';
+import { problemOf } from '../data/validation.ts';
 import { GlimpseError, messageOf } from '../errors.ts';
 import { VERSION } from '../platform/node/version.ts';
+import { printableLines } from '../printable.ts';
 import { runCommand } from './command.ts';
 import { COMMANDS } from './commands.ts';
 
@@ -22,10 +24,16 @@ async function main(): Promise<number> {
     if (process.stderr.isTTY) process.stderr.write('\x1b[?25h'); // a progress bar may have hidden the cursor
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (error instanceof GlimpseError) {
-      process.stderr.write(`glimpse: ${error.message}\n`);
+      process.stderr.write(`glimpse: ${printableLines(error.message)}\n`);
       return error.exitCode;
     }
-    process.stderr.write(`glimpse: unexpected failure: ${messageOf(error)}\n${error instanceof Error ? error.stack : ''}\n`);
+    // What the system refuses on a path is no fault of the program, wherever it was asked.
+    const { code, path, syscall } = (error ?? {}) as { code?: unknown; path?: unknown; syscall?: unknown };
+    if (typeof code === 'string' && typeof path === 'string' && syscall !== undefined) {
+      process.stderr.write(`glimpse: ${printableLines(`${path}: ${problemOf(error)}`)}\n`);
+      return 1;
+    }
+    process.stderr.write(`glimpse: unexpected failure: ${printableLines(`${messageOf(error)}\n${error instanceof Error ? error.stack : ''}`)}\n`);
     return 1;
   }
 }

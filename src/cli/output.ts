@@ -1,5 +1,10 @@
-/** What commands say and where: results on stdout (JSON alone there), everything else on stderr. */
+/**
+ * What commands say and where: results on stdout (JSON alone there), everything else on stderr. Names and words come from files,
+ * so that no text reaches a terminal but through `printable`; JSON stays exact.
+ */
 import { SingleBar } from 'cli-progress';
+import type { Counted } from '../data/picture_folder.ts';
+import { printable, printableLines } from '../printable.ts';
 
 export interface CommonOptions {
   adapter?: string;
@@ -8,12 +13,28 @@ export interface CommonOptions {
 }
 
 export function say(options: CommonOptions, text: string): void {
-  if (!options.quiet) process.stderr.write(`${text}\n`);
+  // A second line begins with two blanks, as advice does; other line feeds come from names.
+  if (!options.quiet)
+    process.stderr.write(
+      `${text
+        .split(/\n(?= {2})/)
+        .map(printable)
+        .join('\n')}\n`,
+    );
 }
 
-/** The result of a command: JSON with --json, else the text. */
-export function result(options: CommonOptions, value: unknown, text: () => string): void {
-  process.stdout.write(`${options.json ? JSON.stringify(value) : text()}\n`);
+/** The result of a command: JSON with --json, else the text. In a list of lines, no name can break its line. */
+export function result(options: CommonOptions, value: unknown, text: () => string | readonly string[]): void {
+  const shown = () => {
+    const told = text();
+    return typeof told === 'string' ? printableLines(told) : told.map(printable).join('\n');
+  };
+  process.stdout.write(`${options.json ? JSON.stringify(value) : shown()}\n`);
+}
+
+/** Tells of files that were left out: how many, and why the first ones. */
+export function sayLeftOut(options: CommonOptions, { count, examples }: Counted): void {
+  if (count > 0) say(options, `left out: ${count} ${count === 1 ? 'file' : 'files'}: ${examples.join('; ')}${count > examples.length ? '; …' : ''}`);
 }
 
 export function duration(seconds: number): string {
@@ -36,7 +57,7 @@ export function progress(options: CommonOptions, label: string, total: number, u
     const seconds = (performance.now() - started) / 1000;
     const rate = (done - first) / seconds;
     const left = rate > 0 ? duration((total - done) / rate) : '…';
-    return `${rate.toFixed(1)} ${unit}/s, ${left} left${note ? `, ${note}` : ''}`;
+    return `${rate.toFixed(1)} ${unit}/s, ${left} left${note ? `, ${printable(note)}` : ''}`;
   };
   if (process.stderr.isTTY) {
     const bar = new SingleBar({ format: `${label} {bar} {value}/{total}  {status}`, stream: process.stderr, hideCursor: true });

@@ -1,5 +1,9 @@
 /** What the pages of demo and gallery share: their look, and a picture over its word. */
 import escapeHtml from 'escape-html';
+import { printable } from '../printable.ts';
+
+/** Text from outside in a page: without control characters, and with the marks of HTML escaped. */
+export const inPage = (text: string): string => escapeHtml(printable(text));
 
 export const PAGE_STYLE = `
 body{background:#14171c;color:#e8eaed;font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:84rem;padding:0 1rem}
@@ -13,5 +17,5 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem}dt{color:
 /** `source` is a data URL; `probability` is shown when given. */
 export function figure(source: string, alternative: string, caption: string, probability?: number): string {
   const share = probability === undefined ? '' : ` <small>${(100 * probability).toFixed(0)} %</small>`;
-  return `<figure><img src="${source}" alt="${escapeHtml(alternative)}"><figcaption>${escapeHtml(caption)}${share}</figcaption></figure>`;
+  return `<figure><img src="${source}" alt="${inPage(alternative)}"><figcaption>${inPage(caption)}${share}</figcaption></figure>`;
 }

@@ -2,11 +2,12 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { writeFileAtomic } from '../data/atomic_file.ts';
-import { FileError, messageOf } from '../errors.ts';
+import { onFile, writeFileAtomic } from '../data/atomic_file.ts';
+import { problemOf } from '../data/validation.ts';
+import { FileError } from '../errors.ts';
 import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
 import type { PlotOptions } from './commands/plot.ts';
-import { result } from './output.ts';
+import { result, say } from './output.ts';
 
 const Rollout = z.object({
   reward: z.number(),
@@ -35,23 +36,24 @@ const Epoch = z.object({
 });
 const Line = z.discriminatedUnion('kind', [Step, Epoch]);
 
-function readLog(path: string): z.infer<typeof Line>[] {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new FileError(path, messageOf(error));
-  }
-  return text
-    .split('\n')
-    .filter(Boolean)
-    .map((line, i) => {
-      try {
-        return Line.parse(JSON.parse(line));
-      } catch (error) {
-        throw new FileError(path, `line ${i + 1} is no entry of a training log: ${messageOf(error).slice(0, 200)}`);
+/** The entries of a log. Where a run was killed, or the disk was full, the last line may be half: `onCut` is told its number. */
+function readLog(path: string, onCut: (line: number) => void): z.infer<typeof Line>[] {
+  const lines = onFile(path, () => readFileSync(path, 'utf8')).split('\n');
+  return lines.flatMap((line, i) => {
+    if (line === '') return [];
+    let json: unknown;
+    try {
+      json = JSON.parse(line);
+      return [Line.parse(json)];
+    } catch (error) {
+      // Only what no line feed ends can be half; a whole value of JSON is not.
+      if (i === lines.length - 1 && json === undefined) {
+        onCut(i + 1);
+        return [];
       }
-    });
+      throw new FileError(path, `line ${i + 1} is no entry of a training log: ${problemOf(error, json ?? line).replace(/^line 1, /, '')}`);
+    }
+  });
 }
 
 /** A running mean, so that single batches do not hide the course. */
@@ -63,10 +65,11 @@ function smooth(points: readonly (readonly [number, number])[], window: number):
 }
 
 /** Joins the logs of runs that follow one another. Epochs count on. What an earlier run logged after its last whole epoch is left out. */
-function joined(runs: readonly string[]): z.infer<typeof Line>[] {
+function joined(runs: readonly string[], onCut: (path: string, line: number) => void): z.infer<typeof Line>[] {
   let before = 0;
   return runs.flatMap((run, i) => {
-    const log = readLog(join(run, 'log.jsonl'));
+    const path = join(run, 'log.jsonl');
+    const log = readLog(path, (line) => onCut(path, line));
     const whole = log.reduce((most, line) => (line.kind === 'epoch' ? Math.max(most, line.epoch) : most), 0);
     const kept = i + 1 < runs.length ? log.filter(({ epoch }) => epoch <= whole) : log;
     const shifted = kept.map((line) => ({ ...line, epoch: line.epoch + before }));
@@ -77,7 +80,11 @@ function joined(runs: readonly string[]): z.infer<typeof Line>[] {
 
 export async function plot(o: PlotOptions, runs: string[]): Promise<number> {
   const run = runs[runs.length - 1];
-  const log = joined(runs);
+  const cut: { log: string; line: number }[] = [];
+  const log = joined(runs, (path, line) => {
+    cut.push({ log: path, line });
+    say(o, `${path}: line ${line}, the last one, is cut off and not drawn`);
+  });
   const steps = log.filter((line) => line.kind === 'step');
   const epochs = log.filter((line) => line.kind === 'epoch');
   if (steps.length === 0) throw new FileError(join(run, 'log.jsonl'), 'holds no training step yet');
@@ -118,6 +125,6 @@ export async function plot(o: PlotOptions, runs: string[]): Promise<number> {
   const last = steps[steps.length - 1];
   const lead = `${steps.length} batches in ${last.epoch} epochs; ${last.rollout ? `last mean reward ${last.rollout.reward.toFixed(3)}` : `last loss ${last.lossPerToken.toFixed(3)} nats per token`}.`;
   writeFileAtomic(out, [out.endsWith('.svg') ? charts[0] : chartPage(`Training of ${runs.join(', ')}`, lead, charts)]);
-  result(o, { out, steps: steps.length, epochs: epochs.length }, () => `${out}: ${lead}`);
+  result(o, { out, steps: steps.length, epochs: epochs.length, cut }, () => [`${out}: ${lead}`]);
   return 0;
 }

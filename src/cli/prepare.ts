@@ -2,28 +2,50 @@
 import { resolve } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
-import { type CaptionedImage, prepareDataset, type Split } from '../data/captions.ts';
+import { type CaptionedImage, distinctPictures, prepareDataset, type Split } from '../data/captions.ts';
+import { type Counted, counted, examplesOf } from '../data/picture_folder.ts';
+import { separatorText, type TableForm } from '../data/table.ts';
+import { parseColumns } from '../data/table_columns.ts';
 import { UsageError } from '../errors.ts';
 import type { PrepareOptions } from './commands/prepare.ts';
-import { progress, result } from './output.ts';
+import { progress, result, say } from './output.ts';
 
-function readCaptions(o: PrepareOptions, onUnlisted: (file: string) => void): CaptionedImage[] {
+/** What was decided about a table's form, as a line. */
+function formText(path: string, { separator, columns }: TableForm): string {
+  return `${path}: ${separatorText(separator)}; ${Object.entries(columns)
+    .map(([column, name]) => `${column} from the column "${name}"`)
+    .join(', ')}`;
+}
+
+function readCaptions(o: PrepareOptions, onUnlisted: (file: string) => void, onForm: (form: TableForm) => void): CaptionedImage[] {
+  const { encoding } = o;
   const given = [o.flickr, o.cocoTrain ?? o.cocoVal, o.karpathy, o.table].filter((path) => path !== undefined);
   if (given.length !== 1) throw new UsageError('give one of --flickr with split lists, --coco-train and --coco-val, --karpathy, --table');
   if (o.flickr) {
     if (!o.trainList) throw new UsageError('--flickr needs --train-list (and usually --val-list)');
-    return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) }, onUnlisted);
+    return readFlickr(o.flickr, { train: o.trainList, ...(o.valList ? { val: o.valList } : {}), ...(o.testList ? { test: o.testList } : {}) }, onUnlisted, {
+      encoding,
+    });
   }
-  if (o.karpathy) return readKarpathy(o.karpathy);
-  if (o.table) return readTable(o.table);
+  if (o.karpathy) return readKarpathy(o.karpathy, { encoding });
+  if (o.table) return readTable(o.table, { encoding, onForm, ...(o.columns ? { columns: parseColumns(o.columns, '--columns') } : {}) });
   const openSplit = o.valShare > 0 || o.testShare > 0; // without them all of --coco-train is for training
-  return [...(o.cocoTrain ? readCoco(o.cocoTrain, openSplit ? null : 'train') : []), ...(o.cocoVal ? readCoco(o.cocoVal, 'val') : [])];
+  const read = (path: string | undefined, split: Split | null) => (path ? readCoco(path, split, { encoding }) : []);
+  return distinctPictures([...read(o.cocoTrain, openSplit ? null : 'train'), ...read(o.cocoVal, 'val')]);
 }
 
 export async function prepare(o: PrepareOptions): Promise<number> {
   if (o.valShare + o.testShare >= 1) throw new UsageError(`--val-share ${o.valShare} and --test-share ${o.testShare} leave nothing to train on`);
   const unlisted = new Map<string, number>();
-  const found = readCaptions(o, (file) => unlisted.set(file, (unlisted.get(file) ?? 0) + 1));
+  let form: TableForm | null = null;
+  const found = readCaptions(
+    o,
+    (file) => unlisted.set(file, (unlisted.get(file) ?? 0) + 1),
+    (each) => {
+      form = each;
+      say(o, formText(o.table as string, each));
+    },
+  );
   const bar = progress(o, 'prepare', found.length, 'pictures');
   const { dataset, report } = await prepareDataset(found, {
     imageFolder: resolve(o.images),
@@ -39,14 +61,25 @@ export async function prepare(o: PrepareOptions): Promise<number> {
     .filter((name) => report.images[name] > 0)
     .map((name) => `${percent(report.unknownRate[name])} of ${name}`);
   const unlistedCaptions = [...unlisted.values()].reduce((sum, count) => sum + count, 0);
-  result(o, { out: o.out, ...report, unlistedCaptions }, () =>
-    [
-      `${o.out}: ${report.images.train} training, ${report.images.val} validation, ${report.images.test} test pictures, ${report.captions} captions (${per.least} to ${per.most} per picture, ${per.mean.toFixed(1)} on average)`,
-      `words by the ${o.words} rule: ${report.vocabulary} in the vocabulary; not in it ${unknown.join(', ')}`,
-      `captions of ${lengths.mean.toFixed(1)} words on average, half at most ${lengths.median}, 95 % at most ${lengths.p95}, ${lengths.longest} at most; ${report.cut} cut`,
-      `${report.duplicateCaptions} captions repeat another of the same picture, ${report.sharedCaptions} stand with several pictures`,
-      `left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption, ${report.unreadable.length} unreadable; ${unlistedCaptions} captions of ${unlisted.size} pictures in no list`,
-    ].join('\n'),
-  );
+  const told: [Counted, string][] = [
+    [counted(report.withoutPicture), 'captioned pictures are missing'],
+    [counted(report.withoutCaption), 'pictures have no caption'],
+    [counted(report.unreadableBecause), 'pictures cannot be read'],
+    [report.withoutWords, `captions have no word by the ${o.words} rule`],
+    [report.framed, 'captions had a frame such as startseq … endseq, which was taken off'],
+    [report.withControls, 'captions had control characters, which were dropped'],
+    [report.sameContent, `pictures are the same file as another, ${report.sameContent.acrossSplits} of them in another split`],
+    [report.withoutMention, 'files beside the pictures are named by no caption'],
+  ];
+  const unlistedPictures = counted([...unlisted.keys()]);
+  const json = { out: o.out, ...report, unlistedCaptions, unlistedPictures, ...(form ? { table: form } : {}) };
+  result(o, json, () => [
+    `${o.out}: ${report.images.train} training, ${report.images.val} validation, ${report.images.test} test pictures, ${report.captions} captions (${per.least} to ${per.most} per picture, ${per.mean.toFixed(1)} on average)`,
+    `words by the ${o.words} rule: ${report.vocabulary} in the vocabulary; not in it ${unknown.join(', ')}`,
+    `captions of ${lengths.mean.toFixed(1)} words on average, half at most ${lengths.median}, 95 % at most ${lengths.p95}, ${lengths.longest} at most; ${report.cut} cut`,
+    `${report.duplicateCaptions} captions repeat another of the same picture, ${report.sharedCaptions} stand with several pictures`,
+    `left out: ${report.withoutPicture.length} without picture, ${report.withoutCaption.length} without caption, ${report.unreadable.length} unreadable; ${unlistedCaptions} captions of ${unlisted.size} pictures in no list${examplesOf(unlistedPictures)}`,
+    ...told.filter(([{ count }]) => count > 0).map(([each, what]) => `${each.count} ${what}${examplesOf(each)}`),
+  ]);
   return 0;
 }

@@ -1,8 +1,9 @@
 /** `glimpse score` and `glimpse eval`: captions against references. */
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readDataset } from '../data/captions.ts';
-import { readReferences, readResults } from '../data/coco_results.ts';
+import { pictureIds, readDataset } from '../data/captions.ts';
+import { joinResults, reportedId, resultsText } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
+import { counted, examplesOf } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
@@ -32,16 +33,12 @@ function report(r: ScoreReport): string {
 }
 
 export async function score(o: ScoreOptions): Promise<number> {
-  const references = readReferences(o.references);
-  const list: Scored[] = readResults(o.candidates).map(({ image_id, caption }) => {
-    const own = references.get(String(image_id));
-    if (!own) throw new GlimpseError(`${o.candidates} has a caption for picture ${image_id}, for which ${o.references} has no reference`);
-    return { image_id, caption, references: own };
-  });
-  if (list.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
-  if (list.length < references.size) say(o, `${references.size - list.length} of ${references.size} pictures have no caption and are not counted`);
-  const scores = scoreCaptions(list, { bootstrap: o.bootstrap });
-  result(o, scores, () => report(scores));
+  const { joined, pictures, withoutCandidate } = joinResults(o.references, o.candidates, o.encoding);
+  if (joined.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
+  if (withoutCandidate.count > 0)
+    say(o, `${withoutCandidate.count} of ${pictures} pictures have no caption and are not counted${examplesOf(withoutCandidate)}`);
+  const scores = scoreCaptions(joined, { bootstrap: o.bootstrap });
+  result(o, { ...scores, withoutCandidate }, () => report(scores));
   return 0;
 }
 
@@ -55,8 +52,13 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
   const store = await FeatureStore.open(o.features);
   store.requireEncoder(checkpoint.encoder);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
-  const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
+  const ofSplit = dataset.images.filter(({ split }) => split === o.split);
+  const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
+  const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
+  if (withoutFeatures.count > 0)
+    say(o, `${withoutFeatures.count} of ${ofSplit.length} pictures have no features and are left out${examplesOf(withoutFeatures)}`);
+  const ids = pictureIds(images);
   return withGpu(o, async () => {
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const bar = progress(o, 'eval', images.length, 'pictures');
@@ -69,7 +71,7 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
       const found = await model.decoding.ranked(features, maxLength, beam);
       found.forEach(([{ tokens }], i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));
-        list.push({ image_id: part[i].file, caption, references: part[i].captions });
+        list.push({ image_id: reportedId(ids[first + i]), caption, references: part[i].captions });
       });
       bar.update(Math.min(images.length, first + o.batch));
     }
@@ -77,13 +79,17 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
     const seconds = (performance.now() - started) / 1000;
     model.dispose();
     await store.close();
-    if (o.out) writeFileAtomic(o.out, [JSON.stringify(list.map(({ image_id, caption }) => ({ image_id, caption })))]);
+    if (o.out) writeFileAtomic(o.out, [resultsText(list.map(({ caption }, i) => ({ id: ids[i], caption })))]);
     const training = new Set(
       dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
     );
     const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training });
     const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
-    result(o, { ...scores, split: o.split, decoding }, () => `${report(scores)}\n${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`);
+    result(
+      o,
+      { ...scores, split: o.split, withoutFeatures, decoding },
+      () => `${report(scores)}\n${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
+    );
     return 0;
   });
 }

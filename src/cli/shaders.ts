@@ -5,6 +5,7 @@ import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { FAMILIES, useShader } from '../kernels/families.ts';
 import type { ShaderText } from '../kernels/user_shader.ts';
+import { printableLines } from '../printable.ts';
 import type { ShaderChoice } from './command.ts';
 import { type CommonOptions, say } from './output.ts';
 
@@ -105,7 +106,7 @@ export async function againOnSaveOf(o: CommonOptions & { watch: boolean }, files
       code = await work();
     } catch (error) {
       if (!(error instanceof GlimpseError)) throw error;
-      process.stderr.write(`glimpse: ${error.message}\n`);
+      process.stderr.write(`glimpse: ${printableLines(error.message)}\n`);
       code = error.exitCode;
     }
     say(o, `watching ${files.join(', ')}; Ctrl-C ends`);

@@ -84,7 +84,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start), (note) => say(o, note)) : null;
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
-  const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary) : null;
+  const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(
       '--objective scst needs a model of soft attention: in the replay of a sample, hard attention would draw other regions than when it was sampled',
@@ -98,6 +98,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const { epochs } = settledOptions(o, config.preset);
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
+  for (const note of vectors?.notes ?? []) say(o, `${o.wordVectors}: ${note}`);
   if (vectors) say(o, `${o.wordVectors}: vectors of ${vectors.width} numbers for ${vectors.rows.size} of ${dataset.vocabulary.length} words`);
   if (o.resume && !holdsCheckpoint(o.out)) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
   using end = endRequest((signal) => say(o, `${signal}: stopping after this update; go on later with --resume`));

@@ -6,14 +6,15 @@ import { createHash, randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { FileError, GlimpseError } from '../errors.ts';
+import { problemOf } from './validation.ts';
 
 /** Runs work on a file or folder. An error of the system becomes a FileError that names it. */
 export function onFile<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
-    throw error instanceof GlimpseError ? error : new FileError(path, messageOf(error));
+    throw error instanceof GlimpseError ? error : new FileError(path, problemOf(error));
   }
 }
 
@@ -101,7 +102,7 @@ export function writeFileAtomic(path: string, chunks: Iterable<string | Uint8Arr
     renameLasting(temporary, path);
   } catch (error) {
     if (made) rmSync(temporary, { force: true });
-    throw new FileError(path, `cannot be written: ${messageOf(error)}`);
+    throw new FileError(path, `cannot be written: ${problemOf(error)}`);
   }
 }
 

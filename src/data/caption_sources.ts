@@ -1,80 +1,92 @@
 /**
  * Readers of pictures and their captions: Flickr8k/30k token files with split lists, COCO JSON, and Karpathy's split JSON.
- * For pictures of your own there are tables, as CSV or JSON lines. Every error names its file and place.
+ * For pictures of your own there are tables: CSV with any usual separator, or JSON lines. Every error names its file and place.
  */
-import { readFileSync } from 'node:fs';
-import { CsvError, parse } from 'csv-parse/sync';
 import { z } from 'zod';
-import { FileError, messageOf } from '../errors.ts';
-import { type CaptionedImage, type Split, safeName } from './captions.ts';
+import { FileError } from '../errors.ts';
+import { type CaptionedImage, distinctPictures, type Split, safeName } from './captions.ts';
+import { type TableForm, tableRecords } from './table.ts';
+import type { Columns } from './table_columns.ts';
+import { readText } from './text.ts';
+import { checkedBy, parseJson, quoted } from './validation.ts';
 
-function readText(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw new FileError(path, messageOf(error));
-  }
+/** How a source's text is read. */
+export interface SourceOptions {
+  /** Encoding of files without a byte-order mark; UTF-8 if absent. */
+  encoding?: string | undefined;
 }
+
+/** Other names of the splits. Karpathy's `restval` is trained on, as is usual. */
+const SPLITS: Readonly<Record<string, Split>> = {
+  ...{ train: 'train', training: 'train', restval: 'train' },
+  ...{ val: 'val', valid: 'val', validation: 'val', dev: 'val' },
+  ...{ test: 'test', testing: 'test' },
+};
+
+const SplitName = z
+  .string()
+  .transform((name) => name.trim().toLowerCase())
+  .pipe(z.enum(Object.keys(SPLITS)))
+  .transform((name) => SPLITS[name]);
+
+/** Null where no split is named: the field is absent, null or empty. */
+const PerhapsSplit = z
+  .preprocess((name) => (name === undefined || (typeof name === 'string' && name.trim() === '') ? null : name), SplitName.nullable())
+  .default(null);
 
 /**
  * Reads `name.jpg#0<TAB>caption` lines, and for each split a list of file names. Captions of pictures in no list are left out;
  * `onUnlisted` is called with the picture's name.
  */
-export function readFlickr(tokenFile: string, lists: Partial<Record<Split, string>>, onUnlisted: (file: string) => void = () => {}): CaptionedImage[] {
-  const images = new Map<string, CaptionedImage>();
-  for (const [split, path] of Object.entries(lists) as [Split, string][]) {
-    for (const line of readText(path).split(/\r?\n/)) {
-      const file = line.trim();
-      if (!file) continue;
-      if (images.has(file)) throw new FileError(path, `"${file}" is also in the ${images.get(file)?.split} list`);
-      images.set(safeName(path, file), { file, split, captions: [] });
-    }
-  }
-  readText(tokenFile)
+export function readFlickr(
+  tokenFile: string,
+  lists: Partial<Record<Split, string>>,
+  onUnlisted: (file: string) => void = () => {},
+  { encoding }: SourceOptions = {},
+): CaptionedImage[] {
+  const listed = Object.entries(lists).flatMap(([split, path]) =>
+    readText(path, encoding)
+      .split(/\r?\n/)
+      .flatMap((line, i): CaptionedImage[] =>
+        line.trim() === '' ? [] : [{ file: safeName(path, line.trim()), split: split as Split, captions: [], source: { path, line: i + 1 } }],
+      ),
+  );
+  const images = new Map(distinctPictures(listed).map((image) => [image.file.normalize('NFC'), image]));
+  readText(tokenFile, encoding)
     .split(/\r?\n/)
     .forEach((line, i) => {
       if (!line.trim()) return;
       const match = /^(.+?)#\d+\t(.*)$/.exec(line);
-      if (!match) throw new FileError(tokenFile, `line ${i + 1} is no "name#number<TAB>caption"`);
-      const image = images.get(match[1]);
+      if (!match) throw new FileError(tokenFile, `line ${i + 1} is no "name#number<TAB>caption": ${quoted(line)}`);
+      const image = images.get(safeName(tokenFile, match[1]).normalize('NFC'));
       if (image) image.captions.push(match[2].trim());
       else onUnlisted(match[1]);
     });
   return [...images.values()];
 }
 
+const Id = z.union([z.number(), z.string(), z.bigint()]);
+/** The id as JSON, with all its digits. */
+const idOf = (id: z.infer<typeof Id>): string => (typeof id === 'string' ? JSON.stringify(id) : String(id));
+
 const Coco = z.object({
-  images: z.array(z.object({ id: z.union([z.number(), z.string()]), file_name: z.string(), split: z.string().optional() })),
-  annotations: z.array(z.object({ image_id: z.union([z.number(), z.string()]), caption: z.string() })),
+  images: z.array(z.object({ id: Id, file_name: z.string(), split: PerhapsSplit })),
+  annotations: z.array(z.object({ image_id: Id, caption: z.string() })),
 });
 
-/** Reads JSON of a schema. Throws a FileError with the place of the first difference. */
-function parseJson<T>(path: string, schema: z.ZodType<T>, what: string): T {
-  let json: unknown;
-  try {
-    json = JSON.parse(readText(path));
-  } catch (error) {
-    throw error instanceof FileError ? error : new FileError(path, `is no JSON: ${messageOf(error)}`);
-  }
-  const parsed = schema.safeParse(json);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new FileError(path, `is no ${what}: ${issue.path.join('.') || 'top level'}: ${issue.message}`);
-}
-
 /** Reads a COCO caption file. A picture goes to the split that the file names for it, else to `split`. */
-export function readCoco(path: string, split: Split | null): CaptionedImage[] {
-  const { images, annotations } = parseJson(path, Coco, 'COCO caption file');
-  const byId = new Map<string, CaptionedImage>();
-  for (const { id, file_name, split: own } of images) {
-    byId.set(String(id), { file: safeName(path, file_name), split: own === 'train' || own === 'val' || own === 'test' ? own : split, captions: [] });
-  }
+export function readCoco(path: string, split: Split | null, { encoding }: SourceOptions = {}): CaptionedImage[] {
+  const { images, annotations } = parseJson(path, readText(path, encoding), Coco, 'is no COCO caption file');
+  const found = distinctPictures(
+    images.map(({ id, file_name, split: own }) => ({ file: safeName(path, file_name), split: own ?? split, captions: [], id: idOf(id), source: { path } })),
+  );
+  const byId = new Map(images.map(({ id }, i) => [String(id), found[i]]));
   for (const { image_id, caption } of annotations) {
     const image = byId.get(String(image_id));
-    if (!image) throw new FileError(path, `a caption belongs to picture ${image_id}, which the file does not list`);
+    if (!image) throw new FileError(path, `a caption belongs to picture ${quoted(String(image_id))}, which the file does not list`);
     image.captions.push(caption.trim());
   }
-  return [...byId.values()];
+  return found;
 }
 
 const Karpathy = z.object({
@@ -82,70 +94,59 @@ const Karpathy = z.object({
     z.object({
       filename: z.string(),
       filepath: z.string().optional(),
-      split: z.enum(['train', 'restval', 'val', 'test']),
+      split: SplitName,
+      cocoid: Id.optional(),
+      imgid: Id.optional(),
       sentences: z.array(z.object({ raw: z.string() })),
     }),
   ),
 });
 
-/** Reads Karpathy and Fei-Fei's splits (dataset_coco.json, dataset_flickr8k.json, …). `restval` becomes `train`, as is usual. */
-export function readKarpathy(path: string): CaptionedImage[] {
-  return parseJson(path, Karpathy, 'Karpathy split file').images.map(({ filename, filepath, split, sentences }) => ({
-    file: safeName(path, filepath ? `${filepath}/${filename}` : filename),
-    split: split === 'restval' ? 'train' : split,
-    captions: sentences.map(({ raw }) => raw.trim()),
-  }));
+/**
+ * Reads Karpathy and Fei-Fei's splits (dataset_coco.json, dataset_flickr8k.json, …). `restval` becomes `train`, as is usual. The id of
+ * a picture is COCO's, or else the number in the file.
+ */
+export function readKarpathy(path: string, { encoding }: SourceOptions = {}): CaptionedImage[] {
+  const { images } = parseJson(path, readText(path, encoding), Karpathy, 'is no Karpathy split file');
+  return distinctPictures(
+    images.map(({ filename, filepath, split, cocoid, imgid, sentences }) => {
+      const id = cocoid ?? imgid;
+      return {
+        file: safeName(path, filepath ? `${filepath}/${filename}` : filename),
+        split,
+        captions: sentences.map(({ raw }) => raw.trim()),
+        ...(id === undefined ? {} : { id: idOf(id) }),
+        source: { path },
+      };
+    }),
+  );
 }
 
-const Row = z.object({
-  image: z.string().min(1),
-  caption: z.string(),
-  split: z.enum(['train', 'val', 'test']).optional(),
-});
+const Row = z.object({ image: z.string().min(1), caption: z.string(), split: PerhapsSplit });
 
-/** Records of a CSV file with a header, or of a file of JSON lines, each with its line number. */
-function records(path: string): { record: unknown; line: number }[] {
-  const text = readText(path).replace(/^\uFEFF/, '');
-  if (path.endsWith('.jsonl')) {
-    return text.split(/\r?\n/).flatMap((line, i) => {
-      if (line.trim() === '') return [];
-      try {
-        return [{ record: JSON.parse(line), line: i + 1 }];
-      } catch (error) {
-        throw new FileError(path, `line ${i + 1} is no JSON: ${messageOf(error)}`);
-      }
-    });
-  }
-  try {
-    const rows = parse(text, { columns: true, info: true, skip_empty_lines: true, trim: true }) as unknown as {
-      record: Record<string, string>;
-      info: { lines: number };
-    }[];
-    return rows.map(({ record, info }) => ({ record: record.split === '' ? { ...record, split: undefined } : record, line: info.lines }));
-  } catch (error) {
-    if (error instanceof CsvError) throw new FileError(path, `is no CSV with a header: ${error.message}`);
-    throw error;
-  }
+/** How a table is read: its columns by their names in it, where these are not the usual ones. */
+export interface TableOptions extends SourceOptions {
+  columns?: Columns | undefined;
+  /** Called with what was found out about the table's form. */
+  onForm?(form: TableForm): void;
 }
 
-/** Reads a table, one caption per record: .csv with a header, or .jsonl. Its columns are image, caption, and optionally split. */
-export function readTable(path: string): CaptionedImage[] {
-  if (!/\.(csv|jsonl)$/.test(path)) throw new FileError(path, 'is neither .csv nor .jsonl');
+/**
+ * Reads a table, one caption per record: CSV or another text with a separator and a header, or JSON lines. Its columns are image,
+ * caption, and optionally split.
+ */
+export function readTable(path: string, { encoding, columns = {}, onForm = () => {} }: TableOptions = {}): CaptionedImage[] {
+  const { form, records } = tableRecords(path, readText(path, encoding), columns);
+  onForm(form);
+  // Rows that differ in the split stay apart, so that they are refused below.
   const images = new Map<string, CaptionedImage>();
-  for (const { record, line } of records(path)) {
-    const row = Row.safeParse(record);
-    if (!row.success) {
-      const [issue] = row.error.issues;
-      throw new FileError(
-        path,
-        `line ${line}: ${issue.path.join('.') || 'the record'}: ${issue.message}; image, caption and perhaps split (train, val, test) are expected`,
-      );
-    }
-    const { image: file, caption, split = null } = row.data;
-    const known = images.get(file) ?? { file: safeName(path, file), split, captions: [] };
-    if (known.split !== split) throw new FileError(path, `line ${line}: "${file}" is in the splits ${known.split ?? 'none'} and ${split ?? 'none'}`);
+  for (const { record, line } of records) {
+    const { image, caption, split } = checkedBy(path, Row, record, `line ${line}`);
+    const file = safeName(path, image);
+    const key = JSON.stringify([file.normalize('NFC'), split]);
+    const known = images.get(key) ?? { file, split, captions: [], source: { path, line } };
     known.captions.push(caption.trim());
-    images.set(file, known);
+    images.set(key, known);
   }
-  return [...images.values()];
+  return distinctPictures([...images.values()]);
 }

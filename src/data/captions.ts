@@ -1,12 +1,16 @@
 /** The prepared dataset: captioned pictures with their splits, as text and as word ids. Training, evaluation and scores read it. */
-import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import sharp from 'sharp';
 import { z } from 'zod';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { FileError, GlimpseError } from '../errors.ts';
+import { withoutControls } from '../printable.ts';
 import { Random } from '../random.ts';
+import { inspectPicture } from './images.ts';
+import { type Counted, counted, PictureFolder } from './picture_folder.ts';
 import { renamedValue } from './renamed.ts';
-import { END, PAD, RENAMED_WORD_RULES, START, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
+import { type SameContent, sameContent } from './same_content.ts';
+import { readText } from './text.ts';
+import { parseJson, quoted } from './validation.ts';
+import { END, PAD, RENAMED_WORD_RULES, START, UNKNOWN, unframed, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
 
 /** The part of a dataset that a picture belongs to. */
 export type Split = 'train' | 'val' | 'test';
@@ -18,18 +22,61 @@ export interface CaptionedImage {
   /** Null where the source names none. */
   split: Split | null;
   captions: string[];
+  /**
+   * What its source calls the picture, as JSON: `790` or `"790"`, with the digits that the source has. Absent where that is the
+   * file's name.
+   */
+  id?: string;
+  /** The file that lists it, and the line where lines tell more. */
+  source?: { path: string; line?: number };
 }
 
-/** Returns the name if it stays within the picture folder. Throws a FileError if not. */
+/** The name within the picture folder, without parts `.`. Throws a FileError if it leads out of it. */
 export function safeName(path: string, name: string): string {
-  const safe = name !== '' && !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
-  if (!safe) throw new FileError(path, `"${name}" is no plain file name`);
-  return name;
+  const parts = name.split('/').filter((part) => part !== '.');
+  const safe = parts.length > 0 && !/[\\\0]/.test(name) && parts.every((part) => part !== '' && part !== '..');
+  if (!safe) throw new FileError(path, `${quoted(name)} is no plain file name: a name within the folder of the pictures is expected, with / between its parts`);
+  return parts.join('/');
+}
+
+/** Where a picture is listed, for messages. */
+const placeOf = ({ source }: CaptionedImage) => (source ? `${source.path}${source.line === undefined ? '' : ` line ${source.line}`}` : 'the list');
+
+/**
+ * The pictures, if each is listed once, in one split, and no two of a source have one id. All readers of captions ask here, and
+ * `prepareDataset` asks for all sources together. Throws a FileError that names the file or the id, and both places.
+ */
+export function distinctPictures(images: readonly CaptionedImage[]): CaptionedImage[] {
+  const [files, ids] = [new Map<string, CaptionedImage>(), new Map<string, CaptionedImage>()];
+  for (const image of images) {
+    const path = image.source?.path ?? image.file;
+    const file = image.file.normalize('NFC');
+    const other = files.get(file);
+    if (other && other.split !== image.split)
+      throw new FileError(
+        path,
+        `${quoted(file)} is in two splits: ${other.split ?? 'none'} (${placeOf(other)}) and ${image.split ?? 'none'} (${placeOf(image)})`,
+      );
+    if (other) {
+      const which = image.id !== undefined && other.id !== undefined ? `, with the ids ${other.id} and ${image.id}` : ` (${placeOf(other)}, ${placeOf(image)})`;
+      throw new FileError(path, `${quoted(file)} is listed twice${which}`);
+    }
+    files.set(file, image);
+    if (image.id === undefined) continue;
+    // Each source counts its ids for itself.
+    const id = `${idText(image.id)} ${path}`;
+    const owner = ids.get(id);
+    if (owner) throw new FileError(path, `the id ${idText(image.id)} belongs to two pictures: ${quoted(owner.file)} and ${quoted(image.file)}`);
+    ids.set(id, image);
+  }
+  return [...images];
 }
 
 /** A picture's captions, as they were written and as word ids. */
 export interface CaptionedWords {
   file: string;
+  /** As in CaptionedImage. */
+  id?: string;
   captions: string[];
   ids: number[][];
 }
@@ -51,7 +98,7 @@ export interface DatasetReport {
   captions: number;
   captionsPerImage: { least: number; mean: number; most: number };
   vocabulary: number;
-  /** Share of each split's words that are not in the vocabulary. */
+  /** Share of each split's word ids that are <unk>. */
   unknownRate: Record<Split, number>;
   /** Words of a caption: mean, median, 95th percentile, longest. */
   lengths: { mean: number; median: number; p95: number; longest: number };
@@ -63,6 +110,18 @@ export interface DatasetReport {
   withoutPicture: string[];
   withoutCaption: string[];
   unreadable: string[];
+  /** For each unreadable picture its error. */
+  unreadableBecause: string[];
+  /** Captions that the word rule leaves no word of; they are left out. */
+  withoutWords: Counted;
+  /** Captions whose frame (startseq … endseq and the like) was taken off. */
+  framed: Counted;
+  /** Captions with control characters, which are dropped from their words. */
+  withControls: Counted;
+  /** Pictures whose file has the same bytes as an earlier one. */
+  sameContent: SameContent;
+  /** Files beside the pictures that no caption names. */
+  withoutMention: Counted;
 }
 
 /** Options of `prepareDataset`; the command `glimpse prepare` explains each. */
@@ -82,6 +141,18 @@ export interface PrepareOptions {
   skipBad: boolean;
   /** Called as pictures are checked. */
   onChecked?: (done: number, total: number) => void;
+}
+
+/** An id without the quotes of JSON. A whole number has all its digits. */
+export const idText = (id: string): string => (id.startsWith('"') ? String(JSON.parse(id)) : id);
+
+/**
+ * What the pictures are called in results, as JSON: the ids of their source, or the names of their files. Two sources may count
+ * from the same number; then all are called by their files.
+ */
+export function pictureIds(images: readonly { file: string; id?: string | undefined }[]): string[] {
+  const ids = images.map(({ file, id }) => id ?? JSON.stringify(file));
+  return new Set(ids.map(idText)).size === ids.length ? ids : images.map(({ file }) => JSON.stringify(file));
 }
 
 /** Gives a split to the pictures that have none, drawn by the seed. The order of the list does not matter. */
@@ -108,59 +179,84 @@ function sampled<T extends CaptionedImage>(images: readonly T[], fraction: numbe
   return images.filter((image) => image.split !== 'train' || chosen.has(image));
 }
 
-/** The pictures whose header cannot be read. Damage after the header shows only when features are extracted. */
-async function unreadablePictures(paths: readonly { file: string; path: string }[], onChecked: PrepareOptions['onChecked']): Promise<string[]> {
-  const bad: string[] = [];
+/** The errors of the pictures that cannot be read, by file. */
+async function unreadablePictures(
+  pictures: readonly { file: string; path: string }[],
+  onChecked: PrepareOptions['onChecked'],
+): Promise<Map<string, FileError>> {
+  const bad = new Map<string, FileError>();
   const together = 16;
-  for (let first = 0; first < paths.length; first += together) {
-    const part = paths.slice(first, first + together);
-    const faults = await Promise.all(
-      part.map(async ({ path }) => {
-        try {
-          const { width, height } = await sharp(path).metadata();
-          return !(width && height);
-        } catch {
-          return true;
-        }
-      }),
-    );
-    bad.push(...part.filter((_, i) => faults[i]).map(({ file }) => file));
-    onChecked?.(first + part.length, paths.length);
+  for (let first = 0; first < pictures.length; first += together) {
+    const part = pictures.slice(first, first + together);
+    const faults = await Promise.all(part.map(({ path }) => inspectPicture(path)));
+    for (const [i, fault] of faults.entries()) if (fault) bad.set(part[i].file, fault);
+    onChecked?.(first + part.length, pictures.length);
   }
   return bad;
+}
+
+interface Spoken {
+  caption: string;
+  words: string[];
+}
+
+/** The captions of a picture with their words, and what was done to each. Those without a word stay, to be counted. */
+function spokenOf({ captions }: CaptionedImage, rule: WordRule): (Spoken & { framed: boolean; controls: boolean })[] {
+  return captions.map((given) => {
+    const caption = unframed(given);
+    return { caption, words: wordsOf(caption, rule), framed: caption !== given, controls: withoutControls(caption) !== caption };
+  });
 }
 
 const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
 const SPLITS = ['train', 'val', 'test'] as const;
 
 /**
- * Makes a dataset of captioned pictures: splits, vocabulary, word ids. It looks at the header of every picture.
- * Throws a GlimpseError that lists pictures which are missing, cannot be read, or have no caption, unless `skipBad`.
+ * Makes a dataset of captioned pictures: splits, vocabulary, word ids. It decodes every picture once, to know that all are sound.
+ * Throws a FileError for a picture that is listed twice. Throws a GlimpseError that lists pictures which are missing, cannot be
+ * read, or have no caption, unless `skipBad`.
  */
 export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
-  const split = sampled(assignSplits(found, o), o.fraction, o.seed);
-  const spoken = split.map(({ captions }) =>
-    captions.map((caption) => ({ caption, words: wordsOf(caption, o.words) })).filter(({ words }) => words.length > 0),
-  );
-  const withoutPicture = split.filter(({ file }) => !existsSync(join(o.imageFolder, file))).map(({ file }) => file);
+  const folder = new PictureFolder(o.imageFolder);
+  const split = sampled(assignSplits(distinctPictures(found), o), o.fraction, o.seed);
+  const heard = split.map((image) => spokenOf(image, o.words));
+  const spoken = heard.map((captions) => captions.filter(({ words }) => words.length > 0));
+  const onDisk = new Map(split.map(({ file }) => [file, folder.find(file)]));
+  const withoutPicture = split.filter(({ file }) => onDisk.get(file) === null).map(({ file }) => file);
   const withoutCaption = split.filter((_, i) => spoken[i].length === 0).map(({ file }) => file);
-  const missing = new Set(withoutPicture);
-  const there = split.filter(({ file }) => !missing.has(file)).map(({ file }) => ({ file, path: join(o.imageFolder, file) }));
-  const unreadable = await unreadablePictures(there, o.onChecked);
-  for (const [list, fault] of [
-    [withoutPicture, `have captions but no picture in ${o.imageFolder}`],
-    [withoutCaption, 'have no caption'],
-    [unreadable, 'cannot be read as pictures'],
+  const there = split.flatMap((image) => {
+    const name = onDisk.get(image.file);
+    return name ? [{ file: image.file, split: image.split, path: join(o.imageFolder, name) }] : [];
+  });
+  const faults = await unreadablePictures(there, o.onChecked);
+  const unreadable = [...faults.keys()];
+  const unreadableBecause = [...faults.values()].map(({ message }) => message);
+  for (const [list, fault, texts] of [
+    [withoutPicture, `have captions but no picture in ${o.imageFolder}`, withoutPicture],
+    [withoutCaption, `have no caption${heard.flat().length > 0 ? ` with a word by the rule ${o.words}` : ''}`, withoutCaption],
+    [unreadable, 'cannot be read as pictures', unreadable.map((file, i) => `${file} (${unreadableBecause[i].split('as a picture: ').pop()})`)],
   ] as const) {
     if (list.length > 0 && !o.skipBad)
       throw new GlimpseError(
-        `${list.length} pictures ${fault}: ${list.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}\n  Correct the files, or leave them out with --skip-bad.`,
+        `${list.length} pictures ${fault}: ${texts.slice(0, 3).join(', ')}${list.length > 3 ? ', …' : ''}\n  Correct the files, or leave them out with --skip-bad.`,
       );
   }
   const bad = new Set([...withoutPicture, ...withoutCaption, ...unreadable]);
   const kept = split
-    .map(({ file, split: own }, i) => ({ file, split: own, captions: spoken[i].map(({ caption }) => caption), words: spoken[i].map(({ words }) => words) }))
-    .filter(({ file }) => !bad.has(file));
+    .map(({ file, split: own, id }, i) => {
+      const name = onDisk.get(file) ?? file;
+      const called = id ?? (name === file ? undefined : JSON.stringify(file));
+      const words = spoken[i].map((each) => each.words);
+      return {
+        listed: file,
+        file: name,
+        ...(called === undefined ? {} : { id: called }),
+        split: own,
+        captions: spoken[i].map(({ caption }) => caption),
+        words,
+      };
+    })
+    .filter(({ listed }) => !bad.has(listed));
   const of = (name: Split) => kept.filter((image) => image.split === name);
   if (of('train').length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
   const vocabulary = Vocabulary.build(
@@ -168,8 +264,8 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
     o.vocabularySize,
     o.minCount,
   );
-  const images = kept.map(({ file, split: own, captions, words }) => ({
-    ...{ file, split: own, captions },
+  const images = kept.map(({ file, id, split: own, captions, words }) => ({
+    ...{ file, ...(id === undefined ? {} : { id }), split: own, captions },
     ids: words.map((list) => vocabulary.encode(list, o.maxLength)),
   }));
   const perSplit = <T>(value: (name: Split) => T) => Object.fromEntries(SPLITS.map((name) => [name, value(name)])) as Record<Split, T>;
@@ -180,7 +276,8 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
   const texts = kept.map(({ words }) => new Set(words.map((list) => list.join(' '))));
   const owners = new Map<string, number>();
   for (const own of texts) for (const text of own) owners.set(text, (owners.get(text) ?? 0) + 1);
-  const known = new Set(vocabulary.words);
+  const examples = (is: (each: (typeof heard)[number][number]) => boolean) =>
+    counted(heard.flatMap((captions, i) => captions.filter(is).map(({ caption }) => `${split[i].file}: ${quoted(caption)}`)));
   return {
     dataset: { imageFolder: o.imageFolder, words: o.words, vocabulary: [...vocabulary.words], maxLength: o.maxLength, images },
     report: {
@@ -189,14 +286,19 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
       captionsPerImage: { least: counts[0] ?? 0, mean: mean(counts), most: counts[counts.length - 1] ?? 0 },
       vocabulary: vocabulary.size,
       unknownRate: perSplit((name) => {
-        const words = of(name).flatMap((image) => image.words.flat());
-        return words.filter((word) => !known.has(word)).length / Math.max(1, words.length);
+        const ids = images.filter((image) => image.split === name).flatMap((image) => image.ids.flatMap((list) => list.slice(1, -1)));
+        return ids.filter((id) => id === UNKNOWN).length / Math.max(1, ids.length);
       }),
       lengths: { mean: mean(lengths), median: quantile(lengths, 0.5), p95: quantile(lengths, 0.95), longest: lengths[lengths.length - 1] ?? 0 },
       cut: lengths.filter((length) => length > o.maxLength - 2).length,
       duplicateCaptions: flat.length - texts.reduce((sum, own) => sum + own.size, 0),
       sharedCaptions: [...owners.values()].filter((count) => count > 1).length,
-      ...{ withoutPicture, withoutCaption, unreadable },
+      ...{ withoutPicture, withoutCaption, unreadable, unreadableBecause },
+      withoutWords: examples(({ words }) => words.length === 0),
+      framed: examples(({ framed }) => framed),
+      withControls: examples(({ controls }) => controls),
+      sameContent: await sameContent(there.filter(({ file }) => !bad.has(file))),
+      withoutMention: counted(folder.others(found.map(({ file }) => file))),
     },
   };
 }
@@ -209,6 +311,10 @@ const DatasetFile = z.object({
   images: z.array(
     z.object({
       file: z.string(),
+      id: z
+        .string()
+        .regex(/^(-?\d.*|".*")$/s, 'expected a number or a text as JSON')
+        .optional(),
       split: z.enum(['train', 'val', 'test']),
       captions: z.array(z.string()),
       ids: z.array(z.array(z.number().int().nonnegative()).min(2)),
@@ -218,21 +324,14 @@ const DatasetFile = z.object({
 
 /** Reads a `dataset.json` written by `glimpse prepare`. Throws a FileError if it is damaged. */
 export function readDataset(path: string): Dataset {
-  let parsed: ReturnType<typeof DatasetFile.safeParse>;
-  try {
-    parsed = DatasetFile.safeParse(JSON.parse(readFileSync(path, 'utf8')));
-  } catch (error) {
-    throw new FileError(path, error instanceof SyntaxError ? `is no JSON: ${messageOf(error)}` : messageOf(error));
-  }
-  if (!parsed.success) throw new FileError(path, `is no prepared dataset: ${parsed.error.issues[0].path.join('.')}: ${parsed.error.issues[0].message}`);
-  const size = parsed.data.vocabulary.length;
-  for (const { file, ids, captions } of parsed.data.images) {
+  const dataset = parseJson(path, readText(path), DatasetFile, 'is no prepared dataset');
+  const size = dataset.vocabulary.length;
+  for (const { file, ids, captions } of dataset.images) {
     safeName(path, file);
     if (ids.some((list) => list.some((id) => id >= size))) throw new FileError(path, `${file} has a word id beyond the ${size} of the vocabulary`);
-    const framed = (list: readonly number[]) =>
-      list[0] === START && list[list.length - 1] === END && list.length <= parsed.data.maxLength && !list.includes(PAD);
+    const framed = (list: readonly number[]) => list[0] === START && list[list.length - 1] === END && list.length <= dataset.maxLength && !list.includes(PAD);
     if (ids.length === 0 || ids.length !== captions.length || !ids.every(framed))
-      throw new FileError(path, `${file}: every caption runs from startseq (${START}) to endseq (${END}) within ${parsed.data.maxLength} ids`);
+      throw new FileError(path, `${file}: every caption runs from startseq (${START}) to endseq (${END}) within ${dataset.maxLength} ids`);
   }
-  return parsed.data;
+  return dataset;
 }

@@ -9,13 +9,14 @@ import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, r
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { FileError, GlimpseError, messageOf } from '../errors.ts';
+import { FileError, GlimpseError } from '../errors.ts';
 import { makeFolder, onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
 import { nonFiniteFault } from './finite.ts';
 import { fromHalf, HALF_OVERFLOW, MAX_HALF, toHalf } from './half.ts';
 import { type Lock, lockFolder } from './lock.ts';
 import { renamedKeys } from './renamed.ts';
+import { parseJson, problemOf } from './validation.ts';
 
 /** Names of the fields in which two encoders differ. The path of the file does not count. */
 export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
@@ -62,16 +63,15 @@ function indexText(index: FeatureIndex): string {
 const CHECKSUM = /^\{"checksum":"([0-9a-f]{16})",/;
 
 function readIndex(path: string): FeatureIndex {
-  try {
-    const text = readFileSync(path, 'utf8');
-    const [beginning, sum] = CHECKSUM.exec(text) ?? [];
-    if (beginning !== undefined && checksum(Buffer.from(`{${text.slice(beginning.length)}`)) !== sum) throw new Error('it is damaged: its checksum differs');
-    const index = Index.parse(JSON.parse(text));
-    if (index.files.length !== index.checksums.length) throw new Error(`it has ${index.files.length} pictures and ${index.checksums.length} checksums`);
-    return index;
-  } catch (error) {
-    throw new FileError(path, `is no feature index: ${messageOf(error)}`);
-  }
+  const verdict = 'is no feature index';
+  const text = onFile(path, () => readFileSync(path, 'utf8'));
+  const [beginning, sum] = CHECKSUM.exec(text) ?? [];
+  if (beginning !== undefined && checksum(Buffer.from(`{${text.slice(beginning.length)}`)) !== sum)
+    throw new FileError(path, `${verdict}: it is damaged: its checksum differs`);
+  const index = parseJson(path, text, Index, verdict);
+  if (index.files.length !== index.checksums.length)
+    throw new FileError(path, `${verdict}: it has ${index.files.length} pictures and ${index.checksums.length} checksums`);
+  return index;
 }
 
 /** Why a record [P · F] cannot be stored; null if it can. */
@@ -163,7 +163,7 @@ export class FeatureWriter {
       });
       if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
     } catch (error) {
-      throw new FileError(this.path, `cannot be written: ${messageOf(error)}`);
+      throw new FileError(this.path, `cannot be written: ${problemOf(error)}`);
     }
   }
 
@@ -224,7 +224,7 @@ export class FeatureStore {
     try {
       handle = await open(path, 'r');
     } catch (error) {
-      throw new FileError(path, messageOf(error));
+      throw new FileError(path, problemOf(error));
     }
     const { size } = await handle.stat();
     if (size < expected) {

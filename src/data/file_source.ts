@@ -4,8 +4,9 @@
  */
 import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';
-import { FileError, messageOf } from '../errors.ts';
+import { FileError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
+import { problemOf } from './validation.ts';
 
 /** What a path leads to, where that is no ordinary file. */
 function otherKind(stats: Stats): string | null {
@@ -14,13 +15,13 @@ function otherKind(stats: Stats): string | null {
 }
 
 /** Why a file could not be opened, in one line. */
-function problemOf(path: string, error: unknown): FileError {
+function faultOf(path: string, error: unknown): FileError {
   if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new FileError(path, 'no such file');
   try {
     const kind = otherKind(statSync(path)); // a socket, and a folder on Windows, cannot be opened at all
     if (kind) return new FileError(path, `is ${kind}, not an ordinary file`);
   } catch {} // the first error says more
-  return new FileError(path, messageOf(error));
+  return new FileError(path, problemOf(error));
 }
 
 /** Whether a way from a folder leads out of it, or nowhere. */
@@ -35,7 +36,7 @@ export function insideFolder(folder: string, path: string): boolean {
   try {
     way = relative(realpathSync(folder), realpathSync(path));
   } catch (error) {
-    throw problemOf(path, error);
+    throw faultOf(path, error);
   }
   return !isOutside(way);
 }
@@ -55,7 +56,7 @@ export function openFile(path: string): ByteSource {
     size = stats.size;
   } catch (error) {
     if (file >= 0) closeSync(file);
-    throw problemOf(path, error);
+    throw faultOf(path, error);
   }
   return {
     ...{ name: path, size },
@@ -65,7 +66,7 @@ export function openFile(path: string): ByteSource {
       try {
         for (let count = 1; done < length && count > 0; done += count) count = readSync(file, bytes, done, length - done, at + done);
       } catch (error) {
-        throw new FileError(path, `cannot be read at byte ${at + done}: ${messageOf(error)}`);
+        throw new FileError(path, `cannot be read at byte ${at + done}: ${problemOf(error)}`);
       }
       return bytes.subarray(0, done);
     },

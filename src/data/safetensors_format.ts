@@ -4,13 +4,16 @@
  * The format has no checksums. Ours stand in its metadata: the CRC-32C of every tensor and of all else that the header says.
  */
 import { z } from 'zod';
-import { FileError, messageOf } from '../errors.ts';
+import { FileError } from '../errors.ts';
+import { printable } from '../printable.ts';
 import type { ByteSource } from './bytes.ts';
 import { crc32c } from './crc32c.ts';
 import { nonFiniteFault } from './finite.ts';
+import { parseJson, problemOf, quoted } from './validation.ts';
 
 const MAX_HEADER_BYTES = 100 << 20;
 
+const Header = z.record(z.string(), z.unknown());
 const Entry = z.object({
   dtype: z.string(),
   shape: z.array(z.number().int().nonnegative()),
@@ -46,12 +49,7 @@ export function parseSafetensors({ name: path, size, read: readBytes }: ByteSour
   if (size < 8) throw new FileError(path, `is no safetensors file: ${size} bytes`);
   const headerBytes = Number(new DataView(read(0, 8).buffer).getBigUint64(0, true));
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > size) throw new FileError(path, `claims a header of ${headerBytes} bytes in a file of ${size}`);
-  let header: Record<string, unknown>;
-  try {
-    header = z.record(z.string(), z.unknown()).parse(JSON.parse(new TextDecoder().decode(read(8, headerBytes))));
-  } catch (error) {
-    throw new FileError(path, `has a damaged header: ${messageOf(error)}`);
-  }
+  const header = parseJson(path, new TextDecoder().decode(read(8, headerBytes)), Header, 'has a damaged header');
   const metadata = z
     .record(z.string(), z.string())
     .catch({})
@@ -62,12 +60,13 @@ export function parseSafetensors({ name: path, size, read: readBytes }: ByteSour
   for (const [name, raw] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     const parsed = Entry.safeParse(raw);
-    if (!parsed.success) throw new FileError(path, `tensor "${name}" has a damaged entry`);
+    if (!parsed.success) throw new FileError(path, `tensor ${quoted(name)} has a damaged entry: ${problemOf(parsed.error, raw)}`);
     const { dtype, shape, data_offsets: offsets } = parsed.data;
-    if (dtype !== 'F32' && dtype !== 'I32' && dtype !== 'U32') throw new FileError(path, `tensor "${name}" is ${dtype}; F32, I32 and U32 are supported`);
+    if (dtype !== 'F32' && dtype !== 'I32' && dtype !== 'U32')
+      throw new FileError(path, `tensor ${quoted(name)} is ${printable(dtype)}; F32, I32 and U32 are supported`);
     const bytes = 4 * shape.reduce((product, extent) => product * extent, 1);
     if (offsets[1] - offsets[0] !== bytes || 8 + headerBytes + offsets[1] > size)
-      throw new FileError(path, `tensor "${name}" [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
+      throw new FileError(path, `tensor ${quoted(name)} [${shape}] claims bytes ${offsets.join('…')} of ${size - 8 - headerBytes}`);
     claimed += bytes;
     if (claimed > size) throw new FileError(path, 'its tensors claim the same bytes twice');
     const stored = read(8 + headerBytes + offsets[0], bytes);
@@ -75,22 +74,18 @@ export function parseSafetensors({ name: path, size, read: readBytes }: ByteSour
     tensors.set(name, { dtype, shape, data });
     if (checksums && checksums[name] !== crc32c(stored)) {
       const fault = data instanceof Float32Array ? nonFiniteFault(data) : null;
-      throw new FileError(path, `tensor "${name}" is damaged: its checksum differs${fault ? `; ${fault}` : ''}`);
+      throw new FileError(path, `tensor ${quoted(name)} is damaged: its checksum differs${fault ? `; ${fault}` : ''}`);
     }
   }
   const lost = Object.keys(checksums ?? {}).find((name) => name !== HEADER && !tensors.has(name));
-  if (lost !== undefined) throw new FileError(path, `tensor "${lost}" is missing`);
+  if (lost !== undefined) throw new FileError(path, `tensor ${quoted(lost)} is missing`);
   const { [CHECKSUMS]: _sums, ...said } = metadata;
   return { metadata: said, tensors, checksums: checksums ? (checksums[HEADER] === headerChecksum(said, tensors) ? 'right' : 'changed') : 'none' };
 }
 
 function checksumsOf(path: string, metadata: Record<string, string>): Record<string, number> | null {
   if (metadata[CHECKSUMS] === undefined) return null;
-  try {
-    return z.record(z.string(), z.number()).parse(JSON.parse(metadata[CHECKSUMS]));
-  } catch (error) {
-    throw new FileError(path, `has damaged checksums: ${messageOf(error)}`);
-  }
+  return parseJson(path, metadata[CHECKSUMS], z.record(z.string(), z.number()), 'has damaged checksums');
 }
 
 /** Of the metadata, and of names, types and shapes of the tensors, in an order that does not depend on the writer of the JSON. */

@@ -1,6 +1,7 @@
 /** Words and their ids: the rules that split captions into words, the special words, the vocabulary. Uses no file and no host. */
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
+import { withoutControls } from '../printable.ts';
 
 export const WORD_RULES = ['ascii', 'ptb', 'unicode'] as const;
 /** Old name of a rule → its name now. */
@@ -12,10 +13,21 @@ export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
  */
 export type WordRule = (typeof WORD_RULES)[number];
 
-/** The words of a caption by a rule. */
+const OPENING = /^\s*(?:start(?:of)?seq(?=\s|$)|<(?:start(?:of)?(?:seq)?|s|sos|bos|go)>|\[(?:start|sos|bos|cls)\]|<\|[a-z_]+\|>)\s*/i;
+const CLOSING = /(?:^|\s+)end(?:of)?seq\s*$|\s*(?:<(?:end(?:of)?(?:seq)?|\/s|eos|stop|pad)>|\[(?:end|eos|sep|pad)\]|<\|[a-z_]+\|>)\s*$/i;
+const PAIR = /^\s*[sb]os\s(.*)\seos\s*$/is;
+
+/** The caption without the frame that others put around theirs, such as startseq … endseq or <start> … <end>; else as it is. */
+export function unframed(caption: string): string {
+  const inner = caption.replace(PAIR, '$1').replace(OPENING, '').replace(CLOSING, '');
+  return inner === caption ? caption : unframed(inner.trim());
+}
+
+/** The words of a caption by a rule. Control characters are dropped. */
 export function wordsOf(caption: string, rule: WordRule): string[] {
-  if (rule === 'ptb') return captionTokens(caption);
-  const lower = caption.normalize('NFC').toLowerCase();
+  const text = withoutControls(caption);
+  if (rule === 'ptb') return captionTokens(text);
+  const lower = text.normalize('NFC').toLowerCase();
   return (rule === 'ascii' ? lower.replace(/[^a-z0-9\s]/g, '') : lower.replace(/[^\p{L}\p{M}\p{N}]+/gu, ' ')).split(/\s+/).filter(Boolean);
 }
 

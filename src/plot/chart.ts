@@ -5,6 +5,7 @@
 import { scaleLinear, scaleLog } from 'd3-scale';
 import { line } from 'd3-shape';
 import escapeHtml from 'escape-html';
+import { printable } from '../printable.ts';
 
 export interface Series {
   name: string;
@@ -94,7 +95,8 @@ export function chartSvg(chart: Chart): string {
     )
     .range([HEIGHT - margin.bottom, margin.top]);
   const usable = ([px, py]: readonly [number, number]) => Number.isFinite(px) && Number.isFinite(py) && (!xLog || px > 0) && (!yLog || py > 0);
-  const text = (px: number, py: number, body: string, more = '') => `<text x="${px.toFixed(1)}" y="${py.toFixed(1)}" ${more}>${escapeHtml(body)}</text>`;
+  const text = (px: number, py: number, body: string, more = '') =>
+    `<text x="${px.toFixed(1)}" y="${py.toFixed(1)}" ${more}>${escapeHtml(printable(body))}</text>`;
   const xFormat = x.tickFormat(8);
   const yFormat = y.tickFormat(6);
   const parts: string[] = [];
@@ -124,7 +126,7 @@ export function chartSvg(chart: Chart): string {
       if (!usable(point)) return;
       const [px, py] = [x(point[0]), y(point[1])];
       const label = labels?.[j] ?? '';
-      parts.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="4" fill="${color}"><title>${escapeHtml(label)}</title></circle>`);
+      parts.push(`<circle cx="${px.toFixed(1)}" cy="${py.toFixed(1)}" r="4" fill="${color}"><title>${escapeHtml(printable(label))}</title></circle>`);
       const place = label ? freePlace(boxes, px, py, label) : null;
       if (place) parts.push(text(place.x, place.y, label, 'class="label"'));
     });
@@ -152,9 +154,9 @@ export function chartSvg(chart: Chart): string {
 /** Charts below one another on a self-contained HTML page. */
 export function chartPage(title: string, lead: string, charts: readonly string[]): string {
   return `<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(title)}</title>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(printable(title))}</title>
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:800px;margin:2rem auto;padding:0 1rem;color:#222}svg{max-width:100%;height:auto;margin:.5rem 0 1.5rem}</style></head>
-<body><h1>${escapeHtml(title)}</h1><p>${escapeHtml(lead)}</p>
+<body><h1>${escapeHtml(printable(title))}</h1><p>${escapeHtml(lead)}</p>
 ${charts.join('\n')}
 </body></html>
 `;

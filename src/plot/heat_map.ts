@@ -1,8 +1,9 @@
 /** Attention drawn on its picture: the map is scaled up smoothly, and the picture is dark where the model does not look. */
 import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
-import { openPicture, pictureFault } from '../data/images.ts';
+import { decodePicture } from '../data/images.ts';
 import { GlimpseError } from '../errors.ts';
+import { printable } from '../printable.ts';
 import { glow, weightBytes } from './glow.ts';
 
 /** RGB, row by row. */
@@ -14,13 +15,11 @@ export interface Pixels {
 
 /** A picture file scaled to a height. */
 export async function readPixels(path: string, height: number): Promise<Pixels> {
-  try {
-    const { data, info } = await openPicture(path).resize({ height }).raw().toBuffer({ resolveWithObject: true });
+  return decodePicture(path, async (picture) => {
+    const { data, info } = await picture.resize({ height }).raw().toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new Error(`it has ${info.channels} channels`);
     return { data, width: info.width, height: info.height };
-  } catch (error) {
-    throw pictureFault(path, error);
-  }
+  });
 }
 
 /**
@@ -67,7 +66,7 @@ export async function contactSheet(cells: readonly { pixels: Pixels; label: stri
   const place = (i: number) => ({ left: GAP + (i % perRow) * (cell + GAP), top: GAP + Math.floor(i / perRow) * (height + LABEL + GAP) });
   const labels = cells.map(({ label }, i) => {
     const { left, top } = place(i);
-    return `<text x="${left + cell / 2}" y="${top + height + 16}" text-anchor="middle" font-family="sans-serif" font-size="14" fill="#202124">${escapeHtml(label)}</text>`;
+    return `<text x="${left + cell / 2}" y="${top + height + 16}" text-anchor="middle" font-family="sans-serif" font-size="14" fill="#202124">${escapeHtml(printable(label))}</text>`;
   });
   const text = Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg" width="${size.width}" height="${size.height}">${labels.join('')}</svg>`);
   const pictures = await Promise.all(

@@ -1,6 +1,6 @@
 /** `glimpse gallery`: declared. */
-import { type Condition, choice, type OptionsOf, text, whole, withOption } from '../../options.ts';
-import { command, DEVICE, OUTPUT } from '../command.ts';
+import { type Condition, choice, FLAG, type OptionsOf, text, whole, withOption } from '../../options.ts';
+import { command, DEVICE, ENCODING, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
 
 const arePictures = ({ pictures }: Readonly<Record<string, unknown>>) => Array.isArray(pictures) && pictures.length > 0;
@@ -15,7 +15,9 @@ const SCORED: Condition = {
 
 const options = {
   ...decodingOptions(3),
-  references: { values: text('file'), belongsTo: [PICTURES], help: 'COCO annotations of the pictures, found by file name' },
+  references: { values: text('file'), belongsTo: [PICTURES], help: 'COCO annotations of the pictures, found by the longest matching path' },
+  encoding: { ...ENCODING.encoding, belongsTo: [withOption('references')] },
+  skipBad: { values: FLAG, belongsTo: [PICTURES], help: 'leave out pictures that cannot be read' },
   encoder: { values: text('file'), belongsTo: [PICTURES], help: 'the encoder’s file, if it is no longer where the features were made' },
   data: { values: text('file'), belongsTo: [NO_PICTURES, withOption('features')], help: 'dataset made by prepare' },
   features: { values: text('folder'), belongsTo: [NO_PICTURES, withOption('data')], help: 'feature store made by features' },
@@ -32,7 +34,7 @@ export type GalleryOptions = OptionsOf<typeof options>;
 export const gallery = command({
   name: 'gallery',
   description: 'show what a model says of pictures and where it looks at each word: a page, and a PNG per picture',
-  arguments: { '<model>': 'checkpoint file or the folder of a run', '[pictures...]': 'picture files; or give --data and --features' },
+  arguments: { '<model>': 'checkpoint file or the folder of a run', '[pictures...]': 'picture files, or folders of them; or give --data and --features' },
   options,
   run: async () => (await import('../gallery.ts')).gallery,
 });

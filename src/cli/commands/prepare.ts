@@ -1,7 +1,8 @@
 /** `glimpse prepare`: declared. */
+import { parseColumns } from '../../data/table_columns.ts';
 import { RENAMED_WORD_RULES, WORD_RULES } from '../../data/words.ts';
 import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, withOption } from '../../options.ts';
-import { command, OUTPUT } from '../command.ts';
+import { command, ENCODING, OUTPUT } from '../command.ts';
 
 /** Flickr's lists and Karpathy's file name a split for every picture, and so does `--coco-val`. */
 const OPEN_SPLITS: Condition = {
@@ -25,7 +26,13 @@ const options = {
   cocoTrain: { values: text('file'), help: 'COCO captions JSON of the training split' },
   cocoVal: { values: text('file'), help: 'COCO captions JSON of the validation split' },
   karpathy: { values: text('file'), help: 'Karpathy’s split JSON (dataset_coco.json, dataset_flickr8k.json, …)' },
-  table: { values: text('file'), help: 'pictures of your own: .csv or .jsonl with image, caption and perhaps split' },
+  table: { values: text('file'), help: 'pictures of your own: .csv, .tsv, .txt or .jsonl with image, caption and perhaps split' },
+  columns: {
+    values: text('names', parseColumns),
+    belongsTo: [withOption('table')],
+    help: 'columns of the table where they have other names: image=NAME,caption=NAME,split=NAME',
+  },
+  ...ENCODING,
   fraction: { values: number('share', { above: 0, atMost: 1 }), default: 1, help: 'share of the training pictures to keep, drawn at random' },
   valShare: {
     values: number('share', { atLeast: 0, below: 1 }),

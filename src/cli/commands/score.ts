@@ -1,6 +1,6 @@
 /** `glimpse score`: declared. */
 import { type OptionsOf, text, whole } from '../../options.ts';
-import { command, OUTPUT } from '../command.ts';
+import { command, ENCODING, OUTPUT } from '../command.ts';
 
 export const BOOTSTRAP = { values: whole('count', { atLeast: 0 }), default: 1000, help: 'resamples for the 95 % intervals; 0 gives none' } as const;
 
@@ -8,6 +8,7 @@ const options = {
   references: { values: text('file'), required: true, help: 'COCO annotations' },
   candidates: { values: text('file'), required: true, help: 'COCO results: [{"image_id", "caption"}]' },
   bootstrap: BOOTSTRAP,
+  ...ENCODING,
   ...OUTPUT,
 } as const;
 export type ScoreOptions = OptionsOf<typeof options>;

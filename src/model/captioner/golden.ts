@@ -7,8 +7,9 @@ import { z } from 'zod';
 import type { CaseResult } from '../../autograd/check.ts';
 import { backward, gradOf } from '../../autograd/tape.ts';
 import { readSafetensors, type StoredTensor } from '../../data/safetensors.ts';
+import { parseJson } from '../../data/validation.ts';
 import { PAD } from '../../data/words.ts';
-import { FileError, messageOf } from '../../errors.ts';
+import { FileError } from '../../errors.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
@@ -48,20 +49,13 @@ export interface Golden {
 /** Throws a FileError for a file that is no golden of the captioner. */
 export function readGolden(path: string): Golden {
   const { metadata, tensors } = readSafetensors(path);
-  let json: unknown;
-  try {
-    json = JSON.parse(metadata.scalars ?? '{}');
-  } catch (error) {
-    throw new FileError(path, `is no golden of the captioner: its scalars are no JSON (${messageOf(error)})`);
-  }
-  const parsed = Scalars.safeParse(json);
-  if (!parsed.success) throw new FileError(path, `is no golden of the captioner: ${parsed.error.issues[0].path.join('.')} ${parsed.error.issues[0].message}`);
+  const scalars = parseJson(path, metadata.scalars ?? '{}', Scalars, 'is no golden of the captioner');
   const get = (name: string): StoredTensor => {
     const found = tensors.get(name);
     if (!found) throw new FileError(path, `has no tensor "${name}"`);
     return found;
   };
-  const { dims: d } = parsed.data;
+  const { dims: d } = scalars;
   const sizes: CaptionerSizes = { features: d.F, regions: d.P, project: d.D, attention: d.A, hidden: d.H, embedding: d.E, vocabulary: d.V };
   const weights = new Map(parameterTable(sizes, PRESETS.basic).map(([name]) => [name, get(`w.${name}`) as NamedArray]));
   const { data: tokens, shape } = get('in.tokens');
@@ -69,7 +63,7 @@ export function readGolden(path: string): Golden {
   const steps = length - 1;
   const timeMajor = (offset: number) => Uint32Array.from({ length: steps * batch }, (_, i) => tokens[(i % batch) * length + Math.floor(i / batch) + offset]);
   const targets = timeMajor(1);
-  return { scalars: parsed.data, sizes, get, weights, ids: timeMajor(0), targets, counted: targets.filter((id) => id !== PAD).length, batch, steps };
+  return { scalars, sizes, get, weights, ids: timeMajor(0), targets, counted: targets.filter((id) => id !== PAD).length, batch, steps };
 }
 
 /** How far numbers are from what they must be: in the norm, relative unless the true values vanish; and the largest difference. */

@@ -8,7 +8,8 @@ import { createGunzip } from 'node:zlib';
 import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
-import { FileError, GlimpseError, messageOf } from '../../errors.ts';
+import { problemOf } from '../../data/validation.ts';
+import { FileError, GlimpseError } from '../../errors.ts';
 import { cacheFolder } from '../../platform/node/cache.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import { weightsHash } from '../training/weights_hash.ts';
@@ -25,7 +26,7 @@ async function sha256(path: string): Promise<string> {
     if (statSync(path).size <= HASHED_WHOLE) return Buffer.from(await webcrypto.subtle.digest('SHA-256', readFileSync(path))).toString('hex');
     await pipeline(createReadStream(path), hash);
   } catch (error) {
-    throw new FileError(path, messageOf(error));
+    throw new FileError(path, problemOf(error));
   }
   return hash.digest('hex');
 }
@@ -88,7 +89,7 @@ async function modelFile(path: string): Promise<ModelFile> {
     return { file, sha256: found };
   } catch (error) {
     rmSync(temporary, { force: true });
-    throw new FileError(path, `cannot be unpacked into ${file}: ${messageOf(error)}`);
+    throw new FileError(path, `cannot be unpacked into ${file}: ${problemOf(error)}`);
   }
 }
 

@@ -8,7 +8,8 @@ import { EncoderIdentity } from '../../data/encoder_identity.ts';
 import { nonFiniteFault } from '../../data/finite.ts';
 import { renamedKeys, renamedValue } from '../../data/renamed.ts';
 import { parseSafetensors } from '../../data/safetensors_format.ts';
-import { FileError, messageOf } from '../../errors.ts';
+import { parseJson } from '../../data/validation.ts';
+import { FileError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import type { Kind } from '../../options.ts';
 import { CHECKPOINTED, type FieldsOf, LOSSES, type TrainingRow } from './options.ts';
@@ -155,11 +156,8 @@ export function parseCheckpoint(source: ByteSource): Checkpoint {
   const { metadata, tensors, checksums } = parseSafetensors(source);
   if (metadata.format !== FORMAT) throw new FileError(path, 'is no checkpoint of this version of glimpse');
   const read = <T>(key: string, schema: z.ZodType<T>): T => {
-    try {
-      return schema.parse(JSON.parse(metadata[key]));
-    } catch (error) {
-      throw new FileError(path, `has a damaged "${key}": ${messageOf(error)}`);
-    }
+    if (metadata[key] === undefined) throw new FileError(path, `has no "${key}" in its metadata`);
+    return parseJson(path, metadata[key], schema, `has a damaged "${key}"`);
   };
   const weights = new Map<string, NamedArray>();
   const encoderWeights = new Map<string, NamedArray>();
