@@ -6,42 +6,69 @@ import { FeatureStore } from '../data/feature_store.ts';
 import { Vocabulary } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
-import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
+import { type Affected, affected, type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
 import type { ScoreOptions } from './commands/score.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
-import { duration, progress, result, say } from './output.ts';
+import { duration, progress, result } from './output.ts';
 import { withGpu } from './session.ts';
 
 const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'METEOR', 'ROUGE_L', 'CIDEr'] as const;
 
-function report(r: ScoreReport): string {
+/** A line about pictures that a reader must know of, if there are any. */
+const told = ({ count, example }: Affected, all: number, what: string) => (count === 0 ? [] : [`${what}: ${count} of ${pictures(all)}, such as ${example}`]);
+
+const pictures = (count: number) => (count === 1 ? '1 picture' : `${count} pictures`);
+
+function report(r: ScoreReport): string[] {
   const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
-  const { captions } = r;
+  const { captions, documentFrequencies } = r;
   return [
-    `${r.images} pictures; tokens: ${r.tokenizer}; METEOR 1.5 by ${r.meteorModules.join(', ')}${r.meteorModules.includes('synonym') ? '' : ' (no synonyms: install WordNet with npm run wordnet)'}`,
+    `${pictures(r.images)}; tokens: ${r.tokenizer}; METEOR 1.5 by ${r.meteorModules.join(', ')}${r.meteorModules.includes('synonym') ? '' : ' (no synonyms: install WordNet with npm run wordnet)'}`,
+    `CIDEr-D by the document frequencies of ${documentFrequencies.collection ?? 'the references'}: ${pictures(documentFrequencies.images)}`,
     ...SHOWN.map((name) => {
       const range = r.intervals[name];
       return `${name.padEnd(8)} ${r[name].toFixed(4)}${range ? `   95 % of resamples: ${range[0].toFixed(4)} … ${range[1].toFixed(4)}` : ''}`;
     }),
+    ...r.notes,
+    ...(r.notes.length > 0 && documentFrequencies.collection === null ? ['--document-frequencies takes those of another file of references'] : []),
     `${captions.distinctCaptions} different captions, ${captions.distinctWords} different words, ${captions.meanLength.toFixed(1)} words each; ${percent(captions.endInFunctionWord)} end in a function word, ${percent(captions.unknownRate)} unknown words${captions.seenInTraining === null ? '' : `, ${percent(captions.seenInTraining)} seen in training`}`,
-  ].join('\n');
+    ...told(r.emptyCandidates, r.images, 'caption without a word'),
+    ...told(r.emptyReferences, r.images, 'a reference without a word'),
+  ];
 }
+
+/** The captions of the file of --document-frequencies. */
+const collectionOf = (path: string | undefined): Collection | undefined => (path === undefined ? undefined : { name: path, captions: readReferences(path) });
 
 export async function score(o: ScoreOptions): Promise<number> {
   const references = readReferences(o.references);
-  const list: Scored[] = readResults(o.candidates).map(({ image_id, caption }) => {
-    const own = references.get(String(image_id));
-    if (!own) throw new GlimpseError(`${o.candidates} has a caption for picture ${image_id}, for which ${o.references} has no reference`);
-    return { image_id, caption, references: own };
-  });
-  if (list.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
-  if (list.length < references.size) say(o, `${references.size - list.length} of ${references.size} pictures have no caption and are not counted`);
-  const scores = scoreCaptions(list, { bootstrap: o.bootstrap });
-  result(o, scores, () => report(scores));
+  const results = readResults(o.candidates);
+  if (results.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
+  const ofResult = ({ image_id }: { image_id: string | number }) => references.get(String(image_id));
+  const strange = affected(
+    results,
+    (each) => !ofResult(each),
+    ({ image_id }) => image_id,
+  );
+  if (strange.count > 0)
+    throw new GlimpseError(
+      `${o.candidates} has captions of pictures for which ${o.references} has no reference: ${strange.count} of ${results.length}, such as picture ${strange.example}`,
+    );
+  const list: Scored[] = results.map((each) => ({ ...each, references: ofResult(each) as string[] }));
+  const said = new Set(list.map(({ image_id }) => String(image_id)));
+  const withoutCandidate = affected(
+    [...references.keys()],
+    (id) => !said.has(id),
+    (id) => id,
+  );
+  const scores = scoreCaptions(list, { bootstrap: o.bootstrap, collection: collectionOf(o.documentFrequencies) });
+  result(o, { ...scores, withoutCandidate }, () =>
+    [...report(scores), ...told(withoutCandidate, references.size, 'without a caption, so not counted')].join('\n'),
+  );
   return 0;
 }
 
@@ -55,7 +82,14 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
   const store = await FeatureStore.open(o.features);
   store.requireEncoder(checkpoint.encoder);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
-  const images = dataset.images.filter(({ split, file }) => split === o.split && store.has(file)).slice(0, o.limit);
+  const collection = collectionOf(o.documentFrequencies);
+  const ofSplit = dataset.images.filter(({ split }) => split === o.split);
+  const withoutFeatures = affected(
+    ofSplit,
+    ({ file }) => !store.has(file),
+    ({ file }) => file,
+  );
+  const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
   return withGpu(o, async () => {
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
@@ -81,9 +115,15 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
     const training = new Set(
       dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
     );
-    const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training });
+    const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training, collection });
     const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
-    result(o, { ...scores, split: o.split, decoding }, () => `${report(scores)}\n${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`);
+    result(o, { ...scores, split: o.split, withoutFeatures, decoding }, () =>
+      [
+        ...report(scores),
+        ...told(withoutFeatures, ofSplit.length, `without features in ${o.features}, so not counted`),
+        `${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
+      ].join('\n'),
+    );
     return 0;
   });
 }
