@@ -1,6 +1,6 @@
-/** CIDEr-D, from tokens. */
-import { expect, test } from 'vitest';
-import { ciderD } from '../src/metrics/cider.ts';
+/** CIDEr-D, from tokens, by the document frequencies of the references and of a collection. */
+import { describe, expect, test } from 'vitest';
+import { CiderD, ciderD } from '../src/metrics/cider.ts';
 import { fixture, hasFixtures, split } from './coco_caption.ts';
 
 test.skipIf(!hasFixtures)('CIDEr-D equals coco-caption on 200 pictures, given its tokens', () => {
@@ -35,4 +35,48 @@ test('CIDEr-D: the same caption scores high, another low', () => {
   );
   expect(perImage[0]).toBeGreaterThan(4);
   expect(perImage[1]).toBe(0);
+});
+
+describe('document frequencies of a collection', () => {
+  const collection = ['a dog', 'a cat', 'a red dog', 'birds'].map((text) => [split(text)]);
+
+  test('n-grams weigh by the number of its pictures and by how many have them', () => {
+    // Unigrams: a weighs log 4 − log 3, dog log 4 − log 2, red log 4; the bigrams "a dog", "a red" and "red dog" log 4 each.
+    const [a, dog, one] = [Math.log(4 / 3), Math.log(2), Math.log(4)];
+    const unigrams = (a * a + dog * dog) / (Math.hypot(a, dog) * Math.hypot(a, one, dog));
+    const score = (10 / 4) * unigrams * Math.exp(-1 / 72); // no bigram in common; one bigram against two
+    const { mean, perImage } = ciderD([split('a dog')], [[split('a red dog')]], new CiderD(collection));
+    expect(mean).toBeCloseTo(score, 12);
+    expect(perImage).toEqual([mean]);
+  });
+
+  test('a word that the collection lacks weighs as much as one of a single picture', () => {
+    const scorer = new CiderD(collection);
+    const [lacking, single] = [ciderD([['zebra', 'a']], [[['zebra']]], scorer).mean, ciderD([['birds', 'a']], [[['birds']]], scorer).mean];
+    expect(lacking).toBe(single);
+  });
+
+  test('its own references as the collection change nothing', () => {
+    const [candidates, references] = [
+      [split('a dog'), split('two cats run')],
+      [[split('a red dog')], [split('cats run'), split('a cat')]],
+    ];
+    expect(ciderD(candidates, references, new CiderD(references))).toEqual(ciderD(candidates, references));
+  });
+
+  test.each([
+    ['one picture', [[split('a dog'), split('the dog')]], false],
+    ['pictures that all have the same references', [[split('a dog')], [split('a dog')], [split('a dog'), split('a dog')]], false],
+    ['pictures without words', [[[]], [[]]], false],
+    ['pictures that differ in a word', [[split('a dog')], [split('a cat')]], true],
+  ])('%s', (_, references, weighs) => {
+    const scorer = new CiderD(references);
+    expect(scorer.weighs(references.flat())).toBe(weighs);
+    expect(
+      ciderD(
+        references.map(([first]) => first),
+        references,
+      ).mean > 0,
+    ).toBe(weighs);
+  });
 });

@@ -1,4 +1,4 @@
-/** BLEU, ROUGE-L, CIDEr-D and METEOR equal those of the reference implementations. */
+/** BLEU, ROUGE-L, CIDEr-D and METEOR equal those of the reference implementations; edges, bounds, and what the report tells. */
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { bleu, bleuOf } from '../src/metrics/bleu.ts';
@@ -93,4 +93,95 @@ test('a corpus is the sum of its pictures, in any order', () => {
       ).toBeCloseTo(1, 12);
     }),
   );
+});
+
+describe('edges, beside a second picture with nothing in common with its reference', () => {
+  // BLEU adds 1e-15 to matches and lengths and 1e-9 to n-grams and reference lengths, so n-grams that are not there have 1e-6.
+  const [none, gone] = [1e-15, 1e-6];
+  const root = (...factors: number[]) => factors.reduce((product, each) => product * each, 1) ** (1 / factors.length);
+  const empty = [0, 0, 0, 0]; // the penalty is exp(1 − 1e6) or less
+  const one = [1, root(1, gone), root(1, gone, gone), root(1, gone, gone, gone)];
+  const wrong = [none, root(none, gone), root(none, gone, gone), root(none, gone, gone, gone)];
+  test.each([
+    ['', [''], empty, 1, 0], // ROUGE-L splits by blanks, so both have one empty word
+    ['', ['a'], empty, 0, 0],
+    ['a', [''], wrong, 0, 0],
+    ['a', ['a'], one, 1, 2.5], // no n-gram but one of length 1: a quarter of 10
+    ['a', ['b'], wrong, 0, 0],
+    ['', ['', 'a dog'], empty, 1, 0],
+    ['a', ['a a'], one.map((value) => value / Math.E), (2.44 * 0.5) / (0.5 + 1.44), 2.5 * Math.exp(-1 / 72)],
+  ] as const)('"%s" against %j', (candidate, texts, expectedBleu, expectedRouge, expectedCider) => {
+    const candidates = [split(candidate), split('x y')];
+    const references = [texts.map(split), [split('z y')]];
+    bleu(candidates, references).perImage[0].forEach((value, n) => {
+      expect(Math.abs(value - expectedBleu[n]), `BLEU-${n + 1}`).toBeLessThanOrEqual(1e-8 * expectedBleu[n]);
+    });
+    expect(rougeL(candidates, references).perImage[0]).toBeCloseTo(expectedRouge, 12);
+    expect(ciderD(candidates, references).perImage[0]).toBeCloseTo(expectedCider, 12);
+  });
+});
+
+test('ROUGE-L’s subsequence is the longest of all', () => {
+  const longest = (a: string[], b: string[]): number => {
+    if (a.length === 0 || b.length === 0) return 0;
+    return a[0] === b[0] ? 1 + longest(a.slice(1), b.slice(1)) : Math.max(longest(a.slice(1), b), longest(a, b.slice(1)));
+  };
+  const sentence = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 7 });
+  fc.assert(
+    fc.property(sentence, sentence, (a, b) => {
+      const [precision, recall] = [longest(a, b) / a.length, longest(a, b) / b.length];
+      expect(rougeL([a], [[b]]).mean).toBeCloseTo(precision > 0 ? (2.44 * precision * recall) / (recall + 1.44 * precision) : 0, 12);
+    }),
+  );
+});
+
+test('a picture with more references than a call has arguments', () => {
+  const references = Array.from({ length: 200_000 }, (_, i) => split(i === 7 ? 'a dog runs on grass' : 'a cat'));
+  expect(bleu([split('a dog runs on grass')], [references]).corpus[3]).toBeCloseTo(1, 6);
+});
+
+describe('the report tells', () => {
+  const list = [
+    { image_id: 'x', caption: 'a dog', references: ['a dog', 'a dog runs'] },
+    { image_id: 'y', caption: '?!', references: ['a cat', '...'] },
+  ];
+
+  test('whose document frequencies CIDEr-D took', () => {
+    expect(scoreCaptions(list)).toMatchObject({ documentFrequencies: { collection: null, images: 2 }, notes: [] });
+    const captions = new Map<number, string[]>([1, 2, 3].map((id) => [id, [`A picture, ${id}`, 'a dog!']]));
+    const scores = scoreCaptions(list, { collection: { name: 'three', captions } });
+    expect(scores).toMatchObject({ documentFrequencies: { collection: 'three', images: 3 }, notes: [] });
+    expect(() => scoreCaptions(list, { collection: { name: 'nothing', captions: new Map() } })).toThrow('nothing has no captions');
+  });
+
+  test('why CIDEr-D is 0 by definition', () => {
+    expect(scoreCaptions([list[0]])).toMatchObject({
+      CIDEr: 0,
+      notes: [expect.stringContaining('document frequencies of 1 picture: CIDEr-D is 0 by definition')],
+    });
+    const same = ['p', 'q', 'r'].map((image_id) => ({ image_id, caption: 'a dog', references: ['a dog', 'The dog.'] }));
+    expect(scoreCaptions(same)).toMatchObject({
+      CIDEr: 0,
+      notes: [expect.stringMatching(/frequencies of 3 pictures, all with every n-gram .* 0 by definition/)],
+    });
+    const of = (...texts: string[]) => ({ name: 'it', captions: new Map(texts.map((text, i) => [i, [text]])) });
+    expect(scoreCaptions([list[0]], { collection: of('a cat', 'two cats') }).CIDEr).toBeGreaterThan(0);
+    expect(scoreCaptions(list, { collection: of('a cat') })).toMatchObject({ CIDEr: 0, notes: [expect.stringContaining('of 1 picture')] });
+  });
+
+  test('captions and references without a word', () => {
+    expect(scoreCaptions(list)).toMatchObject({ emptyCandidates: { count: 1, examples: ['y'] }, emptyReferences: { count: 1, examples: ['y'] } });
+    expect(scoreCaptions([list[0]])).toMatchObject({ emptyCandidates: { count: 0, examples: [] }, emptyReferences: { count: 0, examples: [] } });
+  });
+
+  test('which caption is too long, and which picture has no reference', () => {
+    const long = (count: number) => 'a '.repeat(count);
+    expect(() => scoreCaptions([list[0], { ...list[1], caption: long(10_001) }])).toThrow(
+      'the caption of picture y: a caption has at most 10,000 words, got 10,001',
+    );
+    expect(() => scoreCaptions([{ ...list[0], references: ['a', long(40_000)] }])).toThrow('reference 2 of picture x: a caption has at most 10,000 words');
+    expect(() => scoreCaptions([{ ...list[0], caption: 'a'.repeat(2_000_000) }])).toThrow('the caption of picture x: a caption has at most 1,000,000 char');
+    expect(() => scoreCaptions([{ ...list[0], references: [] }])).toThrow('picture x has no reference');
+    expect(scoreCaptions([{ ...list[0], caption: long(10_000) }]).captions.meanLength).toBe(10_000);
+  });
 });

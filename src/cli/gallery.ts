@@ -4,11 +4,12 @@
  */
 import { createHash } from 'node:crypto';
 import { basename, join, parse, resolve } from 'node:path';
+import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
-import { type Counted, counted, countLeftOut, examplesOf, type LeftOut, picturesIn } from '../data/picture_folder.ts';
+import { countLeftOut, type LeftOut, picturesIn } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';

@@ -3,7 +3,7 @@
  * so that no text reaches a terminal but through `printable`; JSON stays exact.
  */
 import { SingleBar } from 'cli-progress';
-import type { Counted } from '../data/picture_folder.ts';
+import type { Counted } from '../counted.ts';
 import { printable, printableLines } from '../printable.ts';
 
 export interface CommonOptions {

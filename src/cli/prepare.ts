@@ -1,9 +1,9 @@
 /** `glimpse prepare`: captions and splits → one dataset file. */
 import { resolve } from 'node:path';
+import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
 import { type CaptionedImage, distinctPictures, prepareDataset, type Split } from '../data/captions.ts';
-import { type Counted, counted, examplesOf } from '../data/picture_folder.ts';
 import { separatorText, type TableForm } from '../data/table.ts';
 import { parseColumns } from '../data/table_columns.ts';
 import { UsageError } from '../errors.ts';

@@ -1,13 +1,13 @@
 /** `glimpse score` and `glimpse eval`: captions against references. */
+import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { pictureIds, readDataset } from '../data/captions.ts';
-import { joinResults, reportedId, resultsText } from '../data/coco_results.ts';
+import { joinResults, readReferences, reportedId, resultsText } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
-import { counted, examplesOf } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
-import { type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
+import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -19,45 +19,56 @@ import { withGpu } from './session.ts';
 
 const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'METEOR', 'ROUGE_L', 'CIDEr'] as const;
 
-function report(r: ScoreReport): string {
+/** A line about pictures that a reader must know of, if there are any. */
+const told = (found: Counted, all: number, what: string) => (found.count === 0 ? [] : [`${what}: ${found.count} of ${pictures(all)}${examplesOf(found)}`]);
+
+const pictures = (count: number) => (count === 1 ? '1 picture' : `${count} pictures`);
+
+function report(r: ScoreReport): string[] {
   const percent = (value: number) => `${(100 * value).toFixed(1)} %`;
-  const { captions } = r;
+  const { captions, documentFrequencies } = r;
   return [
-    `${r.images} pictures; tokens: ${r.tokenizer}; METEOR 1.5 by ${r.meteorModules.join(', ')}${r.meteorModules.includes('synonym') ? '' : ' (no synonyms: install WordNet with npm run wordnet)'}`,
+    `${pictures(r.images)}; tokens: ${r.tokenizer}; METEOR 1.5 by ${r.meteorModules.join(', ')}${r.meteorModules.includes('synonym') ? '' : ' (no synonyms: install WordNet with npm run wordnet)'}`,
+    `CIDEr-D by the document frequencies of ${documentFrequencies.collection ?? 'the references'}: ${pictures(documentFrequencies.images)}`,
     ...SHOWN.map((name) => {
       const range = r.intervals[name];
       return `${name.padEnd(8)} ${r[name].toFixed(4)}${range ? `   95 % of resamples: ${range[0].toFixed(4)} … ${range[1].toFixed(4)}` : ''}`;
     }),
+    ...r.notes,
+    ...(r.notes.length > 0 && documentFrequencies.collection === null ? ['--document-frequencies takes those of another file of references'] : []),
     `${captions.distinctCaptions} different captions, ${captions.distinctWords} different words, ${captions.meanLength.toFixed(1)} words each; ${percent(captions.endInFunctionWord)} end in a function word, ${percent(captions.unknownRate)} unknown words${captions.seenInTraining === null ? '' : `, ${percent(captions.seenInTraining)} seen in training`}`,
-  ].join('\n');
+    ...told(r.emptyCandidates, r.images, 'caption without a word'),
+    ...told(r.emptyReferences, r.images, 'a reference without a word'),
+  ];
 }
 
+/** The captions of the file of --document-frequencies. */
+const collectionOf = (path: string | undefined, encoding?: string): Collection | undefined =>
+  path === undefined ? undefined : { name: path, captions: readReferences(path, encoding).byId };
+
 export async function score(o: ScoreOptions): Promise<number> {
-  const { joined, pictures, withoutCandidate } = joinResults(o.references, o.candidates, o.encoding);
+  const { joined, pictures: all, withoutCandidate } = joinResults(o.references, o.candidates, o.encoding);
   if (joined.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
-  if (withoutCandidate.count > 0)
-    say(o, `${withoutCandidate.count} of ${pictures} pictures have no caption and are not counted${examplesOf(withoutCandidate)}`);
-  const scores = scoreCaptions(joined, { bootstrap: o.bootstrap });
-  result(o, { ...scores, withoutCandidate }, () => report(scores));
+  const scores = scoreCaptions(joined, { bootstrap: o.bootstrap, collection: collectionOf(o.documentFrequencies, o.encoding) });
+  result(o, { ...scores, withoutCandidate }, () => [...report(scores), ...told(withoutCandidate, all, 'without a caption, so not counted')].join('\n'));
   return 0;
 }
 
 /** Decodes every picture of a split freely (never with the references' words at hand) and scores the captions. */
 export async function evaluate(o: EvalOptions, modelPath: string): Promise<number> {
   checkDecoding(o);
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
   const { config } = checkpoint;
   const { beam, maxLength } = decodingOf(o, config);
   const dataset = readDataset(o.data);
   const store = await FeatureStore.open(o.features);
   store.requireEncoder(checkpoint.encoder);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const collection = collectionOf(o.documentFrequencies);
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
   const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
-  if (withoutFeatures.count > 0)
-    say(o, `${withoutFeatures.count} of ${ofSplit.length} pictures have no features and are left out${examplesOf(withoutFeatures)}`);
   const ids = pictureIds(images);
   return withGpu(o, async () => {
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
@@ -83,12 +94,14 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
     const training = new Set(
       dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
     );
-    const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training });
+    const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training, collection });
     const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
-    result(
-      o,
-      { ...scores, split: o.split, withoutFeatures, decoding },
-      () => `${report(scores)}\n${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
+    result(o, { ...scores, split: o.split, withoutFeatures, decoding }, () =>
+      [
+        ...report(scores),
+        ...told(withoutFeatures, ofSplit.length, `without features in ${o.features}, so not counted`),
+        `${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
+      ].join('\n'),
     );
     return 0;
   });

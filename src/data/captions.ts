@@ -1,11 +1,12 @@
 /** The prepared dataset: captioned pictures with their splits, as text and as word ids. Training, evaluation and scores read it. */
 import { join } from 'node:path';
 import { z } from 'zod';
+import { type Counted, counted } from '../counted.ts';
 import { FileError, GlimpseError } from '../errors.ts';
 import { withoutControls } from '../printable.ts';
 import { Random } from '../random.ts';
 import { inspectPicture } from './images.ts';
-import { type Counted, counted, PictureFolder } from './picture_folder.ts';
+import { PictureFolder } from './picture_folder.ts';
 import { renamedValue } from './renamed.ts';
 import { type SameContent, sameContent } from './same_content.ts';
 import { readText } from './text.ts';

@@ -4,9 +4,9 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { type Counted, counted } from '../counted.ts';
 import { FileError } from '../errors.ts';
 import { distinctPictures, idText } from './captions.ts';
-import { type Counted, counted } from './picture_folder.ts';
 import { readText } from './text.ts';
 import { parseJson, quoted } from './validation.ts';
 

@@ -1,6 +1,7 @@
 /** Finds pictures: in folders that people name, and by the names that captions give them. What is passed over is told with its cause. */
 import { readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { type Counted, counted, examplesOf } from '../counted.ts';
 import { FileError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
 import { decodes, headOf, pictureFormat } from './picture_format.ts';
@@ -14,21 +15,6 @@ export interface LeftOut {
   path: string;
   why: string;
 }
-
-/** How many were left out, with the first ones as examples: what reports say of them in text and JSON. */
-export interface Counted {
-  count: number;
-  examples: string[];
-}
-
-const MOST_EXAMPLES = 3;
-
-/** A count with its first examples. */
-export const counted = (list: readonly string[]): Counted => ({ count: list.length, examples: list.slice(0, MOST_EXAMPLES) });
-
-/** The examples of a count, as text in brackets; nothing where there are none. */
-export const examplesOf = ({ count, examples }: Counted): string =>
-  examples.length === 0 ? '' : ` (${examples.join(', ')}${count > examples.length ? ', …' : ''})`;
 
 /** A count of left-out files. The examples say why. */
 export const countLeftOut = (list: readonly LeftOut[]): Counted => counted(list.map(({ path, why }) => `${path}: ${why}`));

@@ -3,8 +3,8 @@ import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
+import { type Counted, counted } from '../counted.ts';
 import type { Split } from './captions.ts';
-import { type Counted, counted } from './picture_folder.ts';
 
 /** Pictures whose bytes an earlier picture has too, with examples; and how many of them are in another split than that one. */
 export interface SameContent extends Counted {

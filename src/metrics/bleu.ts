@@ -18,10 +18,14 @@ export interface BleuStatistics {
 
 function statistics(candidate: readonly string[], references: readonly (readonly string[])[]): BleuStatistics {
   const own = ngramCounts(candidate);
-  const theirs = references.map(ngramCounts);
+  const most = own.map(() => new Map<string, number>());
+  for (const reference of references)
+    ngramCounts(reference).forEach((counts, n) => {
+      for (const [gram, count] of counts) if (own[n].has(gram)) most[n].set(gram, Math.max(count, most[n].get(gram) ?? 0));
+    });
   const correct = own.map((counts, n) => {
     let total = 0;
-    for (const [gram, count] of counts) total += Math.min(count, Math.max(0, ...theirs.map((reference) => reference[n].get(gram) ?? 0)));
+    for (const [gram, count] of counts) total += Math.min(count, most[n].get(gram) ?? 0);
     return total;
   });
   const guesses = [1, 2, 3, 4].map((n) => Math.max(0, candidate.length - n + 1));

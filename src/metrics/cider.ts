@@ -1,7 +1,10 @@
 /**
- * CIDEr-D (Vedantam, Zitnick and Parikh 2015) as coco-caption computes it: n = 1 … 4, document frequencies over the scored
- * pictures, clipped counts, and a Gaussian penalty on the difference of lengths (in bigrams, σ = 6). A score is 0 … 10; that of
- * the corpus is the mean over pictures.
+ * CIDEr-D (Vedantam, Zitnick and Parikh 2015) as coco-caption computes it: n = 1 … 4, clipped counts, and a Gaussian penalty on
+ * the difference of lengths (in bigrams, σ = 6). Document frequencies are those of the scored pictures, or of a collection (its
+ * "df" mode). A score is 0 … 10; that of the corpus is the mean over pictures.
+ *
+ * An n-gram weighs log N − log(document frequency), where N is the number of pictures of the collection. One that all have weighs
+ * 0, so scores by the document frequencies of a single picture are 0.
  */
 import { ngramCounts } from './ngrams.ts';
 
@@ -15,9 +18,12 @@ interface Weighted {
 export class CiderD {
   private readonly documents = new Map<string, number>();
   private readonly logImages: number;
+  /** How many pictures the document frequencies are of. */
+  readonly images: number;
 
   /** `collection` holds each picture's references. */
   constructor(collection: readonly (readonly (readonly string[])[])[]) {
+    this.images = collection.length;
     for (const references of collection) {
       const seen = new Set(references.flatMap((words) => ngramCounts(words).flatMap((byGram) => [...byGram.keys()])));
       for (const gram of seen) this.documents.set(gram, (this.documents.get(gram) ?? 0) + 1);
@@ -32,6 +38,12 @@ export class CiderD {
     );
     const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
     return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
+  }
+
+  /** Whether any n-gram of these captions weighs something. If none does, whatever is scored against them gets 0. */
+  weighs(captions: Iterable<readonly string[]>): boolean {
+    for (const words of captions) if (this.weigh(words).norms.some((norm) => norm > 0)) return true;
+    return false;
   }
 
   /** Scores of several captions of one picture against its references, each 0 … 10. */
@@ -59,12 +71,12 @@ function similarity(a: Weighted, b: Weighted): number {
   return total / 4;
 }
 
-/** Scores candidates[i] against references[i], as lists of words. Document frequencies are those of `references`. */
+/** Scores candidates[i] against references[i], as lists of words. Document frequencies are those of `references` or of `scorer`. */
 export function ciderD(
   candidates: readonly (readonly string[])[],
   references: readonly (readonly (readonly string[])[])[],
+  scorer = new CiderD(references),
 ): { mean: number; perImage: number[] } {
-  const scorer = new CiderD(references);
   const perImage = candidates.map((words, i) => scorer.scores([words], references[i])[0]);
   return { mean: perImage.reduce((sum, score) => sum + score, 0) / Math.max(1, perImage.length), perImage };
 }

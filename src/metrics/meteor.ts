@@ -16,6 +16,8 @@ const [ALPHA, BETA, GAMMA, DELTA] = [0.85, 0.2, 0.6, 0.75];
 /** Weights of exact, stem and synonym matches. */
 const MODULE_WEIGHTS = [1, 0.6, 0.8];
 const BEAM = 40;
+/** Longer words are their own stems: the time of Snowball's rules for "y" grows with the square of the length. */
+const LONGEST_STEMMED = 200;
 
 /** METEOR's function words: English words with a relative frequency above one in a thousand, counted in news text. */
 export const METEOR_FUNCTION_WORDS: ReadonlySet<string> = new Set(
@@ -42,13 +44,6 @@ export function meteorWords(words: readonly string[]): string[] {
     .filter(Boolean);
 }
 
-interface Match {
-  /** Positions of the word in hypothesis and reference. */
-  hypothesis: number;
-  reference: number;
-  module: number;
-}
-
 /** The statistics behind a score. Those of several captions are added. */
 export interface MeteorStatistics {
   /** Weighted matches in hypothesis and reference, and their weighted lengths. */
@@ -59,20 +54,46 @@ export interface MeteorStatistics {
   chunks: number;
 }
 
-export function meteorOf(s: readonly MeteorStatistics[]): number {
-  const sum = (value: (each: MeteorStatistics) => number) => s.reduce((total, each) => total + value(each), 0);
-  const precision = sum(({ matched }) => matched[0]) / sum(({ lengths }) => lengths[0]);
-  const recall = sum(({ matched }) => matched[1]) / sum(({ lengths }) => lengths[1]);
+export function meteorOf(all: readonly MeteorStatistics[]): number {
+  const matched = [0, 0];
+  const lengths = [0, 0];
+  const words = [0, 0];
+  let [matches, chunks] = [0, 0];
+  for (const each of all) {
+    for (let side = 0; side < 2; side++) {
+      matched[side] += each.matched[side];
+      lengths[side] += each.lengths[side];
+      words[side] += each.words[side];
+    }
+    matches += each.matches;
+    chunks += each.chunks;
+  }
+  const [precision, recall] = [matched[0] / lengths[0], matched[1] / lengths[1]];
   if (!(precision > 0 && recall > 0)) return 0;
-  const [matches, chunks] = [sum((each) => each.matches), sum((each) => each.chunks)];
-  const identical = chunks === 1 && matches === sum(({ words }) => words[0]) && matches === sum(({ words }) => words[1]);
-  const fragmentation = identical ? 0 : chunks / matches;
+  // What is identical is not fragmented.
+  const fragmentation = chunks === 1 && matches === words[0] && matches === words[1] ? 0 : chunks / matches;
   return (1 / ((1 - ALPHA) / precision + ALPHA / recall)) * (1 - GAMMA * fragmentation ** BETA);
 }
 
+/** What of the hypothesis a word of the reference may be matched with: positions, and the module of each. Both ascend. */
+export interface Candidates {
+  readonly positions: Int32Array;
+  readonly modules: Uint8Array;
+}
+
+/** A pair of words in an alignment, by their positions. */
+export interface Match {
+  hypothesis: number;
+  reference: number;
+  module: number;
+}
+
+/** A partial alignment. Paths share the matches that they have in common. */
 interface Path {
-  chosen: (Match | null)[];
-  used: Set<number>;
+  /** The last match and those before it. */
+  last: Link | null;
+  /** A bit per position of the hypothesis, set where the path uses it. */
+  used: Uint32Array;
   exact: number;
   chunks: number;
   distance: number;
@@ -80,67 +101,158 @@ interface Path {
   open: number;
 }
 
+interface Link extends Match {
+  readonly before: Link | null;
+}
+
 const better = (a: Path, b: Path) => b.exact - a.exact || a.chunks - b.chunks || a.distance - b.distance;
 
-/** The path with a match, or none, for the next position of the reference. */
-function extend(path: Path, match: Match | null): Path {
-  const closes = path.open !== -1 && match?.hypothesis !== path.open;
-  return {
-    chosen: [...path.chosen, match],
-    used: match ? new Set(path.used).add(match.hypothesis) : path.used,
-    exact: path.exact + (match?.module === 0 ? 2 : 0),
-    chunks: path.chunks + (closes ? 1 : 0),
-    distance: path.distance,
-    open: match ? match.hypothesis + 1 : -1,
+/** Takes a path in at its rank, behind its equals; a beam keeps the best `width`. Tells whether the path is among them. */
+function offer(beam: Path[], width: number, path: Path): boolean {
+  if (beam.length === width && better(path, beam[width - 1]) >= 0) return false;
+  let rank = beam.length;
+  while (rank > 0 && better(path, beam[rank - 1]) < 0) rank--;
+  beam.splice(rank, 0, path);
+  if (beam.length > width) beam.pop();
+  return true;
+}
+
+/** The path with a match at the next place of the reference; at the last place, its chunk ends there. */
+function extend({ last, used, exact, chunks, open }: Path, hypothesis: number, reference: number, module: number, distance: number, atEnd: boolean): Path {
+  const closed = (open !== -1 && hypothesis !== open ? 1 : 0) + (atEnd ? 1 : 0);
+  const link = { hypothesis, reference, module, before: last };
+  return { last: link, used, exact: exact + (module === 0 ? 2 : 0), chunks: chunks + closed, distance, open: hypothesis + 1 };
+}
+
+/** The path without a match there. */
+const skip = ({ last, used, exact, chunks, open }: Path, distance: number): Path => ({
+  last,
+  used,
+  exact,
+  chunks: chunks + (open === -1 ? 0 : 1),
+  distance,
+  open: -1,
+});
+
+const uses = (path: Path, position: number) => ((path.used[position >> 5] >>> (position & 31)) & 1) === 1;
+
+/** Positions of the hypothesis that only one word of the reference may be matched with. */
+function wantedOnce(candidates: readonly Candidates[], hypothesisLength: number): boolean[] {
+  const wanted = new Array<number>(hypothesisLength).fill(0);
+  for (const { positions } of candidates) for (const at of positions) wanted[at]++;
+  return wanted.map((count) => count === 1);
+}
+
+/** What is left of a place's candidates when some paths, or all of them, use positions. */
+interface Choices extends Candidates {
+  /** The sum of the distances of those before each, and of all. */
+  sums: Float64Array;
+  /** Indices of those that some paths use. These are few, as good paths differ in few positions: so paths can share the sums. */
+  disputed: number[];
+}
+
+function choicesOf({ positions, modules }: Candidates, place: number, paths: readonly Path[]): Choices {
+  const [byAll, bySome] = [paths[0].used.slice(), paths[0].used.slice()];
+  for (const { used } of paths)
+    for (let i = 0; i < used.length; i++) {
+      byAll[i] &= used[i];
+      bySome[i] |= used[i];
+    }
+  const has = (set: Uint32Array, at: number) => (set[at >> 5] >>> (at & 31)) & 1;
+  const left: Choices = {
+    positions: new Int32Array(positions.length),
+    modules: new Uint8Array(positions.length),
+    sums: new Float64Array(positions.length + 1),
+    disputed: [],
   };
+  let count = 0;
+  for (let i = 0; i < positions.length; i++) {
+    const at = positions[i];
+    if (has(byAll, at)) continue;
+    if (has(bySome, at)) left.disputed.push(count);
+    left.positions[count] = at;
+    left.modules[count] = modules[i];
+    left.sums[++count] = left.sums[count - 1] + Math.abs(place - at);
+  }
+  return { ...left, positions: left.positions.subarray(0, count), modules: left.modules.subarray(0, count) };
 }
 
 /**
- * The best alignment, searched from left to right over the reference. `candidates` are the matches of each position. As in
- * METEOR, only exact matches count in the search, and a match's distance goes to the paths made after it at the same position.
+ * The best alignment, searched from left to right over the reference; `candidates` are those of each of its places. As in METEOR,
+ * only exact matches count in the search, and a match's distance goes to the paths made after it at the same place.
+ *
+ * Memory is (reference + hypothesis) × width. Time is reference × hypothesis, and × width only where paths use other positions.
  */
-function align(candidates: readonly (readonly Match[])[], hypothesisLength: number): (Match | null)[] {
-  const coverage = new Array<number>(hypothesisLength).fill(0);
-  for (const { hypothesis } of candidates.flat()) coverage[hypothesis]++;
-  const certain = candidates.map((list) => (list.length === 1 && coverage[list[0].hypothesis] === 1 ? list[0] : null));
-  const taken = new Set(certain.flatMap((match) => (match ? [match.hypothesis] : [])));
-  let paths: Path[] = [{ chosen: [], used: taken, exact: 0, chunks: 0, distance: 0, open: -1 }];
-  candidates.forEach((list, place) => {
+export function align(candidates: readonly Candidates[], hypothesisLength: number, width = BEAM): Match[] {
+  const once = wantedOnce(candidates, hypothesisLength);
+  let paths: Path[] = [{ last: null, used: new Uint32Array(Math.ceil(hypothesisLength / 32)), exact: 0, chunks: 0, distance: 0, open: -1 }];
+  candidates.forEach((all, place) => {
+    const atEnd = place === candidates.length - 1;
     const next: Path[] = [];
-    for (const path of paths.sort(better).slice(0, BEAM)) {
-      const sure = certain[place];
-      if (sure) {
-        const grown = extend(path, sure);
-        grown.distance += Math.abs(place - sure.hypothesis);
-        next.push(grown);
-        continue;
-      }
-      let { distance } = path;
-      for (const match of list) {
-        if (path.used.has(match.hypothesis)) continue;
-        next.push({ ...extend(path, match), distance });
-        distance += Math.abs(place - match.hypothesis);
-      }
-      next.push({ ...extend(path, null), distance });
+    const add = (path: Path, position: number, module: number, distance: number) => offer(next, width, extend(path, position, place, module, distance, atEnd));
+    const [first] = all.positions;
+    if (all.positions.length === 0 || (all.positions.length === 1 && once[first])) {
+      for (const path of paths)
+        if (first === undefined) offer(next, width, skip(path, path.distance));
+        else add(path, first, all.modules[0], path.distance + Math.abs(place - first));
+      paths = next;
+      return;
+    }
+    const { positions, modules, sums, disputed } = choicesOf(all, place, paths);
+    for (const path of paths) {
+      const own = disputed.filter((i) => uses(path, positions[i]));
+      /** The distance after the candidates before `end` that the path does not use. */
+      const distanceAt = (end: number) => own.reduce((sum, i) => (i < end ? sum - Math.abs(place - positions[i]) : sum), path.distance + sums[end]);
+      const grow = (i: number) => add(path, positions[i], modules[i], distanceAt(i));
+      // A path's later matches are no better than its earlier ones, unless they go on with its chunk.
+      let i = 0;
+      for (let room = true; room && i < positions.length; i++) if (!uses(path, positions[i])) room = grow(i);
+      if (path.open !== -1 && path.open < hypothesisLength && !uses(path, path.open))
+        for (i = positions.indexOf(path.open, i); i !== -1; i = positions.indexOf(path.open, i + 1)) grow(i);
+      offer(next, width, skip(path, distanceAt(positions.length)));
+    }
+    // Only what stays in the beam needs positions of its own.
+    for (const path of next) {
+      if (path.last?.reference !== place) continue;
+      path.used = path.used.slice();
+      path.used[path.last.hypothesis >> 5] |= 1 << (path.last.hypothesis & 31);
     }
     paths = next;
   });
-  for (const path of paths) if (path.open !== -1) path.chunks++;
-  return paths.sort(better)[0].chosen;
+  const alignment: Match[] = [];
+  for (let link = paths[0].last; link; link = link.before) alignment.push(link);
+  return alignment.reverse();
 }
 
-function chunksOf(alignment: readonly (Match | null)[]): number {
-  let chunks = 0;
-  let next = -1;
-  for (const match of alignment) {
-    if (match && match.hypothesis !== next) chunks++;
-    next = match ? match.hypothesis + 1 : -1;
-  }
-  return chunks;
+/** Runs of matches that follow each other in both sentences. */
+function chunksOf(alignment: readonly Match[]): number {
+  return alignment.filter(({ hypothesis, reference }, i) => {
+    const before = alignment[i - 1];
+    return !(before && before.reference === reference - 1 && before.hypothesis === hypothesis - 1);
+  }).length;
 }
 
 const weightOf = (word: string) => (METEOR_FUNCTION_WORDS.has(word) ? 1 - DELTA : DELTA);
 const weightedLength = (words: readonly string[]) => words.reduce((sum, word) => sum + weightOf(word), 0);
+
+/** A candidate's words, and where they stand. */
+interface Hypothesis {
+  words: readonly string[];
+  places: ReadonlyMap<string, number[]>;
+  /** Different words by their stems and by the synsets that they are in. */
+  byStem: ReadonlyMap<string, string[]>;
+  bySynset: ReadonlyMap<number, string[]>;
+}
+
+function grouped<K, V>(pairs: readonly (readonly [K, V])[]): Map<K, V[]> {
+  const groups = new Map<K, V[]>();
+  for (const [key, value] of pairs) {
+    const group = groups.get(key);
+    if (group) group.push(value);
+    else groups.set(key, [value]);
+  }
+  return groups;
+}
 
 export class Meteor {
   /** The modules that run, in order. */
@@ -152,6 +264,7 @@ export class Meteor {
   }
 
   private stem(word: string): string {
+    if (word.length > LONGEST_STEMMED) return word;
     const known = this.stems.get(word);
     if (known !== undefined) return known;
     const stem = stemmer.stem(word);
@@ -159,33 +272,50 @@ export class Meteor {
     return stem;
   }
 
-  private synonyms(a: string, b: string): boolean {
-    if (!this.wordNet) return false;
-    const other = this.wordNet.synsetsOf(b);
-    for (const synset of this.wordNet.synsetsOf(a)) if (other.has(synset)) return true;
-    return false;
+  private synsetsOf(word: string): number[] {
+    return this.wordNet ? [...this.wordNet.synsetsOf(word)] : [];
   }
 
-  private statistics(hypothesis: readonly string[], reference: readonly string[]): MeteorStatistics {
-    const same = hypothesis.length === reference.length && hypothesis.every((word, i) => word === reference[i]);
-    const tests: ((a: string, b: string) => boolean)[] = [
-      (a, b) => a === b,
-      (a, b) => a !== b && this.stem(a) === this.stem(b),
-      (a, b) => a !== b && this.synonyms(a, b),
-    ];
-    const candidates = reference.map((word, place) =>
-      tests
-        .slice(0, same ? 1 : this.modules.length) // in identical sentences, other matches could only mislead the search
-        .flatMap((test, module) => hypothesis.flatMap((own, i): Match[] => (test(own, word) ? [{ hypothesis: i, reference: place, module }] : []))),
-    );
-    const alignment = align(candidates, hypothesis.length);
-    const matches = alignment.filter((match): match is Match => match !== null);
-    const matched = (wordOf: (match: Match) => string) => matches.reduce((sum, match) => sum + MODULE_WEIGHTS[match.module] * weightOf(wordOf(match)), 0);
+  /** What matches each word of a reference. In identical sentences, other matches than exact ones could only mislead the search. */
+  private candidates(hypothesis: Hypothesis, reference: readonly string[]): Candidates[] {
+    const same = hypothesis.words.length === reference.length && hypothesis.words.every((word, i) => word === reference[i]);
+    const found = new Map<string, Candidates>();
+    return reference.map((word) => {
+      const known = found.get(word);
+      if (known) return known;
+      const others = (words: Iterable<string>) =>
+        [...new Set(words)].flatMap((other) => (other === word ? [] : (hypothesis.places.get(other) ?? []))).sort((a, b) => a - b);
+      const byModule = [
+        hypothesis.places.get(word) ?? [],
+        ...(same
+          ? []
+          : [others(hypothesis.byStem.get(this.stem(word)) ?? []), others(this.synsetsOf(word).flatMap((set) => hypothesis.bySynset.get(set) ?? []))]),
+      ];
+      const made = { positions: Int32Array.from(byModule.flat()), modules: Uint8Array.from(byModule.flatMap((list, module) => list.map(() => module))) };
+      found.set(word, made);
+      return made;
+    });
+  }
+
+  private hypothesis(words: readonly string[]): Hypothesis {
+    const places = grouped(words.map((word, i) => [word, i] as const));
+    const distinct = [...places.keys()];
     return {
-      matched: [matched((match) => hypothesis[match.hypothesis]), matched((match) => reference[match.reference])],
-      lengths: [weightedLength(hypothesis), weightedLength(reference)],
-      matches: matches.length,
-      words: [hypothesis.length, reference.length],
+      words,
+      places,
+      byStem: grouped(distinct.map((word) => [this.stem(word), word] as const)),
+      bySynset: grouped(distinct.flatMap((word) => this.synsetsOf(word).map((set) => [set, word] as const))),
+    };
+  }
+
+  private statistics(hypothesis: Hypothesis, reference: readonly string[]): MeteorStatistics {
+    const alignment = align(this.candidates(hypothesis, reference), hypothesis.words.length);
+    const matched = (wordOf: (match: Match) => string) => alignment.reduce((sum, match) => sum + MODULE_WEIGHTS[match.module] * weightOf(wordOf(match)), 0);
+    return {
+      matched: [matched((match) => hypothesis.words[match.hypothesis]), matched((match) => reference[match.reference])],
+      lengths: [weightedLength(hypothesis.words), weightedLength(reference)],
+      matches: alignment.length,
+      words: [hypothesis.words.length, reference.length],
       chunks: chunksOf(alignment),
     };
   }
@@ -196,7 +326,7 @@ export class Meteor {
     references: readonly (readonly (readonly string[])[])[],
   ): { corpus: number; perImage: number[]; statistics: MeteorStatistics[] } {
     const statistics = candidates.map((words, i) => {
-      const hypothesis = meteorWords(words);
+      const hypothesis = this.hypothesis(meteorWords(words));
       const all = references[i].map((reference) => this.statistics(hypothesis, meteorWords(reference)));
       return all.reduce((best, each) => (meteorOf([each]) > meteorOf([best]) ? each : best));
     });

@@ -2,6 +2,10 @@
  * The tokenizer that caption scores are defined on: Stanford's PTBTokenizer 3.4.1 with `-preserveLines -lowerCase`, as
  * coco-caption calls it, and coco-caption's list of punctuation to drop. It is a list of rules; the first that matches counts.
  */
+import { GlimpseError } from '../errors.ts';
+
+/** Longer captions would overflow the stack of regular expressions (at some millions of characters, by the host). */
+const MOST_CHARACTERS = 1_000_000;
 
 /** Punctuation to drop. The original list also has brackets, but in upper case, so they never match the lower-case tokens. */
 const DROPPED = new Set(["''", "'", '``', '`', '.', '?', '!', ',', ':', '-', '--', '...', ';']);
@@ -29,11 +33,15 @@ type Rule = readonly [RegExp, (text: string, match: RegExpExecArray, before: str
 const word = String.raw`[\p{L}\p{M}\p{N}_]`;
 const whole = (text: string): string[] => [text];
 
-/** Tried in this order at each position; all are sticky. */
+/** An address of e-mail, and the characters that may stand before its @. */
+const ADDRESS = /[\p{L}\d._%+-]+@[\p{L}\d-]+(?:\.[\p{L}\d-]+)+/uy;
+const BEFORE_AT = /[\p{L}\d._%+-]+/uy;
+
+/** Tried in this order at each position; all are sticky. Of the text before and after, a rule sees two code units. */
 const RULES: Rule[] = [
   [/https?:\/\/[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
   [/www\.[^\s"<>]*[^\s"<>.,!?;:)\]']/uy, whole],
-  [/[\p{L}\d._%+-]+@[\p{L}\d-]+(?:\.[\p{L}\d-]+)+/uy, whole],
+  [ADDRESS, whole],
   [/<[^<>\s]+>/uy, whole],
   [/'(?:tis|twas)\b/uy, (text) => ASSIMILATED[text]],
   [/(?:cannot|gonna|gotta|wanna|lemme|gimme)(?![\p{L}\d'-])/uy, (text) => ASSIMILATED[text]],
@@ -69,25 +77,35 @@ const RULES: Rule[] = [
   [/\S/uy, whole],
 ];
 
-/** All tokens in lower case, punctuation included. A line break counts as a space. */
+/** All tokens in lower case, punctuation included. A line break counts as a space. Throws a GlimpseError above a million characters. */
 export function ptbTokens(caption: string): string[] {
+  if (caption.length > MOST_CHARACTERS)
+    throw new GlimpseError(`a caption has at most ${MOST_CHARACTERS.toLocaleString('en-US')} characters, got ${caption.length.toLocaleString('en-US')}`);
   const text = caption
     .replaceAll(/[\r\n]+/g, ' ')
     .toLowerCase()
     .trim();
   const tokens: string[] = [];
   let at = 0;
+  let noAddress = 0; // No address begins before this. To look again from each character of "%%%…" would take quadratic time.
   while (at < text.length) {
     if (/\s/.test(text[at])) {
       at++;
       continue;
     }
     for (const [pattern, make] of RULES) {
+      if (pattern === ADDRESS && at < noAddress) continue;
       pattern.lastIndex = at;
       const match = pattern.exec(text);
+      if (pattern === ADDRESS && !match) {
+        BEFORE_AT.lastIndex = at;
+        BEFORE_AT.test(text);
+        noAddress = BEFORE_AT.lastIndex;
+      }
       if (!match || match[0] === '') continue;
-      tokens.push(...make(match[0], match, text.slice(0, at), text.slice(at + match[0].length)));
-      at += match[0].length;
+      const end = at + match[0].length;
+      for (const token of make(match[0], match, text.slice(Math.max(0, at - 2), at), text.slice(end, end + 2))) tokens.push(token);
+      at = end;
       break;
     }
   }

@@ -4,12 +4,20 @@
  */
 const BETA = 1.2;
 
+/** The length of the longest common subsequence. Two rows of the table are kept, not all. */
 function commonSubsequence(a: readonly string[], b: readonly string[]): number {
-  let row = new Uint16Array(b.length + 1);
-  for (const word of a) {
-    const next = new Uint16Array(b.length + 1);
-    for (let j = 0; j < b.length; j++) next[j + 1] = word === b[j] ? row[j] + 1 : Math.max(next[j], row[j + 1]);
-    row = next;
+  const numbers = new Map<string, number>(); // comparing numbers is faster than comparing words
+  const numbered = (words: readonly string[]) =>
+    Int32Array.from(words, (word) => {
+      const known = numbers.get(word) ?? numbers.size;
+      numbers.set(word, known);
+      return known;
+    });
+  const [rows, columns] = [numbered(a), numbered(b)];
+  let [row, next] = [new Uint32Array(b.length + 1), new Uint32Array(b.length + 1)];
+  for (const word of rows) {
+    for (let j = 0; j < columns.length; j++) next[j + 1] = word === columns[j] ? row[j] + 1 : Math.max(next[j], row[j + 1]);
+    [row, next] = [next, row];
   }
   return row[b.length];
 }

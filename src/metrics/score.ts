@@ -1,9 +1,12 @@
 /**
  * All scores of a set of captions, in coco-caption's units: BLEU-1 … 4, METEOR, ROUGE-L and CIDEr-D on PTB tokens. Each is given
  * for the corpus and for each picture, with intervals by bootstrap over pictures. The report also tells how varied the captions are.
+ * It counts captions without words, and says so where CIDEr-D cannot be other than 0.
  */
+import { type Counted, counted } from '../counted.ts';
+import { GlimpseError } from '../errors.ts';
 import { bleu, bleuOf } from './bleu.ts';
-import { ciderD } from './cider.ts';
+import { CiderD, ciderD } from './cider.ts';
 import { endsInFunctionWord } from './function_words.ts';
 import { Meteor, meteorOf } from './meteor.ts';
 import { captionTokens, TOKENIZER } from './ptb.ts';
@@ -16,6 +19,15 @@ export interface Scored {
   references: string[];
 }
 
+/** Captions by picture, whose document frequencies CIDEr-D takes, and what they are called. */
+export interface Collection {
+  name: string;
+  captions: ReadonlyMap<string | number, readonly string[]>;
+}
+
+/** METEOR compares all words of a caption with all of a reference: two of this length take some seconds. */
+const MOST_WORDS = 10_000;
+
 export interface ScoreReport {
   Bleu_1: number;
   Bleu_2: number;
@@ -27,6 +39,13 @@ export interface ScoreReport {
   meteorModules: string[];
   images: number;
   tokenizer: string;
+  /** What CIDEr-D's document frequencies are of: a collection, or (null) the references themselves. */
+  documentFrequencies: { collection: string | null; images: number };
+  /** Pictures whose caption has no word, and pictures with such a reference. Both are scored as they are. */
+  emptyCandidates: Counted;
+  emptyReferences: Counted;
+  /** Sentences about numbers that would surprise. */
+  notes: string[];
   /** 95 % intervals over resampled pictures; empty without `bootstrap`. */
   intervals: Record<string, [number, number]>;
   captions: {
@@ -56,13 +75,49 @@ function interval(samples: number[]): [number, number] {
   return [samples[Math.floor(0.025 * samples.length)], samples[Math.floor(0.975 * samples.length)]];
 }
 
-/** `bootstrap` is the number of resamplings. `training` holds the captions trained on, as joined tokens, to count repetitions of them. */
-export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: number; training?: ReadonlySet<string> } = {}): ScoreReport {
-  const candidates = list.map(({ caption }) => captionTokens(caption));
-  const references = list.map((each) => each.references.map(captionTokens));
-  const [b, r, c] = [bleu(candidates, references), rougeL(candidates, references), ciderD(candidates, references)];
+/** The tokens of a caption. Errors say whose it is. */
+function tokensOf(caption: string, whose: string): string[] {
+  try {
+    const tokens = captionTokens(caption);
+    if (tokens.length <= MOST_WORDS) return tokens;
+    throw new GlimpseError(`a caption has at most ${MOST_WORDS.toLocaleString('en-US')} words, got ${tokens.length.toLocaleString('en-US')}`);
+  } catch (error) {
+    throw error instanceof GlimpseError ? new GlimpseError(`${whose}: ${error.message}`) : error;
+  }
+}
+
+function documentsOf({ name, captions }: Collection): string[][][] {
+  if (captions.size === 0) throw new GlimpseError(`${name} has no captions to take document frequencies from`);
+  return [...captions].map(([id, texts]) => texts.map((text, i) => tokensOf(text, `${name}, caption ${i + 1} of picture ${id}`)));
+}
+
+/** Why CIDEr-D cannot be other than 0, if it cannot. */
+function whyZero(cider: CiderD, references: readonly (readonly (readonly string[])[])[]): string[] {
+  if (cider.weighs(references.flat())) return [];
+  return cider.images === 1
+    ? ['document frequencies of 1 picture: CIDEr-D is 0 by definition, as log 1 = 0']
+    : [`document frequencies of ${cider.images} pictures, all with every n-gram of the references: CIDEr-D is 0 by definition`];
+}
+
+/**
+ * `bootstrap` is the number of resamplings. `training` holds the captions trained on, as joined tokens, to count repetitions of them.
+ * CIDEr-D takes the document frequencies of `collection`, else those of the references. Throws a GlimpseError if a picture has no
+ * reference, or a caption more than 10,000 words.
+ */
+export function scoreCaptions(
+  list: readonly Scored[],
+  options: { bootstrap?: number; training?: ReadonlySet<string>; collection?: Collection } = {},
+): ScoreReport {
+  const bare = list.find((each) => each.references.length === 0);
+  if (bare) throw new GlimpseError(`picture ${bare.image_id} has no reference to score its caption against`);
+  const candidates = list.map(({ image_id, caption }) => tokensOf(caption, `the caption of picture ${image_id}`));
+  const references = list.map((each) => each.references.map((text, i) => tokensOf(text, `reference ${i + 1} of picture ${each.image_id}`)));
+  const { collection } = options;
+  const cider = new CiderD(collection ? documentsOf(collection) : references);
+  const [b, r, c] = [bleu(candidates, references), rougeL(candidates, references), ciderD(candidates, references, cider)];
   const meteor = new Meteor(WordNet.installed());
   const m = meteor.score(candidates, references);
+  const picturesWhere = (test: (i: number) => boolean) => counted(list.filter((_, i) => test(i)).map(({ image_id }) => image_id));
   const intervals: ScoreReport['intervals'] = {};
   const rounds = options.bootstrap ?? 0;
   if (rounds > 0 && list.length > 1) {
@@ -93,6 +148,10 @@ export function scoreCaptions(list: readonly Scored[], options: { bootstrap?: nu
     meteorModules: [...meteor.modules],
     images: list.length,
     tokenizer: TOKENIZER,
+    documentFrequencies: { collection: collection?.name ?? null, images: cider.images },
+    emptyCandidates: picturesWhere((i) => candidates[i].length === 0),
+    emptyReferences: picturesWhere((i) => references[i].some((words) => words.length === 0)),
+    notes: whyZero(cider, references),
     intervals,
     captions: {
       distinctWords: new Set(words).size,

@@ -2,7 +2,7 @@
 import { choice, type OptionsOf, text, whole } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
-import { BOOTSTRAP } from './score.ts';
+import { BOOTSTRAP, DOCUMENT_FREQUENCIES } from './score.ts';
 
 const options = {
   data: { values: text('file'), required: true, help: 'dataset made by prepare' },
@@ -11,6 +11,7 @@ const options = {
   split: { values: choice('name', ['train', 'val', 'test']), default: 'val', help: 'split to caption' },
   limit: { values: whole('count', { atLeast: 1 }), help: 'pictures at most' },
   batch: { values: whole('count', { atLeast: 1 }), default: 32, help: 'pictures to caption at a time' },
+  documentFrequencies: DOCUMENT_FREQUENCIES,
   bootstrap: BOOTSTRAP,
   out: { values: text('file'), help: 'write the captions as COCO results' },
   ...DEVICE,
