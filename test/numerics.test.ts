@@ -427,6 +427,12 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
   });
 });
 
+test('the mean of nothing is no number, the sum of nothing is 0', async () => {
+  using _s = scope();
+  expect([...(await ops.mean(zeros([2, 0]), 1).data())]).toEqual([Number.NaN, Number.NaN]);
+  expect([...(await ops.sum(zeros([2, 0]), 1).data())]).toEqual([0, 0]);
+});
+
 describe('whole numbers from the host', () => {
   let gpu: Gpu;
   beforeAll(async () => {

@@ -66,7 +66,15 @@ const CHECKPOINT = {
 function oldCheckpoint(name: string, change: Partial<typeof CHECKPOINT> = {}): string {
   const path = join(folder, `${name}.safetensors`);
   const data = (value: number) => ({ shape: [2], data: Float32Array.of(value, value) });
-  const tensors = { 'weight.v': data(1), 'moment1.v': data(2), 'moment2.v': data(3), 'moment1.lstm1_w': data(4), 'moment2.lstm1_w': data(5) };
+  const matrix = { shape: [32, 32], data: new Float32Array(1024) }; // a file must hold as many numbers as its sizes claim
+  const tensors = {
+    'weight.v': data(1),
+    'weight.w': matrix,
+    'moment1.v': data(2),
+    'moment2.v': data(3),
+    'moment1.lstm1_w': data(4),
+    'moment2.lstm1_w': data(5),
+  };
   writeSafetensors(path, new Map(Object.entries(tensors)), { ...CHECKPOINT, ...change });
   return path;
 }
@@ -94,6 +102,7 @@ test('a checkpoint: preset, decoder, objective, regions, progress and moments ha
     logBytes: 398,
     eventBytes: 253,
     rate: 0.001,
+    ...{ gradNorm: 0, seconds: 0, scoredOn: null },
   });
   expect([...moments.keys()].sort()).toEqual(['m.lstm1_w', 'm.v', 'v.lstm1_w', 'v.v']);
   expect([moments.get('m.v'), moments.get('v.v'), weights.get('v')].map((each) => each?.data[0])).toEqual([2, 3, 1]);

@@ -1,6 +1,6 @@
 /** Options: each belongs to something, arrives under its own name, and has one default; `--help` loads nothing heavy. */
 import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { OPTIONS_PAGE, withTable } from '../scripts/options_table.ts';
 import { type Declaration, runCommand } from '../src/cli/command.ts';
@@ -273,7 +273,8 @@ describe('starting is quick', () => {
     expect(files.size).toBeGreaterThan(COMMANDS.length);
     expect([...packages]).toEqual(['commander']);
     const rooms = new Set([...files].map((path) => dirname(relative(SOURCE, path))));
-    expect([...rooms].sort()).toEqual(['.', 'cli', 'cli/commands', 'data', 'metrics', 'model/training']);
+    expect([...rooms].sort()).toEqual(['.', 'cli', 'cli/commands', 'data', 'metrics', 'model/training', 'platform/node']);
+    expect([...files].filter((path) => /platform\/node/.test(path)).map((path) => basename(path))).toEqual(['version.ts']);
     for (const path of files) expect(path, 'no work is loaded before it is asked for').not.toMatch(/trainer|checkpoint|session/);
   });
 });

@@ -20,7 +20,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
   const shaders = readShaders(o.shader);
   const { pictures, leftOut } = await picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   return withGpu(o, async (gpu) => {
@@ -46,7 +46,10 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
       }
       if (batch.length === 0) continue;
       using _batch = scope();
-      const { values, regions, width } = await encoder.features(batch.map(({ pixels }) => pixels));
+      const { values, regions, width } = await encoder.features(
+        batch.map(({ pixels }) => pixels),
+        batch.map(({ image }) => image),
+      );
       const features = tensor(values, [batch.length, regions, width]);
       const { temperature, topK, topP } = o;
       const found: GeneratedCaption[][] = o.sample

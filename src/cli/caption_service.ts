@@ -89,7 +89,10 @@ export class CaptionService {
   private async together(pictures: readonly Float32Array[]): Promise<CaptionAnswer[]> {
     using _batch = scope();
     this.largestBatch = Math.max(this.largestBatch, pictures.length);
-    const { values, regions, width } = await this.encoder.features(pictures);
+    const { values, regions, width } = await this.encoder.features(
+      pictures,
+      pictures.map(() => 'the picture'),
+    );
     const found = await this.model.decoding.ranked(tensor(values, [pictures.length, regions, width]), this.o.maxLength, this.o.beam);
     return found.map(([best, ...rest]) => ({
       caption: this.vocabulary.decode(best.tokens),

@@ -67,7 +67,7 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
       references: references[i] ?? [],
       features: async () => {
         const pixels = await encoder.attempt(path);
-        if (!(pixels instanceof FileError)) return (await encoder.features([pixels])).values;
+        if (!(pixels instanceof FileError)) return (await encoder.features([pixels], [path])).values;
         if (!o.skipBad) throw new GlimpseError(`${pixels.message}\n  Replace the picture, or leave such pictures out with --skip-bad.`);
         leftOut.push({ path, why: pixels.message.slice(path.length + 2) });
         return null;
@@ -159,7 +159,7 @@ ${parts}
 export async function gallery(o: GalleryOptions, modelPath: string, pictures: string[]): Promise<number> {
   checkDecoding(o);
   if (pictures.length === 0 && !o.data) throw new UsageError('give pictures, or --data with --features');
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath));
+  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
   const { config } = checkpoint;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, config);

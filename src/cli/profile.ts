@@ -69,7 +69,7 @@ async function captioning(model: Captioner, checkpoint: Checkpoint, picture: str
   return {
     async step() {
       using _step = scope();
-      const { values, regions, width } = await encoder.features([pixels]);
+      const { values, regions, width } = await encoder.features([pixels], [picture]);
       return model.decoding.greedy(tensor(values, [1, regions, width]), checkpoint.config.maxLength, { suppress: checkpoint.config.preset === 'recommended' });
     },
     dispose: () => encoder.dispose(),
@@ -95,7 +95,7 @@ export async function profileCommand(o: ProfileOptions, what: string, picture: s
   if (named && picture) throw new UsageError(`${what} takes no picture; name a run to profile the captioning of ${picture}`);
   if (!named && !existsSync(what)) throw new UsageError(`${what} is neither train-step nor greedy, nor a run`);
   if (picture && !existsSync(picture)) throw new FileError(picture, 'no such file');
-  const checkpoint = named ? null : loadCheckpoint(resolveCheckpoint(what));
+  const checkpoint = named ? null : loadCheckpoint(resolveCheckpoint(what), (note) => say(o, note));
   return withGpu(o, async (gpu: Gpu) => {
     await useCheckedShaders(gpu, o, shaders);
     const options: CaptionerOptions = { ...(checkpoint?.config.options ?? PRESETS.basic) };

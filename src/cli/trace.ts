@@ -31,13 +31,13 @@ interface Subject {
 }
 
 async function ofPicture(o: TraceOptions, run: string, picture: string): Promise<Subject> {
-  const checkpoint = loadCheckpoint(resolveCheckpoint(run));
+  const checkpoint = loadCheckpoint(resolveCheckpoint(run), (note) => say({ quiet: o.quiet }, note));
   const { sizes, options, maxLength, preset } = checkpoint.config;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const encoder = await openEncoderOf(checkpoint);
   const model = Captioner.fromWeights(sizes, options, checkpoint.weights);
   using _caption = scope();
-  const { values } = await encoder.features([await encoder.load(picture)]);
+  const { values } = await encoder.features([await encoder.load(picture)], [picture]);
   encoder.dispose();
   const [{ tokens }] = await model.decoding.greedy(tensor(values, [1, sizes.regions, sizes.features]), maxLength - 1, { suppress: preset === 'recommended' });
   const said = [...tokens, END];

@@ -56,7 +56,9 @@ function reduceOp(name: string, kind: Reduction, says: { equation: string; gradi
     },
     forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => {
       const view = views(x.shape, attrs);
-      if (view.n === 0) gpu.clear(y.slice);
+      if (view.n === 0 && mean)
+        gpu.upload(y.slice, new Float32Array(y.slice.bytes / 4).fill(Number.NaN)); // 0 / 0
+      else if (view.n === 0) gpu.clear(y.slice);
       else reduce(gpu, { kind, x: x.slice, y: y.slice, ...view, scale: mean ? 1 / view.n : 1, label });
     },
     saves: kind === 'sumSquares' ? ['x'] : undefined,

@@ -3,8 +3,9 @@ import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import type { ByteSource } from '../../data/bytes.ts';
 import type { EncoderIdentity } from '../../data/encoder_identity.ts';
+import { nonFiniteFault } from '../../data/finite.ts';
 import { PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../../data/preprocessing.ts';
-import { UsageError } from '../../errors.ts';
+import { GlimpseError, UsageError } from '../../errors.ts';
 import type { NamedArray, Parameters } from '../../nn/parameters.ts';
 import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import { OnnxModel } from '../onnx/run.ts';
@@ -52,7 +53,10 @@ export class EncoderNetwork {
     this.preprocessing = preprocessingOf(name);
     const layers = o.tuned?.layers ?? [];
     // Batch normalization keeps its parameters and statistics. Batches of a few pictures would only disturb it.
-    const model = OnnxModel.load(source, layers.length > 0 ? { trainable: (weight, shape) => shape.length === 4 && isIn(layers, weight) } : {});
+    const model = OnnxModel.load(source, {
+      refuseNaN: true,
+      ...(layers.length > 0 ? { trainable: (weight: string, shape: readonly number[]) => shape.length === 4 && isIn(layers, weight) } : {}),
+    });
     const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
     if (unknown !== undefined) {
       const known = new Set([...model.graph.initializers.keys()].flatMap((weight) => (weight.includes('.') ? [weight.split('.')[0]] : [])));
@@ -85,14 +89,25 @@ export class EncoderNetwork {
     return ops.reshape(map, [count, height * wide, width]);
   }
 
-  /** Loaded pictures → their feature maps, [P · F] each. `values` holds all of them; `records` are views of it, one per picture. */
-  async features(pictures: readonly Float32Array[]): Promise<{ values: Float32Array; records: Float32Array[]; regions: number; width: number }> {
+  /**
+   * Loaded pictures → their feature maps, [P · F] each. `values` holds all of them; `records` are views of it, one per picture. With
+   * `names` of the pictures, throws a GlimpseError that names the first whose features are NaN or infinite.
+   */
+  async features(
+    pictures: readonly Float32Array[],
+    names: readonly string[] = [],
+  ): Promise<{ values: Float32Array; records: Float32Array[]; regions: number; width: number }> {
     using _encoding = scope();
     const map = noGrad(() => this.encode(tensor(packed(pictures), [pictures.length, 3, this.size, this.size])));
     const [, regions, width] = map.shape;
     const values = (await map.data()) as Float32Array;
     const per = regions * width;
-    return { values, records: pictures.map((_, i) => values.subarray(i * per, (i + 1) * per)), regions, width };
+    const records = pictures.map((_, i) => values.subarray(i * per, (i + 1) * per));
+    for (const [i, name] of names.entries()) {
+      const fault = nonFiniteFault(records[i]);
+      if (fault) throw new GlimpseError(`${name}: its features are no numbers: ${fault}; the encoder ${this.identity.path} overflows or is damaged`);
+    }
+    return { values, records, regions, width };
   }
 
   dispose(): void {

@@ -4,6 +4,7 @@
  */
 import * as ops from '../../autograd/ops/index.ts';
 import type { ByteSource } from '../../data/bytes.ts';
+import { nonFinite, nonFiniteFault } from '../../data/finite.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
@@ -21,6 +22,8 @@ export interface OnnxOptions {
   trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Inputs whose initializer is only a default, and for which every run gives values. */
   given?: readonly string[];
+  /** Refuse weights of which one is NaN. In a graph of other people's, a NaN may be meant. */
+  refuseNaN?: boolean;
 }
 
 /** A loaded model. Its weights are prepared once and stay on the GPU. */
@@ -40,6 +43,7 @@ export class OnnxModel {
     private readonly trainable: (name: string) => boolean,
     /** Constants that hold extents of inputs as the file states them. */
     private readonly stated: ReadonlySet<string>,
+    private readonly refuseNaN: boolean,
   ) {}
 
   /**
@@ -52,7 +56,7 @@ export class OnnxModel {
       for (const name of options.given ?? []) takeAsInput(graph, name);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
-      const model = new OnnxModel(graph, trainable, foldForInference(graph, trainable));
+      const model = new OnnxModel(graph, trainable, foldForInference(graph, trainable), options.refuseNaN ?? false);
       try {
         model.loadWeights();
       } catch (error) {
@@ -84,6 +88,8 @@ export class OnnxModel {
       return;
     }
     const data = host.data as Float32Array;
+    if (this.refuseNaN && nonFinite(data) && data.some(Number.isNaN))
+      throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(data)}`);
     const hwio = isKernel && host.shape.length === 4;
     const shape = hwio ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
     const values = hwio ? toHwio(data, host.shape) : data;

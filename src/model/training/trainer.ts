@@ -288,7 +288,7 @@ class Run {
     const parts: Float32Array[] = [];
     for (let first = 0; first < files.length; first += ENCODED_TOGETHER) {
       const part = files.slice(first, first + ENCODED_TOGETHER);
-      parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(join(dataset.imageFolder, file)))))).values);
+      parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(join(dataset.imageFolder, file)))), part)).values);
     }
     return packed(parts);
   }
