@@ -1,5 +1,5 @@
 /** The commands that caption, score and show what a model says. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
@@ -14,15 +14,22 @@ const made = captionerRun(folder);
 test('eval: greedy and beam, scored, COCO results written', async () => {
   const { data, store, run } = await made.trained();
   const out = join(folder, 'results.json');
-  for (const beam of ['1', '3']) {
-    const args = ['eval', run, '--data', data, '--features', store, '--beam', beam, '--out', out, '--bootstrap', '20', '--json'];
+  const documents = join(folder, 'documents.json');
+  writeFileSync(documents, JSON.stringify({ annotations: ['a square', 'a circle'].map((caption, image_id) => ({ image_id, caption })) }));
+  for (const [beam, split, images, missing] of [
+    ['1', 'val', 3, 0],
+    ['3', 'train', 14, 1], // one is damaged and has no features
+  ] as const) {
+    const args = ['eval', run, '--data', data, '--features', store, '--split', split, '--beam', beam, '--document-frequencies', documents];
+    args.push('--out', out, '--bootstrap', '20', '--json');
     const { code, stdout, stderr } = await glimpse(...args);
     expect(stderr).not.toMatch(/unexpected/);
     expect(code).toBe(0);
     const report = JSON.parse(stdout);
-    expect(report).toMatchObject({ images: 3, split: 'val', decoding: { beam: Number(beam) } });
+    expect(report).toMatchObject({ images, split, withoutFeatures: { count: missing }, decoding: { beam: Number(beam) } });
+    expect(report.documentFrequencies).toEqual({ collection: documents, images: 2 });
     expect(report.Bleu_1).toBeGreaterThan(0.3);
-    expect(JSON.parse(readFileSync(out, 'utf8'))).toHaveLength(3);
+    expect(JSON.parse(readFileSync(out, 'utf8'))).toHaveLength(images);
   }
 });
 

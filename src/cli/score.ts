@@ -48,23 +48,15 @@ export async function score(o: ScoreOptions): Promise<number> {
   const references = readReferences(o.references);
   const results = readResults(o.candidates);
   if (results.length === 0) throw new GlimpseError(`${o.candidates} has no captions`);
-  const ofResult = ({ image_id }: { image_id: string | number }) => references.get(String(image_id));
-  const strange = affected(
-    results,
-    (each) => !ofResult(each),
-    ({ image_id }) => image_id,
-  );
+  const ids = results.map(({ image_id }) => image_id);
+  const strange = affected(ids, (id) => !references.has(String(id)));
   if (strange.count > 0)
     throw new GlimpseError(
       `${o.candidates} has captions of pictures for which ${o.references} has no reference: ${strange.count} of ${results.length}, such as picture ${strange.example}`,
     );
-  const list: Scored[] = results.map((each) => ({ ...each, references: ofResult(each) as string[] }));
-  const said = new Set(list.map(({ image_id }) => String(image_id)));
-  const withoutCandidate = affected(
-    [...references.keys()],
-    (id) => !said.has(id),
-    (id) => id,
-  );
+  const list: Scored[] = results.map((each) => ({ ...each, references: references.get(String(each.image_id)) as string[] }));
+  const said = new Set(ids.map(String));
+  const withoutCandidate = affected([...references.keys()], (id) => !said.has(String(id)));
   const scores = scoreCaptions(list, { bootstrap: o.bootstrap, collection: collectionOf(o.documentFrequencies) });
   result(o, { ...scores, withoutCandidate }, () =>
     [...report(scores), ...told(withoutCandidate, references.size, 'without a caption, so not counted')].join('\n'),
@@ -84,11 +76,8 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const collection = collectionOf(o.documentFrequencies);
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
-  const withoutFeatures = affected(
-    ofSplit,
-    ({ file }) => !store.has(file),
-    ({ file }) => file,
-  );
+  const files = ofSplit.map(({ file }) => file);
+  const withoutFeatures = affected(files, (file) => !store.has(String(file)));
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
   return withGpu(o, async () => {

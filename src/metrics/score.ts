@@ -81,9 +81,9 @@ function interval(samples: number[]): [number, number] {
 }
 
 /** Counts the pictures that a test is true of. */
-export function affected<T>(list: readonly T[], test: (each: T, i: number) => boolean, id: (each: T) => string | number): Affected {
-  const found = list.filter(test);
-  return { count: found.length, example: found.length > 0 ? id(found[0]) : null };
+export function affected(ids: readonly (string | number)[], test: (id: string | number, i: number) => boolean): Affected {
+  const found = ids.filter(test);
+  return { count: found.length, example: found[0] ?? null };
 }
 
 /** The tokens of a caption. Errors say whose it is. */
@@ -123,6 +123,7 @@ export function scoreCaptions(
   if (bare) throw new GlimpseError(`picture ${bare.image_id} has no reference to score its caption against`);
   const candidates = list.map(({ image_id, caption }) => tokensOf(caption, `the caption of picture ${image_id}`));
   const references = list.map((each) => each.references.map((text, i) => tokensOf(text, `reference ${i + 1} of picture ${each.image_id}`)));
+  const ids = list.map(({ image_id }) => image_id);
   const { collection } = options;
   const cider = new CiderD(collection ? documentsOf(collection) : references);
   const [b, r, c] = [bleu(candidates, references), rougeL(candidates, references), ciderD(candidates, references, cider)];
@@ -159,16 +160,8 @@ export function scoreCaptions(
     images: list.length,
     tokenizer: TOKENIZER,
     documentFrequencies: { collection: collection?.name ?? null, images: cider.images },
-    emptyCandidates: affected(
-      list,
-      (_, i) => candidates[i].length === 0,
-      ({ image_id }) => image_id,
-    ),
-    emptyReferences: affected(
-      list,
-      (_, i) => references[i].some((words) => words.length === 0),
-      ({ image_id }) => image_id,
-    ),
+    emptyCandidates: affected(ids, (_, i) => candidates[i].length === 0),
+    emptyReferences: affected(ids, (_, i) => references[i].some((words) => words.length === 0)),
     notes: whyZero(cider, references),
     intervals,
     captions: {
