@@ -1,9 +1,10 @@
-/**
- * The errors that every floor may throw. A `GlimpseError` is something the user can act on: its message says what was
- * expected, what came and where. The command line prints it without a stack and exits with `exitCode`.
- */
+/** The errors that every floor may throw. */
 import { printable } from './printable.ts';
 
+/**
+ * Something that the user can act on: its message says what was expected, what came and where. The command line prints it without
+ * a stack and exits with `exitCode`.
+ */
 export class GlimpseError extends Error {
   override name = 'GlimpseError';
   /** 1: the work failed; 2: the command was used wrongly. */

@@ -33,9 +33,13 @@ test('eval: greedy and beam, scored, COCO results written', async () => {
     for (const name of ['Bleu_4', 'METEOR', 'CIDEr']) expect(again[name]).toBeCloseTo(report[name], 10);
     expect(again.withoutCandidate.count).toBe(15);
   }
-  const train = await glimpse('eval', run, '--data', data, '--features', store, '--split', 'train', '--beam', '1', '--bootstrap', '0', '--json');
-  expect(JSON.parse(train.stdout)).toMatchObject({ images: 14, withoutFeatures: { count: 1, examples: ['9.jpg'] } });
-  expect(train.stderr).toMatch(/1 of 15 pictures have no features and are left out \(9\.jpg\)/);
+  const documents = ['--document-frequencies', join(folder, 'coco.json')];
+  const train = await glimpse('eval', run, '--data', data, '--features', store, '--split', 'train', '--beam', '1', '--bootstrap', '0', '--json', ...documents);
+  expect(JSON.parse(train.stdout)).toMatchObject({
+    documentFrequencies: { collection: documents[1], images: 18 },
+    images: 14,
+    withoutFeatures: { count: 1, examples: ['9.jpg'] },
+  });
 });
 
 test('gallery: a page that a browser shows, with a map per word', async () => {

@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { type Counted, counted } from '../counted.ts';
+import { type Counted, counted, examplesOf } from '../counted.ts';
 import { FileError } from '../errors.ts';
 import { distinctPictures, idText } from './captions.ts';
 import { readText } from './text.ts';
@@ -162,15 +162,21 @@ export function joinResults(
   encoding?: string,
 ): { joined: JoinedCaption[]; pictures: number; withoutCandidate: Counted } {
   const { byId, files } = readReferences(referencesPath, encoding);
+  const results = readResults(resultsPath, encoding).map((each) => {
+    const text = String(each.image_id);
+    return { ...each, text, id: byId.has(text) ? text : (files.find(text)?.id ?? text) };
+  });
+  const strange = counted(results.filter(({ id }) => !byId.has(id)).map(({ text }) => `picture ${printableId(text)}`));
+  if (strange.count > 0)
+    throw new FileError(
+      resultsPath,
+      `has captions of pictures for which ${referencesPath} has no reference: ${strange.count} of ${results.length}${examplesOf(strange)}`,
+    );
   const seen = new Set<string>();
-  const joined = readResults(resultsPath, encoding).map(({ image_id, caption }) => {
-    const text = String(image_id);
-    const id = byId.has(text) ? text : (files.find(text)?.id ?? text);
-    const references = byId.get(id);
-    if (!references) throw new FileError(resultsPath, `has a caption for picture ${printableId(text)}, for which ${referencesPath} has no reference`);
+  const joined = results.map(({ image_id, caption, text, id }) => {
     if (seen.has(id)) throw new FileError(resultsPath, `has two captions for picture ${printableId(text)}`);
     seen.add(id);
-    return { image_id: reported(image_id), caption, references };
+    return { image_id: reported(image_id), caption, references: byId.get(id) as string[] };
   });
   return { joined, pictures: byId.size, withoutCandidate: counted([...byId.keys()].filter((id) => !seen.has(id))) };
 }
