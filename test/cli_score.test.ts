@@ -64,8 +64,8 @@ describe('what the report tells, as text and as JSON', () => {
 
   test('pictures without a caption, and captions without a word', async () => {
     const { text, report } = await both(files({ 1: ['a dog'], 2: ['a cat'], 3: ['two birds'] }, { 1: 'a dog', 2: '...' }, {}));
-    expect(text).toContain('without a caption, so not counted: 1 of 3 pictures, such as 3');
-    expect(text).toContain('caption without a word: 1 of 2 pictures, such as 2');
+    expect(text).toContain('without a caption, so not counted: 1 of 3 pictures (3)');
+    expect(text).toContain('caption without a word: 1 of 2 pictures (2)');
     expect(report).toMatchObject({
       withoutCandidate: { count: 1, examples: ['3'] },
       emptyCandidates: { count: 1, examples: ['2'] },
@@ -76,7 +76,7 @@ describe('what the report tells, as text and as JSON', () => {
   test('captions without a reference are refused with their number, long ones with their picture', async () => {
     expect(await glimpse(...files({ 1: ['a'] }, { 1: 'a', 8: 'b', 9: 'c' }, {}))).toMatchObject({
       code: 1,
-      stderr: expect.stringMatching(/2 of 3, such as picture 8/),
+      stderr: expect.stringMatching(/2 of 3 \(picture 8, picture 9\)/),
     });
     expect(await glimpse(...files({ 1: ['a'] }, { 1: 'a '.repeat(40_000) }, {}))).toMatchObject({
       code: 1,

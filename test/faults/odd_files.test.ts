@@ -35,7 +35,7 @@ test.runIf(process.platform === 'linux')('each is refused at once, in one line',
     'score --references': (file) => ['score', '--references', file, '--candidates', join(folder, 'coco.json')],
     'score --candidates': (file) => ['score', '--references', join(folder, 'coco.json'), '--candidates', file],
     'plot RUN': (file) => ['plot', file, '--out', `${out}.svg`],
-    'onnx check': (file) => ['onnx', 'check', file],
+    'profile MODEL': (file) => ['profile', file, picture],
   };
   const tried = Object.entries(places).filter((_, i) => isWhole || i % 3 === 0);
   for (const [place, command] of tried) {

@@ -70,7 +70,7 @@ test.each(isWhole ? Object.keys(COMMANDS) : FEW)('%s', async (name) => {
   const calls = await callsOf([...(await command(right, false)), '--quiet'], folder);
   for (const kind of ['ENOSPC', 'EIO', 'short'] as const) {
     const record = counted(kind === 'short' ? 'short writes' : `failing writes (${kind})`, name);
-    for (let i = 0; i < trials(1, 12); i++) {
+    for (let i = 0; i < trials(1, 8); i++) {
       const out = fresh('tried');
       const fault = `${kind}:${whole(random, 1, calls + 1)}`;
       await trial(record, async () => {
