@@ -1,13 +1,13 @@
 /** Pictures become upright RGB in the preprocessing of an encoder, or are refused by name. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { inspectPicture, loadImage } from '../src/data/images.ts';
-import { PictureFolder, picturesIn } from '../src/data/picture_folder.ts';
+import { PictureFolder, picturePath, picturesIn } from '../src/data/picture_folder.ts';
 import { PREPROCESSINGS, preprocessingOf } from '../src/data/preprocessing.ts';
-import { temporaryFolder } from './support.ts';
+import { glimpse, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
 
@@ -166,4 +166,27 @@ test('a picture folder finds a name in either form, and tells what nobody named'
   expect(pictures.find('other.jpg/x')).toBeNull();
   expect(pictures.others(['x.jpg', 'd\u00e9ja\u0300/vu.jpg'])).toEqual(['other.jpg']);
   expect(new PictureFolder(join(folder, 'absent')).find('a')).toBeNull();
+});
+
+test.runIf(process.platform !== 'win32')('a link that leads out of the picture folder is refused, unless it is allowed', async () => {
+  const [inside, outside] = [join(folder, 'linked'), join(folder, 'elsewhere')];
+  for (const path of [inside, outside]) mkdirSync(path);
+  const make = (path: string) =>
+    sharp({ create: { width: 9, height: 9, channels: 3, background: '#2a4' } })
+      .jpeg()
+      .toFile(path);
+  await make(join(outside, 'far.jpg'));
+  await make(join(inside, 'near.jpg'));
+  symlinkSync(join(outside, 'far.jpg'), join(inside, 'far.jpg'));
+  symlinkSync('near.jpg', join(inside, 'again.jpg'));
+  expect(() => picturePath(inside, 'far.jpg', false)).toThrow(
+    /linked\/far\.jpg: is a link that leads out of .*linked, to .*elsewhere\/far\.jpg; allow .*--follow-links/,
+  );
+  for (const name of ['near.jpg', 'again.jpg', 'absent.jpg']) expect(picturePath(inside, name, false)).toBe(join(inside, name));
+  expect(picturePath(inside, 'far.jpg', true)).toBe(join(inside, 'far.jpg'));
+  const list = join(folder, 'linked.csv');
+  writeFileSync(list, 'image,caption,split\nnear.jpg,a green one,train\nfar.jpg,another,val\n');
+  const args = ['prepare', '--table', list, '--images', inside, '--out', join(folder, 'linked.json'), '--quiet'];
+  expect(await glimpse(...args)).toMatchObject({ code: 1, stderr: expect.stringContaining('is a link that leads out of') });
+  expect(await glimpse(...args, '--follow-links')).toMatchObject({ code: 0 });
 });

@@ -81,6 +81,11 @@ export const ENCODING = {
   },
 } satisfies Rows;
 
+/** For commands that read the pictures which a list or a dataset names. */
+export const LINKS = {
+  followLinks: { values: FLAG, help: 'take pictures, too, that are links out of the picture folder' },
+} satisfies Rows;
+
 export const OUTPUT = {
   json: { values: FLAG, help: 'print the result as JSON on stdout' },
   quiet: { values: FLAG, help: 'print only results and errors' },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
 import { FeatureWriter, mergeStores, recordFault } from '../data/feature_store.ts';
 import { nonFiniteFault } from '../data/finite.ts';
+import { picturePath } from '../data/picture_folder.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
@@ -61,7 +62,7 @@ export async function features(o: FeaturesOptions): Promise<number> {
     const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
     const loadBatch = (list: readonly string[]) =>
-      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(join(dataset.imageFolder, file)) })));
+      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => picturePath(dataset.imageFolder, file, o.followLinks ?? false)) })));
     const skipped: string[] = [];
     const leaveOut = (file: string, fault: string) => {
       if (!o.skipBad) throw new GlimpseError(`${fault}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);

@@ -9,7 +9,7 @@ import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
-import { countLeftOut, type LeftOut, picturesIn } from '../data/picture_folder.ts';
+import { countLeftOut, type LeftOut, picturePath, picturesIn } from '../data/picture_folder.ts';
 import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
@@ -81,7 +81,11 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
-  const list = images.map(({ file, captions }) => ({ path: join(dataset.imageFolder, file), references: captions, features: () => store.read([file]) }));
+  const list = images.map(({ file, captions }) => ({
+    path: picturePath(dataset.imageFolder, file, o.followLinks ?? false),
+    references: captions,
+    features: () => store.read([file]),
+  }));
   const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
   if (withoutFeatures.count > 0)
     say(o, `${withoutFeatures.count} of ${ofSplit.length} pictures have no features and are left out${examplesOf(withoutFeatures)}`);
@@ -197,6 +201,7 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
     const scores = scored
       ? scoreCaptions(shown.map(({ path, hypotheses, references }) => ({ image_id: path, caption: hypotheses[0].caption, references })))
       : null;
+    for (const note of scores?.notes ?? []) say(o, note);
     scores?.perImage.forEach((each, i) => {
       shown[i].scores = each;
     });

@@ -50,7 +50,7 @@ export async function prepare(o: PrepareOptions): Promise<number> {
   const { dataset, report } = await prepareDataset(found, {
     imageFolder: resolve(o.images),
     ...{ words: o.words, vocabularySize: o.vocabulary, minCount: o.minCount, maxLength: o.maxLength },
-    ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad },
+    ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad, followLinks: o.followLinks },
     onChecked: (done) => bar.update(done),
   });
   bar.stop();

@@ -117,6 +117,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
         saveEvery: o.saveEvery,
         ...(start ? { start } : {}),
         ...(o.encoder ? { encoderPath: o.encoder } : {}),
+        ...(o.followLinks ? { followLinks: true } : {}),
         ...(vectors ? { wordVectors: vectors.rows } : {}),
         validationImages: o.validation,
         shouldStop: () => end.signal !== null,

@@ -6,7 +6,7 @@ import { FileError, GlimpseError } from '../errors.ts';
 import { withoutControls } from '../printable.ts';
 import { Random } from '../random.ts';
 import { inspectPicture } from './images.ts';
-import { PictureFolder } from './picture_folder.ts';
+import { PictureFolder, picturePath } from './picture_folder.ts';
 import { renamedValue } from './renamed.ts';
 import { type SameContent, sameContent } from './same_content.ts';
 import { readText } from './text.ts';
@@ -140,6 +140,8 @@ export interface PrepareOptions {
   seed: number;
   /** Leave out pictures that are missing, cannot be read, or have no caption, instead of failing. */
   skipBad: boolean;
+  /** Pictures may be links out of the picture folder. */
+  followLinks?: boolean;
   /** Called as pictures are checked. */
   onChecked?: (done: number, total: number) => void;
 }
@@ -182,14 +184,22 @@ function sampled<T extends CaptionedImage>(images: readonly T[], fraction: numbe
 
 /** The errors of the pictures that cannot be read, by file. */
 async function unreadablePictures(
-  pictures: readonly { file: string; path: string }[],
-  onChecked: PrepareOptions['onChecked'],
+  pictures: readonly { file: string; name: string }[],
+  { imageFolder, followLinks = false, onChecked }: PrepareOptions,
 ): Promise<Map<string, FileError>> {
+  const inspect = async (name: string) => {
+    try {
+      return await inspectPicture(picturePath(imageFolder, name, followLinks));
+    } catch (error) {
+      if (error instanceof FileError) return error;
+      throw error;
+    }
+  };
   const bad = new Map<string, FileError>();
   const together = 16;
   for (let first = 0; first < pictures.length; first += together) {
     const part = pictures.slice(first, first + together);
-    const faults = await Promise.all(part.map(({ path }) => inspectPicture(path)));
+    const faults = await Promise.all(part.map(({ name }) => inspect(name)));
     for (const [i, fault] of faults.entries()) if (fault) bad.set(part[i].file, fault);
     onChecked?.(first + part.length, pictures.length);
   }
@@ -227,9 +237,9 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
   const withoutCaption = split.filter((_, i) => spoken[i].length === 0).map(({ file }) => file);
   const there = split.flatMap((image) => {
     const name = onDisk.get(image.file);
-    return name ? [{ file: image.file, split: image.split, path: join(o.imageFolder, name) }] : [];
+    return name ? [{ file: image.file, split: image.split, name, path: join(o.imageFolder, name) }] : [];
   });
-  const faults = await unreadablePictures(there, o.onChecked);
+  const faults = await unreadablePictures(there, o);
   const unreadable = [...faults.keys()];
   const unreadableBecause = [...faults.values()].map(({ message }) => message);
   for (const [list, fault, texts] of [

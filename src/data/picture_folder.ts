@@ -1,9 +1,10 @@
 /** Finds pictures: in folders that people name, and by the names that captions give them. What is passed over is told with its cause. */
-import { readdirSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Counted, counted, examplesOf } from '../counted.ts';
 import { FileError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
+import { insideFolder } from './file_source.ts';
 import { decodes, headOf, pictureFormat } from './picture_format.ts';
 
 /** Files with these endings are meant as pictures: where one is bad, it is a fault and not something else. */
@@ -55,6 +56,16 @@ export async function picturesIn(given: readonly string[]): Promise<{ pictures: 
     if (pictures.length === before.pictures) throw new FileError(path, `holds no picture (${TAKEN})${examplesOf(countLeftOut(leftOut.slice(before.leftOut)))}`);
   }
   return { pictures, leftOut };
+}
+
+/**
+ * The path of a picture that a list or a dataset names. Throws a FileError if it is a link that leads out of the folder, unless the
+ * user allows such links: a list from outside must not choose among all files of the machine.
+ */
+export function picturePath(folder: string, file: string, followLinks: boolean): string {
+  const path = join(folder, file);
+  if (followLinks || !existsSync(path) || insideFolder(folder, path)) return path; // an absent picture has a message of its own
+  throw new FileError(path, `is a link that leads out of ${folder}, to ${realpathSync(path)}; allow such pictures with --follow-links`);
 }
 
 /** A folder of pictures, by the names that captions give them. macOS stores accents in another form than most captions have. */

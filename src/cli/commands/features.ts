@@ -1,7 +1,7 @@
 /** `glimpse features`: declared. */
 import { UsageError } from '../../errors.ts';
 import { type Condition, choice, FLAG, list, type OptionsOf, text, whole } from '../../options.ts';
-import { command, DEVICE, OUTPUT } from '../command.ts';
+import { command, DEVICE, LINKS, OUTPUT } from '../command.ts';
 
 const FRESH_ENCODER: Condition = {
   to: '--encoder without --model',
@@ -31,6 +31,7 @@ const options = {
   grid: { values: choice('regions', ['7', '14']), belongsTo: [FRESH_ENCODER], help: 'regions a side; 14 encodes pictures at twice the size' },
   batch: { values: whole('count', { atLeast: 1 }), default: 8, help: 'pictures to encode at a time' },
   skipBad: { values: FLAG, help: 'leave out pictures that cannot be read' },
+  ...LINKS,
   ...DEVICE,
   ...OUTPUT,
 } as const;

@@ -1,6 +1,6 @@
 /** `glimpse gallery`: declared. */
 import { type Condition, choice, FLAG, type OptionsOf, text, whole, withOption } from '../../options.ts';
-import { command, DEVICE, ENCODING, OUTPUT } from '../command.ts';
+import { command, DEVICE, ENCODING, LINKS, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
 
 const arePictures = ({ pictures }: Readonly<Record<string, unknown>>) => Array.isArray(pictures) && pictures.length > 0;
@@ -23,6 +23,7 @@ const options = {
   features: { values: text('folder'), belongsTo: [NO_PICTURES, withOption('data')], help: 'feature store made by features' },
   split: { values: choice('name', ['train', 'val', 'test']), default: 'val', belongsTo: [SPLIT], help: 'split to caption' },
   limit: { values: whole('count', { atLeast: 1 }), default: 200, belongsTo: [SPLIT], help: 'pictures of the split at most' },
+  followLinks: { ...LINKS.followLinks, belongsTo: [SPLIT] },
   count: { values: whole('count', { atLeast: 1 }), default: 8, belongsTo: [SCORED], help: 'pictures to show of the best, of the worst, and at random' },
   seed: { values: whole('number', { atLeast: 0 }), default: 0, belongsTo: [SCORED], help: 'random seed of those at random' },
   out: { values: text('folder'), default: 'out/gallery', help: 'folder of the page and its PNGs' },

@@ -2,7 +2,7 @@
 import { parseColumns } from '../../data/table_columns.ts';
 import { RENAMED_WORD_RULES, WORD_RULES } from '../../data/words.ts';
 import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, withOption } from '../../options.ts';
-import { command, ENCODING, OUTPUT } from '../command.ts';
+import { command, ENCODING, LINKS, OUTPUT } from '../command.ts';
 
 /** Flickr's lists and Karpathy's file name a split for every picture, and so does `--coco-val`. */
 const OPEN_SPLITS: Condition = {
@@ -56,6 +56,7 @@ const options = {
   minCount: { values: whole('count', { atLeast: 1 }), default: 1, help: 'occurrences below which a word becomes <unk>' },
   maxLength: { values: whole('words', { atLeast: 3 }), default: 35, help: 'longest caption, startseq and endseq included' },
   skipBad: { values: FLAG, help: 'leave out pictures that are missing, unreadable, or have no caption' },
+  ...LINKS,
   ...OUTPUT,
 } as const;
 export type PrepareOptions = OptionsOf<typeof options>;

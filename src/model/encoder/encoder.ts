@@ -123,9 +123,9 @@ export class ImageEncoder extends EncoderNetwork {
   }
 
   /** As `load`, but returns the error of a bad picture, so that other pictures loaded with it are not lost. */
-  async attempt(path: string): Promise<Float32Array | FileError> {
+  async attempt(path: string | (() => string)): Promise<Float32Array | FileError> {
     try {
-      return await this.load(path);
+      return await this.load(typeof path === 'string' ? path : path());
     } catch (error) {
       if (error instanceof FileError) return error;
       throw error;

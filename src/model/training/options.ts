@@ -260,6 +260,7 @@ const ENCODER = grouped('Pretrained parts', {
     help: 'encoder layers to train as well, by the beginnings of their names, such as layer4; pictures are then read for every batch',
   },
   encoderRate: { values: number('number', { above: 0 }), default: 1e-5, belongsTo: [withOption('fineTune')], help: 'learning rate of those layers' },
+  followLinks: { values: FLAG, belongsTo: [withOption('fineTune')], help: 'take pictures, too, that are links out of the picture folder' },
   encoder: { values: text('file'), belongsTo: [withOption('fineTune')], help: 'the encoder’s file, if it is no longer where the features were made' },
 });
 

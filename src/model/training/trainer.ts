@@ -13,6 +13,7 @@ import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
 import { nonFinite } from '../../data/finite.ts';
 import { lockFolder } from '../../data/lock.ts';
+import { picturePath } from '../../data/picture_folder.ts';
 import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { currentGpu } from '../../gpu/gpu.ts';
@@ -93,6 +94,8 @@ export interface TrainerOptions {
   saveEvery: number;
   /** The model that a new run starts from. */
   start?: Checkpoint;
+  /** Pictures may be links out of the picture folder. */
+  followLinks?: boolean;
   /** Path of the encoder to train, if it has moved. */
   encoderPath?: string;
   /** Rows of the embedding to start from, by word id. */
@@ -272,23 +275,27 @@ class Run {
     if (this.tuned) this.tuned.step.optimizer.rate = encoderRateAt(config, rate);
   }
 
+  private picture(file: string): string {
+    return picturePath(this.o.dataset.imageFolder, file, this.o.followLinks ?? false);
+  }
+
   /** The inputs of a training step for some pictures: stored features, or the pictures if the encoder is trained too. */
   async inputs(files: readonly string[]): Promise<Float32Array> {
-    const { store, dataset } = this.o;
+    const { store } = this.o;
     if (!this.tuned) return store.read(files);
     const { encoder } = this.tuned;
-    return packed(await Promise.all(files.map((file) => encoder.load(join(dataset.imageFolder, file)))));
+    return packed(await Promise.all(files.map((file) => encoder.load(this.picture(file)))));
   }
 
   /** Features [files, P, F]: stored ones, or those of the encoder's present weights. */
   async features(files: readonly string[]): Promise<Float32Array> {
-    const { store, dataset } = this.o;
+    const { store } = this.o;
     if (!this.tuned) return store.read(files);
     const { encoder } = this.tuned;
     const parts: Float32Array[] = [];
     for (let first = 0; first < files.length; first += ENCODED_TOGETHER) {
       const part = files.slice(first, first + ENCODED_TOGETHER);
-      parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(join(dataset.imageFolder, file)))), part)).values);
+      parts.push((await encoder.features(await Promise.all(part.map((file) => encoder.load(this.picture(file)))), part)).values);
     }
     return packed(parts);
   }
