@@ -60,7 +60,7 @@ export async function picturesIn(given: readonly string[]): Promise<{ pictures: 
 
 /**
  * The path of a picture that a list or a dataset names. Throws a FileError if it is a link that leads out of the folder, unless the
- * user allows such links: a list from outside must not choose among all files of the machine.
+ * user allows such links. A list from outside must not choose among all files of the machine.
  */
 export function picturePath(folder: string, file: string, followLinks: boolean): string {
   const path = join(folder, file);
