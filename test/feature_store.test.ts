@@ -149,3 +149,21 @@ test('numbers that are none are refused with the name of the picture, when they 
   await expect(store.read(['p.jpg', 'old.jpg'])).rejects.toThrow(/the features of old\.jpg are no numbers: .*first number 3 \(Infinity\); extract them again/);
   await store.close();
 });
+
+test('a journal that a kill left beside a longer index takes nothing away', async () => {
+  const path = join(folder, 'stale');
+  const first = FeatureWriter.open(path, kind);
+  first.append(['a'], [record(1)]);
+  first.close();
+  const journal = readFileSync(join(path, 'features.json.partial'));
+  const second = FeatureWriter.open(path, kind);
+  second.append(['b'], [record(2)]);
+  second.finish();
+  writeFileSync(join(path, 'features.json.partial'), journal);
+  const third = FeatureWriter.open(path, kind);
+  expect(third.index.files).toEqual(['a', 'b']);
+  third.finish();
+  const store = await FeatureStore.open(path);
+  expect((await store.read(['b']))[0]).toBe(2);
+  await store.close();
+});

@@ -1,6 +1,6 @@
 /** One writer per folder: who holds a lock, which locks are stale, and many processes that want one at once. */
 import { spawn, spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -15,10 +15,12 @@ function fresh(name: string): string {
   return path;
 }
 
+const namespace = process.platform === 'linux' ? readlinkSync('/proc/self/ns/pid') : null;
+
 /** Leaves a lock as a process would have left it that was killed. */
 function leave(path: string, holder: Record<string, unknown>): string {
   const file = join(path, 'writer.0123456789ab.lock');
-  writeFileSync(file, JSON.stringify({ pid: process.pid, host: hostname(), since: '2026-01-02T03:04:05.000Z', began: null, ...holder }));
+  writeFileSync(file, JSON.stringify({ pid: process.pid, host: hostname(), since: '2026-01-02T03:04:05.000Z', began: null, namespace, ...holder }));
   return file;
 }
 
@@ -48,6 +50,8 @@ test('the lock of a process that is gone is removed, also where another process 
 
 test('a lock of another machine stands, and the message says how to end it; one that cannot be read is refused by name', () => {
   const path = fresh('elsewhere');
+  const container = leave(path, { namespace: 'pid:[1]', pid: 999_999_999 });
+  expect(() => lockFolder(path)).toThrow(`If that process is gone, remove ${container}.`);
   const file = leave(path, { host: 'another.example', pid: 1 });
   expect(() => lockFolder(path)).toThrow(`in use by process 1 on another.example since 2026-01-02 03:04:05 UTC\n  If that process is gone, remove ${file}.`);
   writeFileSync(file, 'half');

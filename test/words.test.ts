@@ -44,3 +44,10 @@ test('a vocabulary is ordered by frequency, ties by appearance, special words fi
   expect(v.decode([4, 1, 5])).toBe('a <unk> b');
   expect(Vocabulary.build([['a', 'a', 'b']], 10, 2).words).toHaveLength(5);
 });
+
+test('frames are taken off in time that grows with the caption, however many there are', () => {
+  const blanks = ' '.repeat(400_000);
+  expect(unframed(`a${blanks}b`)).toBe(`a${blanks}b`);
+  expect(unframed(`startseq a${blanks}b endseq`)).toBe(`a${blanks}b`);
+  expect(unframed('<s>'.repeat(20_000))).toContain('<s>'); // nobody frames a caption so often
+});

@@ -107,7 +107,17 @@ function describe(source: Source, hypotheses: readonly RankedCaption[], vocabula
 
 /** Best, worst, and some others at random; all of them when there are few. */
 function chosen(shown: readonly Shown[], count: number, seed: number): { title: string; list: Shown[] }[] {
-  if (shown.some(({ scores }) => scores === null)) return [{ title: 'Pictures', list: [...shown] }];
+  const without = shown.filter(({ scores }) => scores === null);
+  if (without.length === shown.length) return [{ title: 'Pictures', list: without }];
+  if (without.length > 0)
+    return [
+      ...chosen(
+        shown.filter(({ scores }) => scores !== null),
+        count,
+        seed,
+      ),
+      { title: 'Without references', list: without },
+    ];
   const byCider = [...shown].sort((a, b) => (b.scores?.CIDEr ?? 0) - (a.scores?.CIDEr ?? 0));
   if (shown.length <= 3 * count) return [{ title: 'All pictures, by falling CIDEr-D', list: byCider }];
   const middle = byCider.slice(count, -count);
@@ -197,13 +207,16 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
     }
     sayLeftOut(o, countLeftOut(leftOut));
     if (shown.length === 0) throw new GlimpseError('no picture is left to show: all of them were left out');
-    const scored = shown.every(({ references }) => references.length > 0);
+    const withReferences = shown.filter(({ references }) => references.length > 0);
+    const withoutReferences = counted(shown.filter(({ references }) => references.length === 0).map(({ path }) => path));
+    const scored = withReferences.length > 0;
+    if (scored && withoutReferences.count > 0) say(o, `${withoutReferences.count} pictures have no references and no scores${examplesOf(withoutReferences)}`);
     const scores = scored
-      ? scoreCaptions(shown.map(({ path, hypotheses, references }) => ({ image_id: path, caption: hypotheses[0].caption, references })))
+      ? scoreCaptions(withReferences.map(({ path, hypotheses, references }) => ({ image_id: path, caption: hypotheses[0].caption, references })))
       : null;
     for (const note of scores?.notes ?? []) say(o, note);
     scores?.perImage.forEach((each, i) => {
-      shown[i].scores = each;
+      withReferences[i].scores = each;
     });
     const groups = await Promise.all(
       chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out))) })),
@@ -232,7 +245,7 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
       attention: own,
       scores: numbers,
     }));
-    result(o, { out, pictures: listed, attention, leftOut: countLeftOut(leftOut), withoutFeatures, adapter: gpu.description }, () => [
+    result(o, { out, pictures: listed, attention, leftOut: countLeftOut(leftOut), withoutFeatures, withoutReferences, adapter: gpu.description }, () => [
       `${resolve(out)}: ${shown.length} pictures captioned, ${leftOut.length} files left out; a PNG of maps beside it for each one shown`,
     ]);
     return 0;

@@ -1,8 +1,8 @@
 /** `glimpse plot`: a run's log as curves on one self-contained page (or one SVG). */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { onFile, writeFileAtomic } from '../data/atomic_file.ts';
+import { writeFileAtomic } from '../data/atomic_file.ts';
+import { readText } from '../data/text.ts';
 import { problemOf } from '../data/validation.ts';
 import { FileError } from '../errors.ts';
 import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
@@ -38,7 +38,7 @@ const Line = z.discriminatedUnion('kind', [Step, Epoch]);
 
 /** The entries of a log. Where a run was killed, or the disk was full, the last line may be half: `onCut` is told its number. */
 function readLog(path: string, onCut: (line: number) => void): z.infer<typeof Line>[] {
-  const lines = onFile(path, () => readFileSync(path, 'utf8')).split('\n');
+  const lines = readText(path).split('\n');
   return lines.flatMap((line, i) => {
     if (line === '') return [];
     let json: unknown;

@@ -1,8 +1,11 @@
 /**
  * Requests to end: Ctrl-C, the SIGTERM of a scheduler, a terminal that closes. A command that asks for them finishes the piece under
- * way, saves, and ends with the exit code of the signal. A second Ctrl-C ends at once.
+ * way, saves, and ends with the exit code of the signal. A second Ctrl-C ends at once; shells and npm send the same signal twice.
  */
 import { constants } from 'node:os';
+
+/** A signal that comes again within this time is the same request. */
+const TWICE_MS = 500;
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -17,10 +20,13 @@ export interface EndRequest {
 /** Watches for requests to end until it is disposed. `onRequest` is called once, with the signal's name. */
 export function endRequest(onRequest: (signal: string) => void): EndRequest {
   let came: (typeof SIGNALS)[number] | null = null;
+  let since = 0;
   const handler = (signal: NodeJS.Signals) => {
-    stop();
-    came = signal as (typeof SIGNALS)[number];
-    onRequest(signal);
+    if (came === null) {
+      came = signal as (typeof SIGNALS)[number];
+      since = performance.now();
+      onRequest(signal);
+    } else if (signal === 'SIGINT' && performance.now() - since > TWICE_MS) process.exit(128 + constants.signals.SIGINT);
   };
   const stop = () => {
     for (const signal of SIGNALS) process.off(signal, handler);

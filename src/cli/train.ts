@@ -139,14 +139,14 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
       });
       (bar as ReturnType<typeof progress> | null)?.stop();
       const last = reports[reports.length - 1];
-      result(o, { run: o.out, adapter: gpu.description, config, stopped: end.signal !== null, signal: end.signal, epochs: reports }, () => {
-        if (end.signal)
-          return `${o.out}: not finished, ${end.signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
+      const stopped = end.signal !== null && last?.epoch !== epochs; // it may have come in the last validation
+      result(o, { run: o.out, adapter: gpu.description, config, stopped, signal: end.signal, epochs: reports }, () => {
+        if (stopped) return `${o.out}: not finished, ${end.signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
         if (!last) return `${o.out}: nothing left to do`;
         const done = `${last.epoch} epochs, ${trainingResult(config, last.trainLoss)} on ${gpu.description}`;
         return `${o.out}: ${done}\nCaption with: glimpse caption ${o.out} PICTURE…`;
       });
-      return end.exitCode;
+      return stopped ? end.exitCode : 0;
     });
   } finally {
     await store.close();

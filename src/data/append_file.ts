@@ -1,22 +1,30 @@
 /** A file to which records are added, such as a log. It knows its length and notices when it was removed or replaced. */
-import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { FileError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
+
+/** Where the last whole line ends. */
+export const wholeLines = (bytes: Uint8Array): number => bytes.lastIndexOf(0x0a) + 1;
 
 export class AppendFile {
   private readonly file: number;
   /** Bytes that should be kept and are not there: somebody cut the file. */
   readonly missing: number;
 
-  /** Opens the file, or makes it, and cuts it at `keepBytes`, so that a resumed run goes on from there. */
+  /**
+   * Opens the file, or makes it, and cuts it at `keepBytes`, so that a resumed run goes on from there. If it is shorter, it may end
+   * within a record: `wholeRecords` says where the last whole one ends.
+   */
   constructor(
     readonly path: string,
     keepBytes: number,
+    wholeRecords: (bytes: Uint8Array) => number,
   ) {
     this.file = onFile(path, () => openSync(path, 'a'));
     const { size } = fstatSync(this.file);
-    this.missing = Math.max(0, keepBytes - size);
-    if (size > keepBytes) onFile(path, () => ftruncateSync(this.file, keepBytes));
+    const kept = size >= keepBytes ? keepBytes : wholeRecords(new Uint8Array(readFileSync(path)));
+    this.missing = keepBytes - kept;
+    if (size > kept) onFile(path, () => ftruncateSync(this.file, kept));
   }
 
   get bytes(): number {

@@ -55,9 +55,8 @@ export function removeTemporaries(folder: string): void {
   });
 }
 
-/** Removes the temporary files of one path whose processes are gone. */
-export function removeAbandoned(path: string): void {
-  const beginning = `${basename(path)}.`;
+/** Removes the temporary files of one path whose processes are gone; `beginning` is that of their names. */
+export function removeAbandoned(path: string, beginning = `${basename(path)}.`): void {
   for (const name of readdirSync(dirname(path))) {
     const [, host, pid] = (name.startsWith(beginning) && TEMPORARY.exec(name)) || [];
     if (host === HOST && !isAlive(Number(pid))) rmSync(join(dirname(path), name), { force: true, recursive: true });

@@ -8,7 +8,7 @@ import { type CaptionedImage, distinctPictures, type Split, safeName } from './c
 import { type TableForm, tableRecords } from './table.ts';
 import type { Columns } from './table_columns.ts';
 import { readText } from './text.ts';
-import { checkedBy, parseJson, quoted } from './validation.ts';
+import { checkedBy, exactJson, parseJson, quoted } from './validation.ts';
 
 /** How a source's text is read. */
 export interface SourceOptions {
@@ -76,7 +76,7 @@ const Coco = z.object({
 
 /** Reads a COCO caption file. A picture goes to the split that the file names for it, else to `split`. */
 export function readCoco(path: string, split: Split | null, { encoding }: SourceOptions = {}): CaptionedImage[] {
-  const { images, annotations } = parseJson(path, readText(path, encoding), Coco, 'is no COCO caption file');
+  const { images, annotations } = parseJson(path, readText(path, encoding), Coco, 'is no COCO caption file', exactJson);
   const found = distinctPictures(
     images.map(({ id, file_name, split: own }) => ({ file: safeName(path, file_name), split: own ?? split, captions: [], id: idOf(id), source: { path } })),
   );
@@ -107,7 +107,7 @@ const Karpathy = z.object({
  * a picture is COCO's, or else the number in the file.
  */
 export function readKarpathy(path: string, { encoding }: SourceOptions = {}): CaptionedImage[] {
-  const { images } = parseJson(path, readText(path, encoding), Karpathy, 'is no Karpathy split file');
+  const { images } = parseJson(path, readText(path, encoding), Karpathy, 'is no Karpathy split file', exactJson);
   return distinctPictures(
     images.map(({ filename, filepath, split, cocoid, imgid, sentences }) => {
       const id = cocoid ?? imgid;

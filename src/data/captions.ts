@@ -322,10 +322,7 @@ const DatasetFile = z.object({
   images: z.array(
     z.object({
       file: z.string(),
-      id: z
-        .string()
-        .regex(/^(-?\d.*|".*")$/s, 'expected a number or a text as JSON')
-        .optional(),
+      id: z.string().refine(isJsonId, 'expected a number or a text as JSON').optional(),
       split: z.enum(['train', 'val', 'test']),
       captions: z.array(z.string()),
       ids: z.array(z.array(z.number().int().nonnegative()).min(2)),
@@ -333,9 +330,21 @@ const DatasetFile = z.object({
   ),
 });
 
+const JSON_NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
+
+function isJsonId(id: string): boolean {
+  if (JSON_NUMBER.test(id)) return true;
+  try {
+    return typeof JSON.parse(id) === 'string';
+  } catch {
+    return false;
+  }
+}
+
 /** Reads a `dataset.json` written by `glimpse prepare`. Throws a FileError if it is damaged. */
 export function readDataset(path: string): Dataset {
   const dataset = parseJson(path, readText(path), DatasetFile, 'is no prepared dataset');
+  distinctPictures(dataset.images.map(({ file, split, captions, id }) => ({ file, split, captions, ...(id === undefined ? {} : { id }), source: { path } })));
   const size = dataset.vocabulary.length;
   for (const { file, ids, captions } of dataset.images) {
     safeName(path, file);

@@ -8,7 +8,7 @@ import { type Counted, counted, examplesOf } from '../counted.ts';
 import { FileError } from '../errors.ts';
 import { distinctPictures, idText } from './captions.ts';
 import { readText } from './text.ts';
-import { parseJson, quoted } from './validation.ts';
+import { exactJson, parseJson, quoted } from './validation.ts';
 
 const Id = z.union([z.string(), z.number(), z.bigint()]);
 const Image = z.object({ id: Id, file_name: z.string().optional() });
@@ -56,12 +56,12 @@ function referencesOf(path: string, { images = [], annotations }: z.infer<typeof
 
 /** Reference captions by picture. */
 export function readReferences(path: string, encoding?: string): ReferenceCaptions {
-  return referencesOf(path, parseJson(path, readText(path, encoding), References, FORM));
+  return referencesOf(path, parseJson(path, readText(path, encoding), References, FORM, exactJson));
 }
 
 /** Reference captions by the names of the pictures' files. Throws a FileError if the file does not name them. */
 export function readReferencesByFile(path: string, encoding?: string): ReferenceFiles {
-  return referencesOf(path, parseJson(path, readText(path, encoding), Named, NAMED_FORM)).files;
+  return referencesOf(path, parseJson(path, readText(path, encoding), Named, NAMED_FORM, exactJson)).files;
 }
 
 const partsOf = (path: string) =>
@@ -95,7 +95,9 @@ export class ReferenceFiles {
     for (const { file, captions, id = '' } of images) {
       const parts = partsOf(file);
       const name = parts[parts.length - 1] ?? '';
-      this.byName.set(name, [...(this.byName.get(name) ?? []), { file, parts, id: idText(id), captions }]);
+      const sameName = this.byName.get(name) ?? [];
+      sameName.push({ file, parts, id: idText(id), captions });
+      this.byName.set(name, sameName);
     }
   }
 
@@ -135,7 +137,7 @@ export class ReferenceFiles {
 
 /** Candidate captions. Throws a FileError if a picture has two. */
 export function readResults(path: string, encoding?: string): z.infer<typeof Results> {
-  const results = parseJson(path, readText(path, encoding), Results, RESULTS_FORM);
+  const results = parseJson(path, readText(path, encoding), Results, RESULTS_FORM, exactJson);
   const seen = new Set<string>();
   for (const { image_id } of results) {
     const id = String(image_id);

@@ -42,12 +42,23 @@ function record(event: Buffer): Buffer {
   return Buffer.concat([length, crc(length), event, crc(event)]);
 }
 
+/** Where the last whole record ends. */
+function wholeEvents(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 0;
+  for (;;) {
+    const end = at + 12 < bytes.length ? at + 16 + Number(view.getBigUint64(at, true)) : Number.POSITIVE_INFINITY;
+    if (end > bytes.length) return at;
+    at = end;
+  }
+}
+
 /** Appends scalars to one file. The constructor cuts the file at `keepBytes`, so that a resumed run goes on from there. */
 export class EventFile {
   readonly file: AppendFile;
 
   constructor(path: string, keepBytes: number) {
-    this.file = new AppendFile(path, keepBytes);
+    this.file = new AppendFile(path, keepBytes, wholeEvents);
     if (this.file.bytes === 0) this.append(Buffer.concat([fixed(1, Date.now() / 1000, 8), block(3, Buffer.from('brain.Event:2'))]));
   }
 

@@ -5,17 +5,19 @@
  * added meanwhile. The index holds the encoder's hash and preprocessing; a mismatch is refused.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { FileError, GlimpseError } from '../errors.ts';
 import { makeFolder, onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
+import { openFile } from './file_source.ts';
 import { nonFiniteFault } from './finite.ts';
 import { fromHalf, HALF_OVERFLOW, MAX_HALF, toHalf } from './half.ts';
 import { type Lock, lockFolder } from './lock.ts';
 import { renamedKeys } from './renamed.ts';
+import { readText } from './text.ts';
 import { parseJson, problemOf } from './validation.ts';
 
 /** Names of the fields in which two encoders differ. The path of the file does not count. */
@@ -64,7 +66,7 @@ const CHECKSUM = /^\{"checksum":"([0-9a-f]{16})",/;
 
 function readIndex(path: string): FeatureIndex {
   const verdict = 'is no feature index';
-  const text = onFile(path, () => readFileSync(path, 'utf8'));
+  const text = readText(path);
   const [beginning, sum] = CHECKSUM.exec(text) ?? [];
   if (beginning !== undefined && checksum(Buffer.from(`{${text.slice(beginning.length)}`)) !== sum)
     throw new FileError(path, `${verdict}: it is damaged: its checksum differs`);
@@ -124,9 +126,10 @@ export class FeatureWriter {
     const lock = lockFolder(folder);
     try {
       removeTemporaries(folder);
-      const known = [INDEX + PARTIAL, INDEX].map((name) => join(folder, name)).find((path) => existsSync(path));
-      if (known === undefined) return new FeatureWriter(folder, lock, { version: 1, ...start, files: [], checksums: [] });
-      const old = readIndex(known);
+      // A kill at the end may leave the journal beside an index that has more: the longer one counts.
+      const known = [INDEX, INDEX + PARTIAL].map((name) => join(folder, name)).filter((path) => existsSync(path));
+      if (known.length === 0) return new FeatureWriter(folder, lock, { version: 1, ...start, files: [], checksums: [] });
+      const [old] = known.map(readIndex).sort((a, b) => b.files.length - a.files.length);
       const differing = differences(old, start);
       if (differing.length > 0)
         throw new GlimpseError(`${folder} holds features of another encoder or kind (${differing.join(', ')} differ); choose another folder or delete it`);
@@ -220,6 +223,7 @@ export class FeatureStore {
     const index = readIndex(join(folder, INDEX));
     const path = join(folder, dataName(index.type));
     const expected = index.files.length * recordSize(index);
+    openFile(path).close(); // a pipe would wait for ever
     let handle: FileHandle;
     try {
       handle = await open(path, 'r');

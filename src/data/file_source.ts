@@ -1,6 +1,6 @@
 /**
  * A file as a source of bytes: only what is asked for is read. Names of files come from outside too (in a model, a checkpoint, a
- * list of pictures). So every file is opened here, and only an ordinary one: a pipe would wait for ever, a device has no end.
+ * list of pictures). So files of others are opened here, and only ordinary ones: a pipe would wait for ever, a device has no end.
  */
 import { closeSync, constants, fstatSync, openSync, readSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, relative, sep } from 'node:path';

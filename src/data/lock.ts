@@ -4,11 +4,11 @@
  * of two, at least one sees the other. Source of this flag principle: Lamport 1974, "A new solution of Dijkstra's … problem".
  */
 import { randomBytes } from 'node:crypto';
-import { readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { FileError, GlimpseError } from '../errors.ts';
-import { isAlive, onFile, writeFileAtomic } from './atomic_file.ts';
+import { isAlive, onFile, removeAbandoned, writeFileAtomic } from './atomic_file.ts';
 
 /** The process that a lock belongs to. */
 interface Holder {
@@ -18,12 +18,24 @@ interface Holder {
   since: string;
   /** When the process began, as the system counts it; null where the system does not tell. A later process may get the same number. */
   began: string | null;
+  /** The namespace that the number belongs to: containers may share a host's name, and count processes apart. */
+  namespace: string | null;
 }
 
 const NAME = /^writer\.[0-9a-f]{12}\.lock$/;
 const TRIES = 4;
 
 const held = new Set<string>();
+
+const NAMESPACE = namespaceOfNumbers();
+
+function namespaceOfNumbers(): string | null {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return null; // not on Linux
+  }
+}
 
 /** When a process began, in ticks since the machine started; null where the system does not tell (proc(5), /proc/PID/stat, field 22). */
 function beganAt(pid: number): string | null {
@@ -38,8 +50,8 @@ function beganAt(pid: number): string | null {
   }
 }
 
-function isGone({ host, pid, began }: Holder): boolean {
-  if (host !== hostname()) return false; // that cannot be seen from here
+function isGone({ host, pid, began, namespace }: Holder): boolean {
+  if (host !== hostname() || namespace !== NAMESPACE) return false; // that cannot be seen from here
   const now = beganAt(pid);
   return !isAlive(pid) || (began !== null && now !== null && began !== now);
 }
@@ -54,8 +66,8 @@ function holderOf(path: string): Holder | null {
     throw error;
   }
   try {
-    const { pid, host, since, began } = JSON.parse(text);
-    if (Number.isInteger(pid) && pid > 0 && typeof host === 'string' && typeof since === 'string') return { pid, host, since, began: began ?? null };
+    const { pid, host, since, began = null, namespace = null } = JSON.parse(text);
+    if (Number.isInteger(pid) && pid > 0 && typeof host === 'string' && typeof since === 'string') return { pid, host, since, began, namespace };
   } catch {
     // Told below.
   }
@@ -64,6 +76,7 @@ function holderOf(path: string): Holder | null {
 
 /** The lock of another writer that lives, or may live. Removes those of processes that are gone. */
 function otherWriter(folder: string, own: string): { holder: Holder; path: string } | null {
+  removeAbandoned(own, 'writer.'); // a kill may come while a lock is written
   for (const name of readdirSync(folder)) {
     const path = join(folder, name);
     if (!NAME.test(name) || path === own) continue;
@@ -84,7 +97,9 @@ export function lockFolder(folder: string): Lock {
   return onFile(folder, () => {
     for (let tried = 1; ; tried++) {
       const own = join(folder, `writer.${randomBytes(6).toString('hex')}.lock`);
-      writeFileAtomic(own, [JSON.stringify({ pid: process.pid, host: hostname(), since: new Date().toISOString(), began: beganAt(process.pid) })]);
+      writeFileAtomic(own, [
+        JSON.stringify({ pid: process.pid, host: hostname(), since: new Date().toISOString(), began: beganAt(process.pid), namespace: NAMESPACE }),
+      ]);
       if (held.size === 0) process.once('exit', releaseAll);
       held.add(own);
       const release = () => {
@@ -107,8 +122,8 @@ export function lockFolder(folder: string): Lock {
   });
 }
 
-function inUse(folder: string, { holder: { pid, host, since }, path }: { holder: Holder; path: string }): GlimpseError {
-  const elsewhere = host === hostname() ? '' : `\n  If that process is gone, remove ${path}.`;
+function inUse(folder: string, { holder: { pid, host, since, namespace }, path }: { holder: Holder; path: string }): GlimpseError {
+  const elsewhere = host === hostname() && namespace === NAMESPACE ? '' : `\n  If that process is gone, remove ${path}.`;
   return new GlimpseError(`${folder} is in use by process ${pid} on ${host} since ${since.slice(0, 19).replace('T', ' ')} UTC${elsewhere}`);
 }
 

@@ -131,6 +131,8 @@ export function* textLines(path: string, encoding?: string): Generator<string> {
       const end = isLast ? rest.length : endOfLines(rest, own);
       const lines = decode(path, rest.subarray(0, end), own, line, start).split('\n');
       if (!isLast) lines.pop(); // what stands behind the last line feed is not read yet
+      const long = lines.findIndex(({ length }) => length > MAX_LINE);
+      if (long >= 0) throw new FileError(path, `line ${line + long + 1} is longer than ${MAX_LINE} bytes`);
       yield* lines;
       if (isLast) return;
       line += lines.length;

@@ -189,11 +189,14 @@ export function checkedBy<T>(path: string, schema: Schema<T>, value: unknown, ve
   throw new FileError(path, `${verdict}: ${problemOf(parsed.error, value)}`);
 }
 
-/** JSON by a schema. Throws a FileError as `checkedBy` does, or one that says where the text is no JSON. */
-export function parseJson<T>(path: string, text: string, schema: Schema<T>, verdict: string): T {
+/**
+ * JSON by a schema. Throws a FileError as `checkedBy` does, or one that says where the text is no JSON. `parse` is exactJson for files
+ * with ids of other people.
+ */
+export function parseJson<T>(path: string, text: string, schema: Schema<T>, verdict: string, parse: (text: string) => unknown = JSON.parse): T {
   let json: unknown;
   try {
-    json = exactJson(text);
+    json = parse(text);
   } catch (error) {
     throw new FileError(path, `${verdict}: it is no JSON: ${problemOf(error, text)}`);
   }

@@ -50,7 +50,9 @@ function widthOf(path: string, rows: readonly Row[]): number {
 
 /** Splits a line. Throws a FileError for two spaces in a row, which would make another word. */
 function rowOf(path: string, line: string, number: number): Row {
-  const fields = line.replace(/[ \r]+$/, '').split(' ');
+  let end = line.length;
+  while (end > 0 && (line[end - 1] === ' ' || line[end - 1] === '\r')) end--;
+  const fields = line.slice(0, end).split(' ');
   if (fields.includes('')) throw new FileError(path, `line ${number} begins with a space, or has two in a row; single ones are expected`);
   return { line, number, fields };
 }

@@ -13,14 +13,25 @@ export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
  */
 export type WordRule = (typeof WORD_RULES)[number];
 
-const OPENING = /^\s*(?:start(?:of)?seq(?=\s|$)|<(?:start(?:of)?(?:seq)?|s|sos|bos|go)>|\[(?:start|sos|bos|cls)\]|<\|[a-z_]+\|>)\s*/i;
-const CLOSING = /(?:^|\s+)end(?:of)?seq\s*$|\s*(?:<(?:end(?:of)?(?:seq)?|\/s|eos|stop|pad)>|\[(?:end|eos|sep|pad)\]|<\|[a-z_]+\|>)\s*$/i;
-const PAIR = /^\s*[sb]os\s(.*)\seos\s*$/is;
+const OPENING = /^(?:start(?:of)?seq(?=\s|$)|<(?:start(?:of)?(?:seq)?|s|sos|bos|go)>|\[(?:start|sos|bos|cls)\]|<\|[a-z_]+\|>)/i;
+const CLOSING = /(?:(?<=^|\s)end(?:of)?seq|<(?:end(?:of)?(?:seq)?|\/s|eos|stop|pad)>|\[(?:end|eos|sep|pad)\]|<\|[a-z_]+\|>)$/i;
+const PAIR = /^[sb]os\s(.*)\seos$/is;
+/** No mark of a frame is longer. */
+const LONGEST_MARK = 32;
+/** No caption has more frames around each other. */
+const MOST_FRAMES = 64;
 
 /** The caption without the frame that others put around theirs, such as startseq … endseq or <start> … <end>; else as it is. */
 export function unframed(caption: string): string {
-  const inner = caption.replace(PAIR, '$1').replace(OPENING, '').replace(CLOSING, '');
-  return inner === caption ? caption : unframed(inner.trim());
+  let inner = caption.trim();
+  for (let frames = 0; frames < MOST_FRAMES; frames++) {
+    const end = Math.max(0, inner.length - LONGEST_MARK);
+    const opened = inner.replace(PAIR, '$1').replace(OPENING, '');
+    const closed = opened === inner ? inner.slice(0, end) + inner.slice(end).replace(CLOSING, '') : opened;
+    if (closed === inner) break;
+    inner = closed.trim();
+  }
+  return inner === caption.trim() ? caption : inner;
 }
 
 /** The words of a caption by a rule. Control characters are dropped. */

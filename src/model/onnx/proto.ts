@@ -62,6 +62,8 @@ export interface OnnxGraph {
 
 /** Bounds on what a file may hold. No known model comes near them. */
 const MAX_ELEMENTS = 1 << 29;
+/** Tensors may share the bytes of another file, as tied weights do; on average no byte is claimed more often. */
+const MAX_SHARING = 4;
 const MAX_WHOLE_NUMBERS = 1 << 22;
 const MAX_NODES = 1 << 17;
 const MAX_NAMES = 1 << 20;
@@ -185,6 +187,10 @@ export function parseTensor(message: Message): OnnxTensor {
     if (!external) return elementsOf(message, `${what} [${shape}]`, type, runs.get(type.field) ?? [], count);
     const other = new ByteFile(file.source.beside(external.location));
     try {
+      const claimed = (file.claimed.get(external.location) ?? 0) + expected;
+      file.claimed.set(external.location, claimed);
+      if (claimed > MAX_SHARING * other.size)
+        file.fail(message.start, `${what} and those before it claim ${claimed} bytes of "${shown(external.location)}", which has ${other.size}`);
       return fromRaw(type, other.read(external.offset, expected), count);
     } finally {
       other.close();

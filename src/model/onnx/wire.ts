@@ -15,6 +15,8 @@ export class ByteFile {
   private open = true;
   private window: Uint8Array = new Uint8Array(0);
   private windowStart = 0;
+  /** Bytes that tensors have claimed of other files, by their location. */
+  readonly claimed = new Map<string, number>();
 
   constructor(readonly source: ByteSource) {}
 

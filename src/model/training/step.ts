@@ -56,6 +56,8 @@ const MAX_SHAPES = 12;
 export interface MicroBatch {
   index: number;
   of: number;
+  /** Micro-batches of an update that is not the last of its epoch (default `of`): random numbers are counted by it. */
+  most?: number;
 }
 
 export class TrainingStep {
@@ -84,7 +86,7 @@ export class TrainingStep {
    * next call, which overwrites them. `norm` is the gradient norm of the last update.
    */
   run(inputs: StepInputs, microBatch: MicroBatch = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
-    this.draws = this.optimizer.steps * microBatch.of + microBatch.index + 1;
+    this.draws = this.optimizer.steps * (microBatch.most ?? microBatch.of) + microBatch.index + 1;
     this.gradient(inputs, microBatch);
     if (microBatch.index === microBatch.of - 1) {
       for (const optimizer of this.optimizers) optimizer.steps++;

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gradOf, noGrad } from '../../autograd/tape.ts';
-import { AppendFile } from '../../data/append_file.ts';
+import { AppendFile, wholeLines } from '../../data/append_file.ts';
 import { copyFileAtomic, makeFolder, onFile, removeTemporaries } from '../../data/atomic_file.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
@@ -217,7 +217,7 @@ class Run {
   readonly events: EventFile;
   progress: Progress;
   /** The progress after the last whole update: what a checkpoint says when an error ends the run within the next one. */
-  private boundary: Progress;
+  private boundary: Progress | null;
   /** When the present epoch was begun or resumed; null between epochs. */
   private begun: number | null = null;
 
@@ -237,7 +237,7 @@ class Run {
     this.critic = config.selfCritical
       ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed, dataset.words)
       : null;
-    this.log = new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes);
+    this.log = new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes, wholeLines);
     this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
     for (const { path, missing } of [this.log, this.events.file])
       if (missing > 0) o.hooks.onNote?.(`${path} lacks ${missing} bytes that the checkpoint counts: its last entries are lost`);
@@ -251,6 +251,11 @@ class Run {
 
   beginEpoch(): void {
     this.begun = performance.now();
+  }
+
+  /** Until `reached`, the state is that of no boundary: an error then leaves the last checkpoint. */
+  leave(): void {
+    this.boundary = null;
   }
 
   /** Notes that the batches before `batch` are done, with whole updates. */
@@ -310,7 +315,7 @@ class Run {
 
   /** Saves what was done before an error ended the run. Returns whether there was something to save. */
   async saveAfterError(path: string): Promise<boolean> {
-    if (this.boundary.updates === (this.before?.progress.updates ?? 0)) return false;
+    if (!this.boundary || this.boundary.updates === (this.before?.progress.updates ?? 0)) return false;
     await this.write(path, this.boundary);
     return true;
   }
@@ -383,7 +388,7 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
   if (before && p.epoch > 0 && p.batch === 0) {
     const path = checkpointPath(run, p.epoch);
     if (!existsSync(path)) await state.save(path);
-    if (p.epochsSinceBest === 0) copyFileAtomic(path, best);
+    if (p.epochsSinceBest === 0 && p.bestScore === before.progress.bestScore) copyFileAtomic(path, best);
   }
   const reports: EpochReport[] = [];
   while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
@@ -454,7 +459,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
   };
   for (let i = state.progress.batch; i < batches.length; i++) {
     const group = batches.slice(i - (i % config.accumulate), i - (i % config.accumulate) + config.accumulate);
-    const microBatch = { index: i % config.accumulate, of: group.length };
+    const microBatch = { index: i % config.accumulate, of: group.length, most: config.accumulate };
     if (microBatch.index === 0) {
       state.progress.batch = i;
       state.reached(i);
@@ -468,7 +473,8 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const epochs = epoch - 1 + i / batches.length;
     state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
     step.samplingProbability = samplingProbability(config, epochs);
-    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * group.length + microBatch.index);
+    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * config.accumulate + microBatch.index);
+    if (microBatch.index === microBatch.of - 1) state.leave(); // weights change before the log says so
     const results = step.run(inputs, microBatch);
     const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
     if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
@@ -492,11 +498,11 @@ async function trainEpoch(state: Run): Promise<boolean> {
       tokensPerSecond: tokens / ((performance.now() - started) / 1000),
       ...(rollout ? { rollout } : {}),
     };
-    if (microBatch.index === microBatch.of - 1) state.reached(i + 1);
     writeLog(log, { kind: 'step', ...report });
     const { lossPerToken, gradNorm, rate } = report;
     if (microBatch.index === microBatch.of - 1)
       events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
+    if (microBatch.index === microBatch.of - 1) state.reached(i + 1);
     o.hooks.onStep(report);
   }
   return true;
