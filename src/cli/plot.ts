@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { writeFileAtomic } from '../data/atomic_file.ts';
-import { readText } from '../data/text.ts';
+import { openFile } from '../data/file_source.ts';
 import { problemOf } from '../data/validation.ts';
 import { FileError } from '../errors.ts';
 import { chartPage, chartSvg, type Series } from '../plot/chart.ts';
@@ -36,9 +36,19 @@ const Epoch = z.object({
 });
 const Line = z.discriminatedUnion('kind', [Step, Epoch]);
 
+/** As it stands: after a loss of power, a log may end in zeros. */
+function textOf(path: string): string {
+  const file = openFile(path);
+  try {
+    return new TextDecoder().decode(file.read(0, file.size));
+  } finally {
+    file.close();
+  }
+}
+
 /** The entries of a log. Where a run was killed, or the disk was full, the last line may be half: `onCut` is told its number. */
 function readLog(path: string, onCut: (line: number) => void): z.infer<typeof Line>[] {
-  const lines = readText(path).split('\n');
+  const lines = textOf(path).split('\n');
   return lines.flatMap((line, i) => {
     if (line === '') return [];
     let json: unknown;
