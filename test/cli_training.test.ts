@@ -108,7 +108,7 @@ test('every option at once: another decoder, word vectors, smoothing, the modelâ
   const refused = await glimpse(...args.filter((arg) => arg !== '--no-gate'), '--resume');
   expect(refused.stderr).toMatch(/another configuration[^:]*:\s+options\.gate: false, true/);
   expect((await glimpse('caption', out, join(images, '15.jpg'), '--beam', '2', '--n-best', '2')).code).toBe(0);
-  writeFileSync(vectors, 'red 0.1 0.2\ngreen 0.1\n');
+  writeFileSync(vectors, 'red 0.1 0.2\ngreen 0.1\nblue 0.3 0.4\n');
   const bad = await glimpse(...trainArgs, '--word-vectors', vectors, '--out', join(folder, 'none'));
   expect(bad).toMatchObject({ code: 1, stderr: expect.stringMatching(/vectors\.txt.*line 2 has 1 numbers, 2 are expected/) });
 });
