@@ -2,7 +2,7 @@
  * All trials of faults (test/faults), and their table in docs/reliability.md.
  *
  *   npm run test:faults                  everything, from a new seed
- *   npm run test:faults -- kills         only the files whose names have this word; the table stays as it is
+ *   npm run test:faults -- kills         only the files whose names have this word; other rows of the table stay as they are
  *   GLIMPSE_FAULTS_SEED=7 npm run …      the same trials again
  */
 import { spawnSync } from 'node:child_process';
@@ -22,18 +22,18 @@ interface TrialRecord {
   failures: number;
 }
 
-function table(records: readonly TrialRecord[], seed: string): string {
-  const date = new Date().toISOString().slice(0, 10);
-  const rows = records.map(({ fault, what, tries, failures }) => `| ${fault} | ${what} | ${tries.toLocaleString('en-US')} | ${failures} |`);
-  const sum = (of: (record: TrialRecord) => number) => records.reduce((total, record) => total + of(record), 0).toLocaleString('en-US');
-  return [
-    `Made by \`npm run test:faults\` on ${date}, seed ${seed}, Node ${process.versions.node}, ${process.platform}, ${cpus().length} processors.`,
-    '',
-    '| fault | tried on | tries | failures |',
-    '|---|---|---:|---:|',
-    ...rows.sort(),
-    `| all | | ${sum((r) => r.tries)} | ${sum((r) => r.failures)} |`,
-  ].join('\n');
+const date = new Date().toISOString().slice(0, 10);
+const rowOf = ({ fault, what, tries, failures }: TrialRecord, seed: string) =>
+  `| ${fault} | ${what} | ${tries.toLocaleString('en-US')} | ${failures} | ${date}, seed ${seed}, Node ${process.versions.node}, ${cpus().length} processors |`;
+/** What a row is about: its first two columns. */
+const subjectOf = (row: string) => row.split('|').slice(1, 3).join('|');
+
+/** The table with the new rows in the place of those about the same. */
+function table(old: readonly string[], made: readonly string[]): string {
+  const subjects = new Set(made.map(subjectOf));
+  const rows = [...old.filter((row) => !subjects.has(subjectOf(row))), ...made].sort();
+  const sum = (column: number) => rows.reduce((total, row) => total + Number(row.split('|')[column].replaceAll(',', '')), 0).toLocaleString('en-US');
+  return ['| fault | tried on | tries | failures | when |', '|---|---|---:|---:|---|', ...rows, `| all | | ${sum(3)} | ${sum(4)} | |`].join('\n');
 }
 
 const chosen = process.argv.slice(2);
@@ -50,18 +50,19 @@ const { status } = spawnSync(
     env: { ...process.env, GLIMPSE_FAULTS_SEED: seed, GLIMPSE_FAULTS_RECORDS: records },
   },
 );
-if (existsSync(records)) {
-  const made = readFileSync(records, 'utf8')
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as TrialRecord);
-  const text = table(made, seed);
-  console.log(`\n${text}`);
-  if (chosen.length === 0) {
-    const page = readFileSync(PAGE, 'utf8');
-    const [before, after] = [page.slice(0, page.indexOf(BEGIN) + BEGIN.length), page.slice(page.indexOf(END))];
-    writeFileSync(PAGE, `${before}\n${text}\n${after}`);
-  }
-}
+if (!existsSync(records)) throw new Error('no trial wrote a record');
+const made = readFileSync(records, 'utf8')
+  .trim()
+  .split('\n')
+  .map((line) => rowOf(JSON.parse(line), seed));
+const page = readFileSync(PAGE, 'utf8');
+const [begin, end] = [page.indexOf(BEGIN) + BEGIN.length, page.indexOf(END)];
+const old = page
+  .slice(begin, end)
+  .split('\n')
+  .filter((line) => line.startsWith('| ') && !/^\| (fault|all) \|/.test(line));
+const text = table(old, made);
+console.log(`\n${text}`);
+writeFileSync(PAGE, `${page.slice(0, begin)}\n${text}\n${page.slice(end)}`);
 rmSync(scratch, { recursive: true, force: true });
 process.exit(status ?? 1);

@@ -3,7 +3,7 @@
  * `npm run test:faults` makes all, from a seed that it prints, and writes docs/reliability.md from what this file records.
  */
 import { appendFileSync } from 'node:fs';
-import { afterAll } from 'vitest';
+import { onTestFinished } from 'vitest';
 import { Random } from '../../src/random.ts';
 
 /** Where the records go; empty in a short run. */
@@ -33,10 +33,10 @@ export interface TrialRecord {
   failures: number;
 }
 
-/** Counts the trials of one row, and writes the row down when the file's tests are done. */
+/** Counts the trials of one row, and writes the row down when the test is done. To be called in a test. */
 export function counted(fault: string, what: string): TrialRecord {
   const record: TrialRecord = { fault, what, tries: 0, failures: 0 };
-  afterAll(() => {
+  onTestFinished(() => {
     if (isWhole) appendFileSync(RECORDS, `${JSON.stringify(record)}\n`);
   });
   return record;
