@@ -48,10 +48,13 @@ export function temporaryName(path: string): string {
   return `${path}.${HOST}-${process.pid}-${randomBytes(6).toString('hex')}.tmp`;
 }
 
-/** Removes what processes left behind in a folder that were killed while they wrote. Only for folders that one process writes to. */
+/**
+ * Removes what processes left behind in a folder that were killed while they wrote. Only for folders that one process writes to. Others
+ * may just be making locks there, which look after themselves (lock.ts).
+ */
 export function removeTemporaries(folder: string): void {
   onFile(folder, () => {
-    for (const name of readdirSync(folder)) if (TEMPORARY.test(name)) rmSync(join(folder, name), { force: true, recursive: true });
+    for (const name of readdirSync(folder)) if (TEMPORARY.test(name) && !name.startsWith('writer.')) rmSync(join(folder, name), { force: true, recursive: true });
   });
 }
 
