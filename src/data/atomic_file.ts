@@ -54,7 +54,8 @@ export function temporaryName(path: string): string {
  */
 export function removeTemporaries(folder: string): void {
   onFile(folder, () => {
-    for (const name of readdirSync(folder)) if (TEMPORARY.test(name) && !name.startsWith('writer.')) rmSync(join(folder, name), { force: true, recursive: true });
+    for (const name of readdirSync(folder))
+      if (TEMPORARY.test(name) && !name.startsWith('writer.')) rmSync(join(folder, name), { force: true, recursive: true });
   });
 }
 
