@@ -389,6 +389,7 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
     const path = checkpointPath(run, p.epoch);
     if (!existsSync(path)) await state.save(path);
     if (p.epochsSinceBest === 0 && p.bestScore === before.progress.bestScore) copyFileAtomic(path, best);
+    rmSync(paused, { force: true }); // the epoch's own checkpoint says the same
   }
   const reports: EpochReport[] = [];
   while (state.progress.epoch < o.epochs && !hasStalled(config, state.progress)) {
