@@ -6,12 +6,11 @@ import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import type { GeneratedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { CaptionOptions } from './commands/caption.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
 import { duration, progress, result, say, sayLeftOut } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
 
 export async function caption(o: CaptionOptions, modelPath: string, given: string[]): Promise<number> {
@@ -20,7 +19,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
   const shaders = readShaders(o.shader);
   const { pictures, leftOut } = await picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
+  const checkpoint = checkpointAt(o, modelPath);
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   return withGpu(o, async (gpu) => {

@@ -1,23 +1,18 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
-import { FeatureWriter, mergeStores, recordFault } from '../data/feature_store.ts';
+import { BadFeatures, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { nonFiniteFault } from '../data/finite.ts';
 import { picturePath } from '../data/picture_folder.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import type { FeaturesOptions } from './commands/features.ts';
 import { type CommonOptions, duration, progress, result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 import { endRequest } from './signals.ts';
 
 function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
-  if (o.model)
-    return openEncoderOf(
-      loadCheckpoint(resolveCheckpoint(o.model), (note) => say(o, note)),
-      o.encoder,
-    );
+  if (o.model) return openEncoderOf(checkpointAt(o, o.model), o.encoder);
   return ImageEncoder.open(o.encoder as string, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
 }
 
@@ -95,9 +90,12 @@ export async function features(o: FeaturesOptions): Promise<number> {
         const { records } = good.length > 0 ? await encoder.features(good.map(({ pixels }) => pixels)) : { records: [] };
         for (const [i, record] of records.entries()) {
           const { file } = good[i];
-          const fault = recordFault(record, o.precision);
-          if (fault) leaveOut(file, `${join(dataset.imageFolder, file)}: ${fault}`);
-          else writer.append([file], [record]);
+          try {
+            writer.append([file], [record]);
+          } catch (error) {
+            if (!(error instanceof BadFeatures)) throw error;
+            leaveOut(file, `${join(dataset.imageFolder, file)}: ${error.fault}`);
+          }
           if (record.every((value) => value === record[0])) constant++;
         }
         bar.update(files.length - todo.length + Math.min(todo.length, first + o.batch));

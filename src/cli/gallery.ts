@@ -17,7 +17,7 @@ import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import type { RankedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
-import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
+import type { Checkpoint } from '../model/training/checkpoint.ts';
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -25,7 +25,7 @@ import type { GalleryOptions } from './commands/gallery.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
 import { progress, result, say, sayLeftOut } from './output.ts';
 import { figure, inPage, PAGE_STYLE } from './page.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 
 interface Shown {
   path: string;
@@ -173,7 +173,7 @@ ${parts}
 export async function gallery(o: GalleryOptions, modelPath: string, pictures: string[]): Promise<number> {
   checkDecoding(o);
   if (pictures.length === 0 && !o.data) throw new UsageError('give pictures, or --data with --features');
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
+  const checkpoint = checkpointAt(o, modelPath);
   const { config } = checkpoint;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const { beam, maxLength } = decodingOf(o, config);

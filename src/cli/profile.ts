@@ -6,7 +6,7 @@ import type { Gpu } from '../gpu/gpu.ts';
 import { formatProfile } from '../gpu/profiler.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from '../model/captioner/captioner.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
-import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
+import type { Checkpoint } from '../model/training/checkpoint.ts';
 import { TrainingStep } from '../model/training/step.ts';
 import { Optimizer } from '../nn/optimizer.ts';
 import { Random } from '../random.ts';
@@ -14,7 +14,7 @@ import { profileStep, type StepProfile } from '../study/profile.ts';
 import { Scope, scope, tensor } from '../tensor/tensor.ts';
 import type { ProfileOptions } from './commands/profile.ts';
 import { result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
 
 /** The widths of the course project: features of ResNet-50, 5,000 words. */
@@ -95,7 +95,7 @@ export async function profileCommand(o: ProfileOptions, what: string, picture: s
   if (named && picture) throw new UsageError(`${what} takes no picture; name a run to profile the captioning of ${picture}`);
   if (!named && !existsSync(what)) throw new UsageError(`${what} is neither train-step nor greedy, nor a run`);
   if (picture && !existsSync(picture)) throw new FileError(picture, 'no such file');
-  const checkpoint = named ? null : loadCheckpoint(resolveCheckpoint(what), (note) => say(o, note));
+  const checkpoint = named ? null : checkpointAt(o, what);
   return withGpu(o, async (gpu: Gpu) => {
     await useCheckedShaders(gpu, o, shaders);
     const options: CaptionerOptions = { ...(checkpoint?.config.options ?? PRESETS.basic) };

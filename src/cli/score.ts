@@ -9,13 +9,12 @@ import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
 import type { ScoreOptions } from './commands/score.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
-import { duration, progress, result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { duration, progress, result } from './output.ts';
+import { checkpointAt, withGpu } from './session.ts';
 
 const SHOWN = ['Bleu_1', 'Bleu_2', 'Bleu_3', 'Bleu_4', 'METEOR', 'ROUGE_L', 'CIDEr'] as const;
 
@@ -57,7 +56,7 @@ export async function score(o: ScoreOptions): Promise<number> {
 /** Decodes every picture of a split freely (never with the references' words at hand) and scores the captions. */
 export async function evaluate(o: EvalOptions, modelPath: string): Promise<number> {
   checkDecoding(o);
-  const checkpoint = loadCheckpoint(resolveCheckpoint(modelPath), (note) => say(o, note));
+  const checkpoint = checkpointAt(o, modelPath);
   const { config } = checkpoint;
   const { beam, maxLength } = decodingOf(o, config);
   const dataset = readDataset(o.data);

@@ -11,12 +11,12 @@ import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import { openEncoderOf, unpackedModel } from '../model/encoder/encoder.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
+import { resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { Busy, CaptionService } from './caption_service.ts';
 import type { ServeOptions } from './commands/serve.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
 import { result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 
 /** Two folders up from the sources, one from what was built of them. */
 const SITE = ['../../dist/site/', '../../site/'].map((path) => fileURLToPath(new URL(path, import.meta.url))).find((path) => existsSync(`${path}index.html`));
@@ -73,7 +73,7 @@ function ended(): Promise<void> {
 export async function serve(o: ServeOptions, modelPath: string): Promise<number> {
   checkDecoding(o);
   const path = resolveCheckpoint(modelPath);
-  const checkpoint = loadCheckpoint(path, (note) => say(o, note));
+  const checkpoint = checkpointAt(o, path);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   const encoderPath = await unpackedModel(o.encoder ?? checkpoint.encoder.path);
   return withGpu(o, async (gpu) => {

@@ -1,5 +1,6 @@
-/** Opens the device for a command and closes it whatever happens. */
+/** What commands open: a device, closed again whatever happens, and the checkpoint of a model. */
 import type { Gpu } from '../gpu/gpu.ts';
+import { type Checkpoint, loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { openGpu } from '../platform/node/open.ts';
 import { type CommonOptions, say } from './output.ts';
 
@@ -11,4 +12,9 @@ export async function withGpu<T>(options: CommonOptions, work: (gpu: Gpu) => Pro
   } finally {
     await gpu.close();
   }
+}
+
+/** The checkpoint of a run or a file. What a reader should know of it is said. */
+export function checkpointAt({ quiet }: Pick<CommonOptions, 'quiet'>, model: string): Checkpoint {
+  return loadCheckpoint(resolveCheckpoint(model), (note) => say({ quiet }, note));
 }

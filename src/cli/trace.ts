@@ -8,7 +8,6 @@ import type { Gpu } from '../gpu/gpu.ts';
 import { Captioner, PRESETS } from '../model/captioner/captioner.ts';
 import { batchMajor, distance, readGolden } from '../model/captioner/golden.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
-import { loadCheckpoint, resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { short } from '../study/numbers.ts';
 import { captionInput, type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
@@ -16,7 +15,7 @@ import { type CaptionedWord, tracePage } from '../study/trace_page.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { TraceOptions } from './commands/trace.ts';
 import { result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useShaders } from './shaders.ts';
 
 /** A model with what goes through it. */
@@ -31,7 +30,7 @@ interface Subject {
 }
 
 async function ofPicture(o: TraceOptions, run: string, picture: string): Promise<Subject> {
-  const checkpoint = loadCheckpoint(resolveCheckpoint(run), (note) => say({ quiet: o.quiet }, note));
+  const checkpoint = checkpointAt(o, run);
   const { sizes, options, maxLength, preset } = checkpoint.config;
   const vocabulary = new Vocabulary(checkpoint.vocabulary);
   const encoder = await openEncoderOf(checkpoint);

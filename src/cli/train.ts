@@ -5,7 +5,7 @@ import { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
 import { DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
-import { type Checkpoint, holdsCheckpoint, loadCheckpoint, resolveCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
+import { type Checkpoint, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
 import { weightsHash } from '../model/training/weights_hash.ts';
@@ -13,7 +13,7 @@ import { refuseWithoutEffect } from '../options.ts';
 import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';
 import { duration, progress, result, say } from './output.ts';
-import { withGpu } from './session.ts';
+import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
 import { endRequest } from './signals.ts';
 
@@ -81,7 +81,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   checkOptions(o);
   const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
-  const start = o.start ? loadCheckpoint(resolveCheckpoint(o.start), (note) => say(o, note)) : null;
+  const start = o.start ? checkpointAt(o, o.start) : null;
   const store = await FeatureStore.open(o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;

@@ -49,13 +49,13 @@ export function temporaryName(path: string): string {
 }
 
 /**
- * Removes what processes left behind in a folder that were killed while they wrote. Only for folders that one process writes to. Others
- * may just be making locks there, which look after themselves (lock.ts).
+ * Removes what processes left behind in a folder that were killed while they wrote. Only for files that one process writes: `beginning`
+ * is that of their names.
  */
-export function removeTemporaries(folder: string): void {
+export function removeTemporaries(folder: string, beginning = ''): void {
   onFile(folder, () => {
     for (const name of readdirSync(folder))
-      if (TEMPORARY.test(name) && !name.startsWith('writer.')) rmSync(join(folder, name), { force: true, recursive: true });
+      if (name.startsWith(beginning) && TEMPORARY.test(name)) rmSync(join(folder, name), { force: true, recursive: true });
   });
 }
 

@@ -76,8 +76,20 @@ function readIndex(path: string): FeatureIndex {
   return index;
 }
 
+/** The features of a picture cannot be stored. */
+export class BadFeatures extends GlimpseError {
+  override name = 'BadFeatures';
+
+  constructor(
+    file: string,
+    readonly fault: string,
+  ) {
+    super(`${file}: ${fault}`);
+  }
+}
+
 /** Why a record [P · F] cannot be stored; null if it can. */
-export function recordFault(record: Float32Array, type: FeatureType): string | null {
+function recordFault(record: Float32Array, type: FeatureType): string | null {
   const fault = nonFiniteFault(record);
   if (fault) return `its features are no numbers: ${fault}`;
   if (type === 'f32') return null;
@@ -125,7 +137,7 @@ export class FeatureWriter {
     onFile(folder, () => makeFolder(folder));
     const lock = lockFolder(folder);
     try {
-      removeTemporaries(folder);
+      removeTemporaries(folder, 'features.'); // others may just be making locks here
       // A kill at the end may leave the journal beside an index that has more: the longer one counts.
       const known = [INDEX, INDEX + PARTIAL].map((name) => join(folder, name)).filter((path) => existsSync(path));
       if (known.length === 0) return new FeatureWriter(folder, lock, { version: 1, ...start, files: [], checksums: [] });
@@ -140,11 +152,11 @@ export class FeatureWriter {
     }
   }
 
-  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written, or are no numbers. */
+  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written, BadFeatures if one cannot be stored. */
   append(files: readonly string[], records: readonly Float32Array[]): void {
     records.forEach((record, i) => {
       const fault = recordFault(record, this.index.type);
-      if (fault) throw new GlimpseError(`${files[i]}: ${fault}`);
+      if (fault) throw new BadFeatures(files[i], fault);
     });
     this.appendBytes(
       files,

@@ -270,7 +270,6 @@ class Run {
   endEpoch(progress: Progress): void {
     this.progress = { ...progress, seconds: 0 };
     this.begun = null;
-    this.boundary = this.progress;
   }
 
   /** Sets the learning rate of the next update, for the captioner and the encoder. */
@@ -463,7 +462,6 @@ async function trainEpoch(state: Run): Promise<boolean> {
     const microBatch = { index: i % config.accumulate, of: group.length, most: config.accumulate };
     if (microBatch.index === 0) {
       state.progress.batch = i;
-      state.reached(i);
       if (o.shouldStop?.()) return false;
       if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
     }
