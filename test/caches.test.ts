@@ -91,4 +91,8 @@ test('a cache that cannot be written, and an encoder that is no file, fail in on
   delete process.env.GLIMPSE_CACHE;
   await expect(unpackedModel(join(folder, 'a folder'))).rejects.toThrow(/a folder: is a folder, not an ordinary file/);
   await expect(unpackedModel('/dev/zero')).rejects.toThrow(/is a device/);
+  const huge = join(folder, 'huge.onnx');
+  writeFileSync(huge, '');
+  truncateSync(huge, 2 ** 32 + 1); // a hole: it takes no room
+  await expect(unpackedModel(huge)).rejects.toThrow(/has 4294967297 bytes; a model has at most 4 GiB/);
 });

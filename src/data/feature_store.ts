@@ -125,11 +125,14 @@ export class FeatureWriter {
       return openSync(this.path, started ? 'r+' : 'w+');
     });
     const expected = recordSize(index) * index.files.length;
-    if (fstatSync(this.file).size < expected) {
+    try {
+      if (fstatSync(this.file).size < expected)
+        throw new FileError(this.path, `is shorter than its journal says; delete ${folder} and extract the features again`);
+      onFile(this.path, () => ftruncateSync(this.file, expected)); // records after the last journal entry cannot be trusted
+    } catch (error) {
       closeSync(this.file);
-      throw new FileError(this.path, `is shorter than its journal says; delete ${folder} and extract the features again`);
+      throw error;
     }
-    ftruncateSync(this.file, expected); // records after the last journal entry cannot be trusted
   }
 
   /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind, or in use. */

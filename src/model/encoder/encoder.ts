@@ -51,10 +51,13 @@ function recordedHash(path: string): string | null {
 
 /**
  * The model to read. An `.onnx.gz` is unpacked once into the cache, and again if what lies there is damaged; any other file is used
- * where it is. Throws a FileError if it is no ordinary file or cannot be unpacked.
+ * where it is. Throws a FileError if it is no ordinary file, is too large or cannot be unpacked. A path may come from a checkpoint, so
+ * nothing is read before this.
  */
 async function modelFile(path: string): Promise<ModelFile> {
-  openFile(path).close();
+  const source = openFile(path);
+  source.close();
+  if (source.size > MAX_MODEL_BYTES) throw new FileError(path, `has ${source.size} bytes; a model has at most ${MAX_MODEL_BYTES / 2 ** 30} GiB`);
   if (!path.endsWith('.gz')) return { file: path, sha256: null };
   const { size, mtimeMs } = statSync(path);
   const key = createHash('sha256')
