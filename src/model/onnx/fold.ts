@@ -3,8 +3,10 @@
  * become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are computed here too.
  */
 import { consumers, foldShapes } from './fold_shapes.ts';
-import { freshName, tensorOfConstant } from './operator_forms.ts';
+import { freshName } from './operator.ts';
+import { tensorOfConstant } from './operators/moves.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
+import { renamedWithin } from './subgraphs.ts';
 
 function producer(graph: OnnxGraph): Map<string, OnnxNode> {
   return new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
@@ -25,7 +27,7 @@ function resolvePassThrough(graph: OnnxGraph): void {
     const [output] = node.outputs;
     if (node.op === 'Constant') graph.initializers.set(output, tensorOfConstant(node));
     else if ((node.op === 'Identity' || node.op === 'Dropout') && !outputs.has(output)) alias.set(output, inputs[0]);
-    else nodes.push({ ...node, inputs });
+    else nodes.push({ ...renamedWithin(node, alias), inputs });
   }
   graph.nodes = nodes;
 }
