@@ -5,10 +5,12 @@ import type { HostTensor } from '../values.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
+import { NORMS } from './norms.ts';
+import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
