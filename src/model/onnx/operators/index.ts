@@ -8,9 +8,11 @@ import { MOVES } from './moves.ts';
 import { NORMS } from './norms.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { SIGNAL } from './signal.ts';
+import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS, ...SIGNAL, ...TRAINING };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
