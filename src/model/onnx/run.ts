@@ -9,11 +9,11 @@ import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
-import { foldForInference } from './fold.ts';
 import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
 import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
+import { rewriteForInference } from './passes/index.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf } from './subgraphs.ts';
 import {
@@ -43,6 +43,8 @@ export interface OnnxOptions {
   trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Inputs whose initializer is only a default, and for which every run gives values. */
   given?: readonly string[];
+  /** Passes that are left out, by their names (passes/index.ts): to compare. */
+  without?: readonly string[];
   /** Refuse weights of which one is NaN. In a graph of other people's, a NaN may be meant. */
   refuseNaN?: boolean;
 }
@@ -100,7 +102,7 @@ export class OnnxModel {
       inlineFunctions(graph);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
-      const model = new OnnxModel(graph, trainable, foldForInference(graph, trainable), options.refuseNaN ?? false);
+      const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without), options.refuseNaN ?? false);
       try {
         model.loadWeights();
       } catch (error) {
