@@ -16,12 +16,14 @@ import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { whereOp } from './select.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
+  whereOp,
   axpbyOp,
   dropoutOp,
   ...Object.values(reduceOps),
@@ -124,6 +126,20 @@ export const minimum = (a: Tensor, b: Tensor) => binaryOf('minimum', a, b);
 export const greater = (a: Tensor, b: Tensor) => binaryOf('greater', a, b);
 /** 1 where a ≥ b, else 0, and NaN beside a NaN. */
 export const greaterEqual = (a: Tensor, b: Tensor) => binaryOf('greaterEqual', a, b);
+/** 1 where a < b, else 0, and NaN beside a NaN. */
+export const less = (a: Tensor, b: Tensor) => binaryOf('less', a, b);
+/** 1 where a ≤ b, else 0, and NaN beside a NaN. */
+export const lessEqual = (a: Tensor, b: Tensor) => binaryOf('lessEqual', a, b);
+/** 1 where a = b, else 0, and NaN beside a NaN. */
+export const equal = (a: Tensor, b: Tensor) => binaryOf('equal', a, b);
+/** 1 where a ≠ b, else 0, and NaN beside a NaN. */
+export const notEqual = (a: Tensor, b: Tensor) => binaryOf('notEqual', a, b);
+/** As C has it, but a NaN stays one: 0 to the power of 0 is 1, a negative number takes whole powers only. */
+export const pow = (a: Tensor, b: Tensor) => binaryOf('pow', a, b);
+/** The remainder with the sign of the divisor b, as in Python. Exact. */
+export const mod = (a: Tensor, b: Tensor) => binaryOf('mod', a, b);
+/** The remainder with the sign of a, as in C. Exact. */
+export const fmod = (a: Tensor, b: Tensor) => binaryOf('fmod', a, b);
 export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
 export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
 export const sumSquares = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
@@ -150,4 +166,5 @@ export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
+export { where } from './select.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';
