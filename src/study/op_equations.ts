@@ -46,7 +46,7 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   min: of(r`y = \min_i x_i`),
   reshape: of(r`y = \mathrm{reshape}(x)`, r`dx = \mathrm{reshape}(dy)`),
   transpose: of(r`y_{i_{\pi(1)} \dots i_{\pi(r)}} = x_{i_1 \dots i_r}`, r`dx = \pi^{-1}(dy)`),
-  slice: of(r`y_i = x_{s + i}`, r`dx_{s + i} = dy_i, \quad 0 \text{ elsewhere}`),
+  slice: of(r`y_i = x_{s + i t}`, r`dx_{s + i t} = dy_i, \quad 0 \text{ elsewhere}`),
   concat: of(r`y = [\,a \,|\, b \,|\, \dots]`, r`[\,da \,|\, db \,|\, \dots] = dy`),
   broadcastTo: of(r`y_{ij} = x_j`, r`dx_j = \sum_i dy_{ij}`),
   matmul: of(r`C_{ij} = \sum_k \mathrm{op}(A)_{ik}\, \mathrm{op}(B)_{kj} + b_j`, r`dA = dC\, B^\top, \quad dB = A^\top dC, \quad db_j = \sum_i dC_{ij}`),

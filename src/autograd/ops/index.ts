@@ -113,4 +113,4 @@ export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
-export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';
+export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose } from './shape.ts';
