@@ -16,8 +16,9 @@ import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
-import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
-import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
+import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { cumSumOp } from './scan.ts';
+import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
@@ -33,6 +34,9 @@ export const OPS: readonly Op[] = [
   broadcastOp,
   ...Object.values(gatherOps),
   ...Object.values(scatterOps),
+  triluOp,
+  cumSumOp,
+  ...Object.values(argmaxOps),
   matmulOp,
   matmulIntoOp,
   conv2dOp,
@@ -117,5 +121,6 @@ export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
-export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
-export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose } from './shape.ts';
+export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
+export { type CumSumOptions, cumSum } from './scan.ts';
+export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
