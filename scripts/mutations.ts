@@ -1830,10 +1830,10 @@ const MOVES: readonly Mutation[] = [
     ops: ['cumSum'],
   },
   {
-    name: 'no barrier between the sums of the lanes',
+    name: 'the total of a block is that of its first lane',
     shader: 'scan',
-    find: '    workgroupBarrier();\n',
-    replace: '',
+    find: 'lane + 1u == LANES && item',
+    replace: 'lane == 0u && item',
     ops: ['cumSum'],
   },
   {
