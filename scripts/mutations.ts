@@ -1723,6 +1723,37 @@ const SEARCH: readonly Mutation[] = [
   },
 ];
 
+const GRIDS: readonly Mutation[] = [
+  {
+    name: 'the mirror image shows the end twice',
+    shader: 'pad',
+    find: '2 * n - 2 - at',
+    replace: '2 * n - 1 - at',
+    ops: ['pad'],
+  },
+  {
+    name: 'amounts before are added',
+    shader: 'pad',
+    find: 'i32(rest % extent) - params.before',
+    replace: 'i32(rest % extent) + params.before',
+    ops: ['pad'],
+  },
+  {
+    name: 'the last tap is left out',
+    shader: 'resample',
+    find: 't < min(begin + 32u, end); t++',
+    replace: 't + 1u < min(begin + 32u, end); t++',
+    ops: ['resize'],
+  },
+  {
+    name: 'what lies outside is 0',
+    shader: 'resample',
+    find: 'y[index] = params.fill;',
+    replace: 'y[index] = 0.0;',
+    ops: ['resize'],
+  },
+];
+
 export const MUTATIONS: readonly Mutation[] = [
   ...MATMUL,
   ...CONVOLUTION,
@@ -1734,4 +1765,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ELEMENTS,
   ...UPDATES,
   ...SEARCH,
+  ...GRIDS,
 ];

@@ -58,6 +58,11 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   convBlock: of(r`y = \max(w \star x + b + r,\ 0)`),
   maxPool2d: of(r`y_{ij} = \max_{(u,v) \in \text{window}} x_{is+u,\,js+v}`, r`dx_{uv} = \sum_{i,j} dy_{ij}\, [x_{uv} \text{ is the largest of window } ij]`),
   avgPool2d: of(r`y_{ij} = \frac{1}{|W|} \sum_{(u,v) \in W} x_{is+u,\,js+v}`, r`dx_{uv} = \sum_{ij\,:\,uv \in W_{ij}} \frac{dy_{ij}}{|W_{ij}|}`),
+  pad: of(
+    r`y_i = x_{\pi(i - b)}, \quad \pi \text{ leads outside places back into } x, \text{ or to a value}`,
+    r`dx_k = \sum_{i\,:\,\pi(i - b) = k} dy_i`,
+  ),
+  resize: of(r`y_i = \sum_k w(k - \rho(i))\, x_k, \quad \rho(i) = \frac{i + 1/2}{s} - \frac 1 2`, r`dx_k = \sum_i w(k - \rho(i))\, dy_i`),
   batchNormTrain: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ of the batch}`,
     r`d\beta = \sum dy, \quad d\gamma = \sum dy\, \hat x, \quad dx = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}} \Big(dy - \frac{d\beta}{n} - \hat x \frac{d\gamma}{n}\Big)`,

@@ -13,8 +13,10 @@ import { embeddingOp } from './embedding.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { padOp } from './pad.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
+import { resizeOp } from './resize.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
@@ -35,6 +37,8 @@ export const OPS: readonly Op[] = [
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  padOp,
+  resizeOp,
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
@@ -111,6 +115,8 @@ export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, ty
 export { embedding } from './embedding.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { type PadMode, pad } from './pad.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';
