@@ -2,7 +2,8 @@
  * Operators with the engine's ops. Pictures are channels-last inside and are transposed back only where a node needs the file's
  * order of axes. What has all its inputs on the host (constants, shapes, whole numbers) is computed there (host.ts).
  */
-import { type ConvAttrs, type ConvOptions, conv2dOp, poolOps } from '../../autograd/ops/conv.ts';
+import { type ConvAttrs, type ConvOptions, conv2dOp } from '../../autograd/ops/conv.ts';
+import { poolOps } from '../../autograd/ops/pool.ts';
 import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { broadcastShapes, MAX_RANK, normalizeAxis, type Shape, sameShape, sizeOf } from '../../tensor/shape.ts';
