@@ -8,6 +8,8 @@ import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp } from './conv.ts';
+import { convTransposeOps } from './conv_transpose.ts';
+import { conv3dOp } from './conv_volume.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
@@ -38,6 +40,8 @@ export const OPS: readonly Op[] = [
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  conv3dOp,
+  ...Object.values(convTransposeOps),
   maxPoolWithIndicesOp,
   maxUnpoolOp,
   padOp,
@@ -114,7 +118,9 @@ export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
-export { type ConvOptions, conv2d, convBlock } from './conv.ts';
+export { type ConvOptions, conv1d, conv2d, convBlock, type SequenceConvOptions } from './conv.ts';
+export { type ConvTransposeOptions, convTranspose1d, convTranspose2d, convTranspose3d } from './conv_transpose.ts';
+export { conv3d, type VolumeConvOptions } from './conv_volume.ts';
 export { embedding } from './embedding.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
