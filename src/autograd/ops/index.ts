@@ -7,19 +7,24 @@ import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
-import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
+import { conv2dOp, convBlockOp } from './conv.ts';
+import { convTransposeOps } from './conv_transpose.ts';
+import { conv3dOp } from './conv_volume.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { padOp } from './pad.ts';
+import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { cumSumOp } from './scan.ts';
 import { whereOp } from './select.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
+import { resizeOp } from './resize.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
@@ -43,6 +48,12 @@ export const OPS: readonly Op[] = [
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  conv3dOp,
+  ...Object.values(convTransposeOps),
+  maxPoolWithIndicesOp,
+  maxUnpoolOp,
+  padOp,
+  resizeOp,
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
@@ -169,13 +180,19 @@ export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { einsum } from '../einsum.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
-export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
+export { type ConvOptions, conv1d, conv2d, convBlock, type SequenceConvOptions } from './conv.ts';
+export { type ConvTransposeOptions, convTranspose1d, convTranspose2d, convTranspose3d } from './conv_transpose.ts';
+export { conv3d, type VolumeConvOptions } from './conv_volume.ts';
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { type PadMode, pad } from './pad.ts';
+export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { where } from './select.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
 export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
+export type { Layout } from './windows.ts';
