@@ -96,6 +96,10 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
     r`e_p = v^\top \tanh(K_p + q), \quad \alpha = \mathrm{softmax}(e), \quad z = \sum_p \alpha_p\, a_p`,
     r`d\alpha_p = dz \cdot a_p, \quad de_p = \alpha_p \Big(d\alpha_p - \sum_j \alpha_j\, d\alpha_j\Big), \quad dK_p = de_p\, v\, (1 - t_p^2), \quad dq = \sum_p dK_p, \quad dv = \sum_p de_p\, t_p, \quad da_p = \alpha_p\, dz`,
   ),
+  scaledDotProductAttention: of(
+    r`s_{ij} = \sigma\, q_i \cdot k_j + m_{ij}, \quad p_{ij} = \frac{\exp s_{ij}}{\sum_n \exp s_{in}}, \quad y_i = \sum_j p_{ij}\, v_j`,
+    r`ds_{ij} = p_{ij} (dy_i \cdot v_j - dy_i \cdot y_i), \quad dq_i = \sigma \sum_j ds_{ij}\, k_j, \quad dk_j = \sigma \sum_i ds_{ij}\, q_i, \quad dv_j = \sum_i p_{ij}\, dy_i`,
+  ),
   attentionLstm: of(
     r`q_t = h^2_{t-1} W_2 + b_2, \quad z_t, \alpha_t = \mathrm{attend}(K, q_t, v, a), \quad h^1_t, c^1_t = \mathrm{cell}(\mathrm{xe}_t + z_t W_z + h^1_{t-1} U_1, c^1_{t-1}), \quad h^2_t, c^2_t = \mathrm{cell}(h^1_t W + b + h^2_{t-1} U_2, c^2_{t-1})`,
     r`dW = \sum_{t=1}^T x_t^\top\, dy_t = X^\top dY \quad \text{for each weight: one product over all steps}`,

@@ -5,6 +5,7 @@ import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
+import { scaledDotProductOp } from './attention.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
@@ -51,6 +52,7 @@ export const OPS: readonly Op[] = [
   lstmCellOp,
   gruCellOp,
   additiveAttentionOp,
+  scaledDotProductOp,
   attentionLstmOp,
   adamOp,
   sgdOp,
@@ -105,6 +107,7 @@ export type { BeamStep, LengthPenalty, LimitAttrs } from '../../kernels/beam.ts'
 export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
+export { type ScaledDotProductAttrs, type ScaledDotProductOptions, scaledDotProductAttention } from './attention.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
 export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
