@@ -67,6 +67,16 @@ const poolingGrad: Rule = (p) => {
   const outputs = (p.count / places(p, '')) * places(p, 'out_');
   return [outputs * places(p, 'kernel_'), p.count + 2 * outputs];
 };
+/** Matrices of each size that are read or written once, and products along both widths for each query and key. */
+const dotProduct = (ofQueries: number, ofKeys: number, ofValues: number, ofOutputs: number, alongWidth: number, alongValues: number): Rule => {
+  return ({ queries, keys, width: d, values_width: e, batch }) => [
+    batch * queries * keys * (2 * alongWidth * d + 2 * alongValues * e + 5),
+    batch * (ofQueries * queries * d + ofKeys * keys * d + ofValues * keys * e + ofOutputs * queries * e),
+  ];
+};
+const dotProductForward = dotProduct(1, 1, 1, 1, 1, 1);
+const dotProductGradQuery = dotProduct(2, 1, 1, 1, 2, 1);
+const dotProductGradKeys = dotProduct(1, 2, 2, 1, 2, 2);
 
 /** By shader file. */
 const RULES: Readonly<Record<string, Rule>> = {
@@ -138,6 +148,10 @@ const RULES: Readonly<Record<string, Rule>> = {
   roof_copy: each(1, 2),
   roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
   sample: perRow(6, 1, 2),
+  scaled_dot_product: dotProductForward,
+  scaled_dot_product_grad_keys: dotProductGradKeys,
+  scaled_dot_product_grad_query: dotProductGradQuery,
+  scaled_dot_product_rows: ({ rows, values_width: e }) => [2 * rows * e, rows * (2 * e + 6)],
   sgd: each(4, 5),
   softmax: perRow(5, 2),
   softmax_grad: perRow(4, 3),

@@ -88,7 +88,14 @@ export interface PoolGradOperands {
   y?: BufferSlice;
 }
 
-export function poolGrad(gpu: Gpu, g: PoolGeometry, kind: PoolKind, { dy, index = dy, x = dy, y = dy }: PoolGradOperands, dx: BufferSlice, label: string): void {
+export function poolGrad(
+  gpu: Gpu,
+  g: PoolGeometry,
+  kind: PoolKind,
+  { dy, index = dy, x = dy, y = dy }: PoolGradOperands,
+  dx: BufferSlice,
+  label: string,
+): void {
   const count = g.images * g.channels * g.size[0] * g.size[1] * g.size[2];
   gpu.dispatch(gpu.kernel({ file: 'pool_grad', constants: constants(kind) }), [x, y, index, dy, dx], poolParams(g, kind, count), grid(count), label);
 }

@@ -3,15 +3,15 @@
  * the kernels of that gradient, and its gradients are a convolution and that convolution's gradient for its weights.
  */
 import { ShapeError } from '../../errors.ts';
-import { binaryRows } from '../../kernels/elementwise.ts';
 import type { ConvGeometry } from '../../kernels/conv.ts';
+import { binaryRows } from '../../kernels/elementwise.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply, noGrad } from '../tape.ts';
-import { binaryOf } from './elementwise.ts';
 import { convolved, flatKernel, pictureGradient, weightGradient } from './conv.ts';
 import { convolvedVolume, type Triple, type VolumeGeometry, volumeGradient, volumeWeightGradient } from './conv_volume.ts';
+import { binaryOf } from './elementwise.ts';
 import { reduceOf } from './reduce.ts';
 import { reshape } from './shape.ts';
 import { asPictures, asSequences, type Layout, pair, perAxis } from './windows.ts';
@@ -90,7 +90,9 @@ function scattered([x, w, bias]: readonly Reference[], g: VolumeGeometry, shape:
           const column = to(ix, kx, 2);
           if (column < 0 || column >= v) continue;
           for (let o = 0; o < group; o++) {
-            const at = last ? (((n * d + z) * h + row) * v + column) * g.channels + output + o : (((n * g.channels + output + o) * d + z) * h + row) * v + column;
+            const at = last
+              ? (((n * d + z) * h + row) * v + column) * g.channels + output + o
+              : (((n * g.channels + output + o) * d + z) * h + row) * v + column;
             const tap = last ? ((ky * kw + kx) * group + o) * g.outChannels + c : (((c * group + o) * kd + kz) * kh + ky) * kw + kx;
             y.data[at] += x.data[i] * w.data[tap];
           }

@@ -59,10 +59,11 @@ function gathered(g: VolumeGeometry, x: Tensor, label: string): Tensor {
   const last = transpose(x, CHANNELS_LAST);
   const all = empty([g.images * g.out[0], kernel, height * width, g.groups, group], 'f32', label, x.gpu);
   resample(x.gpu, slices(g), last.slice, all.slice, [g.images, depth, sizeOf(last.shape.slice(2))], 0, label);
-  return transpose(all, [0, 2, 3, 1, 4]).alias([g.images * rows / kernel, height, width, kernel * g.channels]);
+  return transpose(all, [0, 2, 3, 1, 4]).alias([(g.images * rows) / kernel, height, width, kernel * g.channels]);
 }
 
-const flatWeights = (g: VolumeGeometry, w: Tensor): Tensor => transpose(w, [3, 4, 2, 1, 0]).alias([...flat(g).kernel, (g.kernel[0] * g.channels) / g.groups, g.outChannels]);
+const flatWeights = (g: VolumeGeometry, w: Tensor): Tensor =>
+  transpose(w, [3, 4, 2, 1, 0]).alias([...flat(g).kernel, (g.kernel[0] * g.channels) / g.groups, g.outChannels]);
 
 /** [N, O, OD, OH, OW] as pictures [N OD, OH, OW, O]. */
 const flatResult = (g: VolumeGeometry, y: Tensor): Tensor => transpose(y, CHANNELS_LAST).alias([g.images * g.out[0], g.out[1], g.out[2], g.outChannels]);
@@ -106,13 +107,15 @@ function volumeGeometry([x, w, bias]: readonly Shape[], a: VolumeConvAttrs): Vol
   const [images, channels, ...size] = x;
   const [outChannels, group, ...kernel] = w;
   perAxis('conv3d', 'groups', a.groups, 1, 1);
-  if (channels !== group * a.groups) throw new ShapeError(`conv3d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${group * a.groups}`);
+  if (channels !== group * a.groups)
+    throw new ShapeError(`conv3d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${group * a.groups}`);
   if (outChannels % a.groups !== 0) throw new ShapeError(`conv3d: w [${w}] gives ${outChannels} channels, which ${a.groups} groups do not divide`);
   if (bias && (bias.length !== 1 || bias[0] !== outChannels)) throw new ShapeError(`conv3d: bias [${bias}] does not fit ${outChannels} channels`);
   const [stride, dilation] = [triple('conv3d', 'stride', a.stride), triple('conv3d', 'dilation', a.dilation)];
   const pad = perAxis('conv3d', 'pad', a.pad, 6, 0);
   const out = size.map((extent, axis) => Math.floor((extent + pad[axis] + pad[axis + 3] - (kernel[axis] - 1) * dilation[axis] - 1) / stride[axis]) + 1);
-  if (out.some((extent) => extent < 1) || kernel.some((extent) => extent < 1)) throw new ShapeError(`conv3d: w [${w}] does not fit in x [${x}] with padding [${pad}]`);
+  if (out.some((extent) => extent < 1) || kernel.some((extent) => extent < 1))
+    throw new ShapeError(`conv3d: w [${w}] does not fit in x [${x}] with padding [${pad}]`);
   return {
     ...{ images, channels, outChannels, groups: a.groups, stride, dilation, pad: pad.slice(0, 3) as unknown as Triple },
     ...{ size: size as unknown as Triple, out: out as unknown as Triple, kernel: triple('conv3d', 'kernel', kernel) },
@@ -152,7 +155,8 @@ export const conv3dOp: Op<VolumeConvAttrs> = {
   name: 'conv3d',
   doc: {
     equation: 'y[n, o, i] = bias[o] + Σ over c and taps u of x[n, c, i stride + u dilation − pad] w[o, c, u], along depth, height and width',
-    gradient: 'dx = the transposed convolution of dy with w; dw[o, c, u] = Σ over n, i of dy[n, o, i] times the x that w[o, c, u] met; dbias = Σ dy per channel',
+    gradient:
+      'dx = the transposed convolution of dy with w; dw[o, c, u] = Σ over n, i of dy[n, o, i] times the x that w[o, c, u] met; dbias = Σ dy per channel',
     tensors: {
       x: '[N, C, D, H, W]',
       w: '[O, C / groups, KD, KH, KW]',

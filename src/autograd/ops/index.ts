@@ -5,6 +5,7 @@ import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
+import { scaledDotProductOp } from './attention.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp } from './conv.ts';
@@ -20,11 +21,11 @@ import { padOp } from './pad.ts';
 import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
+import { resizeOp } from './resize.ts';
 import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { cumSumOp } from './scan.ts';
 import { whereOp } from './select.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
-import { resizeOp } from './resize.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
@@ -71,6 +72,7 @@ export const OPS: readonly Op[] = [
   lstmCellOp,
   gruCellOp,
   additiveAttentionOp,
+  scaledDotProductOp,
   attentionLstmOp,
   adamOp,
   sgdOp,
@@ -178,6 +180,7 @@ export type { ScatterReduction } from '../../kernels/gather.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { einsum } from '../einsum.ts';
+export { type ScaledDotProductAttrs, type ScaledDotProductOptions, scaledDotProductAttention } from './attention.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
 export { type ConvOptions, conv1d, conv2d, convBlock, type SequenceConvOptions } from './conv.ts';
@@ -190,9 +193,9 @@ export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { type PadMode, pad } from './pad.ts';
 export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
-export { where } from './select.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
+export { where } from './select.ts';
 export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
-export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export type { Layout } from './windows.ts';
