@@ -11,6 +11,7 @@ import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
 import { newKernel } from './commands/new_kernel.ts';
 import { onnxCheck } from './commands/onnx_check.ts';
+import { onnxInspect, onnxProfile, onnxRun } from './commands/onnx_model.ts';
 import { plot } from './commands/plot.ts';
 import { prepare } from './commands/prepare.ts';
 import { profile } from './commands/profile.ts';
@@ -24,5 +25,5 @@ import { tune } from './commands/tune.ts';
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
   ...[prepare, features, merge, train, caption, gallery, serve],
-  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
+  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck, onnxInspect, onnxRun, onnxProfile],
 ];
