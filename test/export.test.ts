@@ -3,51 +3,20 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { oracle } from '../scripts/third_party.js';
 import { noGrad } from '../src/autograd/tape.ts';
-import { END, PAD, START } from '../src/data/words.ts';
+import { PAD, START } from '../src/data/words.ts';
 import { type Captioner, type CaptionerOptions, PRESETS } from '../src/model/captioner/captioner.ts';
 import { decoderModels, type ExportedGraph } from '../src/model/export/decoder_models.ts';
 import { decoderGraphs } from '../src/model/export/decoders.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { CHECKER, captionsOf, expectClose, feed, type OrtTensor, ort, pythonWithOnnx, sessionOf, wholes } from './exported.ts';
 import { LENGTH, lively, PICTURES, randomPictures, SIZES, TRANSFORMER } from './small_captioner.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
 
-type Values = Float32Array | BigInt64Array;
-interface OrtTensor {
-  data: Values;
-  dims: readonly number[];
-}
-interface Ort {
-  InferenceSession: { create(bytes: Uint8Array, options: object): Promise<{ run(feeds: object): Promise<Record<string, OrtTensor>> }> };
-  Tensor: new (type: string, data: Values, shape: readonly number[]) => OrtTensor;
-}
-
-const ort = oracle('onnxruntime-node') as Ort | null;
-if (!ort) console.warn('SKIPPED: exported models in onnxruntime; install it with `npm run oracles`');
-
 const folder = temporaryFolder();
 
-const CHECKER = `
-import sys, onnx
-for path in sys.argv[1:]:
-    onnx.checker.check_model(path, full_check=True)
-    print(path)
-`;
-
-/** A Python that has ONNX, or null; says aloud that the checker is skipped. */
-function pythonWithOnnx(): string | null {
-  const python = process.env.GLIMPSE_PYTHON ?? 'python3';
-  try {
-    execFileSync(python, ['-c', 'import onnx'], { stdio: 'ignore' });
-    return python;
-  } catch {
-    console.warn(`SKIPPED: onnx.checker; ${python} has no module onnx (GLIMPSE_PYTHON names another Python)`);
-    return null;
-  }
-}
 const python = pythonWithOnnx();
 
 const KINDS: [string, Partial<CaptionerOptions>][] = [
@@ -70,29 +39,7 @@ async function modelsOf(model: Captioner, suppress: boolean): Promise<Record<str
   return Object.fromEntries(models.map((each) => [each.name, each]));
 }
 
-const feed = (data: Values, shape: readonly number[]): OrtTensor => new (ort as Ort).Tensor(data instanceof Float32Array ? 'float32' : 'int64', data, shape);
-
-async function session({ bytes }: ExportedGraph) {
-  return (ort as Ort).InferenceSession.create(Buffer.concat(bytes), { logSeverityLevel: 3 });
-}
-
-function expectClose(actual: ArrayLike<number>, expected: ArrayLike<number>, what: string): void {
-  expect(actual.length, what).toBe(expected.length);
-  let most = 0;
-  for (let i = 0; i < expected.length; i++) most = Math.max(most, Math.abs(actual[i] - expected[i]));
-  expect(most, what).toBeLessThanOrEqual(1e-4);
-}
-
-/** The captions in the words of decoder_greedy: those before endseq. */
-function captionsOf({ data, dims: [rows, steps] }: OrtTensor): number[][] {
-  return Array.from({ length: rows }, (_, n) => {
-    const ids = [...(data as BigInt64Array).subarray(n * steps, (n + 1) * steps)].map(Number);
-    const end = ids.indexOf(END);
-    if (end < 0) return ids;
-    expect(ids.slice(end + 1).every((id) => id === PAD)).toBe(true);
-    return ids.slice(0, end);
-  });
-}
+const session = ({ bytes }: ExportedGraph) => sessionOf(bytes);
 
 /** Every kind in both presets: with gate and learned states, and without. */
 describe.skipIf(!ort).each(KINDS.flatMap(([name, change]) => (['basic', 'recommended'] as const).map((preset) => [name, preset, change] as const)))(
@@ -108,7 +55,7 @@ describe.skipIf(!ort).each(KINDS.flatMap(([name, change]) => (['basic', 'recomme
       for (const length of [1, 2, LENGTH, 20]) {
         const expected = await model.decoding.greedy(pictures.all, length, { suppress }, true);
         const features = feed((await pictures.all.data()) as Float32Array, pictures.all.shape);
-        const { words, log_probs: logProbs, attention } = await greedy.run({ features, max_length: feed(BigInt64Array.of(BigInt(length)), []) });
+        const { words, log_probs: logProbs, attention } = await greedy.run({ features, max_length: wholes([length], []) });
         expect(captionsOf(words)).toEqual(expected.map(({ tokens }) => tokens));
         const steps = words.dims[1];
         expect(steps).toBe(Math.max(...expected.map((each) => each.logProbs.length))); // it stops when the last caption has ended
@@ -139,8 +86,7 @@ describe.skipIf(!ort).each(KINDS.flatMap(([name, change]) => (['basic', 'recomme
       for (let t = 0; t < 6; t++) {
         const ids = Array.from({ length: PICTURES }, (_, n) => (t === 0 ? START : (5 * t + 3 * n) % SIZES.vocabulary));
         const expected = noGrad(() => model.decodeStep({ ...encoded, start: own }, tensor(Uint32Array.from(ids), [1, PICTURES])));
-        const words = feed(BigInt64Array.from(ids, BigInt), [PICTURES]);
-        const { logits, attention, ...next } = await step.run({ words, ...state });
+        const { logits, attention, ...next } = await step.run({ words: wholes(ids), ...state });
         expectClose(logits.data as Float32Array, await expected.logits.data(), `logits of step ${t}`);
         expectClose(attention.data as Float32Array, await expected.alpha.data(), `attention of step ${t}`);
         state = { ...state, ...Object.fromEntries(Object.entries(next).map(([name, value]) => [name.replace(/^next_/, ''), value])) };
@@ -180,7 +126,7 @@ test.skipIf(!ort)('one picture, and pictures of more regions than those trained 
     const pictures = randomPictures(count, 4, 'grids', { ...SIZES, regions });
     const expected = await model.decoding.greedy(pictures.all, LENGTH, { suppress: true });
     const features = feed((await pictures.all.data()) as Float32Array, pictures.all.shape);
-    const { words } = await greedy.run({ features, max_length: feed(BigInt64Array.of(BigInt(LENGTH)), []) });
+    const { words } = await greedy.run({ features, max_length: wholes([LENGTH], []) });
     expect(captionsOf(words)).toEqual(expected.map(({ tokens }) => tokens));
   }
   model.dispose();
@@ -197,7 +143,7 @@ test('no word below endseq is chosen only with `suppress`', async () => {
     expect(expected.every(({ tokens }) => tokens.includes(PAD))).toBe(!suppress);
     if (!ort) continue;
     const greedy = await session((await modelsOf(model, suppress)).decoder_greedy);
-    const { words } = await greedy.run({ features: feed(features, pictures.all.shape), max_length: feed(BigInt64Array.of(5n), []) });
+    const { words } = await greedy.run({ features: feed(features, pictures.all.shape), max_length: wholes([5], []) });
     expect(captionsOf(words)).toEqual(expected.map(({ tokens }) => tokens));
   }
   model.dispose();
