@@ -256,6 +256,19 @@ function opsetOf(model: Message, top: readonly Field[]): number {
   return first ? first.message.whole(first.field) : 1;
 }
 
+/** Names of other files in which weights of the model lie. Closes the source. */
+export function otherFilesOf(source: ByteSource): string[] {
+  const file = new ByteFile(source);
+  try {
+    const found = within(new Message(file, 0, file.size), 7);
+    if (!found) throw new FileError(file.path, 'holds no ONNX graph');
+    const { tensors } = readGraph(found.message.child(found.field));
+    return [...new Set(tensors.flatMap(({ external }) => (external ? [external.get('location') ?? ''] : [])))];
+  } finally {
+    file.close();
+  }
+}
+
 /** The nodes that a value needs, in their order. */
 function nodesFor({ nodes }: RawGraph, wanted: string): RawNode[] {
   const need = new Set([wanted]);
