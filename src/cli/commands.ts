@@ -6,6 +6,7 @@ import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
 import { evaluate } from './commands/eval.ts';
 import { exercise } from './commands/exercise.ts';
+import { exportModel } from './commands/export.ts';
 import { features } from './commands/features.ts';
 import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
@@ -24,6 +25,7 @@ import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
-  ...[prepare, features, merge, train, caption, gallery, serve],
-  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck, onnxInspect, onnxRun, onnxProfile],
+  ...[prepare, features, merge, train, caption, gallery, serve, exportModel],
+  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate],
+  ...[onnxInspect, onnxRun, onnxProfile, onnxCheck],
 ];
