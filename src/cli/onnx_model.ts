@@ -67,7 +67,7 @@ interface Ran {
   flops: number;
   bytes: number;
   dispatches: number;
-  /** Numbers of the largest value, and bytes of buffers at the end. */
+  /** Numbers of the largest value, and bytes of buffers at the most. */
   largest: number;
   memoryBytes: number;
   nodes: NodeRow[];
@@ -75,7 +75,7 @@ interface Ran {
 
 async function ranOnce(gpu: Gpu, model: OnnxModel, given: Readonly<Record<string, Given>>): Promise<Ran> {
   const ran: Ran = { flops: 0, bytes: 0, dispatches: 0, largest: 0, memoryBytes: 0, nodes: [] };
-  gpu.recorder.trace = (dispatch) => {
+  gpu.trace = (dispatch) => {
     const cost = costOf(dispatch);
     ran.dispatches++;
     ran.flops += cost?.flops ?? 0;
@@ -90,9 +90,9 @@ async function ranOnce(gpu: Gpu, model: OnnxModel, given: Readonly<Record<string
   try {
     await model.computeAsync(given);
     await gpu.idle();
-    ran.memoryBytes = memory().bytes;
+    ran.memoryBytes = memory().peakBytes;
   } finally {
-    gpu.recorder.trace = null;
+    gpu.trace = null;
     model.watch = null;
   }
   return ran;
@@ -131,7 +131,7 @@ export async function inspect(o: OnnxInspectOptions, file: string): Promise<numb
           ...surveyText(file, survey),
           `run      with ${said.join('; ')}`,
           `         ${nodes.length} nodes after fusing, ${ran.dispatches} dispatches, ${(ran.flops / 1e9).toFixed(3)} GFLOP, ${megabytes(ran.bytes)} read and written`,
-          `         largest value ${megabytes(4 * ran.largest)}, buffers ${megabytes(ran.memoryBytes)}`,
+          `         largest value ${megabytes(4 * ran.largest)}, at most ${megabytes(ran.memoryBytes)} of buffers at a time`,
           ...(o.nodes ? nodes.map(({ label, shapes, types }) => `  ${label}: ${shapes.map((shape, i) => `${types[i]} [${shape}]`).join(', ') || types.join(', ')}`) : []),
         ]);
         return 0;
