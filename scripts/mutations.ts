@@ -2080,6 +2080,20 @@ const MOVES: readonly Mutation[] = [
 
 const GRIDS: readonly Mutation[] = [
   {
+    name: 'what lies right of the picture counts',
+    shader: 'conv2d_depthwise',
+    find: 'return select(vec4f(), x[at + quad], ix < params.width);',
+    replace: 'return x[at + quad];',
+    ops: ['conv2d'],
+  },
+  {
+    name: 'all filters of a run read the first channel',
+    shader: 'conv2d_depthwise',
+    find: 'vec4u(0u, 1u, 2u, 3u)) / filters',
+    replace: 'vec4u(0u, 0u, 0u, 0u)) / filters',
+    ops: ['conv2d'],
+  },
+  {
     name: 'the mirror image shows the end twice',
     shader: 'pad',
     find: '2 * n - 2 - at',

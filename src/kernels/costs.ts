@@ -110,6 +110,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
   context_gate: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + width + 3), batch * (hidden + 2 * width + 1) + hidden + 1],
   context_gate_grad: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + 3 * width + 3), batch * (2 * hidden + 3 * width + 2) + hidden],
+  conv2d_depthwise: convolution,
   conv2d_direct: convolution,
   conv2d_grad_input: convolution,
   conv2d_grad_weight: convolution,
