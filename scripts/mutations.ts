@@ -943,6 +943,20 @@ const NORMALIZATION: readonly Mutation[] = [
     ops: ['layerNorm'],
   },
   {
+    name: 'the root mean square is taken from the mean',
+    shader: 'layer_norm',
+    find: 'if (CENTERED) {',
+    replace: 'if (params.n > 0u) {',
+    ops: ['rmsNorm'],
+  },
+  {
+    name: 'the mean of g is subtracted without a mean of x',
+    shader: 'layer_norm_grad',
+    find: 'select(0.0, total(sum) / f32(params.n), CENTERED)',
+    replace: 'total(sum) / f32(params.n)',
+    ops: ['rmsNorm'],
+  },
+  {
     name: 'sums of 512 terms are lost',
     shader: 'layer_norm',
     find: '(*sum).more.z += (*sum).more.y;',

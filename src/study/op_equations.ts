@@ -118,6 +118,14 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ given}`,
     r`d\beta = \sum dy, \quad d\gamma = \sum dy\, \hat x, \quad dx = \frac{\gamma\, dy}{\sqrt{\sigma^2 + \varepsilon}}`,
   ),
+  rmsNorm: of(
+    r`y = \gamma\, \hat x, \quad \hat x = \frac{x}{\sqrt{\overline{x^2} + \varepsilon}}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \hat x\, \overline{g \hat x}}{\sqrt{\overline{x^2} + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x`,
+  ),
+  groupNorm: of(
+    r`y = \gamma\, \hat x + \beta, \quad ${normalized} \text{ over each group of channels}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \bar g - \hat x\, \overline{g \hat x}}{\sqrt{\sigma^2 + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x, \quad d\beta = \sum dy`,
+  ),
   layerNorm: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ of the row}`,
     r`g = \gamma\, dy, \quad dx = \frac{g - \bar g - \hat x\, \overline{g \hat x}}{\sqrt{\sigma^2 + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x, \quad d\beta = \sum dy`,

@@ -11,7 +11,7 @@ import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
-import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
+import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
@@ -40,6 +40,8 @@ export const OPS: readonly Op[] = [
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
+  rmsNormOp,
+  groupNormOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
   mixTokensOp,
@@ -174,7 +176,7 @@ export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
 export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
-export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { batchNormEval, batchNormTrain, groupNorm, layerNorm, rmsNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { where } from './select.ts';

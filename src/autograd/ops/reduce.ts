@@ -42,7 +42,7 @@ interface ReduceRow {
   /** What reduces the results further, over axes that are no neighbors of the first. */
   then?: ReduceName;
   saves?: readonly ('x' | 'y')[];
-  /** dx from dy, which is repeated over the axis and of the shape of x; `again` reduces a tensor of that shape over the same axes, kept. */
+  /** dx from dy, which is repeated over the axis. `again` reduces a tensor of the shape of x over the same axes, which it keeps. */
   gradient: (dy: Tensor, saved: { x: Tensor; y: Tensor }, n: number, again: (name: ReduceName, x: Tensor) => Tensor) => Tensor;
   /** How to draw x; the default is `normal`. */
   draw?: string;
