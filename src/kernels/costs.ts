@@ -92,6 +92,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   binary: each(1, 3),
   binary_broadcast: each(1, 3),
   binary_rows: ({ rows, n }) => [rows * n, 2 * rows * n + n],
+  classify: each(1, 2),
   col2im: fold(1),
   col2im_vec4: fold(4),
   column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
@@ -142,6 +143,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   top_k: ({ rows, n, k }) => [rows * n * k, rows * (n + 2 * k)],
   unary: each(1, 2),
   unary_grad: each(2, 3),
+  unary_special: each(15, 2),
+  unary_turns: each(25, 2),
 };
 
 /** Shader files that have a row. */

@@ -1,6 +1,7 @@
 /** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import type { ParamValues } from '../gpu/uniforms.ts';
 import { soleVersion } from './family.ts';
 
 const MAX_GROUPS = 65535;
@@ -22,10 +23,24 @@ export function rowGrid(rows: number, columns: number): [number, number, number]
   return [Math.ceil(columns / 64), y, z];
 }
 
-/** y = f(x) for a WGSL expression `f` over `x: vec4f` and `alpha: f32`. */
-export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count: number, alpha: number, label: string): void {
+/** Shaders of unary functions: over what WGSL has, over functions that it lacks, over the sine and cosine, over bits. */
+export type UnaryShader = 'unary' | 'unary_special' | 'unary_turns' | 'classify';
+
+/** y = f(x) for a WGSL expression `f` over `x: vec4f`, `alpha: f32` and `beta: f32`, and over the functions of the shader. */
+export function unary(
+  gpu: Gpu,
+  f: string,
+  x: BufferSlice,
+  y: BufferSlice,
+  count: number,
+  alpha: number,
+  label: string,
+  beta = 0,
+  file: UnaryShader = 'unary',
+): void {
   const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'unary', expressions: { f } }), [x, y], { count4, alpha }, grid(count4), label);
+  const params: ParamValues = file === 'unary_turns' ? { count4 } : { count4, alpha, beta };
+  gpu.dispatch(gpu.kernel({ file, expressions: { f } }), [x, y], params, grid(count4), label);
 }
 
 /** dx = g(x, y, dy). x or y may be null if the expression does not name it. */
@@ -39,9 +54,10 @@ export function unaryGrad(
   count: number,
   alpha: number,
   label: string,
+  beta = 0,
 ): void {
   const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha }, grid(count4), label);
+  gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha, beta }, grid(count4), label);
 }
 
 /** c = f(a, b); each has `count` elements. */

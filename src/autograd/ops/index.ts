@@ -77,6 +77,43 @@ export const scale = (x: Tensor, factor: number) => unaryOf('scale', x, factor);
 export const addScalar = (x: Tensor, value: number) => unaryOf('addScalar', x, value);
 /** 1 where x > threshold, else 0, and NaN for a NaN. */
 export const step = (x: Tensor, threshold = 0) => unaryOf('step', x, threshold);
+export const erf = (x: Tensor) => unaryOf('erf', x);
+/** The exact one, with erf; `geluTanh` is its approximation (Hendrycks and Gimpel 2016). */
+export const gelu = (x: Tensor) => unaryOf('gelu', x);
+export const geluTanh = (x: Tensor) => unaryOf('geluTanh', x);
+/** x sigmoid(x), also named swish. */
+export const silu = (x: Tensor) => unaryOf('silu', x);
+export const hardSigmoid = (x: Tensor, alpha = 0.2, beta = 0.5) => unaryOf('hardSigmoid', x, alpha, beta);
+export const hardSwish = (x: Tensor) => unaryOf('hardSwish', x);
+export const softplus = (x: Tensor) => unaryOf('softplus', x);
+export const mish = (x: Tensor) => unaryOf('mish', x);
+export const elu = (x: Tensor, alpha = 1) => unaryOf('elu', x, alpha);
+/** Klambauer and others 2017, with their constants. */
+export const selu = (x: Tensor, alpha = 1.6732632423543772, gamma = 1.0507009873554805) => unaryOf('selu', x, alpha, gamma);
+export const celu = (x: Tensor, alpha = 1) => unaryOf('celu', x, alpha);
+export const softsign = (x: Tensor) => unaryOf('softsign', x);
+export const thresholdedRelu = (x: Tensor, threshold = 1) => unaryOf('thresholdedRelu', x, threshold);
+export const sign = (x: Tensor) => unaryOf('sign', x);
+export const floor = (x: Tensor) => unaryOf('floor', x);
+export const ceil = (x: Tensor) => unaryOf('ceil', x);
+/** To the nearest whole number; halves go to the even one. */
+export const round = (x: Tensor) => unaryOf('round', x);
+export const trunc = (x: Tensor) => unaryOf('trunc', x);
+export const sin = (x: Tensor) => unaryOf('sin', x);
+export const cos = (x: Tensor) => unaryOf('cos', x);
+export const tan = (x: Tensor) => unaryOf('tan', x);
+export const asin = (x: Tensor) => unaryOf('asin', x);
+export const acos = (x: Tensor) => unaryOf('acos', x);
+export const atan = (x: Tensor) => unaryOf('atan', x);
+export const sinh = (x: Tensor) => unaryOf('sinh', x);
+export const cosh = (x: Tensor) => unaryOf('cosh', x);
+export const asinh = (x: Tensor) => unaryOf('asinh', x);
+export const acosh = (x: Tensor) => unaryOf('acosh', x);
+export const atanh = (x: Tensor) => unaryOf('atanh', x);
+/** 1 where x is a NaN, else 0. */
+export const isNaN = (x: Tensor) => unaryOf('isNaN', x);
+/** 1 where x is infinite, with the signs asked for, else 0; 0 for a NaN. */
+export const isInf = (x: Tensor, { positive = true, negative = true } = {}) => unaryOf('isInf', x, Number(positive), Number(negative));
 export const add = (a: Tensor, b: Tensor) => binaryOf('add', a, b);
 export const sub = (a: Tensor, b: Tensor) => binaryOf('sub', a, b);
 export const mul = (a: Tensor, b: Tensor) => binaryOf('mul', a, b);
