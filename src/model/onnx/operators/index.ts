@@ -4,12 +4,14 @@ import type { HostCall, Operators } from '../operator.ts';
 import type { HostTensor } from '../values.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { LOGIC } from './logic.ts';
+import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...ACTIVATIONS, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...ACTIVATIONS, ...LOGIC, ...REDUCTIONS, ...LOSSES, ...MOVES, ...MATRIX, ...WINDOWS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
