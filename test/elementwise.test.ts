@@ -89,6 +89,21 @@ const RANGES: [name: string, low: number, high: number, tolerance: number][] = [
   ['atanh', -0.999, 0.999, 1e-6],
 ];
 
+/** Values of a and of b, and what must come of them; zeros with their sign. */
+const PAIRS: [name: string, f: (a: Tensor, b: Tensor) => Tensor, a: number[], b: number[], c: number[]][] = [
+  ['pow of 0', ops.pow, [0, 0, 0, -0, -0, -0, -0, 0, 0], [2, 0, -1, 3, 2, -3, -2, most, least], [0, 1, most, -0, 0, least, most, 0, most]],
+  ['pow of negative numbers', ops.pow, [-2, -2, -2, -2, -2, -1, -1], [3, 2, -3, 0.5, 18, most, 1e30], [-8, 4, -0.125, nan, 262144, 1, 1]],
+  ['pow of infinities', ops.pow, [most, most, least, least, least, least, 2, 0.5, 0.5], [2, -2, 3, 2, -3, 0.5, most, most, least], [most, 0, least, most, -0, most, most, 0, most]],
+  ['pow beyond float32', ops.pow, [10, 10, 3, 1.0001, 2, 7], [39, -60, 0.5, 30000, -160, 1 / 3], [most, 0, Math.sqrt(3), Math.fround(1.0001) ** 30000, 0, Math.cbrt(7)]],
+  ['pow of a NaN', ops.pow, [nan, 1, nan], [0, nan, nan], [nan, nan, nan]],
+  ['fmod', ops.fmod, [5.5, -5.5, 5.5, -5.5, 1e38, 6, -6, 1, most, 1, 0.3], [2, 2, -2, -2, 3, 3, 3, 0, 2, most, 0.1], [1.5, -1.5, 1.5, -1.5, Math.fround(1e38) % 3, 0, -0, nan, nan, 1, Math.fround(0.3) % Math.fround(0.1)]],
+  ['mod', ops.mod, [5.5, -5.5, 5.5, -5.5, 6, 1, most, -1, 7], [2, 2, -2, -2, 3, 0, 2, most, -7], [1.5, 0.5, -0.5, -1.5, 0, nan, nan, most, 0]],
+  ['equal', ops.equal, [1, 1, nan, 0, most, most], [1, 2, nan, -0, most, least], [1, 0, nan, 1, 1, 0]],
+  ['notEqual', ops.notEqual, [1, 1, nan, 0, most, most], [1, 2, 1, -0, most, least], [0, 1, nan, 0, 0, 1]],
+  ['less', ops.less, [1, 1, nan, least, most], [1, 2, 1, most, most], [0, 1, nan, 1, 0]],
+  ['lessEqual', ops.lessEqual, [1, 3, nan, least, most], [1, 2, 1, most, most], [1, 0, nan, 1, 1]],
+];
+
 const entry = (name: string): Op => OPS.find((op) => op.name === name) as Op;
 
 describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
@@ -144,8 +159,54 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
     });
   });
 
+  test.each(PAIRS)('%s at its ends', async (_name, f, left, right, wanted) => {
+    using _s = scope();
+    const c = await f(tensor(left), tensor(right)).data();
+    expect(c.length).toBe(wanted.length);
+    wanted.forEach((value, i) => {
+      const isEqual = Number.isFinite(value) && value !== 0 ? Math.abs(c[i] - value) <= 1e-5 * Math.abs(value) : Object.is(c[i], value);
+      expect(isEqual, `of ${left[i]} and ${right[i]}: came ${c[i]}, must be ${value}`).toBe(true);
+    });
+  });
+
+  test('remainders are exact, powers right to 1e-5, from tiny to huge numbers', async () => {
+    using _s = scope();
+    const random = new Random(9, 'pairs');
+    const size = (low: number, high: number) => Float32Array.from({ length: 2000 }, () => (random.uniform() < 0.5 ? -1 : 1) * 2 ** random.uniform(low, high));
+    const [a, b] = [size(-100, 100), size(-30, 30)];
+    const rest = await ops.fmod(tensor(a), tensor(b)).data();
+    rest.forEach((value, i) => {
+      expect(value, `${a[i]} and ${b[i]}`).toBe(a[i] % b[i]);
+    });
+    const [base, exponent] = [size(-20, 20).map(Math.abs), size(-5, 3)];
+    const powers = await ops.pow(tensor(base), tensor(exponent)).data();
+    powers.forEach((value, i) => {
+      const exact = base[i] ** exponent[i];
+      if (exact > 1e-37 && exact < 3.4e38) expect(Math.abs(value / exact - 1), `${base[i]} to the ${exponent[i]}`).toBeLessThan(1e-5);
+    });
+  });
+
+  test('the gradients of a power at 0, and of what is not chosen', async () => {
+    using _s = scope();
+    const [a, b] = [variable(tensor([0, 0, 2, -2])), variable(tensor([2, 0, 0, 3]))];
+    backward(ops.sum(ops.pow(a, b)));
+    expect([...((await gradOf(a)?.data()) ?? [])]).toEqual([0, 0, 0, 12]);
+    const slopes = [...((await gradOf(b)?.data()) ?? [])];
+    expect(slopes.slice(0, 2)).toEqual([0, 0]);
+    expect(slopes[2]).toBeCloseTo(Math.LN2, 6);
+    expect(slopes[3]).toBeNaN();
+    const [x, y] = [variable(tensor([nan, 1, 2])), variable(tensor([5, nan]).alias([2, 1]))];
+    const c = ops.where(tensor([0, nan, -0.5, 1, -0, 2], [2, 3]), x, y);
+    expect([...(await c.data())]).toEqual([5, 1, 2, nan, nan, 2]);
+    backward(ops.sum(ops.mul(c, tensor([1, 2, 3, 4, 5, 6], [2, 3]))));
+    expect([...((await gradOf(x)?.data()) ?? [])]).toEqual([4, 2, 9]);
+    expect([...((await gradOf(y)?.data()) ?? [])]).toEqual([1, 5]);
+  });
+
   test('nothing gives nothing', async () => {
     using _s = scope();
     for (const f of [ops.erf, ops.sin, ops.isNaN, ops.floor]) expect([...(await f(zeros([3, 0])).data())]).toEqual([]);
+    for (const f of [ops.pow, ops.fmod, ops.equal]) expect(f(zeros([3, 0]), zeros([3, 1])).shape).toEqual([3, 0]);
+    expect([...(await ops.where(zeros([1]), zeros([3, 0]), zeros([])).data())]).toEqual([]);
   });
 });

@@ -82,12 +82,33 @@ export interface StridedView {
 }
 
 /** c[index] = f(a[index · strides], b[index · strides]) for every index of `shape`; c is dense. */
-export function binaryBroadcast(gpu: Gpu, f: string, a: StridedView, b: StridedView, c: BufferSlice, shape: readonly number[], label: string): void {
+export function binaryBroadcast(
+  gpu: Gpu,
+  f: string,
+  a: StridedView,
+  b: StridedView,
+  c: BufferSlice,
+  shape: readonly number[],
+  label: string,
+  file: 'binary_broadcast' | 'binary_special' = 'binary_broadcast',
+): void {
   const count = shape.reduce((size, extent) => size * extent, 1);
   gpu.dispatch(
-    gpu.kernel({ file: 'binary_broadcast', expressions: { f } }),
+    gpu.kernel({ file, expressions: { f } }),
     [a.slice, b.slice, c],
     { count, rank: shape.length, shape, a_strides: a.strides, b_strides: b.strides },
+    grid(count),
+    label,
+  );
+}
+
+/** c[index] = a[index · strides] where condition[index · strides] is not 0, else b[index · strides]; c is dense. */
+export function where(gpu: Gpu, condition: StridedView, a: StridedView, b: StridedView, c: BufferSlice, shape: readonly number[], label: string): void {
+  const count = shape.reduce((size, extent) => size * extent, 1);
+  gpu.dispatch(
+    gpu.kernel({ file: 'where' }),
+    [condition.slice, a.slice, b.slice, c],
+    { count, rank: shape.length, shape, condition_strides: condition.strides, a_strides: a.strides, b_strides: b.strides },
     grid(count),
     label,
   );

@@ -17,10 +17,11 @@ import {
 } from '../../kernels/elementwise.ts';
 import { pcg4d, uniformFromBits } from '../../random.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
-import { empty, type Tensor } from '../../tensor/tensor.ts';
+import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
+import { where } from './select.ts';
 
 interface UnaryRow {
   /** y and dx in the field's notation. */
@@ -426,13 +427,33 @@ interface BinaryRow {
   /** c, and the gradients of both operands, in the field's notation. */
   says: string;
   slopes?: string;
+  /** WGSL over `a` and `b`: vec4f, or with `special` f32 and over the functions of binary_special.wgsl. */
   f: string;
+  special?: true;
   reference: (a: number, b: number) => number;
   /** Gradients of both operands, not yet summed to their shapes. */
   gradient: ((dy: Tensor, a: Tensor, b: Tensor, y: Tensor) => [() => Tensor, () => Tensor]) | string;
   saves?: readonly string[];
   draw?: string;
+  /** How to draw b, if not as a. */
+  drawB?: string;
 }
+
+/** a^b as C has it but for NaN, which stays one. JavaScript makes a NaN of 1 to an infinite power. */
+const powerOf = (a: number, b: number): number => {
+  if (Number.isNaN(a) || Number.isNaN(b)) return Number.NaN;
+  return Math.abs(a) === 1 && Math.abs(b) === Number.POSITIVE_INFINITY ? 1 : a ** b;
+};
+const modulusOf = (a: number, b: number): number => {
+  const rest = a % b;
+  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
+};
+/** The gradients of a remainder c = a − q b with a whole q, which is flat. */
+const remainderGradient: BinaryRow['gradient'] = (dy, a, b, c) => [
+  () => dy.alias(),
+  () => unaryOf('neg', binaryOf('mul', dy, unaryOf('round', binaryOf('div', binaryOf('sub', a, c), b)))),
+];
+const FLAT = 'a comparison is flat everywhere';
 
 const BINARY: Record<string, BinaryRow> = {
   add: { says: 'a + b', slopes: 'da = dc, db = dc', f: 'a + b', reference: (a, b) => a + b, gradient: (dy) => [() => dy.alias(), () => dy.alias()] },
@@ -474,13 +495,59 @@ const BINARY: Record<string, BinaryRow> = {
     says: '1 where a > b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a > b)',
     reference: (a, b) => order(a, b, a > b),
-    gradient: 'a comparison is flat everywhere',
+    gradient: FLAT,
   },
   greaterEqual: {
     says: '1 where a ≥ b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a >= b)',
     reference: (a, b) => order(a, b, a >= b),
-    gradient: 'a comparison is flat everywhere',
+    gradient: FLAT,
+  },
+  less: { says: '1 where a < b, else 0', f: 'select(vec4f(), vec4f(1.0), a < b)', reference: (a, b) => order(a, b, a < b), gradient: FLAT, draw: 'ids:3' },
+  lessEqual: {
+    says: '1 where a ≤ b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a <= b)',
+    reference: (a, b) => order(a, b, a <= b),
+    gradient: FLAT,
+    draw: 'ids:3',
+  },
+  equal: { says: '1 where a = b, else 0', f: 'select(vec4f(), vec4f(1.0), a == b)', reference: (a, b) => order(a, b, a === b), gradient: FLAT, draw: 'ids:3' },
+  notEqual: { says: '1 where a ≠ b, else 0', f: 'select(vec4f(), vec4f(1.0), a != b)', reference: (a, b) => order(a, b, a !== b), gradient: FLAT, draw: 'ids:3' },
+  pow: {
+    says: 'aᵇ; of a negative a, whole powers only',
+    slopes: 'da = dc b aᵇ⁻¹, 0 where b = 0; db = dc c ln a, 0 where a = 0, no number where a < 0',
+    f: 'power(a, b)',
+    special: true,
+    reference: powerOf,
+    gradient: (dy, a, b, c) => [
+      () => where(b, binaryOf('mul', binaryOf('mul', dy, b), binaryOf('pow', a, unaryOf('addScalar', b, -1))), zeros([])),
+      () => where(a, binaryOf('mul', dy, binaryOf('mul', c, unaryOf('log', a))), zeros([])),
+    ],
+    saves: ['a', 'b', 'c'],
+    draw: 'positive',
+    drawB: 'normal',
+  },
+  mod: {
+    says: 'a − b ⌊a / b⌋, with the sign of b, as in Python',
+    slopes: 'da = dc, db = −dc ⌊a / b⌋',
+    f: 'modulus(a, b)',
+    special: true,
+    reference: modulusOf,
+    gradient: remainderGradient,
+    saves: ['a', 'b', 'c'],
+    draw: 'outliers',
+    drawB: 'positive',
+  },
+  fmod: {
+    says: 'a − b trunc(a / b), with the sign of a, as in C',
+    slopes: 'da = dc, db = −dc trunc(a / b)',
+    f: 'remainder(a, b)',
+    special: true,
+    reference: (a, b) => a % b,
+    gradient: remainderGradient,
+    saves: ['a', 'b', 'c'],
+    draw: 'outliers',
+    drawB: 'positive',
   },
 };
 
@@ -526,7 +593,7 @@ function isSharedRow(row: Shape, all: Shape): boolean {
 }
 
 function binaryOp(name: string, row: BinaryRow): Op<null> {
-  const { gradient } = row;
+  const { gradient, special } = row;
   return {
     name,
     doc: {
@@ -540,8 +607,8 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
     outputs: ['c'],
     shape: ([a, b]) => [broadcastShapes(a, b, name)],
     forward: ({ gpu, inputs: [a, b], outputs: [c], label }) => {
-      if (sameShape(a.shape, b.shape)) binary(gpu, row.f, a.slice, b.slice, c.slice, c.size, label);
-      else if (isSharedRow(b.shape, a.shape)) binaryRows(gpu, row.f, a.slice, b.slice, c.slice, c.size / b.size, b.size, label);
+      if (!special && sameShape(a.shape, b.shape)) binary(gpu, row.f, a.slice, b.slice, c.slice, c.size, label);
+      else if (!special && isSharedRow(b.shape, a.shape)) binaryRows(gpu, row.f, a.slice, b.slice, c.slice, c.size / b.size, b.size, label);
       else
         binaryBroadcast(
           gpu,
@@ -551,6 +618,7 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
           c.slice,
           c.shape,
           label,
+          special ? 'binary_special' : 'binary_broadcast',
         );
     },
     saves: row.saves,
@@ -564,9 +632,9 @@ function binaryOp(name: string, row: BinaryRow): Op<null> {
       return [reference(shape, (i) => row.reference(a.data[atA(i)], b.data[atB(i)]))];
     },
     cost: (shapes, outputs) => streamingCost(shapes, outputs),
-    family: 'binary_rows',
+    ...(special ? { tolerance: { rtol: 1e-5, atol: 1e-6, why: 'powers are as good as a logarithm times an exponent in float32' } } : { family: 'binary_rows' }),
     cases: BINARY_SHAPES.map(
-      ([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.draw ?? 'normal'] }),
+      ([a, b]): OpCase<null> => ({ name: `[${a}] [${b}]`, shapes: [a, b], attrs: null, draw: [row.draw ?? 'normal', row.drawB ?? row.draw ?? 'normal'] }),
     ),
   };
 }

@@ -19,11 +19,13 @@ import { reduceOf, reduceOps } from './reduce.ts';
 import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { cumSumOp } from './scan.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
+import { whereOp } from './select.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
   ...Object.values(unaryOps),
   ...Object.values(binaryOps),
+  whereOp,
   axpbyOp,
   dropoutOp,
   ...Object.values(reduceOps),
@@ -131,6 +133,20 @@ export const minimum = (a: Tensor, b: Tensor) => binaryOf('minimum', a, b);
 export const greater = (a: Tensor, b: Tensor) => binaryOf('greater', a, b);
 /** 1 where a ≥ b, else 0, and NaN beside a NaN. */
 export const greaterEqual = (a: Tensor, b: Tensor) => binaryOf('greaterEqual', a, b);
+/** 1 where a < b, else 0, and NaN beside a NaN. */
+export const less = (a: Tensor, b: Tensor) => binaryOf('less', a, b);
+/** 1 where a ≤ b, else 0, and NaN beside a NaN. */
+export const lessEqual = (a: Tensor, b: Tensor) => binaryOf('lessEqual', a, b);
+/** 1 where a = b, else 0, and NaN beside a NaN. */
+export const equal = (a: Tensor, b: Tensor) => binaryOf('equal', a, b);
+/** 1 where a ≠ b, else 0, and NaN beside a NaN. */
+export const notEqual = (a: Tensor, b: Tensor) => binaryOf('notEqual', a, b);
+/** As C has it, but a NaN stays one: 0 to the power of 0 is 1, a negative number takes whole powers only. */
+export const pow = (a: Tensor, b: Tensor) => binaryOf('pow', a, b);
+/** The remainder with the sign of the divisor b, as in Python. Exact. */
+export const mod = (a: Tensor, b: Tensor) => binaryOf('mod', a, b);
+/** The remainder with the sign of a, as in C. Exact. */
+export const fmod = (a: Tensor, b: Tensor) => binaryOf('fmod', a, b);
 export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
 export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
 export const sumSquares = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
@@ -162,3 +178,4 @@ export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
 export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
+export { where } from './select.ts';

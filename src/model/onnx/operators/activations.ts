@@ -1,7 +1,7 @@
 /** Functions of activations: what networks put between their layers. */
 import { unaryOf } from '../../../autograd/ops/elementwise.ts';
 import * as ops from '../../../autograd/ops/index.ts';
-import { normalizeAxis, type Shape, sameShape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
+import { normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bounded, fitted, like, mapped, oneType } from '../host.ts';
 import { CONSUMED, type Context, type Count, fail, float, type HostCall, int, numberOf, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
@@ -45,13 +45,11 @@ function parametricOnHost({ node, inputs }: HostCall): HostTensor {
 }
 
 function parametric(c: Context): Value {
-  const shape = slopeShape(c.node, c.shape(0), c.shape(1));
   const f = (x: Tensor, slope: Tensor): Tensor => {
     const zero = tensor([0], []);
     return ops.add(ops.maximum(x, zero), ops.mul(ops.minimum(x, zero), slope));
   };
-  if (sameShape(shape, c.shape(1))) return elementwise(c, f);
-  return plain(f(c.plain(0), ops.reshape(c.plain(1), shape)), typeOfFirst(c));
+  return elementwise(c, f, typeOfFirst(c), { second: slopeShape(c.node, c.shape(0), c.shape(1)), out: [...c.shape(0)] });
 }
 
 /** 0 for |x| ≤ lambd; what is beyond comes nearer to 0 by bias. */

@@ -16,7 +16,6 @@ import {
   type HostCall,
   last,
   NEWEST,
-  NotOnDevice,
   numberOf,
   type Operator,
   type Operators,
@@ -149,13 +148,12 @@ export function typeOfFirst(c: Context): string | undefined {
 
 /**
  * Two operands on the GPU; the result has the type of the first if none is given. Pictures stay channels-last where both are so, or
- * where the other repeats to their shape.
+ * where the other repeats to their shape. `fitted`: the shape that the second is brought to, and that of the result.
  */
-export function elementwise(c: Context, f: (a: Tensor, b: Tensor) => Tensor, type = typeOfFirst(c)): Value {
-  const { node, model } = c;
+export function elementwise(c: Context, f: (a: Tensor, b: Tensor) => Tensor, type = typeOfFirst(c), fitted = aligned(c.node, c.shape(0), c.shape(1))): Value {
   const [first, second] = [c.shape(0), c.shape(1)];
-  const { second: shape, out } = aligned(node, first, second);
-  model.budget.expect(out);
+  const { second: shape, out } = fitted;
+  c.model.budget.expect(out);
   const operand = (i: number): Tensor => (i === 0 || sameShape(shape, second) ? c.plain(i) : ops.reshape(c.plain(i), shape));
   if (c.isNhwc(0) && c.isNhwc(1)) return last(f(c.channelsLast(0), c.channelsLast(1)), type);
   if (c.isNhwc(0) && sameShape(first, out)) return last(f(c.channelsLast(0), besidePictures(operand(1))), type);
@@ -287,14 +285,21 @@ const arithmetic = (op: string, f: (a: Tensor, b: Tensor) => Tensor): Operator =
   device: (c) => elementwise(c, f),
 });
 
-/** Powers that a file states, and that are no matter of logarithms. */
-const POWERS: Record<number, (x: Tensor) => Tensor> = { 0.5: ops.sqrt, 1: (x) => ops.scale(x, 1), 2: ops.square, [-1]: ops.reciprocal };
+/** Powers that a file states as one number, and that take no logarithm. */
+const POWERS: Record<number, (x: Tensor) => Tensor> = { 0.5: ops.sqrt, 2: ops.square, 3: (x) => ops.mul(ops.square(x), x), [-1]: ops.reciprocal };
 
 function raising(c: Context): Value {
   const exponent = c.value(1);
-  const f = isHost(exponent) && exponent.data.length === 1 && exponent.shape.length <= c.shape(0).length ? POWERS[exponent.data[0]] : undefined;
+  if (!isHost(exponent)) return elementwise(c, ops.pow);
+  const isOne = exponent.data.length === 1 && exponent.shape.length <= c.shape(0).length;
+  const f = isOne ? POWERS[exponent.data[0]] : undefined;
   if (f) return unary(c, f);
-  throw new NotOnDevice('powers but 2, 1, 0.5 and −1');
+  if (exponent.kind === 'float') return elementwise(c, ops.pow);
+  // Exponents may be whole numbers where the base is floats.
+  const { second, out } = aligned(c.node, c.shape(0), exponent.shape);
+  c.model.budget.expect(out);
+  if (typeOf(exponent).name === 'bool') fail('truth values have no arithmetic');
+  return plain(ops.pow(c.plain(0), tensor(Float32Array.from(exponent.data), second)), typeOfFirst(c));
 }
 
 /** Bits of a whole number, as its type holds them. */
@@ -343,6 +348,14 @@ function cumulative({ node, inputs }: HostCall): HostTensor {
   return like(x, shape, type.kind === 'int' ? fitted(type, data) : data);
 }
 
+function cumulating(c: Context): Value {
+  const x = c.plain(0);
+  const at = c.host(1);
+  if (at?.data.length !== 1) fail('one axis is expected');
+  if (x.size === 0) return passed(c);
+  return plain(ops.cumSum(x, at?.data[0] ?? 0, { exclusive: c.number('exclusive', 0) === 1, reverse: c.number('reverse', 0) === 1 }), typeOfFirst(c));
+}
+
 /** Most products that a node may take on the host. */
 export const MAX_HOST_PRODUCTS = 2 ** 30;
 
@@ -378,6 +391,8 @@ function determinants({ inputs }: HostCall): HostTensor {
   return like(x, shape, data);
 }
 
+const OF_FLOATS = 'fmod is 0, which is for whole numbers only';
+
 const many = { inputs: [1, NEWEST] as const, attributes: CONSUMED };
 
 /** Functions of floats: their names here. */
@@ -395,9 +410,13 @@ export const ARITHMETIC: Operators = {
     attributes: { fmod: flag },
     host: combining(({ node }) => ({ kind }) => {
       const isC = numberOf(node, 'fmod', 0) === 1;
-      if (kind === 'float' && !isC) fail('fmod is 0, which is for whole numbers only');
+      if (kind === 'float' && !isC) fail(OF_FLOATS);
       return kind === 'int' ? (a, b) => (b === 0 ? quotient(a, b) : isC ? a % b : modulo(a, b)) : (a, b) => a % b;
     }),
+    device: (c) => {
+      c.plain(0); // whole numbers are refused, and go to the host
+      return c.number('fmod', 0) === 1 ? elementwise(c, ops.fmod) : fail(OF_FLOATS);
+    },
   },
   Sum: { ...many, host: folded(COMBINE.Add), device: (c) => foldedOnDevice(c, ops.add) },
   Max: { ...many, host: folded(COMBINE.Max), device: (c) => foldedOnDevice(c, ops.maximum) },
@@ -435,6 +454,6 @@ export const ARITHMETIC: Operators = {
     host: clipOnHost,
     device: clip,
   },
-  CumSum: { inputs: [2, 2], attributes: { exclusive: flag, reverse: flag }, where: [1], host: cumulative },
+  CumSum: { inputs: [2, 2], attributes: { exclusive: flag, reverse: flag }, where: [1], host: cumulative, device: cumulating },
   Det: { inputs: ONE, attributes: {}, host: determinants },
 };
