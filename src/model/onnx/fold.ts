@@ -5,6 +5,7 @@
 import { consumers, foldShapes } from './fold_shapes.ts';
 import { freshName } from './operator.ts';
 import { tensorOfConstant } from './operators/moves.ts';
+import { linearOf } from './operators/quantize.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
 import { renamedWithin } from './subgraphs.ts';
 
@@ -30,6 +31,25 @@ function resolvePassThrough(graph: OnnxGraph): void {
     else nodes.push({ ...renamedWithin(node, alias), inputs });
   }
   graph.nodes = nodes;
+}
+
+/**
+ * Weights that a file holds as whole numbers with a scale become floats when they are loaded, and not in every run. Each does so once:
+ * otherwise a small file could ask for any memory.
+ */
+function dequantizeWeights(graph: OnnxGraph, keep: (name: string) => boolean): void {
+  const done = new Set<string>();
+  graph.nodes = graph.nodes.filter((node) => {
+    if (node.op !== 'DequantizeLinear' && node.op !== 'QuantizeLinear') return true;
+    const [name] = node.inputs;
+    const inputs = node.inputs.filter(Boolean);
+    if (done.has(name) || inputs.some((each) => keep(each) || !graph.initializers.has(each))) return true;
+    const made = linearOf(graph.path, node, node.inputs.map((each) => graph.initializers.get(each)));
+    if (!made) return true;
+    done.add(name);
+    graph.initializers.set(made.name, made);
+    return false;
+  });
 }
 
 /** w' = w · γ/√(σ²+ε), b' = β + (b − μ) · γ/√(σ²+ε), per output channel, in float64. */
@@ -131,6 +151,7 @@ function fuseConv(graph: OnnxGraph): void {
  */
 export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): Set<string> {
   resolvePassThrough(graph);
+  dequantizeWeights(graph, keep);
   const stated = foldShapes(graph, keep);
   foldBatchNorm(graph, keep);
   // The fused kernel has no gradient, but trained parameters may lie before it. So nothing is fused if any are trained.

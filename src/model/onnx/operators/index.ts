@@ -8,10 +8,11 @@ import { LOGIC } from './logic.ts';
 import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
+import { QUANTIZE } from './quantize.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...ACTIVATIONS, ...LOGIC, ...REDUCTIONS, ...LOSSES, ...MOVES, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...ACTIVATIONS, ...LOGIC, ...REDUCTIONS, ...LOSSES, ...QUANTIZE, ...MOVES, ...MATRIX, ...WINDOWS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
