@@ -1,9 +1,9 @@
 /** Products of matrices, and what normalizes rows and channels. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { broadcastShapes, normalizeAxis, sameShape, sizeOf } from '../../../tensor/shape.ts';
+import { broadcastShapes, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import type { Tensor } from '../../../tensor/tensor.ts';
-import { attribute, type Check, CONSUMED, type Context, flag, float, int, type Operators, plain } from '../operator.ts';
+import { attribute, type Check, CONSUMED, type Context, flag, float, type Operators, plain } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
@@ -85,20 +85,6 @@ function batchNormalization(c: Context): Value {
   return { tensor: result.y, order };
 }
 
-function softmax(c: Context, log: boolean): Value {
-  const x = c.plain(0);
-  const axis = normalizeAxis(c.number('axis', c.opset >= 13 ? -1 : 1), x.shape, c.node.op);
-  if (c.opset < 13) {
-    const rows = ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]);
-    return plain(ops.reshape(ops.softmax(rows, log), x.shape));
-  }
-  if (axis === x.rank - 1) return plain(ops.softmax(x, log));
-  const order = x.shape.map((_, i) => (i === axis ? x.rank - 1 : i === x.rank - 1 ? axis : i)); // its own inverse
-  return plain(ops.transpose(ops.softmax(ops.transpose(x, order), log), order));
-}
-
-const axisOnly = { inputs: [1, 1] as const, attributes: { axis: int } };
-
 export const MATRIX: Operators = {
   Gemm: {
     inputs: (opset) => [opset >= 11 ? 2 : 3, 3],
@@ -123,6 +109,4 @@ export const MATRIX: Operators = {
     check: checkBatchNorm,
     device: batchNormalization,
   },
-  Softmax: { ...axisOnly, device: (c) => softmax(c, false) },
-  LogSoftmax: { ...axisOnly, device: (c) => softmax(c, true) },
 };
