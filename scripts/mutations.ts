@@ -1723,6 +1723,93 @@ const SEARCH: readonly Mutation[] = [
   },
 ];
 
+const MOVES: readonly Mutation[] = [
+  {
+    name: 'of equal keys the later place comes first',
+    shader: 'sort_block',
+    find: 'places_here.x > places_here.y',
+    replace: 'places_here.x < places_here.y',
+    ops: ['scatterElements'],
+  },
+  {
+    name: 'all runs are sorted in rising order',
+    shader: 'sort_block',
+    find: '(params.capacity - 1u) & stage) == 0u',
+    replace: '(params.capacity - 1u) & stage) < stage + 1u',
+    ops: ['scatterElements', 'gather'],
+  },
+  {
+    name: 'partners of long stages are not exchanged',
+    shader: 'sort_step',
+    find: 'if (wrong == rising)',
+    replace: 'if (wrong && !rising)',
+    ops: ['gather', 'scatterElements'],
+  },
+  {
+    name: 'a column of the indices is left out',
+    shader: 'row_ids',
+    find: 'k < params.components; k++',
+    replace: 'k + 1u < params.components; k++',
+    ops: ['gatherNd'],
+  },
+  {
+    name: 'an index beyond its extent selects a row',
+    shader: 'row_ids',
+    find: 'own < params.extents[k / 4u][k % 4u]',
+    replace: 'own <= params.extents[k / 4u][k % 4u]',
+    ops: ['gather'],
+  },
+  {
+    name: 'all rows are of the first batch',
+    shader: 'row_ids',
+    find: 'row += index * params.base_strides[axis / 4u][axis % 4u];',
+    replace: 'row += 0u;',
+    ops: ['gather', 'gatherNd'],
+  },
+  {
+    name: 'a row that there is not is 0',
+    shader: 'gather_rows',
+    find: 'select(NOT_A_NUMBER,',
+    replace: 'select(0u,',
+    ops: ['gather'],
+  },
+  {
+    name: 'an unknown index changes nothing',
+    shader: 'scatter_start',
+    find: 'select(params.fill, x[i], keys[params.updates - 1u] < UNKNOWN)',
+    replace: 'select(params.fill, x[i], params.updates > 0u)',
+    ops: ['scatterElements'],
+  },
+  {
+    name: 'the last update of a row is left out',
+    shader: 'scatter_rows',
+    find: 'next < params.updates && keys',
+    replace: 'next + 1u < params.updates && keys',
+    ops: ['scatterElements', 'gather'],
+  },
+  {
+    name: 'a NaN among the updates is passed over',
+    shader: 'scatter_rows',
+    find: 'select(chosen, value, is_nan(value))',
+    replace: 'chosen',
+    ops: ['scatterElementsReduce'],
+  },
+  {
+    name: 'the sum starts at 0',
+    shader: 'scatter_rows',
+    find: 'add(&sum, bitcast<f32>(word));',
+    replace: 'add(&sum, 0.0 * bitcast<f32>(word));',
+    ops: ['scatterElements'],
+  },
+  {
+    name: 'every update of a row has its gradient',
+    shader: 'scatter_grad',
+    find: '(ALL || is_last)',
+    replace: '(ALL || own < params.updates)',
+    ops: ['scatterElements'],
+  },
+];
+
 export const MUTATIONS: readonly Mutation[] = [
   ...MATMUL,
   ...CONVOLUTION,
@@ -1734,4 +1821,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...ELEMENTS,
   ...UPDATES,
   ...SEARCH,
+  ...MOVES,
 ];

@@ -10,6 +10,7 @@ import { beamSelectOp, limitTokensOp } from './beam.ts';
 import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
+import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
@@ -30,6 +31,8 @@ export const OPS: readonly Op[] = [
   sliceOp,
   concatOp,
   broadcastOp,
+  ...Object.values(gatherOps),
+  ...Object.values(scatterOps),
   matmulOp,
   matmulIntoOp,
   conv2dOp,
@@ -103,14 +106,16 @@ export function blendInto(y: Tensor, x: Tensor, alpha: number, beta: number): vo
 
 export type { BeamStep, LengthPenalty, LimitAttrs } from '../../kernels/beam.ts';
 export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
+export type { ScatterReduction } from '../../kernels/gather.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
 export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
 export { embedding } from './embedding.ts';
+export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
-export { broadcastTo, concat, reshape, slice, transpose } from './shape.ts';
+export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose } from './shape.ts';
