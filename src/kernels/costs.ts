@@ -59,13 +59,13 @@ const attentionGrad = (per: number): Rule => {
     return [9 * columns * regions, 3 * columns * regions + 4 * columns + (columns / a) * regions + a];
   };
 };
-const pooling: Rule = ({ count, channels, height, width, out_height, out_width, kernel_height, kernel_width }) => {
-  const images = count / (channels * out_height * out_width);
-  return [count * kernel_height * kernel_width, count + images * channels * height * width];
-};
-const poolingGrad: Rule = ({ count, height, width, out_height, out_width, kernel_height, kernel_width }) => {
-  const outputs = (count / (height * width)) * out_height * out_width;
-  return [outputs * kernel_height * kernel_width, 2 * count + outputs];
+const places = (p: Given, of: '' | 'out_' | 'kernel_'): number => p[`${of}depth`] * p[`${of}height`] * p[`${of}width`];
+/** `count`: outputs. */
+const pooling: Rule = (p) => [p.count * places(p, 'kernel_'), p.count + (p.count / places(p, 'out_')) * places(p, '')];
+/** `count`: elements of x. */
+const poolingGrad: Rule = (p) => {
+  const outputs = (p.count / places(p, '')) * places(p, 'out_');
+  return [outputs * places(p, 'kernel_'), p.count + 2 * outputs];
 };
 
 /** By shader file. */
@@ -126,10 +126,13 @@ const RULES: Readonly<Record<string, Rule>> = {
   matmul_workgroup: matmul,
   mix_tokens: each(0, 3),
   one_hot: each(0, 1),
-  pool2d: pooling,
-  pool2d_grad: poolingGrad,
+  pad: each(0, 2),
+  pool: pooling,
+  pool_grad: poolingGrad,
+  pool_largest: pooling,
   reduce: ({ outer, n, inner, chunk }) => [outer * n * inner, outer * inner * (n + Math.ceil(n / chunk))],
   reduce_workgroup: ({ outer, n }) => [outer * n, outer * (n + 1)],
+  resample: ({ count, n, size, taps }) => [(2 * count * taps) / size, count + (count / size) * n + 2 * taps + size],
   roof_copy: each(1, 2),
   roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
   sample: perRow(6, 1, 2),
@@ -142,6 +145,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   top_k: ({ rows, n, k }) => [rows * n * k, rows * (n + 2 * k)],
   unary: each(1, 2),
   unary_grad: each(2, 3),
+  unpool: each(0, 3),
+  unpool_grad: each(0, 3),
+  unpool_owners: each(0, 2),
 };
 
 /** Shader files that have a row. */

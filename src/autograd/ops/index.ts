@@ -7,15 +7,18 @@ import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
-import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
+import { conv2dOp, convBlockOp } from './conv.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { padOp } from './pad.ts';
+import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
+import { resizeOp } from './resize.ts';
 import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
 
@@ -38,6 +41,10 @@ export const OPS: readonly Op[] = [
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  maxPoolWithIndicesOp,
+  maxUnpoolOp,
+  padOp,
+  resizeOp,
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
@@ -111,11 +118,15 @@ export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
-export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
+export { type ConvOptions, conv2d, convBlock } from './conv.ts';
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { type PadMode, pad } from './pad.ts';
+export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose } from './shape.ts';
+export type { Layout } from './windows.ts';

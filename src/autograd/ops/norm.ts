@@ -7,7 +7,7 @@ import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type BackwardContext, type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
-import type { Layout } from './conv.ts';
+import type { Layout } from './windows.ts';
 
 export interface BatchNormAttrs {
   eps: number;
