@@ -47,6 +47,7 @@ export const roomFor = (x: HostTensor, count: number): Float64Array | Float32Arr
 
 /** Where the elements of `shape`, in order, lie in a tensor that is walked with the strides. */
 export function places(shape: Shape, strides: readonly number[], start = 0): Int32Array {
+  if (sizeOf(shape) === 0) return new Int32Array(0); // the extents before a 0 may be any
   let at = Int32Array.of(start);
   shape.forEach((extent, axis) => {
     const next = new Int32Array(at.length * extent);

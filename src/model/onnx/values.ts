@@ -95,6 +95,11 @@ export function tensorsOf(value: Value): Tensor[] {
   return [];
 }
 
+/** Disposes the tensors of a value that nobody reads any more, but for those that a gradient may need. */
+export function drop(value: Value): void {
+  for (const each of tensorsOf(value)) if (!each.attachment) each.dispose();
+}
+
 /** The same value with tensors of its own on the same storage, because each value's tensors are disposed on their own. */
 export function shared(value: Value): Value {
   if (isDevice(value)) return { ...value, tensor: ops.reshape(value.tensor, value.tensor.shape) };

@@ -1,7 +1,6 @@
 /** Every operator that is supported, by its name; and those that constants can be computed with. */
 import { GlimpseError } from '../../../errors.ts';
-import type { HostCall, Operators } from '../operator.ts';
-import type { HostTensor } from '../values.ts';
+import type { HostCall, Made, Operators } from '../operator.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
@@ -17,10 +16,10 @@ export function runsOnHost(call: HostCall): boolean {
 }
 
 /** Runs a node of which `runsOnHost` is true. Throws a GlimpseError that says what is wrong with its inputs. */
-export function runOnHost(call: HostCall): readonly (HostTensor | null)[] {
+export function runOnHost(call: HostCall): readonly (Made | null)[] {
   const { host, where } = OPERATORS[call.node.op];
   const odd = where?.find((i) => call.inputs[i]?.kind === 'float');
   if (odd !== undefined) throw new GlimpseError(`input ${odd} holds floats, whole numbers are expected`);
   const made = host?.(call) ?? [];
-  return Array.isArray(made) ? made : [made as HostTensor];
+  return Array.isArray(made) ? made : [made as Made];
 }
