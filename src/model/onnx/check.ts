@@ -7,7 +7,7 @@ import { openFile } from '../../data/file_source.ts';
 import { FileError, messageOf } from '../../errors.ts';
 import { MAX_RANK } from '../../tensor/shape.ts';
 import { readTensors, scope, Tensor, tensor } from '../../tensor/tensor.ts';
-import { EXACT } from './elements.ts';
+import { EXACT, fromBits } from './elements.ts';
 import { type FileValue, type OnnxGraph, type OnnxInput, readValueFile } from './proto.ts';
 import { type Given, OnnxModel, UnsupportedOnnx } from './run.ts';
 import { inFileOrder, isDevice, onHost, shapeOfValue, typeName, type Value } from './values.ts';
@@ -26,13 +26,21 @@ interface Named {
   value: FileValue;
 }
 
-/** The files `input_0.pb`, `input_1.pb`, … of a data set: all of them, in order. `kinds` says what each holds. */
-function valuesOf(folder: string, kind: 'input' | 'output', kinds: readonly (OnnxInput['kind'] | undefined)[]): Named[] {
+/** The files `input_0.pb`, `input_1.pb`, … of a data set: all of them, in order. `declared` says what each holds. */
+function valuesOf(folder: string, kind: 'input' | 'output', declared: readonly OnnxInput[]): Named[] {
   const numbers = readdirSync(folder).flatMap((name) => new RegExp(`^${kind}_(\\d+)\\.pb$`).exec(name)?.[1] ?? []);
   const sorted = numbers.sort((a, b) => Number(a) - Number(b));
   const gap = sorted.findIndex((number, i) => Number(number) !== i);
   if (gap >= 0) throw new FileError(folder, `has ${kind}_${sorted[gap]}.pb, but no ${kind}_${gap}.pb`);
-  return sorted.map((number, i) => readValueFile(openFile(join(folder, `${kind}_${number}.pb`)), kinds[i] ?? 'float'));
+  return sorted.map((number, i) => {
+    const { name, value } = readValueFile(openFile(join(folder, `${kind}_${number}.pb`)), declared[i]?.kind ?? 'float');
+    return { name, value: declared[i]?.type === 'bfloat16' ? fromWords(value) : value };
+  });
+}
+
+/** ONNX's own test data has bfloat16 as uint16 of the same bits, because NumPy has no such type. */
+function fromWords(value: FileValue): FileValue {
+  return value.kind === 'int' && value.type === 'uint16' ? { ...value, kind: 'float', type: 'bfloat16', data: fromBits('bfloat16', Uint16Array.from(value.data)) } : value;
 }
 
 /** The values by the input that each belongs to: by their own names if all have one, else in the order of the inputs. */
@@ -114,10 +122,8 @@ function compareOutput(i: number | string, came: Value | null, expected: Value |
 
 async function runCase(path: string, folder: string, rtol: number, atol: number, shared: OnnxModel): Promise<Omit<OnnxCase, 'name'>> {
   using _case = scope();
-  const inputKinds = shared.graph.inputs.map(({ kind }) => kind);
-  const given = byInput(shared.graph, valuesOf(folder, 'input', inputKinds), folder);
-  const declared = shared.graph.declared.map(({ kind }) => kind);
-  const expected = valuesOf(folder, 'output', declared);
+  const given = byInput(shared.graph, valuesOf(folder, 'input', shared.graph.inputs), folder);
+  const expected = valuesOf(folder, 'output', shared.graph.declared);
   const replaced = shared.graph.defaults.filter(({ name }) => given.has(name)).map(({ name }) => name);
   const model = replaced.length > 0 ? OnnxModel.load(openFile(path), { given: replaced }) : shared;
   try {

@@ -2,12 +2,14 @@
 import { GlimpseError } from '../../../errors.ts';
 import type { HostCall, Made, Operators } from '../operator.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { CASTS } from './casts.ts';
+import { GATHER } from './gather.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...MATRIX, ...WINDOWS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
