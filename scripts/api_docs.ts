@@ -38,6 +38,7 @@ const GROUPS: Record<string, string> = {
   reduce: 'Reductions',
   shape: 'Shapes',
   gather: 'Elements by index',
+  scan: 'Running sums',
   matmul: 'Matrix product',
   conv: 'Convolution and pooling',
   norm: 'Normalization',

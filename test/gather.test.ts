@@ -32,8 +32,8 @@ test('whole numbers are moved as they are, and their NaN is its bits', async () 
   expect(() => ops.gather(x, tensor([1, 0]))).toThrow('gather: indices is f32, expected u32');
 });
 
-test('property: of repeated updates the last one wins, and sums are taken in order', async () => {
-  const update = fc.tuple(fc.nat({ max: 6 }), fc.float({ min: -8, max: 8, noNaN: true }));
+test('property: of repeated updates the last one wins, or the largest', async () => {
+  const update = fc.tuple(fc.nat({ max: 6 }), fc.integer({ min: -64, max: 64 }).map((eighths) => eighths / 8));
   await fc.assert(
     fc.asyncProperty(fc.array(update, { minLength: 1, maxLength: 40 }), async (updates) => {
       using _s = scope();

@@ -49,11 +49,14 @@ const alongAxis: Selector<AxisAttrs> = {
   below: (x, _ids, { axis }) => x[axis],
 };
 
+/** Each index selects the element of x that stands at its own place, but for the axis. */
+export function elementSelection(x: Shape, ids: Shape, axis: number): Selection {
+  const strides = stridesOf(x);
+  return { shape: ids, baseStrides: strides.with(axis, 0), idStrides: stridesOf(ids), extents: [x[axis]], steps: [strides[axis]], width: 1 };
+}
+
 const byElement: Selector<AxisAttrs> = {
-  selection: (x, ids, { axis }) => {
-    const strides = stridesOf(x);
-    return { shape: ids, baseStrides: strides.with(axis, 0), idStrides: stridesOf(ids), extents: [x[axis]], steps: [strides[axis]], width: 1 };
-  },
+  selection: (x, ids, { axis }) => elementSelection(x, ids, axis),
   source: (x, ids, { axis }, i) => {
     const place = placeOf(i, ids.shape).with(axis, ids.data[i]);
     return ids.data[i] < x[axis] ? place.reduce((at, index, k) => at * x[k] + index, 0) : -1;

@@ -19,8 +19,9 @@ import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
 import { resizeOp } from './resize.ts';
-import { argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
-import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp } from './shape.ts';
+import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
+import { cumSumOp } from './scan.ts';
+import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
@@ -36,6 +37,8 @@ export const OPS: readonly Op[] = [
   broadcastOp,
   ...Object.values(gatherOps),
   ...Object.values(scatterOps),
+  triluOp,
+  cumSumOp,
   matmulOp,
   matmulIntoOp,
   conv2dOp,
@@ -52,6 +55,7 @@ export const OPS: readonly Op[] = [
   crossEntropyOp,
   mixTokensOp,
   argmaxTokenOp,
+  ...Object.values(argmaxOps),
   topKOp,
   sampleOp,
   oneHotOp,
@@ -116,6 +120,7 @@ export type { DropoutKey, Live } from '../../kernels/elementwise.ts';
 export type { ScatterReduction } from '../../kernels/gather.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
+export { einsum } from '../einsum.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
 export { type ConvOptions, conv2d, convBlock } from './conv.ts';
@@ -127,6 +132,7 @@ export { type PadMode, pad } from './pad.ts';
 export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
-export { argmaxToken, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
-export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose } from './shape.ts';
 export type { Layout } from './windows.ts';
+export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
+export { type CumSumOptions, cumSum } from './scan.ts';
+export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';

@@ -1,8 +1,9 @@
 /** Ops that move elements: reshape and slices of whole rows (both free), transpose, other slices, concat, broadcast (strided copies). */
 import { ShapeError } from '../../errors.ts';
-import { stridedCopy } from '../../kernels/elementwise.ts';
+import type { Gpu } from '../../gpu/gpu.ts';
+import { stridedCopy, trilu as triluKernel } from '../../kernels/elementwise.ts';
 import { broadcastShapes, broadcastStrides, normalizeAxis, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
-import { startsPart, type Tensor, zeros } from '../../tensor/tensor.ts';
+import { empty, startsPart, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
@@ -282,6 +283,63 @@ export const broadcastOp: Op<{ shape: Shape }> = {
     { name: 'a column', shapes: [[3, 1]], attrs: { shape: [2, 3, 11] } },
   ],
 };
+
+export interface TriluAttrs {
+  /** The columns that the triangle begins behind the main diagonal; negative before it. */
+  diagonal: number;
+  upper: boolean;
+}
+
+export const triluOp: Op<TriluAttrs> = {
+  name: 'trilu',
+  doc: {
+    equation: 'y[…, r, c] = x[…, r, c] where c − r ≥ diagonal (of the lower triangle: ≤), else 0',
+    gradient: 'dx = dy within the triangle, 0 elsewhere',
+    tensors: { x: '[…, rows, columns], any type', y: 'as x; 0 also where x is NaN outside the triangle' },
+    example: 'ops.trilu(tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3]), 1)',
+    refused: ['ops.trilu(zeros([3]))', 'ops.trilu(zeros([3, 3]), 0.5)'],
+  },
+  anyType: true,
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x], { diagonal }) => {
+    if (x.length < 2) throw new ShapeError(`trilu: x [${x}] has ${x.length} axes, at least 2 are expected`);
+    if (!Number.isSafeInteger(diagonal)) throw new ShapeError(`trilu: the diagonal ${diagonal} is no whole number`);
+    return [x];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => triangle(gpu, x, y, attrs, label),
+  backward: ({ gpu, grads: [dy], attrs, label }) => [
+    () => {
+      const dx = empty(dy.shape, 'f32', label);
+      triangle(gpu, dy, dx, attrs, label);
+      return dx;
+    },
+  ],
+  reference: ([x], { diagonal, upper }) => {
+    const [rows, columns] = x.shape.slice(-2);
+    const offset = (i: number) => (i % columns) - (Math.floor(i / columns) % rows);
+    return [reference(x.shape, (i) => ((upper ? offset(i) >= diagonal : offset(i) <= diagonal) ? x.data[i] : 0))];
+  },
+  cost: moved,
+  cases: [
+    { name: 'upper', shapes: [[3, 13, 11]], attrs: { diagonal: 0, upper: true } },
+    { name: 'lower, beyond the diagonal', shapes: [[37, 41]], attrs: { diagonal: 5, upper: false } },
+    { name: 'upper, before the diagonal', shapes: [[7, 3]], attrs: { diagonal: -2, upper: true } },
+    { name: 'nothing is left', shapes: [[3, 5]], attrs: { diagonal: -9, upper: false } },
+  ],
+};
+
+function triangle(gpu: Gpu, x: Tensor, y: Tensor, { diagonal, upper }: TriluAttrs, label: string): void {
+  const [rows, columns] = x.shape.slice(-2);
+  // Beyond the corners every diagonal is alike; it must fit in 32 bits.
+  const within = Math.max(-rows - columns, Math.min(rows + columns, diagonal));
+  triluKernel(gpu, x.slice, y.slice, x.size, rows, columns, within, upper, label);
+}
+
+/** The upper triangle of each matrix of x [..., rows, columns], from a diagonal on, or the lower one; the rest is 0. Any type. */
+export function trilu(x: Tensor, diagonal = 0, upper = true): Tensor {
+  return apply(triluOp, [x], { diagonal, upper })[0];
+}
 
 export function reshape(x: Tensor, shape: Shape): Tensor {
   return apply(reshapeOp, [x], { shape })[0];

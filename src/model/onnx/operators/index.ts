@@ -3,13 +3,15 @@ import { GlimpseError } from '../../../errors.ts';
 import type { HostCall, Made, Operators } from '../operator.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { CASTS } from './casts.ts';
+import { CONTROL } from './control.ts';
 import { GATHER } from './gather.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { SEQUENCES } from './sequences.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...MATRIX, ...WINDOWS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
