@@ -28,6 +28,7 @@ import {
   type Optional,
   onHost,
   type Sequence,
+  SHORT,
   shapeOfValue,
   shared,
   sizeOfValue,
@@ -51,9 +52,6 @@ export interface OnnxOptions {
 
 /** What a run is given, and what it gives: tensors of floats on the GPU; other values as they are. */
 export type Given = Tensor | HostTensor | HostText | Sequence | Optional;
-
-/** Longest list of floats that stays on the host, where nodes may compute with it at once. */
-const SHORT = 1024;
 
 /** Values by name while a graph runs, within the graphs around it. */
 class Frame {

@@ -8,6 +8,9 @@ import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ELEMENT_TYPES, type ElementType, elementType } from './elements.ts';
 
+/** Longest list of floats that stays on the host, where nodes may compute with it at once. */
+export const SHORT = 1024;
+
 /** Numbers on the host. Doubles are Float64Array; all other floats are float32 here, and lie in a Float32Array. */
 export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | number[];
 

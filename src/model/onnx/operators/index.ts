@@ -5,13 +5,16 @@ import { ARITHMETIC } from './arithmetic.ts';
 import { CASTS } from './casts.ts';
 import { CONTROL } from './control.ts';
 import { GATHER } from './gather.ts';
+import { GENERATORS } from './generators.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { SAMPLING } from './sampling.ts';
 import { SEQUENCES } from './sequences.ts';
+import { TEXTS } from './texts.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...GENERATORS, ...TEXTS, ...SAMPLING, ...MATRIX, ...WINDOWS };
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
