@@ -13,8 +13,8 @@ import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
 import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
-import { rewriteForInference } from './passes/index.ts';
 import { tensorOfConstant } from './operators/moves.ts';
+import { rewriteForInference } from './passes/index.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf } from './subgraphs.ts';
 import {
@@ -420,7 +420,9 @@ export class OnnxModel {
   private *within(graph: OnnxGraph, given: readonly Value[], outer: Frame, model: Surroundings, canRead: boolean): Reading<Value[]> {
     const frame = new Frame(outer, this.inner.get(graph));
     if (given.length !== graph.inputs.length)
-      throw new GlimpseError(`its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`);
+      throw new GlimpseError(
+        `its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`,
+      );
     for (const [i, { name }] of graph.inputs.entries()) {
       frame.values.set(name, shared(given[i]));
       model.budget.made(sizeOfValue(given[i]));

@@ -9,19 +9,7 @@ import { MAX_RANK, type Shape, sizeOf } from '../../../tensor/shape.ts';
 import { tensor } from '../../../tensor/tensor.ts';
 import { ELEMENT_TYPES, type ElementType } from '../elements.ts';
 import { bounded, fitted, oneType, rounded } from '../host.ts';
-import {
-  attribute,
-  type Check,
-  type Context,
-  type Count,
-  fail,
-  float,
-  type HostCall,
-  int,
-  type Operators,
-  plain,
-  type Surroundings,
-} from '../operator.ts';
+import { attribute, type Check, type Context, type Count, fail, float, type HostCall, int, type Operators, plain, type Surroundings } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
 import { type HostTensor, isDevice, isHost, SHORT, typeOf, type Value } from '../values.ts';
 

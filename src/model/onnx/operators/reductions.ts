@@ -146,7 +146,11 @@ function onDevice(c: Context): Value {
   const shape = c.shape(0);
   const { axes, out } = planOf(node, c.host(1), shape);
   const keep = c.number('keepdims', 1) === 1;
-  const reduce = DEVICE[node.op] ?? (() => { throw new NotOnDevice(`${node.op} on the GPU`); });
+  const reduce =
+    DEVICE[node.op] ??
+    (() => {
+      throw new NotOnDevice(`${node.op} on the GPU`);
+    });
   if (axes.length === 0 && shape.length > 0) {
     c.plain(0); // it is refused if it is no floats
     return passed(c);
@@ -154,7 +158,8 @@ function onDevice(c: Context): Value {
   if (node.op === 'ReduceMean' && shape.length === 4 && axes.join() === '2,3') return averaged(c, keep);
   const x = c.plain(0);
   // What nothing gives is a matter of definitions.
-  if (x.size === 0) return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
+  if (x.size === 0)
+    return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
   return plain(ops.reshape(reduce(x, axes), out), typeOfFirst(c));
 }
 

@@ -40,7 +40,11 @@ function dequantizeWeights(graph: OnnxGraph, keep: (name: string) => boolean): v
     const [name] = node.inputs;
     const inputs = node.inputs.filter(Boolean);
     if (done.has(name) || inputs.some((each) => keep(each) || !graph.initializers.has(each))) return true;
-    const made = linearOf(graph.path, node, node.inputs.map((each) => graph.initializers.get(each)));
+    const made = linearOf(
+      graph.path,
+      node,
+      node.inputs.map((each) => graph.initializers.get(each)),
+    );
     if (!made) return true;
     done.add(name);
     graph.initializers.set(made.name, made);
