@@ -840,9 +840,23 @@ const REDUCTION: readonly Mutation[] = [
   {
     name: 'extremes begin at 0',
     shader: 'reduce',
-    find: 'select(0.0, x[base + first * params.inner], KIND >= MAX)',
-    replace: '0.0',
+    find: 'let start = starting(x[base + first * params.inner]);',
+    replace: 'let start = starting(0.0);',
     ops: ['max', 'min'],
+  },
+  {
+    name: 'products begin at 0',
+    shader: 'reduce',
+    find: '1.0, KIND == PRODUCT',
+    replace: '0.0, KIND == PRODUCT',
+    ops: ['prod'],
+  },
+  {
+    name: 'a sum of absolute values is a sum',
+    shader: 'reduce',
+    find: 'return acc + abs(value);',
+    replace: 'return acc + value;',
+    ops: ['sumAbs'],
   },
   {
     name: 'the scale is forgotten',
@@ -927,6 +941,20 @@ const NORMALIZATION: readonly Mutation[] = [
   }
   add(&squares, -f32(params.n) * middle * middle);`,
     ops: ['layerNorm'],
+  },
+  {
+    name: 'the root mean square is taken from the mean',
+    shader: 'layer_norm',
+    find: 'if (CENTERED) {',
+    replace: 'if (params.n > 0u) {',
+    ops: ['rmsNorm'],
+  },
+  {
+    name: 'the mean of g is subtracted without a mean of x',
+    shader: 'layer_norm_grad',
+    find: 'select(0.0, total(sum) / f32(params.n), CENTERED)',
+    replace: 'total(sum) / f32(params.n)',
+    ops: ['rmsNorm'],
   },
   {
     name: 'sums of 512 terms are lost',

@@ -90,8 +90,12 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   sum: of(r`y = \sum_i x_i`, r`dx_i = dy`),
   mean: of(r`y = \frac 1 n \sum_i x_i`, r`dx_i = \frac{dy}{n}`),
   sumSquares: of(r`y = \sum_i x_i^2`, r`dx_i = 2 x_i\, dy`),
-  max: of(r`y = \max_i x_i`),
-  min: of(r`y = \min_i x_i`),
+  sumAbs: of(r`y = \sum_i |x_i|`, r`dx_i = dy\, \mathrm{sign}(x_i)`),
+  norm: of(r`y = \sqrt{\sum_i x_i^2}`, r`dx_i = dy\, x_i / y`),
+  logSumExp: of(r`y = \ln \sum_i e^{x_i}`, r`dx_i = dy\, e^{x_i - y}`),
+  prod: of(r`y = \prod_i x_i`, r`dx_i = dy \prod_{j \ne i} x_j`),
+  max: of(r`y = \max_i x_i`, r`dx_i = dy\, \frac{[x_i = y]}{\sum_j [x_j = y]}`),
+  min: of(r`y = \min_i x_i`, r`dx_i = dy\, \frac{[x_i = y]}{\sum_j [x_j = y]}`),
   reshape: of(r`y = \mathrm{reshape}(x)`, r`dx = \mathrm{reshape}(dy)`),
   transpose: of(r`y_{i_{\pi(1)} \dots i_{\pi(r)}} = x_{i_1 \dots i_r}`, r`dx = \pi^{-1}(dy)`),
   slice: of(r`y_i = x_{s + i t}`, r`dx_{s + i t} = dy_i, \quad 0 \text{ elsewhere}`),
@@ -124,6 +128,14 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   batchNormEval: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ given}`,
     r`d\beta = \sum dy, \quad d\gamma = \sum dy\, \hat x, \quad dx = \frac{\gamma\, dy}{\sqrt{\sigma^2 + \varepsilon}}`,
+  ),
+  rmsNorm: of(
+    r`y = \gamma\, \hat x, \quad \hat x = \frac{x}{\sqrt{\overline{x^2} + \varepsilon}}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \hat x\, \overline{g \hat x}}{\sqrt{\overline{x^2} + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x`,
+  ),
+  groupNorm: of(
+    r`y = \gamma\, \hat x + \beta, \quad ${normalized} \text{ over each group of channels}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \bar g - \hat x\, \overline{g \hat x}}{\sqrt{\sigma^2 + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x, \quad d\beta = \sum dy`,
   ),
   layerNorm: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ of the row}`,

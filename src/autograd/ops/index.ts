@@ -12,7 +12,7 @@ import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './el
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
-import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
+import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
@@ -47,6 +47,8 @@ export const OPS: readonly Op[] = [
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
+  rmsNormOp,
+  groupNormOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
   mixTokensOp,
@@ -147,11 +149,22 @@ export const pow = (a: Tensor, b: Tensor) => binaryOf('pow', a, b);
 export const mod = (a: Tensor, b: Tensor) => binaryOf('mod', a, b);
 /** The remainder with the sign of a, as in C. Exact. */
 export const fmod = (a: Tensor, b: Tensor) => binaryOf('fmod', a, b);
-export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
-export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
-export const sumSquares = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
-export const max = (x: Tensor, axis?: number, keepDims = false) => reduceOf('max', x, axis, keepDims);
-export const min = (x: Tensor, axis?: number, keepDims = false) => reduceOf('min', x, axis, keepDims);
+/** One axis, several, or none for all. */
+type Axes = number | readonly number[];
+export const sum = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sum', x, axis, keepDims);
+export const mean = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('mean', x, axis, keepDims);
+export const sumSquares = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
+/** The L1 norm. */
+export const sumAbs = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sumAbs', x, axis, keepDims);
+/** The L2 norm. */
+export const norm = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('norm', x, axis, keepDims);
+/** Does not overflow; −∞ where all are −∞. */
+export const logSumExp = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('logSumExp', x, axis, keepDims);
+export const prod = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('prod', x, axis, keepDims);
+/** Places that hold the largest share its gradient evenly. */
+export const max = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('max', x, axis, keepDims);
+/** Places that hold the smallest share its gradient evenly. */
+export const min = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('min', x, axis, keepDims);
 /** Inverted dropout; `key` names the random stream, so that a resumed run draws the same mask. */
 export const dropout = (x: Tensor, key: DropoutKey) => (key.rate > 0 ? apply(dropoutOp, [x], key)[0] : x);
 
@@ -173,7 +186,7 @@ export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, ty
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
-export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { batchNormEval, batchNormTrain, groupNorm, layerNorm, rmsNorm } from './norm.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
