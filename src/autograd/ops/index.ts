@@ -5,21 +5,27 @@ import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
+import { scaledDotProductOp } from './attention.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
-import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
+import { conv2dOp, convBlockOp } from './conv.ts';
+import { convTransposeOps } from './conv_transpose.ts';
+import { conv3dOp } from './conv_volume.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { padOp } from './pad.ts';
+import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
+import { resizeOp } from './resize.ts';
 import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { cumSumOp } from './scan.ts';
-import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
 import { whereOp } from './select.ts';
+import { broadcastOp, concatOp, reshapeOp, sliceOp, transposeOp, triluOp } from './shape.ts';
 
 /** Every op. Self-test, tests and docs walk this table. */
 export const OPS: readonly Op[] = [
@@ -38,12 +44,17 @@ export const OPS: readonly Op[] = [
   ...Object.values(scatterOps),
   triluOp,
   cumSumOp,
-  ...Object.values(argmaxOps),
   matmulOp,
   matmulIntoOp,
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  conv3dOp,
+  ...Object.values(convTransposeOps),
+  maxPoolWithIndicesOp,
+  maxUnpoolOp,
+  padOp,
+  resizeOp,
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
@@ -53,6 +64,7 @@ export const OPS: readonly Op[] = [
   crossEntropyOp,
   mixTokensOp,
   argmaxTokenOp,
+  ...Object.values(argmaxOps),
   topKOp,
   sampleOp,
   oneHotOp,
@@ -62,6 +74,7 @@ export const OPS: readonly Op[] = [
   lstmCellOp,
   gruCellOp,
   additiveAttentionOp,
+  scaledDotProductOp,
   attentionLstmOp,
   adamOp,
   sgdOp,
@@ -180,15 +193,22 @@ export type { ScatterReduction } from '../../kernels/gather.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { einsum } from '../einsum.ts';
+export { type ScaledDotProductAttrs, type ScaledDotProductOptions, scaledDotProductAttention } from './attention.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
-export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
+export { type ConvOptions, conv1d, conv2d, convBlock, type SequenceConvOptions } from './conv.ts';
+export { type ConvTransposeOptions, convTranspose1d, convTranspose2d, convTranspose3d } from './conv_transpose.ts';
+export { conv3d, type VolumeConvOptions } from './conv_volume.ts';
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, groupNorm, layerNorm, rmsNorm } from './norm.ts';
+export { type PadMode, pad } from './pad.ts';
+export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
-export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
 export { where } from './select.ts';
+export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
+export type { Layout } from './windows.ts';

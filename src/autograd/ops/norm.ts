@@ -10,9 +10,9 @@ import { type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { empty, full, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type BackwardContext, type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
-import type { Layout } from './conv.ts';
 import { binaryOf } from './elementwise.ts';
 import { reduceOf } from './reduce.ts';
+import type { Layout } from './windows.ts';
 
 export interface BatchNormAttrs {
   eps: number;

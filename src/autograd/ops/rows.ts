@@ -1,8 +1,8 @@
 /** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax, sampling, one-hot. The last ones also along other axes. */
 import { ShapeError } from '../../errors.ts';
 import { present } from '../../kernels/elementwise.ts';
-import { reduce } from '../../kernels/reduce.ts';
 import { gatherRowsGrad } from '../../kernels/gather.ts';
+import { reduce } from '../../kernels/reduce.ts';
 import {
   argmax as argmaxKernel,
   argmaxToken as argmaxTokenKernel,
@@ -287,7 +287,8 @@ function argmaxOp(name: string, smallest: boolean): Op<ArgmaxAttrs> {
       if (x[attrs.axis] === 0) throw new ShapeError(`${name}: axis ${attrs.axis} of [${x}] has no element`);
       return [shapeOf(x, attrs)];
     },
-    forward: ({ gpu, inputs: [x], outputs: [y], attrs: { axis, last }, label }) => argmaxKernel(gpu, x.slice, y.slice, linesOf(x.shape, axis), { smallest, last }, label),
+    forward: ({ gpu, inputs: [x], outputs: [y], attrs: { axis, last }, label }) =>
+      argmaxKernel(gpu, x.slice, y.slice, linesOf(x.shape, axis), { smallest, last }, label),
     backward: 'a choice is flat everywhere',
     reference: ([x], attrs) => {
       const { n, inner } = linesOf(x.shape, attrs.axis);

@@ -90,7 +90,7 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
         throw new UnsupportedOnnx(graph.path, `${label}: ${reason}`);
       },
     };
-    const form = Object.hasOwn(OPERATORS, node.op) && node.op !== 'FusedConv' ? OPERATORS[node.op] : null;
+    const form = Object.hasOwn(OPERATORS, node.op) && !node.op.startsWith('Fused') ? OPERATORS[node.op] : null;
     if (!form)
       throw new UnsupportedOnnx(graph.path, `node "${shown(node.name)}": the operator ${shown(node.op)} is not supported (docs/onnx.md lists those that are)`);
     const [fewest, most] = typeof form.inputs === 'function' ? form.inputs(node.opset) : form.inputs;
@@ -107,7 +107,7 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
       if (i === 0 || read.has(name)) continue;
       node.outputs[i] = ''; // nobody reads it
     }
-    while (node.outputs.length > 1 && node.outputs.at(-1) === '') node.outputs.pop();
+    while (node.outputs.length > made && node.outputs.at(-1) === '') node.outputs.pop(); // those that are computed say how many parts there are
     if (node.outputs.length > made)
       c.unsupported(`its output ${made} ("${shown(node.outputs[made])}") is read; only ${made === 1 ? 'the first is' : `${made} are`} computed`);
     checkAttributes(node, form, c);

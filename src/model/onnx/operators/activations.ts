@@ -4,7 +4,21 @@ import * as ops from '../../../autograd/ops/index.ts';
 import { normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bounded, fitted, like, mapped, oneType } from '../host.ts';
-import { CONSUMED, type Context, type Count, fail, float, type HostCall, int, numberOf, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
+import {
+  CONSUMED,
+  type Context,
+  type Count,
+  fail,
+  float,
+  type HostCall,
+  int,
+  numberOf,
+  type Operator,
+  type Operators,
+  plain,
+  text,
+  wordOf,
+} from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import { type HostTensor, typeOf, type Value } from '../values.ts';
 import { definedOnHost, elementwise, floating, ofFloats, ofNumbers, passed, typeOfFirst, unary } from './arithmetic.ts';

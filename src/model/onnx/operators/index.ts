@@ -1,18 +1,51 @@
 /** Every operator that is supported, by its name; and those that constants can be computed with. */
 import { GlimpseError } from '../../../errors.ts';
-import type { HostCall, Operators } from '../operator.ts';
-import type { HostTensor } from '../values.ts';
+import type { HostCall, Made, Operators } from '../operator.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { CASTS } from './casts.ts';
+import { CONTROL } from './control.ts';
+import { GATHER } from './gather.ts';
+import { GENERATORS } from './generators.ts';
 import { LOGIC } from './logic.ts';
 import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
+import { NORMS } from './norms.ts';
 import { QUANTIZE } from './quantize.ts';
+import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { RESIZE } from './resize.ts';
+import { SAMPLING } from './sampling.ts';
+import { SEQUENCES } from './sequences.ts';
+import { SIGNAL } from './signal.ts';
+import { TEXTS } from './texts.ts';
+import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...ACTIVATIONS, ...LOGIC, ...REDUCTIONS, ...LOSSES, ...QUANTIZE, ...MOVES, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = {
+  ...ARITHMETIC,
+  ...ACTIVATIONS,
+  ...LOGIC,
+  ...REDUCTIONS,
+  ...LOSSES,
+  ...QUANTIZE,
+  ...MOVES,
+  ...CASTS,
+  ...GATHER,
+  ...GENERATORS,
+  ...SEQUENCES,
+  ...CONTROL,
+  ...TEXTS,
+  ...SAMPLING,
+  ...MATRIX,
+  ...NORMS,
+  ...WINDOWS,
+  ...RESIZE,
+  ...RECURRENT,
+  ...SIGNAL,
+  ...TRAINING,
+};
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {
@@ -21,10 +54,10 @@ export function runsOnHost(call: HostCall): boolean {
 }
 
 /** Runs a node of which `runsOnHost` is true. Throws a GlimpseError that says what is wrong with its inputs. */
-export function runOnHost(call: HostCall): readonly (HostTensor | null)[] {
+export function runOnHost(call: HostCall): readonly (Made | null)[] {
   const { host, where } = OPERATORS[call.node.op];
   const odd = where?.find((i) => call.inputs[i]?.kind === 'float');
   if (odd !== undefined) throw new GlimpseError(`input ${odd} holds floats, whole numbers are expected`);
   const made = host?.(call) ?? [];
-  return Array.isArray(made) ? made : [made as HostTensor];
+  return Array.isArray(made) ? made : [made as Made];
 }

@@ -142,6 +142,15 @@ export const LOGIC: Operators = {
       const { positive, negative } = signs((name, otherwise) => (call.node.attributes.get(name) as number | undefined) ?? otherwise);
       return classified(call, (x) => (positive && x === Number.POSITIVE_INFINITY) || (negative && x === Number.NEGATIVE_INFINITY));
     },
-    device: (c) => unary(c, (x) => ops.isInf(x, signs((name, otherwise) => c.number(name, otherwise))), 'bool'),
+    device: (c) =>
+      unary(
+        c,
+        (x) =>
+          ops.isInf(
+            x,
+            signs((name, otherwise) => c.number(name, otherwise)),
+          ),
+        'bool',
+      ),
   },
 };

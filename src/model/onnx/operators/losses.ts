@@ -1,6 +1,6 @@
 /** Losses of classifiers: the negative logarithm of what a model gives to the right classes. */
 import * as ops from '../../../autograd/ops/index.ts';
-import { sameShape, type Shape, sizeOf } from '../../../tensor/shape.ts';
+import { type Shape, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bounded, like, oneType } from '../host.ts';
 import { attribute, type Check, type Context, fail, type HostCall, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
