@@ -63,7 +63,10 @@ async function agrees(call: Call, at: 'host' | 'gpu', expected: { shape: number[
   const found = await outputsOf(call, at);
   for (const [i, each] of expected.entries()) {
     expect(found[i].shape, `${call.op}, ${at}`).toEqual(each.shape);
-    expect(compare(found[i].data as number[], each.data as number[], tolerance, tolerance), `${call.op}, ${at}: ${found[i].data} for ${each.data}`).toMatchObject({
+    expect(
+      compare(found[i].data as number[], each.data as number[], tolerance, tolerance),
+      `${call.op}, ${at}: ${found[i].data} for ${each.data}`,
+    ).toMatchObject({
       ok: true,
     });
   }
@@ -126,15 +129,19 @@ PAIRS.push(
   ['BitShift', of('uint32', [1, 200, 2 ** 31]), of('uint32', [1, 2, 31]), { direction: 'RIGHT' }],
 );
 
-test.skipIf(!ort).each(PAIRS.map(([op, a, b, attributes]) => [`${op} of ${a.type} [${a.shape}] and ${b.type} [${b.shape}] ${JSON.stringify(attributes ?? '')}`, { op, inputs: [a, b], attributes } as Call]))(
-  '%s as onnxruntime has it',
-  async (_name, call) => {
-    const expected = await expectedOf(call);
-    const exact = call.inputs[0]?.type !== 'float';
-    await agrees(call, 'host', expected, exact ? 1e-12 : 1e-6);
-    if (call.inputs.every((each) => each?.type === 'float')) await agrees(call, 'gpu', expected, 2e-5);
-  },
-);
+test
+  .skipIf(!ort)
+  .each(
+    PAIRS.map(([op, a, b, attributes]) => [
+      `${op} of ${a.type} [${a.shape}] and ${b.type} [${b.shape}] ${JSON.stringify(attributes ?? '')}`,
+      { op, inputs: [a, b], attributes } as Call,
+    ]),
+  )('%s as onnxruntime has it', async (_name, call) => {
+  const expected = await expectedOf(call);
+  const exact = call.inputs[0]?.type !== 'float';
+  await agrees(call, 'host', expected, exact ? 1e-12 : 1e-6);
+  if (call.inputs.every((each) => each?.type === 'float')) await agrees(call, 'gpu', expected, 2e-5);
+});
 
 interface Known extends Call {
   shape: number[];
@@ -197,7 +204,13 @@ const KNOWN: Record<string, Known> = {
     shape: [1, 2, 2],
     data: [0.25, 0.25, 0.25, 0.25],
   },
-  'Hardmax takes the first of the largest': { op: 'Hardmax', inputs: [floats([1, 3, 3, nan, 0, 5], [2, 3])], shape: [2, 3], data: [0, 1, 0, 1, 0, 0], host: true },
+  'Hardmax takes the first of the largest': {
+    op: 'Hardmax',
+    inputs: [floats([1, 3, 3, nan, 0, 5], [2, 3])],
+    shape: [2, 3],
+    data: [0, 1, 0, 1, 0, 0],
+    host: true,
+  },
   'a NaN stays one where onnxruntime says 0': { op: 'Shrink', inputs: [floats([nan, 2])], shape: [2], data: [nan, 2] },
   'Softmax of nothing': { op: 'Softmax', inputs: [floats([], [2, 0])], shape: [2, 0], data: [] },
 };

@@ -1,8 +1,8 @@
 /** Runs one ONNX operator for tests: here on the host, here on the GPU, and by onnxruntime. */
 import { oracle } from '../scripts/third_party.js';
 import { noGrad } from '../src/autograd/tape.ts';
-import { toHalf } from '../src/data/half.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
+import { toHalf } from '../src/data/half.ts';
 import { fromBits } from '../src/model/onnx/elements.ts';
 import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import type { HostTensor, HostText } from '../src/model/onnx/values.ts';
@@ -46,7 +46,14 @@ function bytesOf(call: Call): Buffer {
   const types = typesOf(call);
   const names = types.map((_, i) => `y${i}`);
   return onnxBytes({
-    nodes: [node(op, inputs.map((each, i) => (each ? `x${i}` : '')), names, attributes)],
+    nodes: [
+      node(
+        op,
+        inputs.map((each, i) => (each ? `x${i}` : '')),
+        names,
+        attributes,
+      ),
+    ],
     inputs: inputs.flatMap((each, i) => (each ? [{ name: `x${i}`, shape: each.shape, type: TYPES[each.type] }] : [])),
     outputs: names,
     outputTypes: types.map((type) => TYPES[type]),
@@ -127,6 +134,9 @@ export async function expectedOf(call: Call): Promise<{ shape: number[]; data: (
     .map((name) => {
       const { data, dims } = results[name];
       const values = data instanceof Uint16Array && typesOf(call)[Number(name.slice(1))] === 'float16' ? fromBits('float16', data) : data;
-      return { shape: [...dims], data: Array.from(values as ArrayLike<number | bigint | string>, (value) => (typeof value === 'bigint' ? Number(value) : value)) };
+      return {
+        shape: [...dims],
+        data: Array.from(values as ArrayLike<number | bigint | string>, (value) => (typeof value === 'bigint' ? Number(value) : value)),
+      };
     });
 }

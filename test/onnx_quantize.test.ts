@@ -54,16 +54,16 @@ const NODES: Record<string, Call & { gpu?: true }> = {
     ...{ attributes: { axis: 0, block_size: 2 }, makes: ['float'], gpu: true },
   },
   'DequantizeLinear of a bias': { op: 'DequantizeLinear', inputs: [of('int32', [2 ** 30 + 1, -5]), scalar(0.03)], makes: ['float'] },
-  'DynamicQuantizeLinear': { op: 'DynamicQuantizeLinear', inputs: [floats([0, 2, -3, -2.5, 1.34, 0.5])], makes: ['uint8', 'float', 'uint8'], gpu: true },
+  DynamicQuantizeLinear: { op: 'DynamicQuantizeLinear', inputs: [floats([0, 2, -3, -2.5, 1.34, 0.5])], makes: ['uint8', 'float', 'uint8'], gpu: true },
   'DynamicQuantizeLinear above 0': { op: 'DynamicQuantizeLinear', inputs: [floats([1, 2.1, 1.3, 2.5])], makes: ['uint8', 'float', 'uint8'], gpu: true },
   'DynamicQuantizeLinear of zeros': { op: 'DynamicQuantizeLinear', inputs: [floats([0, 0])], makes: ['uint8', 'float', 'uint8'], gpu: true },
-  'MatMulInteger': { op: 'MatMulInteger', inputs: [whole('uint8', [5, 7]), whole('uint8', [7, 3]), zero('uint8', 12), zero('uint8', 77)], makes: ['int32'] },
+  MatMulInteger: { op: 'MatMulInteger', inputs: [whole('uint8', [5, 7]), whole('uint8', [7, 3]), zero('uint8', 12), zero('uint8', 77)], makes: ['int32'] },
   'MatMulInteger without zero points': { op: 'MatMulInteger', inputs: [whole('uint8', [2, 5, 7]), whole('int8', [7, 3])], makes: ['int32'] },
   'MatMulInteger, a zero point a column': {
     ...{ op: 'MatMulInteger', inputs: [whole('uint8', [5, 7]), whole('int8', [7, 3]), zero('uint8', 12), whole('int8', [3])] },
     makes: ['int32'],
   },
-  'QLinearMatMul': {
+  QLinearMatMul: {
     op: 'QLinearMatMul',
     inputs: [
       ...[whole('uint8', [5, 7]), scalar(0.02), zero('uint8', 110), whole('uint8', [7, 3]), scalar(0.03), zero('uint8', 140)],
@@ -79,7 +79,7 @@ const NODES: Record<string, Call & { gpu?: true }> = {
     ],
     makes: ['uint8'],
   },
-  'ConvInteger': {
+  ConvInteger: {
     ...{ op: 'ConvInteger', inputs: [whole('uint8', [2, 3, 7, 5]), whole('uint8', [4, 3, 3, 3]), zero('uint8', 100), zero('uint8', 20)] },
     ...{ attributes: { pads: [1, 0, 1, 2], strides: [2, 1] }, makes: ['int32'] },
   },
@@ -133,13 +133,19 @@ const REFUSED: Record<string, [Call, RegExp]> = {
     { op: 'DequantizeLinear', inputs: [whole('int8', [2, 2]), scale(2), whole('int8', [1])], makes: ['float'] },
     /zero points are \[1\], the scales \[2\]/,
   ],
-  'a zero point of another type': [{ op: 'DequantizeLinear', inputs: [whole('int8', [2]), scalar(1), zero('uint8', 1)], makes: ['float'] }, /uint8, int8 is expected/],
+  'a zero point of another type': [
+    { op: 'DequantizeLinear', inputs: [whole('int8', [2]), scalar(1), zero('uint8', 1)], makes: ['float'] },
+    /uint8, int8 is expected/,
+  ],
   'blocks that do not fit': [
     { op: 'DequantizeLinear', opset: 21, inputs: [whole('int8', [4, 2]), floats([1, 2], [1, 2])], attributes: { axis: 0, block_size: 2 }, makes: ['float'] },
     /\[2,2\] is expected for blocks of 2/,
   ],
   'floats that are dequantized': [{ op: 'DequantizeLinear', inputs: [floats([1]), scalar(1)] }, /DequantizeLinear.*quantized whole numbers are expected/],
-  'matrices that do not fit': [{ op: 'MatMulInteger', inputs: [whole('uint8', [2, 3]), whole('uint8', [2, 3])], makes: ['int32'] }, /inner extents 3 and 2 differ/],
+  'matrices that do not fit': [
+    { op: 'MatMulInteger', inputs: [whole('uint8', [2, 3]), whole('uint8', [2, 3])], makes: ['int32'] },
+    /inner extents 3 and 2 differ/,
+  ],
   'groups that do not fit': [
     { op: 'ConvInteger', inputs: [whole('uint8', [1, 3, 4, 4]), whole('uint8', [2, 3, 1, 1])], attributes: { group: 2 }, makes: ['int32'] },
     /do not fit 2 groups/,
@@ -244,7 +250,9 @@ test('a contradiction in a weight is named when the model is loaded', () => {
     inputs: [{ name: 'x', shape: [1, 2] }],
     outputs: ['y'],
   };
-  expect(() => OnnxModel.load(bytesAsSource('model', onnxBytes(parts)))).toThrow(/model: node "DequantizeLinear of w" \(DequantizeLinear\): the scales are \[2\]/);
+  expect(() => OnnxModel.load(bytesAsSource('model', onnxBytes(parts)))).toThrow(
+    /model: node "DequantizeLinear of w" \(DequantizeLinear\): the scales are \[2\]/,
+  );
 });
 
 test('a large weight that many nodes dequantize becomes floats once, so that a small file asks for no more', () => {

@@ -60,23 +60,26 @@ test.skipIf(!ort).each(['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'Re
   },
 );
 
-test.skipIf(!ort).each(['ArgMax', 'ArgMin'].flatMap((op) => [0, 1].map((last) => [op, last] as const)))('%s, select_last_index %i, as onnxruntime has it', async (op, last) => {
-  const x = floats(
-    Array.from({ length: 60 }, () => random.integer(4)),
-    [3, 4, 5],
-  );
-  for (const [axis, keepdims] of [
-    [0, 1],
-    [1, 0],
-    [-1, 1],
-  ]) {
-    const call: Call = { op, inputs: [x], attributes: { axis, keepdims, select_last_index: last } };
-    const expected = await expectedOf(call);
-    await agrees(call, 'host', expected, 0);
-    await agrees(call, 'gpu', expected, 0);
-    await agrees({ ...call, inputs: [of('int32', x.data, x.shape)] }, 'host', expected, 0);
-  }
-});
+test.skipIf(!ort).each(['ArgMax', 'ArgMin'].flatMap((op) => [0, 1].map((last) => [op, last] as const)))(
+  '%s, select_last_index %i, as onnxruntime has it',
+  async (op, last) => {
+    const x = floats(
+      Array.from({ length: 60 }, () => random.integer(4)),
+      [3, 4, 5],
+    );
+    for (const [axis, keepdims] of [
+      [0, 1],
+      [1, 0],
+      [-1, 1],
+    ]) {
+      const call: Call = { op, inputs: [x], attributes: { axis, keepdims, select_last_index: last } };
+      const expected = await expectedOf(call);
+      await agrees(call, 'host', expected, 0);
+      await agrees(call, 'gpu', expected, 0);
+      await agrees({ ...call, inputs: [of('int32', x.data, x.shape)] }, 'host', expected, 0);
+    }
+  },
+);
 
 interface Known extends Call {
   shape: number[];
@@ -103,7 +106,11 @@ const KNOWN: Record<string, Known> = {
   'a single number': { ...reduction('ReduceSumSquare', floats([-3], []), null, 18), shape: [], data: [9] },
   'the norm of a single number': { ...reduction('ReduceL2', floats([-3], []), null, 18, { keepdims: 0 }), shape: [], data: [3] },
   'a NaN stays one': { ...reduction('ReduceMax', floats([1, nan, 3, 4, 5, 6], [2, 3]), [1], 18), shape: [2, 1], data: [nan, 6] },
-  'exponentials beyond float32': { ...reduction('ReduceLogSumExp', floats([1000, 1000, -1000, -1000], [2, 2]), [1], 18), shape: [2, 1], data: [1000.6931, -999.3069] },
+  'exponentials beyond float32': {
+    ...reduction('ReduceLogSumExp', floats([1000, 1000, -1000, -1000], [2, 2]), [1], 18),
+    shape: [2, 1],
+    data: [1000.6931, -999.3069],
+  },
   'a logarithm of infinities': { ...reduction('ReduceLogSumExp', floats([inf, 1, -inf, -inf], [2, 2]), [1], 18), shape: [2, 1], data: [inf, -inf] },
   'the place of a NaN': { op: 'ArgMax', inputs: [floats([1, nan, 9, 3, 2, 1], [2, 3])], attributes: { axis: 1 }, shape: [2, 1], data: [1, 0] },
 };
@@ -122,7 +129,11 @@ interface Loss {
 }
 
 const LOSSES: Loss[] = (['NegativeLogLikelihoodLoss', 'SoftmaxCrossEntropyLoss'] as const).flatMap((op) =>
-  [[5, 3], [2, 3, 4], [2, 3, 2, 5]].flatMap((shape) =>
+  [
+    [5, 3],
+    [2, 3, 4],
+    [2, 3, 2, 5],
+  ].flatMap((shape) =>
     ['none', 'mean', 'sum'].flatMap((way) => [
       { op, shape, weights: false, ignored: null, reduction: way },
       { op, shape, weights: true, ignored: 1, reduction: way },
@@ -131,20 +142,23 @@ const LOSSES: Loss[] = (['NegativeLogLikelihoodLoss', 'SoftmaxCrossEntropyLoss']
   ),
 );
 
-test.skipIf(!ort).each(LOSSES.map((loss) => [JSON.stringify(loss), loss] as const))('%s as onnxruntime has it', async (_name, { op, shape, weights, ignored, reduction: way }) => {
-  const places = [shape[0], ...shape.slice(2)];
-  const size = (extents: number[]) => extents.reduce((product, extent) => product * extent, 1);
-  const classes = Array.from({ length: size(places) }, (_, i) => (ignored !== null && ignored < 0 && i % 3 === 0 ? ignored : random.integer(3)));
-  const call: Call = {
-    op,
-    inputs: [floats(drawn(size(shape)), shape), of('int64', classes, places), ...(weights ? [floats([0.5, 2, 1])] : [])],
-    attributes: { reduction: way, ...(ignored === null ? {} : { ignore_index: ignored }) },
-    makes: op === 'SoftmaxCrossEntropyLoss' ? ['float', 'float'] : ['float'],
-  };
-  const expected = await expectedOf(call);
-  await agrees(call, 'host', expected, 1e-5);
-  await agrees(call, 'gpu', expected, 3e-5);
-});
+test.skipIf(!ort).each(LOSSES.map((loss) => [JSON.stringify(loss), loss] as const))(
+  '%s as onnxruntime has it',
+  async (_name, { op, shape, weights, ignored, reduction: way }) => {
+    const places = [shape[0], ...shape.slice(2)];
+    const size = (extents: number[]) => extents.reduce((product, extent) => product * extent, 1);
+    const classes = Array.from({ length: size(places) }, (_, i) => (ignored !== null && ignored < 0 && i % 3 === 0 ? ignored : random.integer(3)));
+    const call: Call = {
+      op,
+      inputs: [floats(drawn(size(shape)), shape), of('int64', classes, places), ...(weights ? [floats([0.5, 2, 1])] : [])],
+      attributes: { reduction: way, ...(ignored === null ? {} : { ignore_index: ignored }) },
+      makes: op === 'SoftmaxCrossEntropyLoss' ? ['float', 'float'] : ['float'],
+    };
+    const expected = await expectedOf(call);
+    await agrees(call, 'host', expected, 1e-5);
+    await agrees(call, 'gpu', expected, 3e-5);
+  },
+);
 
 const REFUSED: Record<string, [Call, RegExp]> = {
   'truth values before opset 20': [reduction('ReduceMax', of('bool', [1]), null, 18), /ReduceMax.*no arithmetic/],

@@ -121,7 +121,8 @@ function onDevice(c: Context): Value {
   if (node.op === 'ReduceMean' && shape.length === 4 && axes.join() === '2,3') return averaged(c, keep);
   const x = c.plain(0);
   // What nothing gives is a matter of definitions.
-  if (x.size === 0) return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
+  if (x.size === 0)
+    return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
   const reduced = shape.length === 0 ? DEVICE[node.op](ops.reshape(x, [1]), 0) : DEVICE[node.op](x, axes);
   return plain(ops.reshape(reduced, out), typeOfFirst(c));
 }
