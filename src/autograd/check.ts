@@ -360,7 +360,9 @@ function withNaN(problem: Problem, poisoned: number): Poisoned {
   const { data } = inputs[poisoned];
   const at = random.integer(data.length);
   const moved = (by: number) => replaced(inputs, poisoned, data.with(at, data[at] + by));
-  const noise = 1e-7 * Math.max(1, Math.abs(lossOf(op, c, inputs, weights)));
+  const noiseOf = (from: readonly Reference[]): number => 1e-7 * Math.max(1, Math.abs(lossOf(op, c, from, weights)));
+  const noise = noiseOf(inputs);
+  const moves = MOVES.map((by) => ({ from: moved(by), noise: noiseOf(moved(by)) }));
   const poison = moved(Number.NaN);
   const outputs = op.reference(poison, c.attrs);
   const slope = (from: readonly Reference[], input: number, index: number): number => {
@@ -377,7 +379,7 @@ function withNaN(problem: Problem, poisoned: number): Poisoned {
     const found: NaNPlaces = new Map();
     for (const index of input === poisoned ? [at, ...places] : places) {
       const before = slope(inputs, input, index);
-      const depends = !op.routes && MOVES.some((by) => Math.abs(slope(moved(by), input, index) - before) > noise);
+      const depends = !op.routes && moves.some((move) => Math.abs(slope(move.from, input, index) - before) > move.noise);
       if (depends || (Math.abs(before) > noise && !sharesNaN(input, index))) found.set(index, depends);
     }
     return found;
@@ -430,7 +432,7 @@ function nanChecks(op: Op, c: OpCase<unknown>): (check: Check) => { name: string
     }
     if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return;
     const problem = put(Number.NaN);
-    add(false, `a NaN in ${input}`, () => checkForward(problem(), op.family === 'conv2d'));
+    add(false, `a NaN in ${input}`, () => checkForward(problem(), (op.family ?? op.runs?.[0]) === 'conv2d'));
     if (!sound.isFinite || !isDifferentiable(op, c)) return;
     const poisoned = once(() => withNaN(sound, i));
     add(true, `gradient with a NaN in ${input}`, () => checkNaNPlaces(sound, poisoned()));

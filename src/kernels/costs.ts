@@ -67,6 +67,16 @@ const poolingGrad: Rule = (p) => {
   const outputs = (p.count / places(p, '')) * places(p, 'out_');
   return [outputs * places(p, 'kernel_'), p.count + 2 * outputs];
 };
+/** Matrices of each size that are read or written once, and products along both widths for each query and key. */
+const dotProduct = (ofQueries: number, ofKeys: number, ofValues: number, ofOutputs: number, alongWidth: number, alongValues: number): Rule => {
+  return ({ queries, keys, width: d, values_width: e, batch }) => [
+    batch * queries * keys * (2 * alongWidth * d + 2 * alongValues * e + 5),
+    batch * (ofQueries * queries * d + ofKeys * keys * d + ofValues * keys * e + ofOutputs * queries * e),
+  ];
+};
+const dotProductForward = dotProduct(1, 1, 1, 1, 1, 1);
+const dotProductGradQuery = dotProduct(2, 1, 1, 1, 2, 1);
+const dotProductGradKeys = dotProduct(1, 2, 2, 1, 2, 2);
 
 /** By shader file. */
 const RULES: Readonly<Record<string, Rule>> = {
@@ -93,11 +103,14 @@ const RULES: Readonly<Record<string, Rule>> = {
   binary: each(1, 3),
   binary_broadcast: each(1, 3),
   binary_rows: ({ rows, n }) => [rows * n, 2 * rows * n + n],
+  binary_special: each(30, 3),
+  classify: each(1, 2),
   col2im: fold(1),
   col2im_vec4: fold(4),
   column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
   context_gate: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + width + 3), batch * (hidden + 2 * width + 1) + hidden + 1],
   context_gate_grad: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + 3 * width + 3), batch * (2 * hidden + 3 * width + 2) + hidden],
+  conv2d_depthwise: convolution,
   conv2d_direct: convolution,
   conv2d_grad_input: convolution,
   conv2d_grad_weight: convolution,
@@ -139,6 +152,10 @@ const RULES: Readonly<Record<string, Rule>> = {
   roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
   row_ids: ({ count, capacity, components }) => [0, components * count + capacity],
   sample: perRow(6, 1, 2),
+  scaled_dot_product: dotProductForward,
+  scaled_dot_product_grad_keys: dotProductGradKeys,
+  scaled_dot_product_grad_query: dotProductGradQuery,
+  scaled_dot_product_rows: ({ rows, values_width: e }) => [2 * rows * e, rows * (2 * e + 6)],
   scan: ({ items, n, blocks }) => [(items / blocks) * n, 2 * (items / blocks) * n + items],
   scan_add: ({ count, n, blocks }) => [count, 2 * count + (count / n) * blocks],
   scatter_grad: ({ count, updates }) => [0, 2 * count + 2 * updates],
@@ -158,6 +175,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   trilu: each(0, 2),
   unary: each(1, 2),
   unary_grad: each(2, 3),
+  unary_special: each(15, 2),
+  unary_turns: each(25, 2),
+  where: each(1, 4),
   unpool: each(0, 3),
   unpool_grad: each(0, 3),
   unpool_owners: each(0, 2),

@@ -67,17 +67,19 @@ function poolParams(g: PoolGeometry, kind: PoolKind, count: number): Record<stri
 }
 
 const outputs = ({ images, channels, out }: PoolGeometry): number => images * channels * out[0] * out[1] * out[2];
-const constants = ({ kind }: PoolKind) => ({ KIND: KINDS.indexOf(kind) });
+/** Pictures are volumes of depth 1; their shaders have no loop over the depth. */
+const volume = ({ size, kernel, pad, padEnd }: PoolGeometry) => ({ VOLUME: size[0] * kernel[0] === 1 && pad[0] + padEnd[0] === 0 ? 0 : 1 });
+const constants = (g: PoolGeometry, { kind }: PoolKind) => ({ KIND: KINDS.indexOf(kind), ...volume(g) });
 
 export function pool(gpu: Gpu, g: PoolGeometry, kind: PoolKind, x: BufferSlice, y: BufferSlice, label: string): void {
   const count = outputs(g);
-  gpu.dispatch(gpu.kernel({ file: 'pool', constants: constants(kind) }), [x, y], poolParams(g, kind, count), grid(count), label);
+  gpu.dispatch(gpu.kernel({ file: 'pool', constants: constants(g, kind) }), [x, y], poolParams(g, kind, count), grid(count), label);
 }
 
 /** The place of each window's largest element in x as [N, C, D, H, W], u32. */
 export function poolLargest(gpu: Gpu, g: PoolGeometry, x: BufferSlice, index: BufferSlice, label: string): void {
   const count = outputs(g);
-  gpu.dispatch(gpu.kernel({ file: 'pool_largest' }), [x, index], windowParams(g, count), grid(count), label);
+  gpu.dispatch(gpu.kernel({ file: 'pool_largest', constants: volume(g) }), [x, index], windowParams(g, count), grid(count), label);
 }
 
 /** What the gradient reads beside dy: the places of the largest elements, or x and y of a norm. */
@@ -88,9 +90,16 @@ export interface PoolGradOperands {
   y?: BufferSlice;
 }
 
-export function poolGrad(gpu: Gpu, g: PoolGeometry, kind: PoolKind, { dy, index = dy, x = dy, y = dy }: PoolGradOperands, dx: BufferSlice, label: string): void {
+export function poolGrad(
+  gpu: Gpu,
+  g: PoolGeometry,
+  kind: PoolKind,
+  { dy, index = dy, x = dy, y = dy }: PoolGradOperands,
+  dx: BufferSlice,
+  label: string,
+): void {
   const count = g.images * g.channels * g.size[0] * g.size[1] * g.size[2];
-  gpu.dispatch(gpu.kernel({ file: 'pool_grad', constants: constants(kind) }), [x, y, index, dy, dx], poolParams(g, kind, count), grid(count), label);
+  gpu.dispatch(gpu.kernel({ file: 'pool_grad', constants: constants(g, kind) }), [x, y, index, dy, dx], poolParams(g, kind, count), grid(count), label);
 }
 
 /** y [size] = 0 but for y[index[i]] = x[i]; the last of several wins. Fills `owner` [size + 1], which the gradient reads. */

@@ -75,5 +75,11 @@ export interface PadGeometry {
 export function pad(gpu: Gpu, g: PadGeometry, x: BufferSlice, y: BufferSlice, label: string): void {
   const count = g.shape.reduce((size, extent) => size * extent, 1);
   const { shape, xShape: x_shape, before, value } = g;
-  gpu.dispatch(gpu.kernel({ file: 'pad' }), [x, y], { count, rank: shape.length, mode: MODES.indexOf(g.mode), value, shape, x_shape, before }, grid(count), label);
+  gpu.dispatch(
+    gpu.kernel({ file: 'pad' }),
+    [x, y],
+    { count, rank: shape.length, mode: MODES.indexOf(g.mode), value, shape, x_shape, before },
+    grid(count),
+    label,
+  );
 }

@@ -6,8 +6,8 @@ import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply, noGrad } from '../tape.ts';
 import { reduceOf } from './reduce.ts';
-import { transpose } from './shape.ts';
-import { type Layout, pair, picture, pictureShape, sides } from './windows.ts';
+import { reshape, transpose } from './shape.ts';
+import { asPictures, asSequences, type Layout, pair, perAxis, picture, pictureShape, sides } from './windows.ts';
 
 export interface ConvAttrs {
   stride: readonly [number, number];
@@ -30,6 +30,9 @@ function convGeometry(shapes: readonly Shape[], a: ConvAttrs): ConvGeometry {
   expectRank('conv2d', 'w', w, 4);
   const [images, height, width, channels] = picture(x, a.layout);
   const [kh, kw, groupChannels, outChannels] = a.layout === 'nchw' ? [w[2], w[3], w[1], w[0]] : w;
+  perAxis('conv2d', 'stride', a.stride, 2, 1);
+  perAxis('conv2d', 'dilation', a.dilation, 2, 1);
+  perAxis('conv2d', 'groups', a.groups, 1, 1);
   if (channels !== groupChannels * a.groups)
     throw new ShapeError(`conv2d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${groupChannels * a.groups}`);
   if (outChannels % a.groups !== 0) throw new ShapeError(`conv2d: w [${w}] gives ${outChannels} channels, which ${a.groups} groups do not divide`);
@@ -72,6 +75,30 @@ function releasing<T>(tensors: Tensor[], work: () => T): T {
   } finally {
     for (const tensor of tensors) tensor.dispose();
   }
+}
+
+/** dx of a convolution, in the layout given. It is also the transposed convolution of dy. */
+export function pictureGradient(g: ConvGeometry, dy: Tensor, w: Tensor, layout: Layout, label: string): Tensor {
+  const [dys, ws] = [toNhwc(dy, layout), toHwio(w, layout)];
+  const dx = empty([g.images, g.height, g.width, g.channels], 'f32', label, dy.gpu);
+  conv2dGradInput(dy.gpu, g, dys.slice, ws.slice, dx.slice, label);
+  return layout === 'nhwc' ? dx : transpose(dx, TO_NCHW);
+}
+
+/** dw of a convolution, in the layout given. */
+export function weightGradient(g: ConvGeometry, x: Tensor, dy: Tensor, layout: Layout, label: string): Tensor {
+  const [xs, dys] = [toNhwc(x, layout), toNhwc(dy, layout)];
+  const dw = empty([...g.kernel, g.channels / g.groups, g.outChannels], 'f32', label, x.gpu);
+  conv2dGradWeight(x.gpu, g, xs.slice, dys.slice, dw.slice, label);
+  return layout === 'nhwc' ? dw : transpose(dw, HWIO_TO_OIHW);
+}
+
+/** Convolution where the size of the result is given by `g`, not by the shapes. */
+export function convolved(g: ConvGeometry, x: Tensor, w: Tensor, bias: Tensor | null, layout: Layout, label: string): Tensor {
+  const [xs, ws] = [toNhwc(x, layout), toHwio(w, layout)];
+  const y = empty([g.images, g.outHeight, g.outWidth, g.outChannels], 'f32', label, x.gpu);
+  convKernel(x.gpu, { geometry: g, x: xs.slice, w: ws.slice, bias: bias?.slice, y: y.slice, label });
+  return layout === 'nhwc' ? y : transpose(y, TO_NCHW);
 }
 
 function runConv(x: Tensor, w: Tensor, bias: Tensor | undefined, residual: Tensor | undefined, y: Tensor, attrs: ConvAttrs, label: string): void {
@@ -176,22 +203,12 @@ export const conv2dOp: Op<ConvAttrs> = {
   },
   forward: ({ inputs: [x, w, bias], outputs: [y], attrs, label }) => runConv(x, w, bias, undefined, y, attrs, label),
   saves: ['x', 'w'],
-  backward: ({ gpu, saved: { x, w }, grads: [dy], attrs, label }) => {
+  backward: ({ saved: { x, w }, grads: [dy], attrs, label }) => {
     const g = convGeometry([x.shape, w.shape], attrs);
     const { layout } = attrs;
     return [
-      () => {
-        const [dys, ws] = [toNhwc(dy, layout), toHwio(w, layout)];
-        const dx = empty([g.images, g.height, g.width, g.channels], 'f32', label);
-        conv2dGradInput(gpu, g, dys.slice, ws.slice, dx.slice, label);
-        return layout === 'nhwc' ? dx : transpose(dx, TO_NCHW);
-      },
-      () => {
-        const [xs, dys] = [toNhwc(x, layout), toNhwc(dy, layout)];
-        const dw = empty([...g.kernel, g.channels / g.groups, g.outChannels], 'f32', label);
-        conv2dGradWeight(gpu, g, xs.slice, dys.slice, dw.slice, label);
-        return layout === 'nhwc' ? dw : transpose(dw, HWIO_TO_OIHW);
-      },
+      () => pictureGradient(g, dy, w, layout, label),
+      () => weightGradient(g, x, dy, layout, label),
       () => {
         const rows = toNhwc(dy, layout);
         return reduceOf('sum', rows.alias([rows.size / g.outChannels, g.outChannels]), 0);
@@ -254,6 +271,12 @@ export const conv2dOp: Op<ConvAttrs> = {
       ],
       attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' },
     },
+    { name: 'depthwise 7×7, NHWC, many quads', shapes: [[2, 5, 9, 20], [7, 7, 1, 20], [20]], attrs: { ...PLAIN, pad: [3, 3, 3, 3], groups: 20, layout: 'nhwc' } },
+    {
+      name: 'depthwise, three filters per channel, dilation, uneven padding, NHWC',
+      shapes: [[1, 7, 11, 8], [3, 2, 1, 24], [24]],
+      attrs: { ...PLAIN, stride: [1, 2], dilation: [2, 3], pad: [2, 0, 1, 3], groups: 8, layout: 'nhwc' },
+    },
   ],
   family: 'conv2d',
   gradientFamilies: ['conv2d_grad_input', 'conv2d_grad_weight'],
@@ -292,6 +315,11 @@ export const convBlockOp: Op<ConvAttrs> = {
       attrs: { ...PLAIN, pad: [3, 3, 3, 3], layout: 'nhwc' },
       draw: ['positive', 'positive', 'normal'],
     },
+    {
+      name: 'depthwise with bias, residual and ReLU',
+      shapes: [[1, 6, 5, 8], [3, 3, 1, 8], [8], [1, 6, 5, 8]],
+      attrs: { ...SAME, groups: 8, layout: 'nhwc', relu: true },
+    },
     { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
   ],
   family: 'conv2d',
@@ -319,6 +347,35 @@ function convAttrs(o: ConvOptions, relu: boolean): ConvAttrs {
 /** x [N, C, H, W], w [O, C/groups, KH, KW] (or NHWC with w [KH, KW, C/groups, O]), bias [O]. */
 export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null, options: ConvOptions = {}): Tensor {
   return apply(conv2dOp, bias ? [x, w, bias] : [x, w], convAttrs(options, false))[0];
+}
+
+/** Options of `conv1d`. */
+export interface SequenceConvOptions {
+  /** In elements (default 1). */
+  stride?: number;
+  /** Zeros before and behind (default 0). */
+  pad?: number | readonly [number, number];
+  /** Elements between taps of the kernel (default 1). */
+  dilation?: number;
+  /** Groups of channels that do not see each other (default 1). */
+  groups?: number;
+  /** Order of the axes (default `nchw`: channels first). */
+  layout?: Layout;
+}
+
+/** The kernel of a convolution of sequences, as one of pictures of height 1. */
+export function flatKernel(op: string, w: Tensor, layout: Layout): Tensor {
+  expectRank(op, 'w', w.shape, 3);
+  return reshape(w, layout === 'nchw' ? [w.shape[0], w.shape[1], 1, w.shape[2]] : [1, ...w.shape]);
+}
+
+/** x [N, C, L], w [O, C/groups, K] (or [N, L, C] with w [K, C/groups, O]), bias [O]: conv2d of height 1, nothing is copied. */
+export function conv1d(x: Tensor, w: Tensor, bias: Tensor | null, o: SequenceConvOptions = {}): Tensor {
+  const { layout = 'nchw', stride = 1, dilation = 1, groups = 1, pad = 0 } = o;
+  const [before, behind] = pair(pad);
+  const options: ConvOptions = { stride: [1, stride], dilation: [1, dilation], groups, pad: [0, before, 0, behind], layout };
+  const y = conv2d(reshape(x, asPictures('conv1d', x.shape, layout)), flatKernel('conv1d', w, layout), bias, options);
+  return reshape(y, asSequences(y.shape, layout));
 }
 
 /** Inference only: convolution + bias (+ residual) (then ReLU) in one kernel. */

@@ -32,7 +32,8 @@ function padShape(x: Shape, { before, after, mode }: PadAttrs): number[] {
   return x.map((n, axis) => {
     const [first, last] = [before[axis], after[axis]];
     const at = `axis ${axis} of [${x}]`;
-    if (mode !== 'constant' && Math.min(first, last) < 0) throw new ShapeError(`pad: ${mode} padding of ${at} by ${first} and ${last}; only constant padding crops`);
+    if (mode !== 'constant' && Math.min(first, last) < 0)
+      throw new ShapeError(`pad: ${mode} padding of ${at} by ${first} and ${last}; only constant padding crops`);
     if (mode === 'reflect' && Math.max(first, last) > Math.max(n - 1, 0))
       throw new ShapeError(`pad: ${at} has ${Math.max(n - 1, 0)} elements beside its end to reflect, not ${Math.max(first, last)}`);
     if (mode !== 'constant' && n === 0 && first + last > 0) throw new ShapeError(`pad: ${at} has no element for ${mode} padding`);

@@ -40,7 +40,8 @@ function poolGeometry(name: string, x: Shape, a: PoolAttrs): PoolGeometry {
     return a.ceil && (count - 1) * stride[axis] >= extent + pad[axis] ? count - 1 : count; // a window must start inside
   });
   if (out.some((extent) => extent < 1)) throw new ShapeError(`${name}: windows of ${kernel.join('×')} do not fit in [${x}]`);
-  const triple = (values: readonly number[], flat: number) => (axes === 2 ? [flat, values[0], values[1]] : values) as unknown as readonly [number, number, number];
+  const triple = (values: readonly number[], flat: number) =>
+    (axes === 2 ? [flat, values[0], values[1]] : values) as unknown as readonly [number, number, number];
   return {
     ...{ images: x[0], channels: a.layout === 'nchw' ? x[1] : x[axes + 1], size: triple(size, 1), out: triple(out, 1) },
     ...{ kernel: triple(kernel, 1), stride: triple(stride, 1), dilation: triple(dilation, 1), pad: triple(pad.slice(0, axes), 0) },
@@ -189,7 +190,11 @@ function poolOp(name: string, kind: PoolKind['kind'], axes: 2 | 3): Op<PoolAttrs
     cost: (shapes, outputs, a) => streamingCost(shapes, outputs, sizeOf(a.kernel)),
     cases:
       kind === 'norm'
-        ? [1, 2, 3].map((power) => ({ ...PICTURE_CASES[[0, 5, 6][power - 1]], name: `power ${power}`, attrs: { ...PICTURE_CASES[[0, 5, 6][power - 1]].attrs, power } }))
+        ? [1, 2, 3].map((power) => ({
+            ...PICTURE_CASES[[0, 5, 6][power - 1]],
+            name: `power ${power}`,
+            attrs: { ...PICTURE_CASES[[0, 5, 6][power - 1]].attrs, power },
+          }))
         : axes === 2
           ? PICTURE_CASES
           : VOLUME_CASES,
@@ -269,10 +274,7 @@ export const maxUnpoolOp: Op<{ shape: Shape }> = {
       y: 'the shape given',
     },
     example: 'ops.maxUnpool(tensor([6, 8], [1, 1, 1, 2]), tensor(new Uint32Array([5, 7]), [1, 1, 1, 2]), [1, 1, 2, 4])',
-    refused: [
-      'ops.maxUnpool(zeros([1, 1, 1, 2]), zeros([1, 1, 2, 2], "u32"), [1, 1, 2, 4])',
-      'ops.maxUnpool(zeros([1]), tensor(new Uint32Array([4])), [4])',
-    ],
+    refused: ['ops.maxUnpool(zeros([1, 1, 1, 2]), zeros([1, 1, 2, 2], "u32"), [1, 1, 2, 4])', 'ops.maxUnpool(zeros([1]), tensor(new Uint32Array([4])), [4])'],
   },
   inputs: ['x', 'indices'],
   inputTypes: ['f32', 'u32'],

@@ -127,7 +127,8 @@ function resizedShape(x: Shape, { axes, mode, coordinates, cubicA, antialias, ex
     if (!Number.isSafeInteger(size) || size < 0) throw new ShapeError(`resize: the size ${size} for ${at} is no whole number ≥ 0`);
     if (scale !== undefined && !(scale > 0 && scale < Number.POSITIVE_INFINITY)) throw new ShapeError(`resize: the scale ${scale} for ${at} is not above 0`);
     if (antialias && scale !== undefined && scale * x[axis] < 0.5) throw new ShapeError(`resize: the scale ${scale} leaves no place of ${at}`);
-    if (coordinates === 'tf_crop_and_resize' && !roi?.every(Number.isFinite)) throw new ShapeError(`resize: tf_crop_and_resize needs roi, begin and end, for ${at}`);
+    if (coordinates === 'tf_crop_and_resize' && !roi?.every(Number.isFinite))
+      throw new ShapeError(`resize: tf_crop_and_resize needs roi, begin and end, for ${at}`);
     if (x[axis] === 0 && size > 0) throw new ShapeError(`resize: ${at} has no element to make ${size} of`);
     shape[axis] = size;
   }

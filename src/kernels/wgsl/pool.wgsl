@@ -46,6 +46,7 @@ struct Params {
 }
 
 override KIND: u32 = 0u; // 0 largest, 1 mean, 2 norm
+override VOLUME: bool = true; // false: pictures, whose depth is 1 without a loop
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> y: array<f32>;
@@ -63,7 +64,7 @@ fn cells_of(oz: u32, oy: u32, ox: u32) -> f32 {
   let z = cells_along(oz * params.stride_z, params.dilation_z, params.kernel_depth, params.count_before_z, params.count_end_z);
   let y = cells_along(oy * params.stride_y, params.dilation_y, params.kernel_height, params.count_before_y, params.count_end_y);
   let x = cells_along(ox * params.stride_x, params.dilation_x, params.kernel_width, params.count_before_x, params.count_end_x);
-  return f32(max(z * y * x, 1u));
+  return f32(max(select(1u, z, VOLUME) * y * x, 1u));
 }
 
 fn power_of(base: f32) -> f32 {
@@ -94,16 +95,17 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let c = i % params.channels;
   let ox = (i / params.channels) % params.out_width;
   let oy = (i / params.channels / params.out_width) % params.out_height;
-  let oz = (i / params.channels / params.out_width / params.out_height) % params.out_depth;
-  let n = i / params.channels / params.out_width / params.out_height / params.out_depth;
+  let slice = i / params.channels / params.out_width / params.out_height;
+  let oz = select(0u, slice % params.out_depth, VOLUME);
+  let n = select(slice, slice / params.out_depth, VOLUME);
   let x_base = n * params.x_image + c * params.x_channel;
   var lowest = 0xff800000u; // −∞
   var best = bitcast<f32>(lowest);
   var magnitude = 0u; // the largest by bits: beyond infinity's it is a NaN's
   var sum = 0.0;
-  for (var kz = 0u; kz < params.kernel_depth; kz++) {
-    let iz = oz * params.stride_z + kz * params.dilation_z - params.pad_z; // wraps when negative
-    if (iz >= params.depth) {
+  for (var kz = 0u; kz < select(1u, params.kernel_depth, VOLUME); kz++) {
+    let iz = select(0u, oz * params.stride_z + kz * params.dilation_z - params.pad_z, VOLUME); // wraps when negative
+    if (VOLUME && iz >= params.depth) {
       continue;
     }
     for (var ky = 0u; ky < params.kernel_height; ky++) {

@@ -47,6 +47,7 @@ struct Params {
 }
 
 override KIND: u32 = 0u; // 0 largest, 1 mean, 2 norm
+override VOLUME: bool = true; // false: pictures, whose depth is 1 without a loop
 
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read> y: array<f32>;
@@ -67,7 +68,7 @@ fn cells_of(oz: u32, oy: u32, ox: u32) -> f32 {
   let z = cells_along(oz * params.stride_z, params.dilation_z, params.kernel_depth, params.count_before_z, params.count_end_z);
   let y = cells_along(oy * params.stride_y, params.dilation_y, params.kernel_height, params.count_before_y, params.count_end_y);
   let x = cells_along(ox * params.stride_x, params.dilation_x, params.kernel_width, params.count_before_x, params.count_end_x);
-  return f32(max(z * y * x, 1u));
+  return f32(max(select(1u, z, VOLUME) * y * x, 1u));
 }
 
 // The windows that may hold a place, counted from the first element of the padding: from x to below y.
@@ -98,19 +99,20 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let c = i % params.channels;
   let x_column = (i / params.channels) % params.width;
   let x_line = (i / params.channels / params.width) % params.height;
-  let x_plane = (i / params.channels / params.width / params.height) % params.depth;
-  let n = i / params.channels / params.width / params.height / params.depth;
+  let slice = i / params.channels / params.width / params.height;
+  let x_plane = select(0u, slice % params.depth, VOLUME);
+  let n = select(slice, slice / params.depth, VOLUME);
   let x_at = n * params.x_image + x_plane * params.x_plane + x_line * params.x_row + x_column * params.x_pixel + c * params.x_channel;
   let own = (((n * params.channels + c) * params.depth + x_plane) * params.height + x_line) * params.width + x_column;
   let place_z = x_plane + params.pad_z;
   let place_y = x_line + params.pad_y;
   let place_x = x_column + params.pad_x;
-  let range_z = windows(place_z, params.kernel_depth, params.stride_z, params.dilation_z, params.out_depth);
+  let range_z = select(vec2u(0u, 1u), windows(place_z, params.kernel_depth, params.stride_z, params.dilation_z, params.out_depth), VOLUME);
   let range_y = windows(place_y, params.kernel_height, params.stride_y, params.dilation_y, params.out_height);
   let range_x = windows(place_x, params.kernel_width, params.stride_x, params.dilation_x, params.out_width);
   var sum = 0.0;
   for (var oz = range_z.x; oz < range_z.y; oz++) {
-    if ((place_z - oz * params.stride_z) % params.dilation_z != 0u) {
+    if (VOLUME && (place_z - oz * params.stride_z) % params.dilation_z != 0u) {
       continue;
     }
     for (var oy = range_y.x; oy < range_y.y; oy++) {

@@ -37,6 +37,8 @@ struct Params {
   y_channel: u32,
 }
 
+override VOLUME: bool = true; // false: pictures, whose depth is 1 without a loop
+
 @group(0) @binding(0) var<storage, read> x: array<f32>;
 @group(0) @binding(1) var<storage, read_write> index: array<u32>;
 @group(1) @binding(0) var<uniform> params: Params;
@@ -57,14 +59,15 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let c = i % params.channels;
   let ox = (i / params.channels) % params.out_width;
   let oy = (i / params.channels / params.out_width) % params.out_height;
-  let oz = (i / params.channels / params.out_width / params.out_height) % params.out_depth;
-  let n = i / params.channels / params.out_width / params.out_height / params.out_depth;
+  let slice = i / params.channels / params.out_width / params.out_height;
+  let oz = select(0u, slice % params.out_depth, VOLUME);
+  let n = select(slice, slice / params.out_depth, VOLUME);
   let x_base = n * params.x_image + c * params.x_channel;
   var best = 0u;
   var best_at = 0xffffffffu;
-  for (var kz = 0u; kz < params.kernel_depth; kz++) {
-    let iz = oz * params.stride_z + kz * params.dilation_z - params.pad_z; // wraps when negative
-    if (iz >= params.depth) {
+  for (var kz = 0u; kz < select(1u, params.kernel_depth, VOLUME); kz++) {
+    let iz = select(0u, oz * params.stride_z + kz * params.dilation_z - params.pad_z, VOLUME); // wraps when negative
+    if (VOLUME && iz >= params.depth) {
       continue;
     }
     for (var ky = 0u; ky < params.kernel_height; ky++) {

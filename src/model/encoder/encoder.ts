@@ -136,11 +136,28 @@ export class ImageEncoder extends EncoderNetwork {
   }
 }
 
+function refuseOther({ encoder: trainedWith }: Checkpoint, path: string, hash: string): void {
+  if (hash === trainedWith.sha256) return;
+  throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+}
+
+/** The file of the encoder that a model was trained with, unpacked, at its old path or at another one. Throws a GlimpseError for another file. */
+export async function encoderFileOf(checkpoint: Checkpoint, path = checkpoint.encoder.path): Promise<string> {
+  const { file, sha256: known } = await modelFile(path);
+  refuseOther(checkpoint, path, known ?? (await sha256(file)));
+  return file;
+}
+
 /** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */
-export async function openEncoderOf({ encoder: trainedWith, config, encoderWeights }: Checkpoint, path = trainedWith.path): Promise<ImageEncoder> {
+export async function openEncoderOf(checkpoint: Checkpoint, path = checkpoint.encoder.path): Promise<ImageEncoder> {
+  const { encoder: trainedWith, config, encoderWeights } = checkpoint;
   const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
   const encoder = await ImageEncoder.open(path, { preprocessing: trainedWith.preprocessing, ...(tuned ? { tuned } : {}) });
-  if (encoder.identity.sha256 === trainedWith.sha256) return encoder;
-  encoder.dispose();
-  throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
+  try {
+    refuseOther(checkpoint, path, encoder.identity.sha256);
+  } catch (error) {
+    encoder.dispose();
+    throw error;
+  }
+  return encoder;
 }

@@ -90,7 +90,7 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
         throw new UnsupportedOnnx(graph.path, `${label}: ${reason}`);
       },
     };
-    const form = Object.hasOwn(OPERATORS, node.op) && node.op !== 'FusedConv' ? OPERATORS[node.op] : null;
+    const form = Object.hasOwn(OPERATORS, node.op) && !node.op.startsWith('Fused') ? OPERATORS[node.op] : null;
     if (!form)
       throw new UnsupportedOnnx(graph.path, `node "${shown(node.name)}": the operator ${shown(node.op)} is not supported (docs/onnx.md lists those that are)`);
     const [fewest, most] = typeof form.inputs === 'function' ? form.inputs(node.opset) : form.inputs;

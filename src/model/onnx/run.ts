@@ -9,12 +9,12 @@ import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
-import { foldForInference } from './fold.ts';
 import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
 import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
 import { tensorOfConstant } from './operators/moves.ts';
+import { rewriteForInference } from './passes/index.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf } from './subgraphs.ts';
 import {
@@ -46,6 +46,8 @@ export interface OnnxOptions {
   trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Inputs whose initializer is only a default, and for which every run gives values. */
   given?: readonly string[];
+  /** Passes that are left out, by their names (passes/index.ts): to compare. */
+  without?: readonly string[];
   /** Refuse weights of which one is NaN. In a graph of other people's, a NaN may be meant. */
   refuseNaN?: boolean;
 }
@@ -77,6 +79,8 @@ class NodeError extends GlimpseError {}
 export class OnnxModel {
   /** The trainable parameters, by the name of their initializer. */
   readonly parameters = new Parameters();
+  /** Called after each node with its results: to look at shapes, at sizes, at what runs. */
+  watch: ((node: OnnxNode, results: readonly (Value | null)[]) => void) | null = null;
   /** Batch normalization uses the batch's statistics and updates the running ones. */
   training = false;
   /** Initializers on the GPU; those that convolutions read as kernels are HWIO. */
@@ -106,7 +110,7 @@ export class OnnxModel {
       inlineFunctions(graph);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
-      const model = new OnnxModel(graph, trainable, foldForInference(graph, trainable), options.refuseNaN ?? false);
+      const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without), options.refuseNaN ?? false);
       try {
         model.loadWeights();
       } catch (error) {
@@ -317,6 +321,7 @@ export class OnnxModel {
         }
         model.budget.walk(held);
         results = yield* this.runNode(node, frame, model, canRead);
+        this.watch?.(node, results);
         for (const [k, value] of results.entries()) if (value && !node.outputs[k]) drop(value); // nobody reads it
         for (const [k, name] of node.outputs.entries()) {
           if (name === '') continue;

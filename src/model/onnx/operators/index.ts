@@ -8,13 +8,20 @@ import { GATHER } from './gather.ts';
 import { GENERATORS } from './generators.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
+import { NORMS } from './norms.ts';
+import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { SAMPLING } from './sampling.ts';
 import { SEQUENCES } from './sequences.ts';
+import { SIGNAL } from './signal.ts';
 import { TEXTS } from './texts.ts';
+import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...GENERATORS, ...TEXTS, ...SAMPLING, ...MATRIX, ...WINDOWS };
+export const OPERATORS: Operators = {
+  ...{ ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...GENERATORS, ...TEXTS, ...SAMPLING },
+  ...{ ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS, ...SIGNAL, ...TRAINING },
+};
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {

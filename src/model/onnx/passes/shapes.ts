@@ -3,28 +3,13 @@
  * become one Reshape to [0, −1]; ONNX's 0 copies an extent. Arithmetic on extents that only a run knows stays in the graph,
  * unless it only copies an extent. The run then computes it on the host.
  */
-import { FileError, messageOf } from '../../errors.ts';
-import { type Shape, sizeOf } from '../../tensor/shape.ts';
-import { freshName, labelOf, listOf, MAX_HOST_ELEMENTS, TooLargeForHost } from './operator.ts';
-import { runOnHost, runsOnHost } from './operators/index.ts';
-import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
-import { capturedBy } from './subgraphs.ts';
-import { type HostTensor, isHost, type Value } from './values.ts';
-
-const OUTPUT: OnnxNode = { op: 'Output', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map(), opset: 1 };
-
-/** Every name with the nodes that read it. An extra node "Output" reads each output of the graph. */
-export function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
-  const map = new Map<string, OnnxNode[]>();
-  const add = (name: string, node: OnnxNode) => {
-    const list = map.get(name);
-    if (list) list.push(node);
-    else map.set(name, [node]);
-  };
-  for (const node of graph.nodes) for (const input of [...node.inputs, ...capturedBy(node)]) add(input, node);
-  for (const output of graph.outputs) add(output, OUTPUT);
-  return map;
-}
+import { FileError, messageOf } from '../../../errors.ts';
+import { type Shape, sizeOf } from '../../../tensor/shape.ts';
+import { freshName, labelOf, listOf, MAX_HOST_ELEMENTS, TooLargeForHost } from '../operator.ts';
+import { runOnHost, runsOnHost } from '../operators/index.ts';
+import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
+import { capturedBy } from '../subgraphs.ts';
+import { type HostTensor, isHost, type Value } from '../values.ts';
 
 /** An extent: a known number, or the extent of a tensor's axis. */
 type Extent = number | { of: string; axis: number };
