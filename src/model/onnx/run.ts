@@ -392,7 +392,7 @@ export class OnnxModel {
         try {
           return runOnHost(call);
         } catch (error) {
-          if (!(error instanceof TooLargeForHost) || !operator.device || inputs[0] == null || typeOf(inputs[0] as HostTensor).kind !== 'float') throw error;
+          if (!(error instanceof TooLargeForHost) || !operator.device) throw error;
         }
       }
     }
