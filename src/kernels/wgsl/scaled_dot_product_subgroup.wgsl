@@ -3,8 +3,8 @@
 //   s[i, j] = scale Σ_d q[i, d] k[j, d] (+ mask[i, j]);   y[i] = Σ_j exp(s[i, j] − m[i]) v[j] / l[i];   m = max_j s,  l = Σ_j exp(s − m)
 //
 // Bindings and rules as in scaled_dot_product.wgsl; q, k [B · H, T or S, D] and v, y [B · H, S or T, E] as vec4, D and E multiples of 4.
-// The keys come in blocks of 4 WIDTH, four to a lane. Their scores with all ROWS queries stay in registers (s[r]: query r), made as
-// matmul_subgroup.wgsl makes a tile: a lane loads four queries and four keys, and hears the other queries from other lanes. Then each
+// The keys come in blocks of 4 WIDTH, four to a lane. Their scores with all ROWS queries stay in registers; s[r] is query r. They
+// are made as in matmul_subgroup.wgsl: a lane loads four queries and four keys, and hears the other queries from other lanes. Then each
 // lane takes vec4 columns of v instead, and hears the weights. A new maximum scales all sums of its query down (flash attention, Dao and
 // others 2022). Gradients: scaled_dot_product_grad_query_subgroup.wgsl, scaled_dot_product_grad_keys_subgroup.wgsl.
 enable subgroups;
