@@ -62,6 +62,14 @@ const subgroup = (name: string, shader: string, columns: Widths, rows: (width: n
     (partsOf(columns(p), 4 * gpu.subgroupWidth) ? null : `sums of ${columns(p)} columns do not fit the registers of a subgroup`),
 });
 
+/** One workgroup owns 32 rows. */
+const workgroup = (shader: string, columns: Widths, owns: string): AttentionVersion => ({
+  ...{ name: 'workgroup', shader, rows: () => 32 },
+  idea: `one workgroup owns 32 ${owns}; tiles of all operands pass through workgroup memory`,
+  tune: (_width, p) => ({ PARTS: partsOf(columns(p), 32) as number }),
+  unable: (_gpu, p) => (partsOf(columns(p), 32) ? null : `sums of ${columns(p)} columns do not fit the registers of a workgroup`),
+});
+
 const queryClass = ({ queries }: ScaledDotProductSizes): string => sizeRange(queries, 8);
 
 const TILED = 'lanes exchange them by shuffles, and scores and sums stay in registers';
@@ -72,6 +80,7 @@ export const scaledDotProductFamily = new Family(
     plain('scaled_dot_product', 'query'),
     subgroup('subgroup', 'scaled_dot_product_subgroup', outputs, (width) => 2 * width, `one subgroup owns a tile of queries; ${TILED}`),
     subgroup('subgroup_few', 'scaled_dot_product_subgroup', outputs, () => 4, 'as `subgroup`, with four queries a tile; for a word at a time'),
+    workgroup('scaled_dot_product_workgroup', outputs, 'queries'),
   ],
   queryClass,
 );
@@ -80,6 +89,7 @@ export const scaledDotProductGradQueryFamily = new Family(
   [
     plain('scaled_dot_product_grad_query', 'query'),
     subgroup('subgroup', 'scaled_dot_product_grad_query_subgroup', inputs, (width) => width, `one subgroup owns a tile of queries; ${TILED}`),
+    workgroup('scaled_dot_product_grad_query_workgroup', inputs, 'queries'),
   ],
   queryClass,
 );
@@ -88,6 +98,7 @@ export const scaledDotProductGradKeysFamily = new Family(
   [
     plain('scaled_dot_product_grad_keys', 'key and its value'),
     subgroup('subgroup', 'scaled_dot_product_grad_keys_subgroup', widest, (width) => width, `one subgroup owns a tile of keys; ${TILED}`),
+    workgroup('scaled_dot_product_grad_keys_workgroup', widest, 'keys'),
   ],
   queryClass,
 );
