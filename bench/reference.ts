@@ -14,12 +14,12 @@ import {
   type ConvShape,
   cellInputs,
   convInputs,
+  dotProductInputs,
   type InputSet,
   matmulInputs,
   opInputs,
   outSize,
   rowInputs,
-  dotProductInputs,
   softmaxGradInputs,
   type Work,
 } from './work.ts';

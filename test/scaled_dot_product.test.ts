@@ -53,16 +53,42 @@ async function all(attend: (q: Tensor, k: Tensor, v: Tensor) => Tensor, shapes: 
 }
 
 describe.each<[string, Shape[], boolean]>([
-  ['by fours', [[2, 2, 37, 12], [2, 2, 41, 12], [2, 2, 41, 8]], true],
-  ['primes', [[1, 3, 13, 7], [1, 3, 17, 7], [1, 3, 17, 5]], false],
+  [
+    'by fours',
+    [
+      [2, 2, 37, 12],
+      [2, 2, 41, 12],
+      [2, 2, 41, 8],
+    ],
+    true,
+  ],
+  [
+    'primes',
+    [
+      [1, 3, 13, 7],
+      [1, 3, 17, 7],
+      [1, 3, 17, 5],
+    ],
+    false,
+  ],
 ])('equals products and softmax: %s', (_name, shapes, isByFours) => {
   const [[b, h, t], [, , s]] = shapes;
-  const causal = () => tensor(Float32Array.from({ length: t * s }, (_, at) => (at % s <= Math.floor(at / s) + s - t ? 0 : -1e30)), [t, s]);
+  const causal = () =>
+    tensor(
+      Float32Array.from({ length: t * s }, (_, at) => (at % s <= Math.floor(at / s) + s - t ? 0 : -1e30)),
+      [t, s],
+    );
   const bias = (shape: Shape) => drawn(shape, 'mask').alias();
   test.each<[string, () => { fused: ops.ScaledDotProductOptions; mask?: Tensor }]>([
     ['no mask', () => ({ fused: {} })],
     ['causal', () => ({ fused: { causal: true }, mask: causal() })],
-    ...[[t, s], [b, 1, 1, s], [1, 1, t, 1], [h, 1, s], [b, h, t, s]].map((shape): [string, () => { fused: ops.ScaledDotProductOptions; mask?: Tensor }] => [
+    ...[
+      [t, s],
+      [b, 1, 1, s],
+      [1, 1, t, 1],
+      [h, 1, s],
+      [b, h, t, s],
+    ].map((shape): [string, () => { fused: ops.ScaledDotProductOptions; mask?: Tensor }] => [
       `a mask [${shape}]`,
       () => {
         const mask = bias(shape);
@@ -151,10 +177,38 @@ test.each<[string, () => ops.ScaledDotProductOptions, number[]]>([
 });
 
 test.each<[string, Shape[]]>([
-  ['no queries', [[2, 2, 0, 4], [2, 2, 3, 4], [2, 2, 3, 4]]],
-  ['no keys', [[2, 2, 3, 4], [2, 2, 0, 4], [2, 2, 0, 4]]],
-  ['no pictures', [[0, 2, 3, 4], [0, 2, 3, 4], [0, 2, 3, 4]]],
-  ['no columns of values', [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 0]]],
+  [
+    'no queries',
+    [
+      [2, 2, 0, 4],
+      [2, 2, 3, 4],
+      [2, 2, 3, 4],
+    ],
+  ],
+  [
+    'no keys',
+    [
+      [2, 2, 3, 4],
+      [2, 2, 0, 4],
+      [2, 2, 0, 4],
+    ],
+  ],
+  [
+    'no pictures',
+    [
+      [0, 2, 3, 4],
+      [0, 2, 3, 4],
+      [0, 2, 3, 4],
+    ],
+  ],
+  [
+    'no columns of values',
+    [
+      [1, 2, 3, 4],
+      [1, 2, 3, 4],
+      [1, 2, 3, 0],
+    ],
+  ],
 ])('extents of 0: %s', async (_name, shapes) => {
   const found = await all((q, k, v) => ops.scaledDotProductAttention(q, k, v), shapes);
   expect(found.y).toEqual(new Array(sizeOf([...shapes[0].slice(0, 3), shapes[2][3]])).fill(0));
@@ -168,12 +222,56 @@ test('queries and keys without columns: all keys count alike', async () => {
 });
 
 test.each<[Shape[], string]>([
-  [[[2, 3, 4], [2, 3, 4], [2, 3, 4]], 'q [2,3,4] has 3 axes, 4 are expected'],
-  [[[1, 2, 3, 4], [1, 2, 5, 8], [1, 2, 5, 4]], 'a query is 4 wide, a key 8'],
-  [[[1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 6, 4]], 'there are 5 keys and 6 values'],
-  [[[1, 2, 3, 4], [1, 1, 5, 4], [1, 2, 5, 4]], 'all need the same batch and heads'],
-  [[[1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 5, 4], [3, 4]], 'mask and scores: [3,4] and [1,2,3,5] do not broadcast'],
-  [[[1, 2, 3, 4], [1, 2, 5, 4], [1, 2, 5, 4], [7, 2, 3, 5]], 'mask [7,2,3,5] does not broadcast to the scores [1,2,3,5]'],
+  [
+    [
+      [2, 3, 4],
+      [2, 3, 4],
+      [2, 3, 4],
+    ],
+    'q [2,3,4] has 3 axes, 4 are expected',
+  ],
+  [
+    [
+      [1, 2, 3, 4],
+      [1, 2, 5, 8],
+      [1, 2, 5, 4],
+    ],
+    'a query is 4 wide, a key 8',
+  ],
+  [
+    [
+      [1, 2, 3, 4],
+      [1, 2, 5, 4],
+      [1, 2, 6, 4],
+    ],
+    'there are 5 keys and 6 values',
+  ],
+  [
+    [
+      [1, 2, 3, 4],
+      [1, 1, 5, 4],
+      [1, 2, 5, 4],
+    ],
+    'all need the same batch and heads',
+  ],
+  [
+    [
+      [1, 2, 3, 4],
+      [1, 2, 5, 4],
+      [1, 2, 5, 4],
+      [3, 4],
+    ],
+    'mask and scores: [3,4] and [1,2,3,5] do not broadcast',
+  ],
+  [
+    [
+      [1, 2, 3, 4],
+      [1, 2, 5, 4],
+      [1, 2, 5, 4],
+      [7, 2, 3, 5],
+    ],
+    'mask [7,2,3,5] does not broadcast to the scores [1,2,3,5]',
+  ],
 ])('refused: %j', (shapes, message) => {
   using _s = scope();
   const [q, k, v, mask] = shapes.map((shape) => zeros(shape));
