@@ -37,6 +37,8 @@ const GROUPS: Record<string, string> = {
   elementwise: 'Elementwise',
   reduce: 'Reductions',
   shape: 'Shapes',
+  gather: 'Elements by index',
+  scan: 'Running sums',
   matmul: 'Matrix product',
   conv: 'Convolution and pooling',
   norm: 'Normalization',
@@ -160,15 +162,16 @@ function kernelsText(op: Op, example: string): string {
 async function opText(op: Op, signatures: ReadonlyMap<string, string>): Promise<string> {
   const { doc } = op;
   if (!doc) throw new Error(`${op.name} has no doc in the op table`);
-  const typeOf = (types: readonly DType[] | undefined, i: number) => (op.anyType ? 'any' : (types?.[i] ?? types?.[types.length - 1] ?? 'f32'));
+  const typeOf = (name: string, types: readonly DType[] | undefined, i: number) =>
+    op.anyType && !op.ids?.[name] ? 'any' : (types?.[i] ?? types?.[types.length - 1] ?? 'f32');
   const row = (arrow: string, name: string, type: string) => {
     if (!doc.tensors[name]) throw new Error(`the doc of ${op.name} says nothing of ${name}`);
     return `| ${arrow}\`${name}\` | ${type} | ${doc.tensors[name].replace(/\|/g, '\\|')} |`;
   };
   const tensors = [
     ...['| tensor | type | shape and meaning |', '|---|---|---|'],
-    ...op.inputs.map((name, i) => row('', name, typeOf(op.inputTypes, i))),
-    ...op.outputs.map((name, i) => row('→ ', name, typeOf(op.outputTypes, i))),
+    ...op.inputs.map((name, i) => row('', name, typeOf(name, op.inputTypes, i))),
+    ...op.outputs.map((name, i) => row('→ ', name, typeOf(name, op.outputTypes, i))),
   ];
   const gradient = typeof op.backward === 'string' ? `none: ${op.backward}` : doc.gradient;
   if (!gradient) throw new Error(`the doc of ${op.name} does not say its gradient`);

@@ -2,8 +2,8 @@
 import { expect, test } from 'vitest';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
-import type { HostTensor } from '../src/model/onnx/proto.ts';
 import { OnnxModel, type OnnxOptions } from '../src/model/onnx/run.ts';
+import type { HostTensor } from '../src/model/onnx/values.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers } from './onnx_graphs.ts';
 import { field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
@@ -23,7 +23,7 @@ async function outputsOf(parts: OnnxParts, given: Given, options: OnnxOptions = 
       type ? { kind: 'int', type, shape, data: Array.from(data) } : tensor(Float32Array.from(data), shape),
     ]),
   );
-  const results = noGrad(() => model.compute(inputs));
+  const results = noGrad(() => model.compute(inputs)) as (Tensor | HostTensor)[];
   const found = await Promise.all(
     results.map(async (result) => ({ shape: [...result.shape], data: Array.from(result instanceof Tensor ? await result.data() : result.data) })),
   );

@@ -100,6 +100,9 @@ function differentiable(op: Op, c: OpCase<unknown>, input: number): boolean {
   return (op.inputTypes?.[input] ?? 'f32') === 'f32' && !kind.startsWith('ids') && !op.constants?.includes(op.inputs[input]);
 }
 
+/** False where all inputs are ids, as those that make ties are: the case has no gradient then, though the op has one. */
+const isDifferentiable = (op: Op, c: OpCase<unknown>): boolean => c.shapes.some((_, input) => differentiable(op, c, input));
+
 /** What the reference says of one input's gradient: slopes at some elements, and along a direction that moves all of them. */
 interface Slopes {
   input: number;
@@ -307,7 +310,7 @@ async function checkCase(problem: Problem, check: Check): Promise<CaseResult[]> 
   const { op, c } = problem;
   const checks: { name: string; work: () => Promise<Outcome> }[] = [];
   if (check.forward) checks.push({ name: c.name, work: () => checkForward(problem) });
-  if (check.gradient && problem.isFinite) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(problem) });
+  if (check.gradient && problem.isFinite && isDifferentiable(op, c)) checks.push({ name: `gradient of ${c.name}`, work: () => checkGradient(problem) });
   return withVersion(op, check, checks);
 }
 
@@ -357,7 +360,9 @@ function withNaN(problem: Problem, poisoned: number): Poisoned {
   const { data } = inputs[poisoned];
   const at = random.integer(data.length);
   const moved = (by: number) => replaced(inputs, poisoned, data.with(at, data[at] + by));
-  const noise = 1e-7 * Math.max(1, Math.abs(lossOf(op, c, inputs, weights)));
+  const noiseOf = (from: readonly Reference[]): number => 1e-7 * Math.max(1, Math.abs(lossOf(op, c, from, weights)));
+  const noise = noiseOf(inputs);
+  const moves = MOVES.map((by) => ({ from: moved(by), noise: noiseOf(moved(by)) }));
   const poison = moved(Number.NaN);
   const outputs = op.reference(poison, c.attrs);
   const slope = (from: readonly Reference[], input: number, index: number): number => {
@@ -374,7 +379,7 @@ function withNaN(problem: Problem, poisoned: number): Poisoned {
     const found: NaNPlaces = new Map();
     for (const index of input === poisoned ? [at, ...places] : places) {
       const before = slope(inputs, input, index);
-      const depends = !op.routes && MOVES.some((by) => Math.abs(slope(moved(by), input, index) - before) > noise);
+      const depends = !op.routes && moves.some((move) => Math.abs(slope(move.from, input, index) - before) > move.noise);
       if (depends || (Math.abs(before) > noise && !sharesNaN(input, index))) found.set(index, depends);
     }
     return found;
@@ -428,7 +433,7 @@ function nanChecks(op: Op, c: OpCase<unknown>): (check: Check) => { name: string
     if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return;
     const problem = put(Number.NaN);
     add(false, `a NaN in ${input}`, () => checkForward(problem(), op.family === 'conv2d'));
-    if (!sound.isFinite) return;
+    if (!sound.isFinite || !isDifferentiable(op, c)) return;
     const poisoned = once(() => withNaN(sound, i));
     add(true, `gradient with a NaN in ${input}`, () => checkNaNPlaces(sound, poisoned()));
     if (!differentiable(op, c, i)) return;

@@ -124,7 +124,7 @@ export interface Op<A = any> {
   /** The output shapes. Throws a ShapeError with the given shapes if they do not fit. */
   shape(shapes: readonly Shape[], attrs: A): Shape[];
   forward(context: ForwardContext<A>): void;
-  /** The op only moves 32-bit words. Inputs may have any type, and every output has the type of the first input. */
+  /** The op only moves 32-bit words. Inputs but ids have the type of the first one, which may be any, and every output has it. */
   anyType?: boolean;
   /** The element of the input's storage where the output begins, if it can share that storage. Null if not; then `forward` runs. */
   view?(shapes: readonly Shape[], attrs: A): number | null;

@@ -92,6 +92,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   binary: each(1, 3),
   binary_broadcast: each(1, 3),
   binary_rows: ({ rows, n }) => [rows * n, 2 * rows * n + n],
+  binary_special: each(30, 3),
+  classify: each(1, 2),
   col2im: fold(1),
   col2im_vec4: fold(4),
   column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
@@ -142,6 +144,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   top_k: ({ rows, n, k }) => [rows * n * k, rows * (n + 2 * k)],
   unary: each(1, 2),
   unary_grad: each(2, 3),
+  unary_special: each(15, 2),
+  unary_turns: each(25, 2),
+  where: each(1, 4),
 };
 
 /** Shader files that have a row. */

@@ -1,6 +1,7 @@
 /** Launchers of elementwise work: unary and binary tables, strided copies, scaled sums, dropout. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
+import type { ParamValues } from '../gpu/uniforms.ts';
 import { soleVersion } from './family.ts';
 
 const MAX_GROUPS = 65535;
@@ -22,10 +23,24 @@ export function rowGrid(rows: number, columns: number): [number, number, number]
   return [Math.ceil(columns / 64), y, z];
 }
 
-/** y = f(x) for a WGSL expression `f` over `x: vec4f` and `alpha: f32`. */
-export function unary(gpu: Gpu, f: string, x: BufferSlice, y: BufferSlice, count: number, alpha: number, label: string): void {
+/** Shaders of unary functions: over what WGSL has, over functions that it lacks, over the sine and cosine, over bits. */
+export type UnaryShader = 'unary' | 'unary_special' | 'unary_turns' | 'classify';
+
+/** y = f(x) for a WGSL expression `f` over `x: vec4f`, `alpha: f32` and `beta: f32`, and over the functions of the shader. */
+export function unary(
+  gpu: Gpu,
+  f: string,
+  x: BufferSlice,
+  y: BufferSlice,
+  count: number,
+  alpha: number,
+  label: string,
+  beta = 0,
+  file: UnaryShader = 'unary',
+): void {
   const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'unary', expressions: { f } }), [x, y], { count4, alpha }, grid(count4), label);
+  const params: ParamValues = file === 'unary_turns' ? { count4 } : { count4, alpha, beta };
+  gpu.dispatch(gpu.kernel({ file, expressions: { f } }), [x, y], params, grid(count4), label);
 }
 
 /** dx = g(x, y, dy). x or y may be null if the expression does not name it. */
@@ -39,9 +54,10 @@ export function unaryGrad(
   count: number,
   alpha: number,
   label: string,
+  beta = 0,
 ): void {
   const count4 = Math.ceil(count / 4);
-  gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha }, grid(count4), label);
+  gpu.dispatch(gpu.kernel({ file: 'unary_grad', expressions: { g } }), [x ?? dy, y ?? dy, dy, dx], { count4, alpha, beta }, grid(count4), label);
 }
 
 /** c = f(a, b); each has `count` elements. */
@@ -66,12 +82,33 @@ export interface StridedView {
 }
 
 /** c[index] = f(a[index · strides], b[index · strides]) for every index of `shape`; c is dense. */
-export function binaryBroadcast(gpu: Gpu, f: string, a: StridedView, b: StridedView, c: BufferSlice, shape: readonly number[], label: string): void {
+export function binaryBroadcast(
+  gpu: Gpu,
+  f: string,
+  a: StridedView,
+  b: StridedView,
+  c: BufferSlice,
+  shape: readonly number[],
+  label: string,
+  file: 'binary_broadcast' | 'binary_special' = 'binary_broadcast',
+): void {
   const count = shape.reduce((size, extent) => size * extent, 1);
   gpu.dispatch(
-    gpu.kernel({ file: 'binary_broadcast', expressions: { f } }),
+    gpu.kernel({ file, expressions: { f } }),
     [a.slice, b.slice, c],
     { count, rank: shape.length, shape, a_strides: a.strides, b_strides: b.strides },
+    grid(count),
+    label,
+  );
+}
+
+/** c[index] = a[index · strides] where condition[index · strides] is not 0, else b[index · strides]; c is dense. */
+export function where(gpu: Gpu, condition: StridedView, a: StridedView, b: StridedView, c: BufferSlice, shape: readonly number[], label: string): void {
+  const count = shape.reduce((size, extent) => size * extent, 1);
+  gpu.dispatch(
+    gpu.kernel({ file: 'where' }),
+    [condition.slice, a.slice, b.slice, c],
+    { count, rank: shape.length, shape, condition_strides: condition.strides, a_strides: a.strides, b_strides: b.strides },
     grid(count),
     label,
   );
@@ -121,6 +158,12 @@ export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape:
     grid(count),
     label,
   );
+}
+
+/** y = the upper or the lower triangle of each matrix of x [batch, rows, columns], from a diagonal on; words of any type. */
+export function trilu(gpu: Gpu, x: BufferSlice, y: BufferSlice, count: number, rows: number, columns: number, diagonal: number, upper: boolean, label: string): void {
+  const kernel = gpu.kernel({ file: 'trilu', constants: { LOWER: upper ? 0 : 1 } });
+  gpu.dispatch(kernel, [x, y], { count, rows, columns, diagonal }, grid(count), label);
 }
 
 export const axpbyFamily = soleVersion('axpby', 'one invocation owns four numbers');

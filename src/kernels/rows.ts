@@ -1,9 +1,10 @@
-/** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest token, top-k, sampling. */
+/** Launchers of work on rows: softmax, cross-entropy, layer normalization, one-hot rows, the likeliest token, argmax, top-k, sampling. */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import type { ParamValues } from '../gpu/uniforms.ts';
 import { grid, type Live } from './elementwise.ts';
 import { always, Family, sizeRange, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
+import { sortCapacity, sortRows, withScratch } from './sort.ts';
 
 /** Rows [rows, n] of logits, scores or probabilities. */
 interface RowsProblem {
@@ -115,6 +116,55 @@ export function topK(
   launchRows(gpu, topKFamily, { rows, n }, [x, values, indices], { rows, n, k, skip_below: skipBelow }, label);
 }
 
+/** Words that the sorted rows of one batch may take: more rows are sorted in several batches. */
+const SORTED_WORDS = 1 << 22;
+
+/** A tensor [outer, n, inner], of whose middle axis something is chosen. */
+export interface Lines {
+  outer: number;
+  n: number;
+  inner: number;
+}
+
+/** As `topK`, along the middle axis and for any k: the lines are sorted, in n log² n compared pairs each. `smallest` takes from the other end. */
+export function topKSorted(
+  gpu: Gpu,
+  x: BufferSlice,
+  values: BufferSlice,
+  indices: BufferSlice,
+  { outer, n, inner }: Lines,
+  { k, skipBelow, smallest }: { k: number; skipBelow: number; smallest: boolean },
+  label: string,
+): void {
+  const capacity = sortCapacity(n);
+  const batch = Math.max(1, Math.floor(SORTED_WORDS / capacity));
+  for (let first = 0; first < outer * inner; first += batch) {
+    const rows = Math.min(batch, outer * inner - first);
+    withScratch(gpu, [rows * capacity, rows * capacity], `${label} (sorted rows)`, ([keys, places]) => {
+      const kernel = gpu.kernel({ file: 'top_k_keys', constants: { SMALLEST: smallest ? 1 : 0 } });
+      gpu.dispatch(kernel, [x, keys], { count: rows * capacity, first, n, inner, capacity, skip_below: skipBelow }, grid(rows * capacity), label);
+      sortRows(gpu, keys, places, rows, capacity, label);
+      gpu.dispatch(gpu.kernel({ file: 'top_k_take' }), [x, places, values, indices], { count: rows * k, first, n, inner, capacity, k }, grid(rows * k), label);
+    });
+  }
+}
+
+/** Where the largest, or the smallest, of the middle axis stands: the first of equal ones, or the last. A NaN is the extreme. */
+export function argmax(
+  gpu: Gpu,
+  x: BufferSlice,
+  y: BufferSlice,
+  { outer, n, inner }: Lines,
+  { smallest, last }: { smallest: boolean; last: boolean },
+  label: string,
+): void {
+  const lines = outer * inner;
+  // Neighboring lines lie side by side if inner > 1. Then a workgroup for each is worth it only where there are few.
+  const LANES = n >= 64 && (inner === 1 || lines < 512) ? 64 : 1;
+  const kernel = gpu.kernel({ file: 'argmax', constants: { LANES, SMALLEST: smallest ? 1 : 0, LAST: last ? 1 : 0 } });
+  gpu.dispatch(kernel, [x, y], { lines, n, inner }, grid(lines, LANES > 1 ? 1 : 64), label);
+}
+
 /** The likeliest token of each row of logits [rows, n], and its log-probability. Ids below `skipBelow` are never taken. */
 export function argmaxToken(
   gpu: Gpu,
@@ -170,8 +220,10 @@ export function mixTokens(gpu: Gpu, ids: BufferSlice, own: BufferSlice, mixed: B
   gpu.dispatch(gpu.kernel({ file: 'mix_tokens' }), [ids, own, mixed], params, grid(steps * rows, 64), label);
 }
 
-export function oneHot(gpu: Gpu, ids: BufferSlice, y: BufferSlice, rows: number, n: number, label: string): void {
-  gpu.dispatch(gpu.kernel({ file: 'one_hot' }), [ids, y], { count: rows * n, n }, grid(rows * n, 64), label);
+/** ids [outer, inner] → y [outer, n, inner]: `on` where the middle index is the id, else `off`. */
+export function oneHot(gpu: Gpu, ids: BufferSlice, y: BufferSlice, { outer, n, inner }: Lines, on: number, off: number, label: string): void {
+  const count = outer * n * inner;
+  gpu.dispatch(gpu.kernel({ file: 'one_hot' }), [ids, y], { count, n, inner, on, off }, grid(count), label);
 }
 
 export interface LayerNormProblem {

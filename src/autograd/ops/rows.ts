@@ -1,10 +1,13 @@
-/** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax, sampling. */
+/** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax, sampling, one-hot. The last ones also along other axes. */
 import { ShapeError } from '../../errors.ts';
 import { present } from '../../kernels/elementwise.ts';
 import { reduce } from '../../kernels/reduce.ts';
+import { gatherRowsGrad } from '../../kernels/gather.ts';
 import {
+  argmax as argmaxKernel,
   argmaxToken as argmaxTokenKernel,
   crossEntropy as crossEntropyKernel,
+  type Lines,
   type MixAttrs,
   mixTokens as mixTokensKernel,
   oneHot as oneHotKernel,
@@ -13,13 +16,15 @@ import {
   softmaxGrad,
   softmax as softmaxKernel,
   topK as topKKernel,
+  topKSorted,
 } from '../../kernels/rows.ts';
 import { pcg4d, uniformFromBits } from '../../random.ts';
-import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { normalizeAxis, type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { binaryOf } from './elementwise.ts';
+import { elementSelection } from './gather.ts';
 
 /** The last axis is the row. */
 function rows(shape: Shape): { rows: number; n: number } {
@@ -175,56 +180,140 @@ export const crossEntropyOp: Op<CrossEntropyAttrs> = {
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of logarithms good to 4e-6 each' },
 };
 
+/** A tensor as [outer, n, inner] around one axis. */
+function linesOf(shape: Shape, axis: number): Lines {
+  return { outer: sizeOf(shape.slice(0, axis)), n: shape[axis], inner: sizeOf(shape.slice(axis + 1)) };
+}
+
+/** Rows of which so few are wanted are looked through once for each; more are sorted. */
+const FEW = 64;
+
 export interface TopKAttrs {
   k: number;
   /** Ids below this are never taken. */
   skipBelow: number;
+  /** Left out: the last axis. */
+  axis?: number;
+  /** Takes the smallest. */
+  smallest?: boolean;
 }
 
 export const topKOp: Op<TopKAttrs> = {
   name: 'topK',
   doc: {
-    equation: 'the k largest x of each row in falling order, and where they stand; of equal ones the lower index first',
+    equation: 'the k largest x of each line in falling order, or the smallest in rising order, and where they stand; of equal ones the lower index first',
+    gradient: 'dx = dvalues at the elements taken, 0 elsewhere',
     tensors: {
-      x: '[…, n]',
-      values: '[…, k]',
-      indices: '[…, k], none below skipBelow',
+      x: '[…, n, …]; a NaN comes before all numbers, whichever end is taken from',
+      values: '[…, k, …]',
+      indices: '[…, k, …], none below skipBelow',
     },
     example: 'ops.topK(tensor([3, 1, 4, 1, 5], [1, 5]), 2)',
-    refused: ['ops.topK(zeros([2, 3]), 4)'],
+    refused: ['ops.topK(zeros([2, 3]), 4)', 'ops.topK(zeros([2, 3]), 1, 0, { axis: 2 })'],
   },
   inputs: ['x'],
   outputs: ['values', 'indices'],
   outputTypes: ['f32', 'u32'],
-  shape: ([x], { k, skipBelow }) => {
-    const { n } = rows(x);
+  shape: ([x], { k, skipBelow, axis = x.length - 1 }) => {
+    const n = x[axis] ?? 1;
     if (!(k >= 1 && k + skipBelow <= n)) throw new ShapeError(`topK: ${k} of the ${n - skipBelow} allowed columns of [${x}]`);
-    const shape = [...x.slice(0, -1), k];
+    const shape = x.with(axis, k);
     return [shape, shape];
   },
-  forward: ({ gpu, inputs: [x], outputs: [values, indices], attrs, label }) =>
-    topKKernel(gpu, x.slice, values.slice, indices.slice, rows(x.shape).rows, rows(x.shape).n, attrs.k, attrs.skipBelow, label),
-  backward: 'a choice is flat everywhere',
-  reference: ([x], { k, skipBelow }) => {
-    const { rows: count, n } = rows(x.shape);
-    const shape = [...x.shape.slice(0, -1), k];
-    const order = Array.from({ length: count }, (_, r) =>
+  forward: ({ gpu, inputs: [x], outputs: [values, indices], attrs: { k, skipBelow, axis = x.rank - 1, smallest = false }, label }) => {
+    const lines = linesOf(x.shape, axis);
+    if (lines.inner === 1 && !smallest && k <= FEW) topKKernel(gpu, x.slice, values.slice, indices.slice, lines.outer, lines.n, k, skipBelow, label);
+    else topKSorted(gpu, x.slice, values.slice, indices.slice, lines, { k, skipBelow, smallest }, label);
+  },
+  saves: ['indices'],
+  routes: true,
+  backward: ({ gpu, saved: { indices }, grads: [dvalues], inputShapes: [x], attrs: { axis = x.length - 1 }, label }) => [
+    () => {
+      const dx = empty(x, 'f32', label);
+      gatherRowsGrad(gpu, dvalues.slice, indices.slice, dx.slice, elementSelection(x, indices.shape, axis), label);
+      return dx;
+    },
+  ],
+  reference: ([x], { k, skipBelow, axis = x.shape.length - 1, smallest = false }) => {
+    const { n, inner } = linesOf(x.shape, axis);
+    const shape = x.shape.with(axis, k);
+    const at = (line: number, j: number) => x.data[(Math.floor(line / inner) * n + j) * inner + (line % inner)];
+    const rising = (a: number, b: number) => Number(Number.isNaN(b)) - Number(Number.isNaN(a)) || a - b;
+    const order = Array.from({ length: sizeOf(x.shape) / n }, (_, line) =>
       Array.from({ length: n - skipBelow }, (_unused, j) => j + skipBelow)
-        .sort((a, b) => falling(x.data[r * n + a], x.data[r * n + b]) || a - b)
+        .sort((a, b) => (smallest ? rising : falling)(at(line, a), at(line, b)) || a - b)
         .slice(0, k),
     );
-    const indices = reference(shape, (i) => order[Math.floor(i / k)][i % k]);
-    return [reference(shape, (i) => x.data[Math.floor(i / k) * n + indices.data[i]]), indices];
+    const lineOf = (i: number) => Math.floor(i / inner / k) * inner + (i % inner);
+    const indices = reference(shape, (i) => order[lineOf(i)][Math.floor(i / inner) % k]);
+    return [reference(shape, (i) => at(lineOf(i), indices.data[i])), indices];
   },
-  cost: (shapes, outputs, { k }) => ({ flops: k * sizeOf(shapes[0]), bytes: streamingCost(shapes, outputs).bytes }),
+  cost: (shapes, outputs, { k }) => ({ flops: Math.min(k, FEW) * sizeOf(shapes[0]), bytes: streamingCost(shapes, outputs).bytes }),
   cases: [
     { name: 'argmax', shapes: [[67, 113]], attrs: { k: 1, skipBelow: 0 } },
     { name: 'ties', shapes: [[11, 41]], attrs: { k: 5, skipBelow: 2 }, draw: ['ids:4'] },
     { name: 'all, with −∞', shapes: [[3, 7]], attrs: { k: 7, skipBelow: 0 }, draw: ['normal with -Infinity'] },
     { name: 'ties in long rows', shapes: [[9, 300]], attrs: { k: 6, skipBelow: 4 }, draw: ['ids:60'] },
+    { name: 'the smallest of a middle axis', shapes: [[3, 37, 5]], attrs: { k: 7, skipBelow: 0, axis: 1, smallest: true }, draw: ['distinct'] },
+    { name: 'the largest of the first axis, ties', shapes: [[41, 13]], attrs: { k: 11, skipBelow: 3, axis: 0 }, draw: ['ids:9'] },
+    { name: 'more than few, longer than a block sorts', shapes: [[3, 1031]], attrs: { k: 131, skipBelow: 5 }, draw: ['distinct'] },
   ],
   family: 'top_k',
 };
+
+interface ArgmaxAttrs {
+  axis: number;
+  /** Of equal ones the last. */
+  last: boolean;
+  keepDims: boolean;
+}
+
+function argmaxOp(name: string, smallest: boolean): Op<ArgmaxAttrs> {
+  const size = smallest ? 'smallest' : 'largest';
+  const shapeOf = (x: Shape, { axis, keepDims }: ArgmaxAttrs) => (keepDims ? x.with(axis, 1) : x.toSpliced(axis, 1));
+  return {
+    name,
+    doc: {
+      equation: `y = where the ${size} x of the axis stands, the first of equal ones (with last, the last). A NaN counts as the ${size}.`,
+      tensors: { x: 'any shape', y: 'without the axis (with extent 1 in its place, if keepDims)' },
+      example: `ops.${name}(tensor([3, 1, 4, 4, 1, 5], [2, 3]), 1)`,
+      refused: [`ops.${name}(zeros([2, 0]), 1)`, `ops.${name}(zeros([2, 3]), 2)`],
+    },
+    inputs: ['x'],
+    outputs: ['y'],
+    outputTypes: ['u32'],
+    shape: ([x], attrs) => {
+      if (x[attrs.axis] === 0) throw new ShapeError(`${name}: axis ${attrs.axis} of [${x}] has no element`);
+      return [shapeOf(x, attrs)];
+    },
+    forward: ({ gpu, inputs: [x], outputs: [y], attrs: { axis, last }, label }) => argmaxKernel(gpu, x.slice, y.slice, linesOf(x.shape, axis), { smallest, last }, label),
+    backward: 'a choice is flat everywhere',
+    reference: ([x], attrs) => {
+      const { n, inner } = linesOf(x.shape, attrs.axis);
+      return [
+        reference(shapeOf(x.shape, attrs), (i) => {
+          let best = 0;
+          const at = (j: number) => x.data[(Math.floor(i / inner) * n + j) * inner + (i % inner)];
+          for (let j = 1; j < n; j++) {
+            const before = smallest && !Number.isNaN(at(j)) && !Number.isNaN(at(best)) ? falling(at(best), at(j)) : falling(at(j), at(best));
+            if (before < 0 || (before === 0 && attrs.last)) best = j;
+          }
+          return best;
+        }),
+      ];
+    },
+    cost: (shapes, outputs) => ({ ...streamingCost(shapes, outputs), flops: sizeOf(shapes[0]) }),
+    cases: [
+      { name: 'rows', shapes: [[67, 113]], attrs: { axis: 1, last: false, keepDims: false } },
+      { name: 'columns, the last of ties', shapes: [[113, 37]], attrs: { axis: 0, last: true, keepDims: true }, draw: ['ids:7'] },
+      { name: 'short middle axis, ties', shapes: [[7, 5, 67]], attrs: { axis: 1, last: false, keepDims: false }, draw: ['ids:3'] },
+      { name: 'long rows, the last of ties', shapes: [[3, 1031]], attrs: { axis: 1, last: true, keepDims: false }, draw: ['ids:60'] },
+      { name: 'infinities', shapes: [[5, 11]], attrs: { axis: 1, last: false, keepDims: false }, draw: [`normal with ${smallest ? '-' : ''}Infinity`] },
+    ],
+  };
+}
+
+export const argmaxOps = { argmax: argmaxOp('argmax', false), argmin: argmaxOp('argmin', true) };
 
 /** argmax over the words from id `skipBelow` on, and its log-probability among all: argmax_token.wgsl. logits [rows, n] → [rows], [rows]. */
 export const argmaxTokenOp: Op<{ skipBelow: number }> = {
@@ -419,49 +508,60 @@ export const sampleOp: Op<SampleAttrs> = {
   ],
 };
 
-/** 1 where the column is the row's id, else 0. ids u32 [rows] → [rows, n]. */
-export const oneHotOp: Op<{ n: number }> = {
+export interface OneHotAttrs {
+  n: number;
+  /** Where the new axis stands in the result; left out: last. */
+  axis?: number;
+  /** 1 and 0, if left out. */
+  on?: number;
+  off?: number;
+}
+
+/** `on` where the index along the new axis is the id, else `off`. */
+export const oneHotOp: Op<OneHotAttrs> = {
   name: 'oneHot',
   doc: {
-    equation: 'y[r, j] = 1 where j = ids[r], else 0',
+    equation: 'y[…, j, …] = on where j = ids[…, …], else off',
     tensors: {
-      ids: '[rows], each below n. Ids from the host that are not are refused; one made on the device gives a row of NaN',
-      y: '[rows, n]',
+      ids: 'any shape, each below n. Ids from the host that are not are refused; one made on the device gives a line of NaN',
+      y: 'as ids, with an axis of n more: the last one, or the one given',
     },
     example: 'ops.oneHot(tensor(new Uint32Array([2, 0])), 3)',
-    refused: ['ops.oneHot(zeros([2, 2], "u32"), 3)', 'ops.oneHot(tensor(new Uint32Array([3])), 3)'],
+    refused: ['ops.oneHot(tensor(new Uint32Array([3])), 3)', 'ops.oneHot(zeros([2, 2], "u32"), 3, { axis: 3 })'],
   },
   inputs: ['ids'],
   inputTypes: ['u32'],
   ids: { ids: { below: (_shapes, { n }) => n } },
   outputs: ['y'],
   outputTypes: ['f32'],
-  shape: ([ids], { n }) => {
-    expectRank('oneHot', 'ids', ids, 1);
-    return [[ids[0], n]];
-  },
-  forward: ({ gpu, inputs: [ids], outputs: [y], attrs, label }) => oneHotKernel(gpu, ids.slice, y.slice, ids.shape[0], attrs.n, label),
+  shape: ([ids], { n, axis = ids.length }) => [ids.toSpliced(axis, 0, n)],
+  forward: ({ gpu, inputs: [ids], outputs: [y], attrs: { on = 1, off = 0, axis = ids.rank }, label }) =>
+    oneHotKernel(gpu, ids.slice, y.slice, linesOf(y.shape, axis), on, off, label),
   backward: 'whole numbers carry no gradient',
-  reference: ([ids], { n }) => [
-    reference([ids.shape[0], n], (i) => {
-      const id = ids.data[Math.floor(i / n)];
-      return id < n ? Number(i % n === id) : Number.NaN;
-    }),
-  ],
+  reference: ([ids], { n, on = 1, off = 0, axis = ids.shape.length }) => {
+    const inner = sizeOf(ids.shape.slice(axis));
+    return [
+      reference(ids.shape.toSpliced(axis, 0, n), (i) => {
+        const id = ids.data[Math.floor(i / inner / n) * inner + (i % inner)];
+        return id >= n ? Number.NaN : Math.floor(i / inner) % n === id ? on : off;
+      }),
+    ];
+  },
   cost: (shapes, outputs) => streamingCost(shapes, outputs, 1),
   cases: [
     { name: 'primes', shapes: [[37]], attrs: { n: 41 }, draw: ['ids:41'] },
     { name: 'one column', shapes: [[5]], attrs: { n: 1 }, draw: ['ids:1'] },
+    { name: 'a middle axis, other values', shapes: [[7, 11]], attrs: { n: 13, axis: 1, on: -2, off: 0.5 }, draw: ['ids:13'] },
     { name: 'more workgroups than fit in one dimension', shapes: [[2053]], attrs: { n: 2053 }, draw: ['ids:2053'] },
   ],
 };
 
 /**
- * ids u32 [rows] → [rows, n]. Throws a GlimpseError for an id from the host that is not below n; one made on the device gives a row
- * of NaN.
+ * ids u32 of any shape → the same with an axis of n more, the last one or `axis`: `on` (1) at the id, else `off` (0). Throws a
+ * GlimpseError for an id from the host that is not below n; one made on the device gives a line of NaN.
  */
-export function oneHot(ids: Tensor, n: number): Tensor {
-  return apply(oneHotOp, [ids], { n })[0];
+export function oneHot(ids: Tensor, n: number, { axis = -1, on = 1, off = 0 }: { axis?: number; on?: number; off?: number } = {}): Tensor {
+  return apply(oneHotOp, [ids], { n, axis: normalizeAxis(axis, [...ids.shape, n], 'oneHot'), on, off })[0];
 }
 
 export function softmax(x: Tensor, log = false): Tensor {
@@ -482,9 +582,36 @@ export function argmaxToken(logits: Tensor, skipBelow = 0): { token: Tensor; log
   return { token, logProb };
 }
 
-export function topK(x: Tensor, k: number, skipBelow = 0): { values: Tensor; indices: Tensor } {
-  const [values, indices] = apply(topKOp, [x], { k, skipBelow });
+/**
+ * The k largest of each line along an axis (the last one), sorted, and where they stand; or the smallest. Of equal ones the lower index
+ * comes first, a NaN before all numbers. Indices below `skipBelow` are never taken. Throws a ShapeError if there are fewer than k.
+ */
+export function topK(
+  x: Tensor,
+  k: number,
+  skipBelow = 0,
+  { axis = -1, smallest = false }: { axis?: number; smallest?: boolean } = {},
+): { values: Tensor; indices: Tensor } {
+  const [values, indices] = apply(topKOp, [x], { k, skipBelow, axis: normalizeAxis(axis, x.shape, 'topK'), smallest });
   return { values, indices };
+}
+
+/** Options of `argmax` and `argmin`. */
+export interface ArgmaxOptions {
+  /** Take the last of equal ones, not the first. */
+  last?: boolean;
+  /** Leave the axis in place, with extent 1. */
+  keepDims?: boolean;
+}
+
+/** Where the largest of the axis stands, u32. A NaN counts as the largest, as in NumPy. Throws a ShapeError for an axis of no element. */
+export function argmax(x: Tensor, axis: number, { last = false, keepDims = false }: ArgmaxOptions = {}): Tensor {
+  return apply(argmaxOps.argmax, [x], { axis: normalizeAxis(axis, x.shape, 'argmax'), last, keepDims })[0];
+}
+
+/** Where the smallest of the axis stands, u32. A NaN counts as the smallest, as in NumPy. Throws a ShapeError for an axis of no element. */
+export function argmin(x: Tensor, axis: number, { last = false, keepDims = false }: ArgmaxOptions = {}): Tensor {
+  return apply(argmaxOps.argmin, [x], { axis: normalizeAxis(axis, x.shape, 'argmin'), last, keepDims })[0];
 }
 
 /** log-probabilities [rows, n] → a token for each row, and its log-probability. */

@@ -1,8 +1,9 @@
 /** Ops that move elements: reshape and slices of whole rows (both free), transpose, other slices, concat, broadcast (strided copies). */
 import { ShapeError } from '../../errors.ts';
-import { stridedCopy } from '../../kernels/elementwise.ts';
+import type { Gpu } from '../../gpu/gpu.ts';
+import { stridedCopy, trilu as triluKernel } from '../../kernels/elementwise.ts';
 import { broadcastShapes, broadcastStrides, normalizeAxis, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
-import { startsPart, type Tensor, zeros } from '../../tensor/tensor.ts';
+import { empty, startsPart, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
@@ -86,6 +87,8 @@ export const transposeOp: Op<{ order: readonly number[] }> = {
 export interface SliceAttrs {
   start: readonly number[];
   size: readonly number[];
+  /** Places of x from one element of y to the next, per axis; a negative step walks backwards. Left out: 1 everywhere. */
+  step?: readonly number[];
 }
 
 function offset(shape: Shape, start: readonly number[]): number {
@@ -93,66 +96,79 @@ function offset(shape: Shape, start: readonly number[]): number {
   return start.reduce((sum, index, axis) => sum + index * strides[axis], 0);
 }
 
+/** How the elements of a slice lie in the storage of x. */
+function sliced(x: Shape, { start, size, step }: SliceAttrs): { start: number; strides: number[] } {
+  // A slice of nothing may start behind the last element.
+  return { start: sizeOf(size) === 0 ? 0 : offset(x, start), strides: stridesOf(x).map((stride, axis) => stride * (step?.[axis] ?? 1)) };
+}
+
+/** Whether a slice of one axis lies within its extent. */
+function liesWithin(extent: number, start: number, size: number, step: number): boolean {
+  const last = start + (size - 1) * step;
+  const isWhole = [start, size, step].every(Number.isSafeInteger) && step !== 0 && start >= 0 && size >= 0;
+  return isWhole && (size === 0 ? start <= extent : start < extent && last >= 0 && last < extent);
+}
+
 export const sliceOp: Op<SliceAttrs> = {
   name: 'slice',
   doc: {
-    equation: 'y[i] = x[start + i]',
-    gradient: 'dx = dy within the block, 0 elsewhere',
+    equation: 'y[i] = x[start + i step]',
+    gradient: 'dx = dy at the elements taken, 0 elsewhere',
     tensors: {
       x: 'any shape, any type',
       y: 'the size given, one extent per axis; whole rows share the storage of x where they begin at a multiple of 64 elements',
     },
-    example: 'ops.slice(tensor([1, 2, 3, 4, 5, 6], [2, 3]), [0, 1], [2, 2])',
-    refused: ['ops.slice(zeros([2, 3]), [0, 2], [2, 2])'],
+    example: 'ops.slice(tensor([1, 2, 3, 4, 5, 6], [2, 3]), [0, 2], [2, 2], [1, -2])',
+    refused: ['ops.slice(zeros([2, 3]), [0, 2], [2, 2])', 'ops.slice(zeros([2, 3]), [0, 0], [2, 2], [1, 3])'],
   },
   anyType: true,
   inputs: ['x'],
   outputs: ['y'],
   // Whole rows of the outermost axis that is cut lie together: rows of a weight are no copy, step after step.
-  view: ([x], { start, size }) => {
+  view: ([x], { start, size, step }) => {
     const cut = size.findIndex((extent) => extent !== 1);
     const together = size.every((extent, axis) => axis <= cut || extent === x[axis] || cut < 0);
+    const steady = size.every((extent, axis) => extent === 1 || (step?.[axis] ?? 1) === 1);
     const first = offset(x, start);
-    return together && sizeOf(size) > 0 && startsPart(first) ? first : null;
+    return together && steady && sizeOf(size) > 0 && startsPart(first) ? first : null;
   },
-  shape: ([x], { start, size }) => {
-    const inside = start.length === x.length && size.length === x.length && start.every((s, axis) => s >= 0 && size[axis] >= 0 && s + size[axis] <= x[axis]);
-    if (!inside) throw new ShapeError(`slice: start [${start}] and size [${size}] do not fit in [${x}]`);
+  shape: ([x], { start, size, step }) => {
+    const isRank = [start, size, step ?? x].every((list) => list.length === x.length);
+    if (!isRank || !x.every((extent, axis) => liesWithin(extent, start[axis], size[axis], step?.[axis] ?? 1)))
+      throw new ShapeError(`slice: start [${start}]${step ? `, step [${step}]` : ''} and size [${size}] do not fit in [${x}]`);
     return [size];
   },
   forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => {
-    stridedCopy(
-      gpu,
-      { slice: x.slice, strides: stridesOf(x.shape), start: offset(x.shape, attrs.start) },
-      { slice: y.slice, strides: stridesOf(y.shape) },
-      y.shape,
-      label,
-    );
+    stridedCopy(gpu, { slice: x.slice, ...sliced(x.shape, attrs) }, { slice: y.slice, strides: stridesOf(y.shape) }, y.shape, label);
   },
   backward: ({ gpu, grads: [dy], inputShapes: [x], attrs, label }) => [
     () => {
       const dx = zeros(x);
-      stridedCopy(
-        gpu,
-        { slice: dy.slice, strides: stridesOf(dy.shape) },
-        { slice: dx.slice, strides: stridesOf(x), start: offset(x, attrs.start) },
-        dy.shape,
-        label,
-      );
+      stridedCopy(gpu, { slice: dy.slice, strides: stridesOf(dy.shape) }, { slice: dx.slice, ...sliced(x, attrs) }, dy.shape, label);
       return dx;
     },
   ],
-  reference: ([x], { start, size }) => {
+  reference: ([x], { start, size, step }) => {
     const strides = stridesOf(x.shape);
     const own = stridesOf(size);
-    return [reference(size, (i) => x.data[size.reduce((at, extent, axis) => at + (start[axis] + (Math.floor(i / own[axis]) % extent)) * strides[axis], 0)])];
+    const along = (i: number, axis: number) => start[axis] + (Math.floor(i / own[axis]) % size[axis]) * (step?.[axis] ?? 1);
+    return [reference(size, (i) => x.data[size.reduce((at, _extent, axis) => at + along(i, axis) * strides[axis], 0)])];
   },
   cost: (_shapes, outputs) => moved(outputs, outputs),
   cases: [
     { name: 'inner block', shapes: [[7, 11, 9]], attrs: { start: [2, 3, 1], size: [3, 7, 5] } },
     { name: 'rows', shapes: [[13, 3]], attrs: { start: [4, 0], size: [5, 3] } },
+    { name: 'every third, backwards', shapes: [[7, 37, 5]], attrs: { start: [1, 36, 4], size: [3, 12, 5], step: [2, -3, -1] } },
+    { name: 'six axes turned around', shapes: [[2, 3, 2, 3, 2, 5]], attrs: { start: [1, 2, 1, 0, 1, 4], size: [2, 3, 2, 3, 2, 2], step: [-1, -1, -1, 1, -1, -3] } },
   ],
 };
+
+/** The axes as numbers from 0, each once. Throws a ShapeError for one that there is not, or that comes twice. */
+function distinctAxes(axes: readonly number[], shape: Shape, op: string): Set<number> {
+  const found = new Set(axes.map((axis) => normalizeAxis(axis, shape, op)));
+  if (found.size !== axes.length) throw new ShapeError(`${op}: an axis comes twice among [${axes}]`);
+  return found;
+}
 
 export const concatOp: Op<{ axis: number }> = {
   name: 'concat',
@@ -268,6 +284,63 @@ export const broadcastOp: Op<{ shape: Shape }> = {
   ],
 };
 
+export interface TriluAttrs {
+  /** The columns that the triangle begins behind the main diagonal; negative before it. */
+  diagonal: number;
+  upper: boolean;
+}
+
+export const triluOp: Op<TriluAttrs> = {
+  name: 'trilu',
+  doc: {
+    equation: 'y[…, r, c] = x[…, r, c] where c − r ≥ diagonal (of the lower triangle: ≤), else 0',
+    gradient: 'dx = dy within the triangle, 0 elsewhere',
+    tensors: { x: '[…, rows, columns], any type', y: 'as x; 0 also where x is NaN outside the triangle' },
+    example: 'ops.trilu(tensor([1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 3]), 1)',
+    refused: ['ops.trilu(zeros([3]))', 'ops.trilu(zeros([3, 3]), 0.5)'],
+  },
+  anyType: true,
+  inputs: ['x'],
+  outputs: ['y'],
+  shape: ([x], { diagonal }) => {
+    if (x.length < 2) throw new ShapeError(`trilu: x [${x}] has ${x.length} axes, at least 2 are expected`);
+    if (!Number.isSafeInteger(diagonal)) throw new ShapeError(`trilu: the diagonal ${diagonal} is no whole number`);
+    return [x];
+  },
+  forward: ({ gpu, inputs: [x], outputs: [y], attrs, label }) => triangle(gpu, x, y, attrs, label),
+  backward: ({ gpu, grads: [dy], attrs, label }) => [
+    () => {
+      const dx = empty(dy.shape, 'f32', label);
+      triangle(gpu, dy, dx, attrs, label);
+      return dx;
+    },
+  ],
+  reference: ([x], { diagonal, upper }) => {
+    const [rows, columns] = x.shape.slice(-2);
+    const offset = (i: number) => (i % columns) - (Math.floor(i / columns) % rows);
+    return [reference(x.shape, (i) => ((upper ? offset(i) >= diagonal : offset(i) <= diagonal) ? x.data[i] : 0))];
+  },
+  cost: moved,
+  cases: [
+    { name: 'upper', shapes: [[3, 13, 11]], attrs: { diagonal: 0, upper: true } },
+    { name: 'lower, beyond the diagonal', shapes: [[37, 41]], attrs: { diagonal: 5, upper: false } },
+    { name: 'upper, before the diagonal', shapes: [[7, 3]], attrs: { diagonal: -2, upper: true } },
+    { name: 'nothing is left', shapes: [[3, 5]], attrs: { diagonal: -9, upper: false } },
+  ],
+};
+
+function triangle(gpu: Gpu, x: Tensor, y: Tensor, { diagonal, upper }: TriluAttrs, label: string): void {
+  const [rows, columns] = x.shape.slice(-2);
+  // Beyond the corners every diagonal is alike; it must fit in 32 bits.
+  const within = Math.max(-rows - columns, Math.min(rows + columns, diagonal));
+  triluKernel(gpu, x.slice, y.slice, x.size, rows, columns, within, upper, label);
+}
+
+/** The upper triangle of each matrix of x [..., rows, columns], from a diagonal on, or the lower one; the rest is 0. Any type. */
+export function trilu(x: Tensor, diagonal = 0, upper = true): Tensor {
+  return apply(triluOp, [x], { diagonal, upper })[0];
+}
+
 export function reshape(x: Tensor, shape: Shape): Tensor {
   return apply(reshapeOp, [x], { shape })[0];
 }
@@ -276,8 +349,88 @@ export function transpose(x: Tensor, order: readonly number[] = [1, 0]): Tensor 
   return apply(transposeOp, [x], { order })[0];
 }
 
-export function slice(x: Tensor, start: readonly number[], size: readonly number[]): Tensor {
-  return apply(sliceOp, [x], { start, size })[0];
+/** size elements per axis, from `start` on, `step` places from one to the next. A negative step walks backwards. */
+export function slice(x: Tensor, start: readonly number[], size: readonly number[], step?: readonly number[]): Tensor {
+  return apply(sliceOp, [x], { start, size, ...(step ? { step } : {}) })[0];
+}
+
+/** x with the elements along the axes in reversed order; any type. Throws a ShapeError for an axis that there is not. */
+export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
+  const turned = distinctAxes(typeof axes === 'number' ? [axes] : axes, x.shape, 'flip');
+  const start = x.shape.map((extent, axis) => (turned.has(axis) ? Math.max(0, extent - 1) : 0));
+  return slice(
+    x,
+    start,
+    x.shape,
+    x.shape.map((_, axis) => (turned.has(axis) ? -1 : 1)),
+  );
+}
+
+/** The parts of x with these extents along the axis, one after the other. Throws a ShapeError if they do not add up to its extent. */
+export function split(x: Tensor, sizes: readonly number[], axis = 0): Tensor[] {
+  const along = normalizeAxis(axis, x.shape, 'split');
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  if (total !== x.shape[along] || !sizes.every((size) => Number.isSafeInteger(size) && size >= 0))
+    throw new ShapeError(`split: sizes [${sizes}] do not divide axis ${along} of [${x.shape}], which has ${x.shape[along]}`);
+  let at = 0;
+  return sizes.map((size) => {
+    const start = x.shape.map((_, i) => (i === along ? at : 0));
+    at += size;
+    return slice(x, start, x.shape.with(along, size));
+  });
+}
+
+/** x laid side by side `repeats[axis]` times along each axis; any type. Its gradient is the sum over the copies. */
+export function tile(x: Tensor, repeats: readonly number[]): Tensor {
+  if (repeats.length !== x.rank || !repeats.every((count) => Number.isSafeInteger(count) && count >= 0))
+    throw new ShapeError(`tile: repeats [${repeats}] are not one whole number ≥ 0 for each axis of [${x.shape}]`);
+  return repeats.reduceRight((y, count, axis) => {
+    if (count === 1) return y;
+    const [outer, inner] = [sizeOf(y.shape.slice(0, axis)), sizeOf(y.shape.slice(axis))];
+    return reshape(broadcastTo(reshape(y, [outer, 1, inner]), [outer, count, inner]), y.shape.with(axis, count * y.shape[axis]));
+  }, x);
+}
+
+/** How `depthToSpace` and `spaceToDepth` number the channels: DCR, the place in the block first; CRD, the channel first. */
+export type DepthMode = 'DCR' | 'CRD';
+
+/** The extents of x [N, C, H, W] and of a block. Throws a ShapeError if x is no picture, or the block is no whole number ≥ 1. */
+function picture(x: Tensor, block: number, op: string): readonly number[] {
+  if (x.rank !== 4) throw new ShapeError(`${op}: x [${x.shape}] has ${x.rank} axes, [N, C, H, W] is expected`);
+  if (!(Number.isSafeInteger(block) && block >= 1)) throw new ShapeError(`${op}: the block ${block} is no whole number ≥ 1`);
+  return x.shape;
+}
+
+/**
+ * x [N, C, H, W] → [N, C / block², H block, W block]: channels become blocks of block × block pixels, as ONNX DepthToSpace. Any
+ * type. Throws a ShapeError if the channels are no multiple of block².
+ */
+export function depthToSpace(x: Tensor, block: number, mode: DepthMode = 'DCR'): Tensor {
+  const [n, c, h, w] = picture(x, block, 'depthToSpace');
+  const depth = c / block ** 2;
+  if (!Number.isInteger(depth)) throw new ShapeError(`depthToSpace: the ${c} channels of [${x.shape}] are no multiple of ${block}²`);
+  const [shape, order] =
+    mode === 'DCR'
+      ? [
+          [n, block, block, depth, h, w],
+          [0, 3, 4, 1, 5, 2],
+        ]
+      : [
+          [n, depth, block, block, h, w],
+          [0, 1, 4, 2, 5, 3],
+        ];
+  return reshape(transpose(reshape(x, shape), order), [n, depth, h * block, w * block]);
+}
+
+/**
+ * x [N, C, H, W] → [N, C block², H / block, W / block]: blocks of pixels become channels. It undoes `depthToSpace` of the same mode;
+ * ONNX SpaceToDepth is DCR. Any type. Throws a ShapeError if a side is no multiple of the block.
+ */
+export function spaceToDepth(x: Tensor, block: number, mode: DepthMode = 'DCR'): Tensor {
+  const [n, c, h, w] = picture(x, block, 'spaceToDepth');
+  if (h % block !== 0 || w % block !== 0) throw new ShapeError(`spaceToDepth: the sides of [${x.shape}] are no multiples of ${block}`);
+  const order = mode === 'DCR' ? [0, 3, 5, 1, 2, 4] : [0, 1, 3, 5, 2, 4];
+  return reshape(transpose(reshape(x, [n, c, h / block, block, w / block, block]), order), [n, c * block ** 2, h / block, w / block]);
 }
 
 export function concat(tensors: readonly Tensor[], axis = 0): Tensor {

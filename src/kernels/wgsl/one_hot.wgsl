@@ -1,12 +1,14 @@
-// One-hot rows: y[r, j] = 1 where j = id[r], else 0.
+// One-hot lines: y[o, j, i] = `on` where j = id[o, i], else `off`.
 //
-// id u32 [rows], y [rows, n]. The row of an id from n on is NaN. One invocation owns one number of y.
+// id u32 [outer, inner], y [outer, n, inner]. The line of an id from n on is NaN. One invocation owns one number of y.
 const NOT_A_NUMBER: u32 = 0x7fc00000u;
-const ONE: u32 = 0x3f800000u;
 
 struct Params {
-  count: u32, // rows n
+  count: u32, // outer n inner
   n: u32,
+  inner: u32,
+  on: f32,
+  off: f32,
 }
 
 @group(0) @binding(0) var<storage, read> id_of: array<u32>;
@@ -17,7 +19,9 @@ struct Params {
 fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
   let at = id.x + id.y * groups.x * 64u;
   if (at < params.count) {
-    let own = id_of[at / params.n];
-    y[at] = bitcast<f32>(select(select(0u, ONE, at % params.n == own), NOT_A_NUMBER, own >= params.n));
+    let row = at / params.inner;
+    let own = id_of[row / params.n * params.inner + at % params.inner];
+    let bits = select(bitcast<u32>(params.off), bitcast<u32>(params.on), row % params.n == own);
+    y[at] = bitcast<f32>(select(bits, NOT_A_NUMBER, own >= params.n));
   }
 }

@@ -3,14 +3,14 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { compare } from '../../autograd/check.ts';
-import { noGrad } from '../../autograd/tape.ts';
 import { openFile } from '../../data/file_source.ts';
 import { FileError, messageOf } from '../../errors.ts';
 import { MAX_RANK } from '../../tensor/shape.ts';
 import { readTensors, scope, Tensor, tensor } from '../../tensor/tensor.ts';
 import { EXACT } from './elements.ts';
-import { type HostTensor, type OnnxGraph, readTensorFile } from './proto.ts';
-import { OnnxModel, UnsupportedOnnx } from './run.ts';
+import { type OnnxGraph, readTensorFile } from './proto.ts';
+import { type Given, OnnxModel, UnsupportedOnnx } from './run.ts';
+import { type HostTensor, type HostText, isHost, typeName } from './values.ts';
 
 export interface OnnxCase {
   name: string;
@@ -21,7 +21,7 @@ export interface OnnxCase {
   maxRel: number | null;
 }
 
-type NamedTensor = HostTensor & { name: string };
+type NamedTensor = (HostTensor | HostText) & { name: string };
 
 /** The files `input_0.pb`, `input_1.pb`, … of a data set: all of them, in order. */
 function tensorsOf(folder: string, kind: 'input' | 'output'): NamedTensor[] {
@@ -53,14 +53,24 @@ interface Outcome {
   reason?: string;
 }
 
-/** Compares one output. Whole numbers must be equal. */
-function compareOutput(i: number, came: ArrayLike<number>, expected: HostTensor, kind: HostTensor['kind'], rtol: number, atol: number): Outcome {
-  if (kind !== expected.kind)
-    return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `output ${i} holds ${kind}s, expected ${expected.kind}s` };
-  const exact = kind === 'int';
-  if (exact && (expected.data as number[]).some((value) => Math.abs(value) >= EXACT))
+/** Whether a tensor is computed with on the GPU: floats, but for doubles, which keep their digits on the host. */
+const isOnGpu = (value: HostTensor | HostText): value is HostTensor => value.kind === 'float' && value.type !== 'double' && value.shape.length <= MAX_RANK;
+
+const WRONG = { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY };
+
+/** Compares one output. Whole numbers and texts must be equal. */
+function compareOutput(i: number, came: HostTensor | HostText, expected: HostTensor | HostText, rtol: number, atol: number): Outcome {
+  if (came.kind !== expected.kind) return { ...WRONG, reason: `output ${i} holds ${came.kind}s, expected ${expected.kind}s` };
+  if (came.kind === 'text' || expected.kind === 'text') {
+    const at = (expected.data as string[]).findIndex((text, k) => text !== came.data[k]);
+    return at < 0
+      ? { ok: true, maxAbs: 0, maxRel: 0 }
+      : { ...WRONG, reason: `output ${i} is "${came.data[at]}" at place ${at}, expected "${expected.data[at]}"` };
+  }
+  const exact = expected.kind === 'int';
+  if (exact && Array.from(expected.data).some((value) => Math.abs(value) >= EXACT))
     throw new FileError(`output ${i}`, 'holds whole numbers beyond 2^53, which cannot be compared');
-  const found = compare(came, expected.data, exact ? 0 : rtol, exact ? 0 : atol);
+  const found = compare(came.data, expected.data, exact ? 0 : rtol, exact ? 0 : atol);
   const { first } = found;
   const reason = first
     ? `output ${i} is ${first.came} at place ${first.index}, expected ${first.mustCome} (${exact ? 'exactly' : `rtol ${rtol}, atol ${atol}`})`
@@ -78,18 +88,21 @@ async function runCase(path: string, folder: string, rtol: number, atol: number,
     const { outputs } = model.graph;
     if (expected.length !== outputs.length) throw new FileError(folder, `has ${expected.length} outputs, the model has ${outputs.length}`);
     const inputs = Object.fromEntries(
-      Array.from(given, ([name, host]) => [name, host.kind === 'int' || host.shape.length > MAX_RANK ? host : tensor(host.data as Float32Array, host.shape)]),
+      Array.from(given, ([name, host]) => [name, isOnGpu(host) ? tensor(Float32Array.from(host.data), host.shape) : host] as const),
     );
-    const results = noGrad(() => model.compute(inputs));
+    const results = await model.computeAsync(inputs);
     const onDevice = results.filter((result) => result instanceof Tensor);
-    const read = new Map((await readTensors(onDevice)).map((values, i) => [onDevice[i] as Tensor | HostTensor, values]));
+    const read = new Map((await readTensors(onDevice)).map((values, i) => [onDevice[i] as Given, values]));
     const worst: Outcome = { ok: true, maxAbs: 0, maxRel: 0 };
     for (const [i, result] of results.entries()) {
       const { shape } = expected[i];
+      if (!(result instanceof Tensor) && result.kind !== 'text' && !isHost(result))
+        throw new FileError(folder, `output ${i} is ${typeName(result)}, which cannot be compared`);
       if (result.shape.join() !== shape.join() || result.shape.length !== shape.length)
         return { status: 'failed', reason: `output ${i} is [${result.shape}], expected [${shape}]`, maxAbs: null, maxRel: null };
-      const [values, kind] = result instanceof Tensor ? ([read.get(result) ?? [], 'float'] as const) : [result.data, result.kind];
-      const found = compareOutput(i, values, expected[i], kind, rtol, atol);
+      const came: HostTensor | HostText =
+        result instanceof Tensor ? { kind: 'float', shape: [...result.shape], data: (read.get(result) ?? []) as Float32Array } : result;
+      const found = compareOutput(i, came, expected[i], rtol, atol);
       worst.ok &&= found.ok;
       worst.maxAbs = Math.max(worst.maxAbs, found.maxAbs);
       worst.maxRel = Math.max(worst.maxRel, found.maxRel);

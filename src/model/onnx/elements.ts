@@ -1,5 +1,6 @@
 /** The element types of ONNX tensors: how they lie in a file, and what whole numbers of a type can be. */
 import { fromHalf } from '../../data/half.ts';
+import type { Numbers } from './values.ts';
 
 export interface ElementType {
   name: string;
@@ -66,9 +67,11 @@ export function fromBits(name: string, bits: Uint16Array): Float32Array {
 }
 
 /** The elements of raw bytes, which begin at the beginning of their buffer. Doubles come as doubles. */
-export function fromRaw({ name, kind }: ElementType, bytes: Uint8Array<ArrayBuffer>, count: number): Float32Array | number[] {
+export function fromRaw({ name, kind }: ElementType, bytes: Uint8Array<ArrayBuffer>, count: number): Numbers {
   if (name === 'float') return new Float32Array(bytes.buffer, 0, count); // WebGPU runs on little-endian machines only
   if (kind === 'float' && name !== 'double') return fromBits(name, new Uint16Array(bytes.buffer, 0, count));
+  if (name === 'uint8') return new Uint8Array(bytes.buffer, 0, count);
+  if (name === 'int8') return new Int8Array(bytes.buffer, 0, count);
   const view = new DataView(bytes.buffer);
   const read = READERS[name];
   return Array.from({ length: count }, (_, i) => read(view, i));

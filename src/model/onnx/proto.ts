@@ -3,31 +3,28 @@ import type { ByteSource } from '../../data/bytes.ts';
 import { FileError } from '../../errors.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { ELEMENT_TYPES, type ElementType, EXACT, fromBits, fromRaw } from './elements.ts';
+import type { HostTensor, HostText, Numbers } from './values.ts';
 import { ByteFile, type Field, Message, shown } from './wire.ts';
 
 /** Thrown for an operator or attribute that this importer does not know. `glimpse onnx check` counts these apart from failures. */
 export class UnsupportedOnnx extends FileError {}
 
-/** A tensor on the host: float32 values, or whole numbers (shapes, axes, ids, truth values). */
-export interface HostTensor {
-  kind: 'float' | 'int';
-  shape: number[];
-  data: Float32Array | number[];
-  /** The element type's name in ONNX: how whole numbers wrap round. Without it int64, or float. */
-  type?: string;
-}
-
 /** A tensor of the file. */
 export interface OnnxTensor {
   name: string;
-  kind: 'float' | 'int';
+  kind: 'float' | 'int' | 'text';
   shape: number[];
+  /** The element type's name. */
+  type?: string;
+  /** Its numbers. Throws a FileError for texts. */
   load(): HostTensor;
+  /** Its texts, if it holds such. */
+  texts?(): HostText;
 }
 
-export type AttributeValue = number | string | number[] | OnnxTensor;
+export type AttributeValue = number | string | number[] | string[] | OnnxTensor | OnnxGraph;
 /** What an attribute holds, as its message says. */
-export type AttributeKind = 'float' | 'int' | 'string' | 'tensor' | 'floats' | 'ints' | 'other';
+export type AttributeKind = 'float' | 'int' | 'string' | 'tensor' | 'graph' | 'floats' | 'ints' | 'strings' | 'other';
 
 export interface OnnxNode {
   op: string;
@@ -36,13 +33,30 @@ export interface OnnxNode {
   outputs: string[];
   attributes: Map<string, AttributeValue>;
   kinds: Map<string, AttributeKind>;
+  /** The version of the operators that it means. */
+  opset: number;
+  /** Attributes that take the value of an attribute of the function that the node stands in, by name. */
+  references?: Map<string, string>;
 }
 
 /** What a run gives to a graph. An extent of −1 is open; without a shape, [], all of them are. */
 export interface OnnxInput {
   name: string;
   shape: number[];
-  kind: 'float' | 'int';
+  kind: 'float' | 'int' | 'text' | 'sequence' | 'optional';
+  /** The element type's name. */
+  type?: string;
+}
+
+/** A function of the model: an operator that other operators define. */
+export interface OnnxFunction {
+  /** The operator's name, with its domain before it if that is not the standard's. */
+  op: string;
+  inputs: string[];
+  outputs: string[];
+  /** Values of attributes where a node does not say. */
+  defaults: Map<string, { value: AttributeValue; kind: AttributeKind }>;
+  nodes: OnnxNode[];
 }
 
 export interface OnnxGraph {
@@ -58,6 +72,7 @@ export interface OnnxGraph {
   outputs: string[];
   /** Every name that is taken. */
   names: Set<string>;
+  functions: Map<string, OnnxFunction>;
 }
 
 /** Bounds on what a file may hold. No known model comes near them. */
@@ -135,6 +150,21 @@ function elementsOf(message: Message, what: string, type: ElementType, runs: rea
   return type.kind === 'float' && width === 0 ? fromBits(type.name, Uint16Array.from(data)) : data;
 }
 
+/** The number of texts in a TensorProto. */
+const STRING = 8;
+
+function textTensor(message: Message, name: string, shape: number[], count: number, fields: readonly Field[]): OnnxTensor {
+  const what = `tensor "${shown(name)}"`;
+  if (fields.length !== count) message.file.fail(message.start, `${what} [${shape}] needs ${count} texts, it has ${fields.length}`);
+  if (count > MAX_NAMES) message.file.fail(message.start, `${what} has more than ${MAX_NAMES} texts`);
+  const data = fields.map((field) => message.text(field));
+  return {
+    ...{ name, kind: 'text', type: 'string', shape },
+    load: () => message.file.fail(message.start, `${what} holds texts, numbers are expected`),
+    texts: () => ({ kind: 'text', shape, data }),
+  };
+}
+
 export function parseTensor(message: Message): OnnxTensor {
   const { file } = message;
   let name = '';
@@ -143,11 +173,13 @@ export function parseTensor(message: Message): OnnxTensor {
   let raw: Field | null = null;
   const shape: number[] = [];
   const runs = new Map<number, Field[]>();
+  const texts: Field[] = [];
   const entries = new Map<string, string>();
   for (const field of message.fields()) {
     if (field.number === 1) extentsOf(message, field, shape);
     else if (field.number === 2) number = message.whole(field);
     else if (field.number === 3) file.fail(field.start, 'a tensor that lies in segments, which are not supported');
+    else if (field.number === 6) texts.push(field);
     else if ([4, 5, 7, 10, 11].includes(field.number)) {
       const list = runs.get(field.number);
       if (!list) runs.set(field.number, [field]);
@@ -166,11 +198,12 @@ export function parseTensor(message: Message): OnnxTensor {
     } else if (field.number === 14) location = message.whole(field);
   }
   const what = `tensor "${shown(name)}"`;
+  const count = countOf(message, what, shape);
+  if (number === STRING) return textTensor(message, name, shape, count, texts);
   const type = ELEMENT_TYPES[number];
   if (!type) throw new UnsupportedOnnx(file.path, `at byte ${message.start}: ${what} has element type ${number}, which is not supported`);
-  const count = countOf(message, what, shape);
   const { kind } = type;
-  if (kind === 'int' && count > MAX_WHOLE_NUMBERS)
+  if (kind === 'int' && type.bytes > 1 && count > MAX_WHOLE_NUMBERS)
     throw new UnsupportedOnnx(file.path, `${what} [${shape}] has more than ${MAX_WHOLE_NUMBERS} whole numbers; they are computed on the host`);
   const expected = count * type.bytes;
   const external = location === 1 ? externalData(message, entries) : null;
@@ -182,7 +215,7 @@ export function parseTensor(message: Message): OnnxTensor {
   const fields = [...runs.keys()];
   if (Number(external !== null) + Number(rawBytes !== null) + fields.length > 1) file.fail(message.start, `${what} holds its values more than once`);
   if (fields.some((each) => each !== type.field)) file.fail(message.start, `${what} of ${type.name} holds values of another type`);
-  const read = (): Float32Array | number[] => {
+  const read = (): Numbers => {
     if (rawBytes) return fromRaw(type, file.read(rawBytes.start, expected), count);
     if (!external) return elementsOf(message, `${what} [${shape}]`, type, runs.get(type.field) ?? [], count);
     const other = new ByteFile(file.source.beside(external.location));
@@ -197,14 +230,10 @@ export function parseTensor(message: Message): OnnxTensor {
     }
   };
   return {
-    ...{ name, kind, shape },
+    ...{ name, kind, shape, type: type.name },
     load: () => {
       const data = read();
-      if (kind === 'int') return { kind, shape, data, type: type.name };
-      const floats = data instanceof Float32Array ? data : Float32Array.from(data);
-      const lost = data === floats ? -1 : floats.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(data[i]));
-      if (lost >= 0) file.fail(message.start, `${what} holds ${data[lost]}, which is beyond float32`);
-      return { kind, shape, data: floats };
+      return { kind, shape, data: type.name === 'double' ? Float64Array.from(data) : data, type: type.name };
     },
   };
 }
@@ -223,7 +252,8 @@ function parseSparse(message: Message): OnnxTensor {
     else if (field.number === 3) extentsOf(message, field, shape);
   }
   if (!values || !indices || values.shape.length !== 1) return message.file.fail(message.start, 'a sparse tensor without values and indices');
-  const { name, kind } = values;
+  const { name, kind, type } = values;
+  if (kind === 'text') return message.file.fail(message.start, 'a sparse tensor of texts');
   const what = `sparse tensor "${shown(name)}"`;
   const count = countOf(message, what, shape);
   const [given, places] = [values, indices];
@@ -232,10 +262,10 @@ function parseSparse(message: Message): OnnxTensor {
   if (places.kind !== 'int' || places.shape[0] !== held || !(isLinear || (places.shape.length === 2 && places.shape[1] === shape.length)))
     message.file.fail(message.start, `${what} [${shape}] has ${held} values, but indices [${places.shape}]`);
   return {
-    ...{ name, kind, shape },
+    ...{ name, kind, shape, type },
     load: () => {
       const [from, at] = [given.load(), places.load().data];
-      const data = kind === 'float' ? new Float32Array(count) : new Array<number>(count).fill(0);
+      const data = kind === 'int' ? new Array<number>(count).fill(0) : type === 'double' ? new Float64Array(count) : new Float32Array(count);
       for (let i = 0; i < held; i++) {
         const coordinates = isLinear ? [] : shape.map((_, axis) => at[i * shape.length + axis]);
         const outside = coordinates.some((value, axis) => !(value >= 0 && value < shape[axis]));
@@ -249,18 +279,29 @@ function parseSparse(message: Message): OnnxTensor {
 }
 
 /** The kinds by their number in AttributeProto.type, and the field that holds each. */
-const KINDS: Record<number, AttributeKind> = { 1: 'float', 2: 'int', 3: 'string', 4: 'tensor', 6: 'floats', 7: 'ints' };
-const FIELD_KINDS: Record<number, AttributeKind> = { 2: 'float', 3: 'int', 4: 'string', 5: 'tensor', 7: 'floats', 8: 'ints' };
+const KINDS: Record<number, AttributeKind> = { 1: 'float', 2: 'int', 3: 'string', 4: 'tensor', 5: 'graph', 6: 'floats', 7: 'ints', 8: 'strings' };
+const FIELD_KINDS: Record<number, AttributeKind> = { 2: 'float', 3: 'int', 4: 'string', 5: 'tensor', 6: 'graph', 7: 'floats', 8: 'ints', 9: 'strings' };
 
-function parseAttribute(message: Message): { name: string; value: AttributeValue; kind: AttributeKind } {
+interface ParsedAttribute {
+  name: string;
+  value: AttributeValue;
+  kind: AttributeKind;
+  /** The attribute of the function that gives the value. */
+  reference: string;
+}
+
+function parseAttribute(message: Message, graph: OnnxGraph): ParsedAttribute {
   let name = '';
+  let reference = '';
   let said: AttributeKind | null = null;
   let found: AttributeKind | null = null;
   let value: AttributeValue | null = null;
   const list: number[] = [];
+  const texts: string[] = [];
   for (const field of message.fields()) {
     if (field.number === 1) name = message.text(field);
     else if (field.number === 20) said = KINDS[message.whole(field)] ?? 'other';
+    else if (field.number === 21) reference = message.text(field);
     else if (field.number === 13)
       continue; // a text for readers
     else {
@@ -271,19 +312,24 @@ function parseAttribute(message: Message): { name: string; value: AttributeValue
       else if (kind === 'int') value = message.whole(field);
       else if (kind === 'string') value = message.text(field);
       else if (kind === 'tensor') value = parseTensor(message.child(field));
+      else if (kind === 'graph') value = parseSubgraph(message.child(field), graph);
       else if (kind === 'floats') for (const each of message.floats(field)) list.push(each);
       else if (kind === 'ints') for (const each of message.numbers(field)) list.push(each);
-      if (list.length > MAX_LIST) message.file.fail(message.start, `attribute "${shown(name)}" has more than ${MAX_LIST} values`);
+      else if (kind === 'strings') texts.push(message.text(field));
+      if (Math.max(list.length, texts.length) > MAX_LIST) message.file.fail(message.start, `attribute "${shown(name)}" has more than ${MAX_LIST} values`);
     }
   }
-  const kind = said ?? found;
+  const kind = said ?? found ?? (reference ? 'other' : null);
   if (!kind || (said && found && said !== found)) return message.file.fail(message.start, `attribute "${shown(name)}" says ${said}, holds ${found}`);
-  if (kind === 'ints' || kind === 'floats') return { name, kind, value: list };
-  return { name, kind, value: value ?? (kind === 'string' ? '' : 0) }; // some writers leave out what is 0
+  if ((kind === 'tensor' || kind === 'graph') && value === null && !reference)
+    return message.file.fail(message.start, `attribute "${shown(name)}" holds no ${kind}`);
+  if (kind === 'strings') return { name, kind, value: texts, reference };
+  if (kind === 'ints' || kind === 'floats') return { name, kind, value: list, reference };
+  return { name, kind, value: value ?? (kind === 'string' ? '' : 0), reference }; // some writers leave out what is 0
 }
 
-function parseNode(message: Message): OnnxNode {
-  const node: OnnxNode = { op: '', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map() };
+function parseNode(message: Message, graph: OnnxGraph): OnnxNode {
+  const node: OnnxNode = { op: '', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map(), opset: 0 };
   let domain = '';
   for (const field of message.fields()) {
     if (field.number === 1) node.inputs.push(message.text(field));
@@ -291,10 +337,14 @@ function parseNode(message: Message): OnnxNode {
     else if (field.number === 3) node.name = message.text(field);
     else if (field.number === 4) node.op = message.text(field);
     else if (field.number === 5) {
-      const { name, value, kind } = parseAttribute(message.child(field));
+      const { name, value, kind, reference } = parseAttribute(message.child(field), graph);
       if (node.kinds.has(name)) message.file.fail(field.start, `a node has two attributes "${shown(name)}"`);
       node.attributes.set(name, value);
       node.kinds.set(name, kind);
+      if (reference) {
+        node.references ??= new Map();
+        node.references.set(name, reference);
+      }
     } else if (field.number === 7) domain = message.text(field);
   }
   node.name ||= node.outputs[0] ?? '';
@@ -303,14 +353,24 @@ function parseNode(message: Message): OnnxNode {
   return node;
 }
 
-/** A declared value. Its element type is 0 where it is no tensor. */
-function parseValueInfo(message: Message): { name: string; shape: number[]; type: number } {
-  const info = { name: '', shape: [] as number[], type: 0 };
+interface ValueInfo {
+  name: string;
+  shape: number[];
+  /** The number of the element type; 0 where it is no tensor. */
+  type: number;
+  holds: 'tensor' | 'sequence' | 'optional';
+}
+
+/** A declared value. */
+function parseValueInfo(message: Message): ValueInfo {
+  const info: ValueInfo = { name: '', shape: [], type: 0, holds: 'tensor' };
   for (const field of message.fields()) {
     if (field.number === 1) info.name = message.text(field);
     if (field.number !== 2) continue;
     const type = message.child(field);
     for (const tensorField of type.fields()) {
+      if (tensorField.number === 4) info.holds = 'sequence';
+      else if (tensorField.number === 9) info.holds = 'optional';
       if (tensorField.number !== 1) continue;
       const tensor = type.child(tensorField);
       for (const shapeField of tensor.fields()) {
@@ -332,10 +392,22 @@ function parseValueInfo(message: Message): { name: string; shape: number[]; type
 }
 
 function parseInput(message: Message): OnnxInput {
-  const { name, shape, type } = parseValueInfo(message);
+  const { name, shape, type, holds } = parseValueInfo(message);
+  if (holds !== 'tensor') return { name, shape, kind: holds };
+  if (type === STRING) return { name, shape, kind: 'text', type: 'string' };
   const known = ELEMENT_TYPES[type || 1];
   if (!known) throw new UnsupportedOnnx(message.file.path, `input "${shown(name)}" has element type ${type}, which is not supported`);
-  return { name, shape, kind: known.kind };
+  return { name, shape, kind: known.kind, type: known.name };
+}
+
+/** A graph within a node: the body of a loop, a branch. It reads values of the graphs around it by name. */
+function parseSubgraph(message: Message, outer: OnnxGraph): OnnxGraph {
+  const graph: OnnxGraph = {
+    ...{ path: outer.path, size: 0, opset: outer.opset, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
+    ...{ names: new Set<string>(), functions: outer.functions },
+  };
+  parseGraph(message, graph);
+  return graph;
 }
 
 function parseGraph(message: Message, graph: OnnxGraph): void {
@@ -349,7 +421,7 @@ function parseGraph(message: Message, graph: OnnxGraph): void {
   };
   for (const field of message.fields()) {
     if (field.number === 1) {
-      const node = parseNode(message.child(field));
+      const node = parseNode(message.child(field), graph);
       names += node.inputs.length + node.outputs.length;
       graph.nodes.push(node);
     } else if (field.number === 5) addInitializer(parseTensor(message.child(field)));
@@ -368,14 +440,47 @@ function parseGraph(message: Message, graph: OnnxGraph): void {
   graph.defaults = inputs.filter(({ name }) => graph.initializers.has(name));
 }
 
-/** The operator that a function of the model defines; it would stand before the standard's. */
-function parseFunction(message: Message): string {
+function parseFunction(message: Message, graph: OnnxGraph): void {
   let [name, domain] = ['', ''];
+  let opset = 0;
+  const made: OnnxFunction = { op: '', inputs: [], outputs: [], defaults: new Map(), nodes: [] };
   for (const field of message.fields()) {
     if (field.number === 1) name = message.text(field);
+    else if (field.number === 4) made.inputs.push(message.text(field));
+    else if (field.number === 5) made.outputs.push(message.text(field));
+    else if (field.number === 7) made.nodes.push(parseNode(message.child(field), graph));
+    else if (field.number === 9) opset = opsetOf(message.child(field)) ?? opset;
     else if (field.number === 10) domain = message.text(field);
+    else if (field.number === 11) {
+      const { name: attribute, value, kind } = parseAttribute(message.child(field), graph);
+      made.defaults.set(attribute, { value, kind });
+    }
+    if (Math.max(made.nodes.length, made.inputs.length, made.outputs.length) > MAX_NODES)
+      message.file.fail(field.start, `a function of more than ${MAX_NODES} nodes`);
   }
-  return domain === '' || domain === 'ai.onnx' ? name : `${domain}.${name}`;
+  made.op = domain === '' || domain === 'ai.onnx' ? name : `${domain}.${name}`;
+  if (graph.functions.has(made.op)) message.file.fail(message.start, `two functions are called "${shown(made.op)}"`);
+  for (const node of made.nodes) node.opset = opset;
+  graph.functions.set(made.op, made);
+}
+
+/** The version that the model asks of the standard's operators; null for another domain. */
+function opsetOf(message: Message): number | null {
+  let domain = '';
+  let version = 0;
+  for (const part of message.fields()) {
+    if (part.number === 1) domain = message.text(part);
+    else if (part.number === 2) version = message.whole(part);
+  }
+  return domain === '' || domain === 'ai.onnx' ? version : null;
+}
+
+/** Every node of a graph, those of the graphs within it too. */
+export function* allNodes(nodes: readonly OnnxNode[]): Generator<OnnxNode> {
+  for (const node of nodes) {
+    yield node;
+    for (const value of node.attributes.values()) if (typeof value === 'object' && 'nodes' in value) yield* allNodes(value.nodes);
+  }
 }
 
 /** Reads the structure of a model. The source stays open for its tensors. Call `close` after they are loaded. */
@@ -386,29 +491,26 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
     if (file.size > MAX_FILE) throw new FileError(path, `has ${file.size} bytes; an ONNX file has at most ${MAX_FILE}, larger weights lie beside it`);
     const model = new Message(file, 0, file.size);
     // A model without opsets is as old as ONNX itself.
-    const graph: OnnxGraph = { path, size: file.size, opset: 0, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [], names: new Set() };
+    const graph: OnnxGraph = {
+      ...{ path, size: file.size, opset: 0, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
+      ...{ names: new Set<string>(), functions: new Map<string, OnnxFunction>() },
+    };
     let found = 0;
-    const functions = new Set<string>();
     for (const field of model.fields()) {
       if (field.number === 8 && field.wire === 2) {
-        const opset = model.child(field);
-        let domain = '';
-        let version = 0;
-        for (const part of opset.fields()) {
-          if (part.number === 1) domain = opset.text(part);
-          else if (part.number === 2) version = opset.whole(part);
-        }
-        if (domain !== '' && domain !== 'ai.onnx') continue;
+        const version = opsetOf(model.child(field));
+        if (version === null) continue;
         if (graph.opset !== 0 && graph.opset !== version) throw new FileError(path, `names two opsets, ${graph.opset} and ${version}`);
         graph.opset = version;
       } else if (field.number === 7) {
         if (++found > 1) throw new FileError(path, 'holds two graphs');
         parseGraph(model.child(field), graph);
-      } else if (field.number === 25) functions.add(parseFunction(model.child(field)));
+      } else if (field.number === 25) parseFunction(model.child(field), graph);
     }
     if (found === 0 || graph.outputs.length === 0) throw new FileError(path, 'holds no ONNX graph');
     graph.opset ||= 1;
-    for (const node of graph.nodes) if (functions.has(node.op)) node.op = `function ${node.op}`;
+    for (const nodes of [graph.nodes, ...Array.from(graph.functions.values(), (each) => each.nodes)])
+      for (const node of allNodes(nodes)) node.opset ||= graph.opset;
     return { graph, close: () => file.close() };
   } catch (error) {
     file.close();
@@ -417,11 +519,11 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
 }
 
 /** Reads a file with one tensor, as in ONNX test data (`input_0.pb`). */
-export function readTensorFile(source: ByteSource): HostTensor & { name: string } {
+export function readTensorFile(source: ByteSource): (HostTensor | HostText) & { name: string } {
   const file = new ByteFile(source);
   try {
     const tensor = parseTensor(new Message(file, 0, file.size));
-    return { name: tensor.name, ...tensor.load() };
+    return { name: tensor.name, ...(tensor.texts?.() ?? tensor.load()) };
   } finally {
     file.close();
   }

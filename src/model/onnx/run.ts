@@ -8,11 +8,32 @@ import { nonFinite, nonFiniteFault } from '../../data/finite.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
-import { Scope, scope, Tensor, tensor } from '../../tensor/tensor.ts';
-import { foldForInference } from './fold.ts';
-import { checkGraph, labelOf } from './operator_forms.ts';
-import { Budget, Context, type Device, inFileOrder, isDevice, runNode, SHORT, type Surroundings, type Value } from './operators.ts';
-import { type HostTensor, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
+import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
+import { inlineFunctions } from './functions.ts';
+import { checkGraph } from './graph_check.ts';
+import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
+import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
+import { rewriteForInference } from './passes/index.ts';
+import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
+import { capturedBy, graphsOf } from './subgraphs.ts';
+import {
+  type Device,
+  type HostTensor,
+  type HostText,
+  inFileOrder,
+  isDevice,
+  isHost,
+  type Optional,
+  onHost,
+  type Sequence,
+  shapeOfValue,
+  shared,
+  sizeOfValue,
+  tensorsOf,
+  typeName,
+  typeOf,
+  type Value,
+} from './values.ts';
 import { shown } from './wire.ts';
 
 export { UnsupportedOnnx } from './proto.ts';
@@ -22,9 +43,33 @@ export interface OnnxOptions {
   trainable?: (name: string, shape: readonly number[]) => boolean;
   /** Inputs whose initializer is only a default, and for which every run gives values. */
   given?: readonly string[];
+  /** Passes that are left out, by their names (passes/index.ts): to compare. */
+  without?: readonly string[];
   /** Refuse weights of which one is NaN. In a graph of other people's, a NaN may be meant. */
   refuseNaN?: boolean;
 }
+
+/** What a run is given, and what it gives: tensors of floats on the GPU; other values as they are. */
+export type Given = Tensor | HostTensor | HostText | Sequence | Optional;
+
+/** Longest list of floats that stays on the host, where nodes may compute with it at once. */
+const SHORT = 1024;
+
+/** Values by name while a graph runs, within the graphs around it. */
+class Frame {
+  readonly values = new Map<string, Value>();
+  /** How often each value will be read. */
+  readonly remaining = new Map<string, number>();
+
+  constructor(readonly outer: Frame | null) {}
+
+  find(name: string): Value | undefined {
+    return this.values.get(name) ?? this.outer?.find(name);
+  }
+}
+
+/** An error that says which node is at fault. */
+class NodeError extends GlimpseError {}
 
 /** A loaded model. Its weights are prepared once and stay on the GPU. */
 export class OnnxModel {
@@ -34,7 +79,7 @@ export class OnnxModel {
   training = false;
   /** Initializers on the GPU; those that convolutions read as kernels are HWIO. */
   private readonly weights = new Map<string, Device>();
-  private readonly constants = new Map<string, HostTensor>();
+  private readonly constants = new Map<string, HostTensor | HostText>();
   /** Numbers in the file and in its weights. */
   private held = 0;
 
@@ -54,9 +99,10 @@ export class OnnxModel {
     const { graph, close } = readOnnx(source);
     try {
       for (const name of options.given ?? []) takeAsInput(graph, name);
+      inlineFunctions(graph);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
-      const model = new OnnxModel(graph, trainable, foldForInference(graph, trainable), options.refuseNaN ?? false);
+      const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without), options.refuseNaN ?? false);
       try {
         model.loadWeights();
       } catch (error) {
@@ -74,28 +120,36 @@ export class OnnxModel {
     const { nodes, outputs, initializers } = this.graph;
     const kernels = new Set(nodes.flatMap(({ op, inputs }) => (op === 'Conv' || op === 'FusedConv' ? [inputs[1]] : [])));
     this.held = this.graph.size / 4;
-    for (const name of new Set([...nodes.flatMap(({ inputs }) => inputs), ...outputs])) {
+    const read = new Set(outputs);
+    for (const node of allNodes(nodes)) {
+      for (const name of node.inputs) read.add(name);
+      for (const inner of graphsOf(node)) for (const name of inner.outputs) read.add(name);
+    }
+    for (const name of read) {
       const initializer = initializers.get(name);
       if (initializer) this.prepare(name, initializer, kernels.has(name));
     }
   }
 
   private prepare(name: string, initializer: OnnxTensor, isKernel: boolean): void {
-    const host = initializer.load();
-    this.held += host.data.length;
-    if (host.kind === 'int' || host.shape.length > MAX_RANK) {
-      this.constants.set(name, host);
+    if (initializer.texts) {
+      this.constants.set(name, initializer.texts());
       return;
     }
-    const data = host.data as Float32Array;
-    if (this.refuseNaN && nonFinite(data) && data.some(Number.isNaN))
-      throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(data)}`);
+    const host = initializer.load();
+    this.held += host.data.length;
+    if (this.refuseNaN && host.data instanceof Float32Array && nonFinite(host.data) && host.data.some(Number.isNaN))
+      throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(host.data)}`);
+    if (staysOnHost(host) && (host.kind === 'int' || !this.trainable(name))) this.constants.set(name, host);
+    if (host.kind === 'int' || host.shape.length > MAX_RANK || (host.data instanceof Float64Array && this.constants.has(name))) return;
+    const data = host.data instanceof Float32Array ? host.data : Float32Array.from(host.data);
+    const lost = data === host.data ? -1 : data.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(host.data[i]));
+    if (lost >= 0) throw new FileError(this.graph.path, `the weights "${shown(name)}" hold ${host.data[lost]}, which is beyond float32`);
     const hwio = isKernel && host.shape.length === 4;
     const shape = hwio ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
     const values = hwio ? toHwio(data, host.shape) : data;
     const weight = this.trainable(name) ? this.parameters.add(name, shape, values) : Scope.release(tensor(values, shape, 'f32', name));
-    this.weights.set(name, { tensor: weight, order: hwio ? 'hwio' : 'file' });
-    if (data.length <= SHORT && !this.trainable(name)) this.constants.set(name, host);
+    this.weights.set(name, { tensor: weight, order: hwio ? 'hwio' : 'file', type: host.type });
   }
 
   /** A constant of the file as a tensor, in the file's order of axes; or as convolutions have their weights. */
@@ -126,83 +180,207 @@ export class OnnxModel {
   /**
    * Runs the nodes that the wanted values need. Inputs and results have the file's order of axes. With `channelsLast`, results of
    * 4 axes are [N, H, W, C] instead. Whole numbers come as i32. The caller owns the results. Throws a GlimpseError that names the
-   * node at fault.
+   * node at fault, also where a node needs values of the GPU on the host: `computeAsync` waits for them.
    */
-  run(inputs: Readonly<Record<string, Tensor | HostTensor>>, wanted: readonly string[] = this.graph.outputs, channelsLast = false): Tensor[] {
+  run(inputs: Readonly<Record<string, Given>>, wanted: readonly string[] = this.graph.outputs, channelsLast = false): Tensor[] {
     return this.compute(inputs, wanted, channelsLast).map((value, i) => (value instanceof Tensor ? value : this.uploaded(value, wanted[i])));
   }
 
-  private uploaded({ kind, shape, data }: HostTensor, name: string): Tensor {
-    if (kind === 'float') return tensor(data as Float32Array, shape);
-    const large = (data as number[]).find((value) => value !== (value | 0));
+  private uploaded(value: Exclude<Given, Tensor>, name: string): Tensor {
+    if (!isHost(value)) throw new GlimpseError(`${this.graph.path}: "${shown(name)}" is ${typeName(value)}; compute() gives it`);
+    const { kind, shape, data } = value;
+    if (kind === 'float') return tensor(data instanceof Float32Array ? data : Float32Array.from(data), shape);
+    const large = Array.from(data).find((each) => each !== (each | 0));
     if (large !== undefined) throw new GlimpseError(`${this.graph.path}: "${shown(name)}" holds ${large}, which is beyond i32; compute() gives it on the host`);
     return tensor(Int32Array.from(data), shape);
   }
 
   /** As `run`, but what is computed on the host stays there: whole numbers, which are exact up to 2⁵³, and what follows from constants. */
-  compute(
-    inputs: Readonly<Record<string, Tensor | HostTensor>>,
-    wanted: readonly string[] = this.graph.outputs,
-    channelsLast = false,
-  ): (Tensor | HostTensor)[] {
-    using running = scope();
-    const needed = this.nodesFor(wanted);
-    const values = this.inputsOf(inputs, wanted, needed);
-    let given = this.held;
-    for (const value of values.values()) given += isDevice(value) ? value.tensor.size : value.data.length;
-    const { graph } = this;
-    const surroundings: Surroundings = {
-      ...{ path: graph.path, opset: graph.opset, training: this.training, budget: new Budget(given) },
-      weight: (name) => this.weights.get(name) ?? null,
-      updateRunning: (...args) => this.updateRunning(...args),
-    };
-    const remaining = new Map<string, number>();
-    for (const node of needed) for (const input of node.inputs) remaining.set(input, (remaining.get(input) ?? 0) + 1);
-    for (const name of wanted) remaining.set(name, Number.POSITIVE_INFINITY);
-    for (const node of needed) {
-      using step = scope();
-      const c = new Context(
-        surroundings,
-        node,
-        node.inputs.map((name) => (name === '' ? null : (values.get(name) ?? this.constantOf(name)))),
-      );
-      let result: Value;
-      try {
-        result = runNode(c);
-        if (isDevice(result)) step.keep(result.tensor);
-        surroundings.budget.made(sizeOfValue(result));
-      } catch (error) {
-        if (error instanceof UnsupportedOnnx) throw error;
-        throw new GlimpseError(`${graph.path}: ${labelOf(node)}: ${messageOf(error)}`);
-      }
-      values.set(node.outputs[0], result);
-      for (const name of node.inputs) {
-        const left = (remaining.get(name) ?? 0) - 1;
-        remaining.set(name, left);
-        const value = values.get(name);
-        if (left > 0 || !value || Object.hasOwn(inputs, name)) continue;
-        // A gradient may need it.
-        if (isDevice(value) && value.tensor.attachment) continue;
-        if (isDevice(value)) value.tensor.dispose();
-        surroundings.budget.freed(sizeOfValue(value));
-        values.delete(name);
-      }
+  compute(inputs: Readonly<Record<string, Given>>, wanted: readonly string[] = this.graph.outputs, channelsLast = false): Given[] {
+    const running = this.computing(inputs, wanted, channelsLast, false);
+    for (;;) {
+      const step = running.next([]);
+      if (step.done) return step.value;
     }
-    return wanted.map((name) => {
-      const found = values.get(name) ?? this.constantOf(name);
-      const isPicture = channelsLast && !isDevice(found) && found.kind === 'float' && found.shape.length === 4;
-      const value: Value = isPicture ? { tensor: this.uploaded(found, name), order: 'file' } : found;
-      if (!isDevice(value)) return value;
-      const { tensor, order } = value;
-      if (order === 'nhwc' && channelsLast) return running.keep(ops.reshape(tensor, tensor.shape));
-      const out = inFileOrder(value);
-      if (channelsLast && out.rank === 4) return running.keep(ops.transpose(out, [0, 2, 3, 1]));
-      return running.keep(out === tensor ? ops.reshape(out, out.shape) : out);
+  }
+
+  /** As `compute`, but it waits where a node needs values of the GPU on the host. Whole numbers and truth values come on the host. */
+  async computeAsync(inputs: Readonly<Record<string, Given>>, wanted: readonly string[] = this.graph.outputs, channelsLast = false): Promise<Given[]> {
+    return scoped(async (own) => {
+      const running = this.computing(inputs, wanted, channelsLast, true);
+      let step = running.next([]);
+      while (!step.done) {
+        let values: TypedArray[];
+        try {
+          values = await readTensors(step.value);
+        } catch (error) {
+          step = running.throw(error);
+          continue;
+        }
+        step = running.next(values);
+      }
+      for (const value of step.value) for (const each of value instanceof Tensor ? [value] : tensorsOf(value)) own.keep(each);
+      return step.value;
     });
   }
 
+  private *computing(inputs: Readonly<Record<string, Given>>, wanted: readonly string[], channelsLast: boolean, canRead: boolean): Reading<Given[]> {
+    using running = scope();
+    const needed = nodesFor(this.graph.nodes, wanted);
+    const frame = new Frame(null);
+    for (const [name, value] of this.inputsOf(inputs, wanted, needed)) frame.values.set(name, value);
+    let given = this.held;
+    for (const value of frame.values.values()) given += sizeOfValue(value);
+    const { graph } = this;
+    const surroundings: Surroundings = {
+      ...{ path: graph.path, training: this.training, budget: new Budget(given) },
+      weight: (name) => this.weights.get(name) ?? null,
+      updateRunning: (...args) => this.updateRunning(...args),
+    };
+    yield* this.walk(needed, wanted, frame, surroundings, canRead, new Set(Object.keys(inputs)));
+    const results: Given[] = [];
+    for (const name of wanted) {
+      const found = frame.find(name) ?? this.constantOf(name);
+      const isPicture = channelsLast && isHost(found) && found.kind === 'float' && found.shape.length === 4;
+      const value: Value = isPicture ? { tensor: this.uploaded(found, name), order: 'file' } : found;
+      if (!isDevice(value)) {
+        for (const each of tensorsOf(value)) running.keep(each);
+        results.push(value);
+        continue;
+      }
+      if (canRead && typeOf(value).kind === 'int') {
+        const [values] = yield [inFileOrder(value)];
+        results.push(onHost(value, values, shapeOfValue(value)));
+        continue;
+      }
+      const { tensor, order } = value;
+      if (order === 'nhwc' && channelsLast) {
+        results.push(running.keep(ops.reshape(tensor, tensor.shape)));
+        continue;
+      }
+      const out = inFileOrder(value);
+      if (channelsLast && out.rank === 4) results.push(running.keep(ops.transpose(out, [0, 2, 3, 1])));
+      else results.push(running.keep(out === tensor ? ops.reshape(out, out.shape) : out));
+    }
+    return results;
+  }
+
+  /** Runs nodes in order. Values that nobody reads any more are disposed on the way, but for those in `lasting`. */
+  private *walk(
+    nodes: readonly OnnxNode[],
+    wanted: readonly string[],
+    frame: Frame,
+    model: Surroundings,
+    canRead: boolean,
+    lasting: ReadonlySet<string>,
+  ): Reading<void> {
+    const reads = nodes.map((node) => [...node.inputs, ...capturedBy(node)]);
+    const { remaining, values } = frame;
+    for (const names of reads) for (const name of names) remaining.set(name, (remaining.get(name) ?? 0) + 1);
+    for (const name of wanted) remaining.set(name, Number.POSITIVE_INFINITY);
+    for (const [i, node] of nodes.entries()) {
+      let results: readonly (Value | null)[];
+      try {
+        model.budget.walk();
+        results = yield* this.runNode(node, frame, model, canRead);
+        for (const [k, name] of node.outputs.entries()) {
+          if (name === '') continue;
+          const value = results[k];
+          if (!value) throw new GlimpseError(`output ${k} ("${shown(name)}") is not computed`);
+          model.budget.made(sizeOfValue(value));
+          values.set(name, value);
+        }
+      } catch (error) {
+        if (error instanceof UnsupportedOnnx || error instanceof NodeError || !(error instanceof GlimpseError)) throw error;
+        throw new NodeError(`${this.graph.path}: ${labelOf(node)}: ${messageOf(error)}`);
+      }
+      for (const name of reads[i]) {
+        const left = (remaining.get(name) ?? 0) - 1;
+        remaining.set(name, left);
+        const value = values.get(name);
+        if (left > 0 || !value || lasting.has(name)) continue;
+        const tensors = tensorsOf(value);
+        if (tensors.some(({ attachment }) => attachment)) continue; // a gradient may need it
+        for (const each of tensors) each.dispose();
+        model.budget.freed(sizeOfValue(value));
+        values.delete(name);
+      }
+    }
+  }
+
+  private *runNode(node: OnnxNode, frame: Frame, model: Surroundings, canRead: boolean): Reading<readonly (Value | null)[]> {
+    const operator = OPERATORS[node.op];
+    const inputs = node.inputs.map((name) => (name === '' ? null : (frame.find(name) ?? this.constantOf(name))));
+    /** Gets inputs to the host. */
+    const read = function* (chosen: readonly number[]): Reading<void> {
+      const devices = chosen.filter((i) => inputs[i] && isDevice(inputs[i]));
+      if (devices.length === 0) return;
+      if (!canRead)
+        throw new UnsupportedOnnx(
+          model.path,
+          `${labelOf(node)}: input ${devices[0]} ("${shown(node.inputs[devices[0]])}") is needed on the host, but the GPU computes it`,
+        );
+      using step = scope();
+      const found = yield devices.map((i) => inFileOrder(inputs[i] as Device));
+      devices.forEach((i, k) => {
+        const value = inputs[i] as Device;
+        inputs[i] = onHost(value, found[k], shapeOfValue(value));
+      });
+      step[Symbol.dispose]();
+    };
+    const all = inputs.map((_, i) => i);
+    yield* read([...(operator.where ?? []), ...(operator.read ?? [])]);
+    const c = new Context(model, node, inputs);
+    if (operator.control) return listed(yield* operator.control(c, (graph, given) => this.within(graph, given, frame, model, canRead)));
+    if (operator.any) return stepped(() => operator.any?.(c) ?? []);
+    if (inputs.every(staysOnHost)) {
+      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
+      if (runsOnHost(call)) {
+        try {
+          return runOnHost(call);
+        } catch (error) {
+          if (!(error instanceof TooLargeForHost) || !operator.device || inputs[0] == null || typeOf(inputs[0] as HostTensor).kind !== 'float') throw error;
+        }
+      }
+    }
+    let reason = `${node.op} of ${inputs.map((value) => (value ? typeName(value) : 'nothing')).join(', ')} is not supported`;
+    if (operator.device) {
+      try {
+        return stepped(() => operator.device?.(c) ?? []);
+      } catch (error) {
+        if (!(error instanceof NotOnDevice)) throw error;
+        reason = messageOf(error);
+      }
+    }
+    const isLost = !canRead && inputs.some((value) => value && isDevice(value));
+    if (!operator.host || isLost || inputs.some((value) => value && !isDevice(value) && !isHost(value)))
+      throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    yield* read(all);
+    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
+    if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    return runOnHost(call);
+  }
+
+  /** Runs a graph that a node holds. Its results are tensors of their own. */
+  private *within(graph: OnnxGraph, given: readonly Value[], outer: Frame, model: Surroundings, canRead: boolean): Reading<Value[]> {
+    const frame = new Frame(outer);
+    for (const [i, { name }] of graph.inputs.entries()) {
+      const value = given[i];
+      if (!value) throw new GlimpseError(`the graph's input "${shown(name)}" was not given`);
+      frame.values.set(name, shared(value));
+    }
+    for (const [name, initializer] of graph.initializers) frame.values.set(name, initializer.texts?.() ?? initializer.load());
+    yield* this.walk(graph.nodes, graph.outputs, frame, model, canRead, new Set());
+    const results = graph.outputs.map((name) => shared(frame.find(name) ?? this.constantOf(name)));
+    for (const value of frame.values.values()) {
+      for (const each of tensorsOf(value)) if (!each.attachment) each.dispose();
+      model.budget.freed(sizeOfValue(value));
+    }
+    return results;
+  }
+
   /** What the caller gives, checked against what the file declares. */
-  private inputsOf(inputs: Readonly<Record<string, Tensor | HostTensor>>, wanted: readonly string[], needed: readonly OnnxNode[]): Map<string, Value> {
+  private inputsOf(inputs: Readonly<Record<string, Given>>, wanted: readonly string[], needed: readonly OnnxNode[]): Map<string, Value> {
     const { path, outputs, defaults } = this.graph;
     const values = new Map<string, Value>();
     // Convolutions take pictures of any size, so a feature map does too. The layers after the map do not.
@@ -210,21 +388,32 @@ export class OnnxModel {
     const fail = (name: string, problem: string): never => {
       throw new GlimpseError(`${path}: input "${shown(name)}" ${problem}`);
     };
-    for (const { name, shape, kind } of this.graph.inputs) {
+    for (const { name, shape, kind, type } of this.graph.inputs) {
       const value = Object.hasOwn(inputs, name) ? inputs[name] : fail(name, `[${shape}] was not given`);
+      const given = value instanceof Tensor ? (value.dtype === 'f32' ? 'float' : value.dtype) : value.kind;
+      if (given !== kind)
+        fail(
+          name,
+          kind === 'int' ? `is of whole numbers, which are given on the host ({ kind: 'int', shape, data }), got ${given}` : `is of ${kind}s, got ${given}`,
+        );
+      if (!(value instanceof Tensor) && (value.kind === 'sequence' || value.kind === 'optional')) {
+        values.set(name, value);
+        continue;
+      }
       const fits = value.shape.length === shape.length && shape.every((extent, i) => extent < 0 || i === 0 || (anySize && i >= 2) || extent === value.shape[i]);
       if (shape.length > 0 && !fits) fail(name, `expects [${shape}], got [${value.shape}]`);
       const isResized = shape.some((extent, i) => i > 0 && extent >= 0 && extent !== value.shape[i]);
       const bound = isResized ? needed.find((node) => node.inputs.some((each) => this.stated.has(each))) : undefined;
       if (bound) fail(name, `is [${value.shape}], but ${labelOf(bound)} is bound to the [${shape}] that the file states`);
-      const given = value instanceof Tensor ? (value.dtype === 'f32' ? 'float' : value.dtype) : value.kind;
-      if (given !== kind)
-        fail(
-          name,
-          kind === 'int' ? `is of whole numbers, which are given on the host ({ kind: 'int', shape, data }), got ${given}` : `is of floats, got ${given}`,
-        );
-      if (!(value instanceof Tensor) && sizeOf(value.shape) !== value.data.length) fail(name, `[${value.shape}] has ${value.data.length} values`);
-      values.set(name, value instanceof Tensor ? { tensor: value, order: 'file' } : value);
+      if (value instanceof Tensor) {
+        values.set(name, { tensor: value, order: 'file', type });
+        continue;
+      }
+      if (sizeOf(value.shape) !== value.data.length) fail(name, `[${value.shape}] has ${value.data.length} values`);
+      if (value.kind === 'int' && value.type && type && value.type !== type) fail(name, `is of ${type}, got ${value.type}`);
+      // Long lists go to the GPU once, not once for every node that reads them.
+      if (value.kind === 'float' && !staysOnHost(value)) values.set(name, { tensor: tensor(Float32Array.from(value.data), value.shape), order: 'file', type });
+      else values.set(name, value.kind === 'text' ? value : { ...value, type: type ?? value.type });
     }
     const unknown = Object.keys(inputs).find((name) => !values.has(name));
     if (unknown === undefined) return values;
@@ -238,25 +427,40 @@ export class OnnxModel {
     return found;
   }
 
-  private nodesFor(wanted: readonly string[]): OnnxNode[] {
-    const need = new Set(wanted);
-    const chosen: OnnxNode[] = [];
-    for (let i = this.graph.nodes.length - 1; i >= 0; i--) {
-      const node = this.graph.nodes[i];
-      if (!node.outputs.some((output) => need.has(output))) continue;
-      for (const input of node.inputs) need.add(input);
-      chosen.push(node);
-    }
-    return chosen.reverse();
-  }
-
   dispose(): void {
     for (const { tensor } of this.weights.values()) tensor.dispose();
     this.weights.clear();
   }
 }
 
-const sizeOfValue = (value: Value): number => (isDevice(value) ? value.tensor.size : value.data.length);
+/** Whether a value stays on the host: whole numbers, short lists of floats, doubles, and what no tensor can be. */
+function staysOnHost(value: Value | null): boolean {
+  if (value === null) return true;
+  if (!isHost(value)) return false;
+  return value.kind === 'int' || value.data.length <= SHORT || value.data instanceof Float64Array || value.shape.length > MAX_RANK;
+}
+
+const listed = (results: Results): readonly (Value | null)[] => (Array.isArray(results) ? results : [results as Value]);
+
+/** Runs what makes tensors, and disposes all but its results. */
+function stepped(work: () => Results): readonly (Value | null)[] {
+  using step = scope();
+  const results = listed(work());
+  for (const value of results) if (value) for (const each of tensorsOf(value)) step.keep(each);
+  return results;
+}
+
+function nodesFor(nodes: readonly OnnxNode[], wanted: readonly string[]): OnnxNode[] {
+  const need = new Set(wanted);
+  const chosen: OnnxNode[] = [];
+  for (const node of nodes.toReversed()) {
+    if (!node.outputs.some((output) => output !== '' && need.has(output))) continue;
+    for (const input of node.inputs) need.add(input);
+    for (const name of capturedBy(node)) need.add(name);
+    chosen.push(node);
+  }
+  return chosen.reverse();
+}
 
 /** Makes an input of a run out of one that has an initializer. */
 function takeAsInput(graph: OnnxGraph, name: string): void {

@@ -3,26 +3,13 @@
  * become one Reshape to [0, −1]; ONNX's 0 copies an extent. Arithmetic on extents that only a run knows stays in the graph,
  * unless it only copies an extent. The run then computes it on the host.
  */
-import { FileError, messageOf } from '../../errors.ts';
-import { type Shape, sizeOf } from '../../tensor/shape.ts';
-import { MAX_HOST_ELEMENTS, runOnHost, runsOnHost } from './host.ts';
-import { freshName, labelOf } from './operator_forms.ts';
-import type { HostTensor, OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
-
-const OUTPUT: OnnxNode = { op: 'Output', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map() };
-
-/** Every name with the nodes that read it. An extra node "Output" reads each output of the graph. */
-export function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
-  const map = new Map<string, OnnxNode[]>();
-  const add = (name: string, node: OnnxNode) => {
-    const list = map.get(name);
-    if (list) list.push(node);
-    else map.set(name, [node]);
-  };
-  for (const node of graph.nodes) for (const input of node.inputs) add(input, node);
-  for (const output of graph.outputs) add(output, OUTPUT);
-  return map;
-}
+import { FileError, messageOf } from '../../../errors.ts';
+import { type Shape, sizeOf } from '../../../tensor/shape.ts';
+import { freshName, labelOf, listOf, MAX_HOST_ELEMENTS, TooLargeForHost } from '../operator.ts';
+import { runOnHost, runsOnHost } from '../operators/index.ts';
+import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
+import { capturedBy } from '../subgraphs.ts';
+import type { HostTensor } from '../values.ts';
 
 /** An extent: a known number, or the extent of a tensor's axis. */
 type Extent = number | { of: string; axis: number };
@@ -48,8 +35,8 @@ function constant(graph: OnnxGraph, name: string): Known | null {
 }
 
 function values(node: OnnxNode, attribute: string, input: number, read: (name: string) => Known | null): number[] | null {
-  const value = node.attributes.get(attribute);
-  if (Array.isArray(value)) return value;
+  const value = listOf(node, attribute);
+  if (value) return value;
   return node.inputs[input] ? numbersOf(read(node.inputs[input])) : null;
 }
 
@@ -139,11 +126,12 @@ class Constants {
   }
 
   /** What a node makes of constants, if it reads nothing else and the budget allows it. */
-  of(node: OnnxNode): HostTensor | null {
-    const { initializers, opset, path } = this.graph;
+  of(node: OnnxNode): readonly (HostTensor | null)[] | null {
+    const { initializers, path } = this.graph;
     const names = node.inputs.filter(Boolean);
     if (names.length === 0 || names.some((name) => !initializers.has(name) || this.keep(name))) return null;
     const tensors = names.map((name) => initializers.get(name) as OnnxTensor);
+    if (tensors.some(({ kind }) => kind === 'text')) return null;
     const makes = mostOf(
       node,
       tensors.map(({ shape }) => shape),
@@ -151,12 +139,14 @@ class Constants {
     const reads = tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
     if (makes > MAX_HOST_ELEMENTS || BYTES * (makes + reads) > this.left) return null;
     const inputs = node.inputs.map((name) => (name ? this.load(name) : null));
-    if (!runsOnHost(node, inputs)) return null;
+    const call = { node, opset: node.opset, inputs };
+    if (!runsOnHost(call)) return null;
     try {
-      const made = runOnHost({ node, opset, inputs });
-      this.left -= BYTES * (made.data.length + 8);
+      const made = runOnHost(call);
+      for (const each of made) this.left -= BYTES * ((each?.data.length ?? 0) + 8);
       return made;
     } catch (error) {
+      if (error instanceof TooLargeForHost) return null;
       throw new FileError(path, `${labelOf(node)}: ${messageOf(error)}`);
     }
   }
@@ -193,7 +183,9 @@ export function foldShapes(graph: OnnxGraph, keep: (name: string) => boolean): S
     const made = constants.of(node);
     if (made) {
       arithmetic.add(node);
-      define(output, made, node);
+      made.forEach((host, i) => {
+        if (host && node.outputs[i]) define(node.outputs[i], host, node);
+      });
       continue;
     }
     const shape = node.op === 'Reshape' ? computed.get(node.inputs[1]) : undefined;
@@ -234,12 +226,12 @@ function dropUnread(graph: OnnxGraph, candidates: ReadonlySet<OnnxNode>): void {
     readers.set(name, left);
     return left;
   };
-  for (const node of graph.nodes) for (const input of node.inputs) count(input, 1);
+  for (const node of graph.nodes) for (const input of [...node.inputs, ...capturedBy(node)]) count(input, 1);
   for (const output of graph.outputs) count(output, 1);
   const kept: OnnxNode[] = [];
   for (const node of graph.nodes.toReversed()) {
-    const [output] = node.outputs;
-    if (candidates.has(node) && (graph.initializers.has(output) || count(output, 0) === 0)) for (const input of node.inputs) count(input, -1);
+    const isNeeded = (output: string) => output !== '' && !graph.initializers.has(output) && count(output, 0) > 0;
+    if (candidates.has(node) && !node.outputs.some(isNeeded)) for (const input of node.inputs) count(input, -1);
     else kept.push(node);
   }
   graph.nodes = kept.reverse();

@@ -1,10 +1,7 @@
-/**
- * Rewrites a graph for inference. Batch normalization folds into the convolution before it. Convolution, residual sum and ReLU
- * become one node ("FusedConv"), which is one kernel. Constants and arithmetic on shapes are computed here too.
- */
-import { consumers, foldShapes } from './fold_shapes.ts';
-import { freshName, tensorOfConstant } from './operator_forms.ts';
-import type { OnnxGraph, OnnxNode, OnnxTensor } from './proto.ts';
+/** Convolutions: the normalization after one folds into its weights; a residual sum and ReLU become one node with it, which is one kernel. */
+import { freshName } from '../operator.ts';
+import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
+import { consumers } from './pattern.ts';
 
 function producer(graph: OnnxGraph): Map<string, OnnxNode> {
   return new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
@@ -15,23 +12,8 @@ function floats(tensor: OnnxTensor): Float32Array {
   return data instanceof Float32Array ? data : Float32Array.from(data);
 }
 
-/** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
-function resolvePassThrough(graph: OnnxGraph): void {
-  const outputs = new Set(graph.outputs);
-  const alias = new Map<string, string>();
-  const nodes: OnnxNode[] = [];
-  for (const node of graph.nodes) {
-    const inputs = node.inputs.map((name) => alias.get(name) ?? name);
-    const [output] = node.outputs;
-    if (node.op === 'Constant') graph.initializers.set(output, tensorOfConstant(node));
-    else if ((node.op === 'Identity' || node.op === 'Dropout') && !outputs.has(output)) alias.set(output, inputs[0]);
-    else nodes.push({ ...node, inputs });
-  }
-  graph.nodes = nodes;
-}
-
 /** w' = w · γ/√(σ²+ε), b' = β + (b − μ) · γ/√(σ²+ε), per output channel, in float64. */
-function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void {
+export function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void {
   const uses = consumers(graph);
   const made = producer(graph);
   const dropped = new Set<OnnxNode>();
@@ -86,7 +68,9 @@ function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void 
 }
 
 /** Conv (+ Add) (+ Relu) → FusedConv, in the place of the last of them. */
-function fuseConv(graph: OnnxGraph): void {
+export function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
+  // The fused kernel has no gradient, but trained parameters may lie before it.
+  if ([...graph.initializers.keys()].some(keep)) return;
   const uses = consumers(graph);
   const made = producer(graph);
   const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode => node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1;
@@ -121,17 +105,4 @@ function fuseConv(graph: OnnxGraph): void {
     result.push(current);
   }
   graph.nodes = result.filter((node) => !dropped.has(node));
-}
-
-/**
- * Rewrites a graph for inference. Parameters for which `keep` is true stay as they are and can be trained. Returns the names of
- * constants that hold extents which the file states of its inputs.
- */
-export function foldForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false): Set<string> {
-  resolvePassThrough(graph);
-  const stated = foldShapes(graph, keep);
-  foldBatchNorm(graph, keep);
-  // The fused kernel has no gradient, but trained parameters may lie before it. So nothing is fused if any are trained.
-  if (![...graph.initializers.keys()].some(keep)) fuseConv(graph);
-  return stated;
 }

@@ -1,0 +1,30 @@
+/** Every operator that is supported, by its name; and those that constants can be computed with. */
+import { GlimpseError } from '../../../errors.ts';
+import type { HostCall, Operators } from '../operator.ts';
+import type { HostTensor } from '../values.ts';
+import { ARITHMETIC } from './arithmetic.ts';
+import { MATRIX } from './matrix.ts';
+import { MOVES } from './moves.ts';
+import { NORMS } from './norms.ts';
+import { RECURRENT } from './recurrent.ts';
+import { REDUCTIONS } from './reductions.ts';
+import { SIGNAL } from './signal.ts';
+import { TRAINING } from './training.ts';
+import { WINDOWS } from './windows.ts';
+
+export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS, ...SIGNAL, ...TRAINING };
+
+/** Whether a node can run on the host. */
+export function runsOnHost(call: HostCall): boolean {
+  const { host, hosts } = OPERATORS[call.node.op];
+  return host !== undefined && (hosts?.(call) ?? true);
+}
+
+/** Runs a node of which `runsOnHost` is true. Throws a GlimpseError that says what is wrong with its inputs. */
+export function runOnHost(call: HostCall): readonly (HostTensor | null)[] {
+  const { host, where } = OPERATORS[call.node.op];
+  const odd = where?.find((i) => call.inputs[i]?.kind === 'float');
+  if (odd !== undefined) throw new GlimpseError(`input ${odd} holds floats, whole numbers are expected`);
+  const made = host?.(call) ?? [];
+  return Array.isArray(made) ? made : [made as HostTensor];
+}

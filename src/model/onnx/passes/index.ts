@@ -1,0 +1,52 @@
+/**
+ * Rewrites a graph for inference, pass by pass: what constants and shapes decide is computed once, and what one kernel can do becomes
+ * one node. No pass changes a result, but for the order in which floats are added.
+ */
+import { tensorOfConstant } from '../operators/moves.ts';
+import type { OnnxGraph, OnnxNode } from '../proto.ts';
+import { renamedWithin } from '../subgraphs.ts';
+import { fuseAttention } from './attention.ts';
+import { foldBatchNorm, fuseConv } from './convolution.ts';
+import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
+import { foldShapes } from './shapes.ts';
+
+/** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
+function resolvePassThrough(graph: OnnxGraph): void {
+  const outputs = new Set(graph.outputs);
+  const alias = new Map<string, string>();
+  const nodes: OnnxNode[] = [];
+  for (const node of graph.nodes) {
+    const inputs = node.inputs.map((name) => alias.get(name) ?? name);
+    const [output] = node.outputs;
+    if (node.op === 'Constant') graph.initializers.set(output, tensorOfConstant(node));
+    else if ((node.op === 'Identity' || node.op === 'Dropout') && !outputs.has(output)) alias.set(output, inputs[0]);
+    else nodes.push({ ...renamedWithin(node, alias), inputs });
+  }
+  graph.nodes = nodes;
+}
+
+/** A pass; `keep` tells which parameters are trained and must stay as they are. */
+type Pass = (graph: OnnxGraph, keep: (name: string) => boolean) => void;
+
+/** The passes that may be left out, in their order. */
+const PASSES: Readonly<Record<string, Pass>> = {
+  'batch norm': foldBatchNorm,
+  convolution: fuseConv,
+  'layer norm': fuseLayerNorm,
+  gelu: fuseGelu,
+  attention: fuseAttention,
+  bias: fuseMatmulBias,
+};
+
+export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
+
+/**
+ * Rewrites a graph for inference, without some of the passes if they are named. Parameters for which `keep` is true stay as they are
+ * and can be trained. Returns the names of constants that hold extents which the file states of its inputs.
+ */
+export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false, without: readonly string[] = []): Set<string> {
+  resolvePassThrough(graph);
+  const stated = foldShapes(graph, keep);
+  for (const [name, pass] of Object.entries(PASSES)) if (!without.includes(name)) pass(graph, keep);
+  return stated;
+}
