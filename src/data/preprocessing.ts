@@ -7,7 +7,7 @@ export interface Preprocessing {
   /** Side of the square that the encoder gets, in pixels. */
   size: number;
   /**
-   * How a picture becomes that square: both edges or the shortest one are scaled to so many pixels, by Pillow's filter, and the middle
+   * How a picture becomes that square: both edges or the shortest one are scaled to so many pixels, by Pillow's filter. Then the middle
    * is cut out. Without it, the host scales both edges to `size` by Lanczos.
    */
   resize?: { edge: 'both' | 'shortest'; to: number; filter: Filter };

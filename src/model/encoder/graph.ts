@@ -7,6 +7,7 @@ import { GlimpseError, UsageError } from '../../errors.ts';
 import type { NamedArray, Parameters } from '../../nn/parameters.ts';
 import { printable } from '../../printable.ts';
 import { scope, type Tensor, zeros } from '../../tensor/tensor.ts';
+import { PASS_NAMES } from '../onnx/passes/index.ts';
 import type { OnnxGraph, OnnxNode } from '../onnx/proto.ts';
 import { OnnxModel } from '../onnx/run.ts';
 import { type Backbone, type FeaturePlace, leadingTokens } from './backbone.ts';
@@ -21,7 +22,7 @@ export interface GraphOptions extends Partial<FeaturePlace> {
 
 const CONVOLUTIONS = ['Conv', 'FusedConv'];
 /** Operators of layers over tokens. Behind the last convolution they say that its map is not what the network sees at its end. */
-const OVER_TOKENS = ['LayerNormalization', 'Erf', 'Gelu', 'Attention', 'MultiHeadAttention'];
+const OVER_TOKENS = ['LayerNormalization', 'Erf', 'Gelu', 'Attention', 'FusedAttention', 'MultiHeadAttention'];
 const POOLS = ['GlobalAveragePool', 'ReduceMean'];
 /** Averages at the end of a graph that are looked at: pooling, and the means within the norms behind it. */
 const LOOKED_AT = 8;
@@ -63,8 +64,8 @@ export class GraphBackbone implements Backbone {
     size: number,
   ) {
     if (featureMap === undefined) this.place = this.found(size);
-    else if (layout === undefined || (layout === 'NTC' && dropped === undefined)) this.place = this.placed(featureMap, layout, size);
-    else this.place = { featureMap, layout, ...(dropped === undefined ? {} : { dropped }) };
+    else if (layout === undefined || dropped === undefined) this.place = this.placed(featureMap, layout, size);
+    else this.place = { featureMap, layout, ...(layout === 'NTC' ? { dropped } : {}) }; // known from before
   }
 
   /**
@@ -75,10 +76,22 @@ export class GraphBackbone implements Backbone {
     const { name: path } = source;
     const layers = tuned?.layers ?? [];
     // Batch normalization keeps its parameters and statistics. Batches of a few pictures would only disturb it.
-    const model = OnnxModel.load(source, {
-      refuseNaN: true,
-      ...(layers.length > 0 ? { trainable: (weight: string, shape: readonly number[]) => shape.length === 4 && isIn(layers, weight) } : {}),
-    });
+    const trainable = (weight: string, shape: readonly number[]) => shape.length === 4 && isIn(layers, weight);
+    const load = (from: ByteSource, without: readonly string[] = []) =>
+      OnnxModel.load(from, { refuseNaN: true, without, ...(layers.length > 0 ? { trainable } : {}) });
+    const makes = (graph: OnnxGraph, name: string) => graph.nodes.some(({ outputs }) => outputs.includes(name));
+    const { featureMap } = place;
+    let model: OnnxModel;
+    try {
+      model = load({ ...source, close: () => {} });
+      // A value within what was made one node is there only without that.
+      if (featureMap !== undefined && !makes(model.graph, featureMap)) {
+        model.dispose();
+        model = load({ ...source, close: () => {} }, PASS_NAMES);
+      }
+    } finally {
+      source.close();
+    }
     try {
       const { graph } = model;
       const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
@@ -87,11 +100,8 @@ export class GraphBackbone implements Backbone {
         throw new UsageError(`${path} has no convolution in a layer called "${unknown}" (its weights begin with ${[...known].join(', ')})`);
       }
       if (tuned?.weights) model.parameters.write(tuned.weights);
-      const { featureMap } = place;
-      if (featureMap !== undefined && !graph.nodes.some(({ outputs }) => outputs.includes(featureMap)))
-        throw new UsageError(
-          `${path} makes no value called "${printable(featureMap)}" once it is prepared for inference; some of its others are ${candidates(graph)}`,
-        );
+      if (featureMap !== undefined && !makes(graph, featureMap))
+        throw new UsageError(`${path} makes no value called "${printable(featureMap)}"; some of its values are ${candidates(graph)}`);
       return new GraphBackbone(model, place, size);
     } catch (error) {
       model.dispose();

@@ -29,7 +29,7 @@ export interface EncoderOptions {
   feature?: string;
   /** Order of the axes of that value, where its shape leaves it open. */
   layout?: Layout;
-  /** Leading tokens that are no regions. The default follows from their number. */
+  /** Leading tokens that are no regions. The default follows from their number. With `layout` it is not looked at again. */
   dropped?: number;
   /**
    * Layers that are trained, by the beginnings of their names. Of a graph these are convolutions. Of a vision transformer they are all
@@ -43,8 +43,7 @@ export function optionsOf({ preprocessing, featureMap, layout, dropped }: Encode
   return {
     preprocessing,
     // The last feature map of a graph is found again.
-    ...(layout ? { feature: featureMap, layout } : {}),
-    ...(dropped === undefined ? {} : { dropped }),
+    ...(layout ? { feature: featureMap, layout, dropped: dropped ?? 0 } : {}),
     ...(tuned ? { tuned } : {}),
   };
 }

@@ -68,29 +68,13 @@ const FAMILIES = {
   },
 } satisfies Record<string, Family>;
 
-/** x [N, T, H] → the same shape. */
 const ACTIVATIONS = {
-  gelu: exactGelu,
-  /** 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))) = x · sigmoid of twice that */
-  gelu_new: (x: Tensor) => ops.mul(x, ops.sigmoid(ops.scale(ops.add(x, ops.scale(ops.mul(x, ops.square(x)), 0.044715)), Math.sqrt(8 / Math.PI)))),
+  gelu: ops.gelu,
+  gelu_new: ops.geluTanh,
   quick_gelu: (x: Tensor) => ops.mul(x, ops.sigmoid(ops.scale(x, 1.702))),
-  relu: (x: Tensor) => ops.relu(x),
+  relu: ops.relu,
 };
 export type Activation = keyof typeof ACTIVATIONS;
-
-/**
- * x Φ(x) = max(x, 0) − |x| erfc(|x| / √2) / 2, where erfc(z) = e^(−z²) times a polynomial in t = 1 / (1 + 0.3275911 z), with an error
- * below 1.5e-7 (Abramowitz and Stegun 7.1.26).
- */
-function exactGelu(x: Tensor): Tensor {
-  const size = ops.abs(x);
-  const t = ops.reciprocal(ops.addScalar(ops.scale(size, 0.3275911 / Math.SQRT2), 1));
-  const [highest, ...lower] = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
-  let polynomial = ops.scale(t, highest);
-  for (const coefficient of lower) polynomial = ops.mul(ops.addScalar(polynomial, coefficient), t);
-  const erfc = ops.mul(polynomial, ops.exp(ops.scale(ops.square(x), -0.5)));
-  return ops.sub(ops.relu(x), ops.scale(ops.mul(size, erfc), 0.5));
-}
 
 /** What a model's `config.json` says. */
 export interface VisionConfig {
