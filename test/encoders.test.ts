@@ -10,6 +10,7 @@ import { readPreprocessorConfig } from '../src/data/preprocessor_config.ts';
 import { leadingTokens } from '../src/model/encoder/backbone.ts';
 import { ImageEncoder } from '../src/model/encoder/encoder.ts';
 import type { EncoderOptions } from '../src/model/encoder/network.ts';
+import { readPixels } from '../src/plot/heat_map.ts';
 import { Random } from '../src/random.ts';
 import { field, floatTensor, intTensor, node, writeOnnx } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
@@ -180,6 +181,17 @@ describe('pictures as Pillow scales them', () => {
     expect(seenPart(256, 1024, p)).toEqual({ left: 16, top: 400, width: 224, height: 224 });
     expect(seenPart(640, 480, PREPROCESSINGS.imagenet)).toEqual({ left: 0, top: 0, width: 640, height: 480 });
   });
+});
+
+test('a picture is shown as its encoder sees it: maps of regions cover the middle that is cut out', async () => {
+  const path = join(folder, 'halves.png');
+  const data = Uint8Array.from({ length: 3 * 40 * 20 }, (_, i) => (Math.floor(i / 3) % 40 >= 10 && Math.floor(i / 3) % 40 < 30 ? 200 : 0));
+  await sharp(data, { raw: { width: 40, height: 20, channels: 3 } }).png().toFile(path);
+  const whole = await readPixels(path, 20);
+  expect([whole.width, whole.height]).toEqual([40, 20]);
+  const seen = await readPixels(path, 20, preprocessingOf('shortest edge to 16 by bicubic, crop 16, rgb / 255, mean 0 0 0, deviation 1 1 1'));
+  expect([seen.width, seen.height]).toEqual([20, 20]);
+  expect(new Set(seen.data)).toEqual(new Set([200]));
 });
 
 describe('preprocessor_config.json', () => {
