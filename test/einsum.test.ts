@@ -54,10 +54,42 @@ async function expectEqual(equation: string, terms: readonly string[], result: s
 
 /** The equation, its terms and its result with `...` as letters, and the shapes. */
 const EQUATIONS: [string, string[], string, Shape[]][] = [
-  ['ij,jk->ik', ['ij', 'jk'], 'ik', [[37, 41], [41, 67]]],
-  ['ij , jk', ['ij', 'jk'], 'ik', [[3, 5], [5, 7]]],
-  ['bij,bjk->bik', ['bij', 'bjk'], 'bik', [[3, 5, 7], [3, 7, 11]]],
-  ['bhqd,bhkd->bhqk', ['bhqd', 'bhkd'], 'bhqk', [[2, 3, 5, 7], [2, 3, 11, 7]]],
+  [
+    'ij,jk->ik',
+    ['ij', 'jk'],
+    'ik',
+    [
+      [37, 41],
+      [41, 67],
+    ],
+  ],
+  [
+    'ij , jk',
+    ['ij', 'jk'],
+    'ik',
+    [
+      [3, 5],
+      [5, 7],
+    ],
+  ],
+  [
+    'bij,bjk->bik',
+    ['bij', 'bjk'],
+    'bik',
+    [
+      [3, 5, 7],
+      [3, 7, 11],
+    ],
+  ],
+  [
+    'bhqd,bhkd->bhqk',
+    ['bhqd', 'bhkd'],
+    'bhqk',
+    [
+      [2, 3, 5, 7],
+      [2, 3, 11, 7],
+    ],
+  ],
   ['ij->ji', ['ij'], 'ji', [[67, 3]]],
   ['ji', ['ji'], 'ij', [[3, 5]]],
   ['ii', ['ii'], '', [[71, 71]]],
@@ -67,21 +99,113 @@ const EQUATIONS: [string, string[], string, Shape[]][] = [
   ['ij->', ['ij'], '', [[7, 11]]],
   ['i,j->ij', ['i', 'j'], 'ij', [[67], [71]]],
   ['i,i', ['i', 'i'], '', [[71], [71]]],
-  ['ij,ij->ij', ['ij', 'ij'], 'ij', [[5, 7], [5, 7]]],
-  ['ij,ij->i', ['ij', 'ij'], 'i', [[67, 7], [67, 7]]],
-  ['ij,kl->ki', ['ij', 'kl'], 'ki', [[2, 3], [5, 7]]],
+  [
+    'ij,ij->ij',
+    ['ij', 'ij'],
+    'ij',
+    [
+      [5, 7],
+      [5, 7],
+    ],
+  ],
+  [
+    'ij,ij->i',
+    ['ij', 'ij'],
+    'i',
+    [
+      [67, 7],
+      [67, 7],
+    ],
+  ],
+  [
+    'ij,kl->ki',
+    ['ij', 'kl'],
+    'ki',
+    [
+      [2, 3],
+      [5, 7],
+    ],
+  ],
   [',i->i', ['', 'i'], 'i', [[], [5]]],
-  ['ij,jk,kl->il', ['ij', 'jk', 'kl'], 'il', [[2, 3], [3, 5], [5, 7]]],
+  [
+    'ij,jk,kl->il',
+    ['ij', 'jk', 'kl'],
+    'il',
+    [
+      [2, 3],
+      [3, 5],
+      [5, 7],
+    ],
+  ],
   ['i,j,k,ijk->', ['i', 'j', 'k', 'ijk'], '', [[2], [3], [5], [2, 3, 5]]],
-  ['ijk,il,jm,kn->lmn', ['ijk', 'il', 'jm', 'kn'], 'lmn', [[2, 3, 4], [2, 5], [3, 6], [4, 7]]],
-  ['ii,jj,ij->i', ['ii', 'jj', 'ij'], 'i', [[3, 3], [5, 5], [3, 5]]],
-  ['...ij,...jk->...ik', ['abij', 'bjk'], 'abik', [[2, 3, 5, 7], [3, 7, 2]]],
-  ['...ij,...jk', ['aij', 'ajk'], 'aik', [[1, 5, 7], [3, 7, 2]]],
+  [
+    'ijk,il,jm,kn->lmn',
+    ['ijk', 'il', 'jm', 'kn'],
+    'lmn',
+    [
+      [2, 3, 4],
+      [2, 5],
+      [3, 6],
+      [4, 7],
+    ],
+  ],
+  [
+    'ii,jj,ij->i',
+    ['ii', 'jj', 'ij'],
+    'i',
+    [
+      [3, 3],
+      [5, 5],
+      [3, 5],
+    ],
+  ],
+  [
+    '...ij,...jk->...ik',
+    ['abij', 'bjk'],
+    'abik',
+    [
+      [2, 3, 5, 7],
+      [3, 7, 2],
+    ],
+  ],
+  [
+    '...ij,...jk',
+    ['aij', 'ajk'],
+    'aik',
+    [
+      [1, 5, 7],
+      [3, 7, 2],
+    ],
+  ],
   ['i...->...i', ['iab'], 'abi', [[2, 3, 5]]],
   ['...i->i', ['abi'], 'i', [[2, 3, 5]]],
-  ['...,...->...', ['ab', 'ab'], 'ab', [[3, 1], [1, 5]]],
-  ['...i,...i', ['ai', 'ai'], 'a', [[1, 5], [1, 5]]],
-  ['Ba,aB->aB', ['Ba', 'aB'], 'aB', [[2, 3], [3, 2]]],
+  [
+    '...,...->...',
+    ['ab', 'ab'],
+    'ab',
+    [
+      [3, 1],
+      [1, 5],
+    ],
+  ],
+  [
+    '...i,...i',
+    ['ai', 'ai'],
+    'a',
+    [
+      [1, 5],
+      [1, 5],
+    ],
+  ],
+  [
+    'Ba,aB->aB',
+    ['Ba', 'aB'],
+    'aB',
+    [
+      [2, 3],
+      [3, 2],
+    ],
+  ],
   ['aB', ['aB'], 'Ba', [[2, 3]]],
   ['abcdef->fedcba', ['abcdef'], 'fedcba', [[2, 1, 3, 2, 2, 3]]],
 ];
@@ -107,9 +231,27 @@ test('property: any equation of three operands is what loops give', async () => 
 });
 
 test.each([
-  ['ij,jk->ik', [[3, 5], [5, 4]]],
-  ['ii,ij->j', [[3, 3], [3, 4]]],
-  ['...i,ji->...j', [[2, 3, 4], [5, 4]]],
+  [
+    'ij,jk->ik',
+    [
+      [3, 5],
+      [5, 4],
+    ],
+  ],
+  [
+    'ii,ij->j',
+    [
+      [3, 3],
+      [3, 4],
+    ],
+  ],
+  [
+    '...i,ji->...j',
+    [
+      [2, 3, 4],
+      [5, 4],
+    ],
+  ],
   ['i,j,ij->', [[3], [4], [3, 4]]],
 ] as [string, Shape[]][])('the gradient of %s', async (equation, shapes) => {
   const inputs = shapes.map((shape, i) => ({ shape, data: drawn(shape, `gradient ${equation} ${i}`) }));
@@ -126,7 +268,14 @@ test('a sum over nothing is 0, and no elements give none', async () => {
 
 describe('what does not fit is named', () => {
   test.each<[string, Shape[], string]>([
-    ['ij,jk->ik', [[2, 3], [4, 5]], 'einsum "ij,jk->ik": label j is 3 in operand 1 [2,3] and 4 in operand 2 [4,5]'],
+    [
+      'ij,jk->ik',
+      [
+        [2, 3],
+        [4, 5],
+      ],
+      'einsum "ij,jk->ik": label j is 3 in operand 1 [2,3] and 4 in operand 2 [4,5]',
+    ],
     ['ii->i', [[2, 3]], 'einsum "ii->i": label i is 2 in operand 1 [2,3] and 3 in operand 1 [2,3]'],
     ['ij->ik', [[2, 3]], 'label k of the result is in no operand'],
     ['ij->ii', [[2, 3]], 'label i comes twice in the result'],
@@ -137,10 +286,29 @@ describe('what does not fit is named', () => {
     ['i1', [[2, 3]], '"1" in "i1" is no letter and no "..."'],
     ['..i', [[2, 3]], '"." in "..i" is no letter and no "..."'],
     ['...i...', [[2, 3]], '"...i..." has more than one "..."'],
-    ['i...,i...', [[1, 2], [1, 3]], 'what "..." stands for: [2] and [3] do not broadcast'],
-    ['abcd,efgh->abcdefgh', [[1, 1, 1, 1], [1, 1, 1, 1]], 'joining operands gives 8 axes, a b c d e f g h; at most 6 are supported'],
+    [
+      'i...,i...',
+      [
+        [1, 2],
+        [1, 3],
+      ],
+      'what "..." stands for: [2] and [3] do not broadcast',
+    ],
+    [
+      'abcd,efgh->abcdefgh',
+      [
+        [1, 1, 1, 1],
+        [1, 1, 1, 1],
+      ],
+      'joining operands gives 8 axes, a b c d e f g h; at most 6 are supported',
+    ],
   ])('%s of %j', (equation, shapes, message) => {
     using _s = scope();
-    expect(() => ops.einsum(equation, shapes.map((shape) => zeros(shape)))).toThrow(message);
+    expect(() =>
+      ops.einsum(
+        equation,
+        shapes.map((shape) => zeros(shape)),
+      ),
+    ).toThrow(message);
   });
 });

@@ -13,7 +13,7 @@ const files = readdirSync(new URL('../src/kernels/wgsl', import.meta.url))
 const load = (variant: ShaderVariant) => loadShader(variant, shaderSource(variant.file));
 
 /** Values an `override` is used with, beyond both truths of a bool. */
-const OVERRIDES: Record<string, number[]> = { KIND: [0, 1, 2, 3], LANES: [1, 128], ROWS: [1], REGIONS: [64, 128] };
+const OVERRIDES: Record<string, number[]> = { KIND: [0, 1, 2, 3, 4, 5], LANES: [1, 128], ROWS: [1], REGIONS: [64, 128] };
 
 function product<T>(lists: Record<string, T[]>): Record<string, T>[] {
   return Object.entries(lists).reduce<Record<string, T>[]>(

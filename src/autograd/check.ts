@@ -432,7 +432,7 @@ function nanChecks(op: Op, c: OpCase<unknown>): (check: Check) => { name: string
     }
     if ((op.inputTypes?.[i] ?? 'f32') !== 'f32') return;
     const problem = put(Number.NaN);
-    add(false, `a NaN in ${input}`, () => checkForward(problem(), op.family === 'conv2d'));
+    add(false, `a NaN in ${input}`, () => checkForward(problem(), (op.family ?? op.runs?.[0]) === 'conv2d'));
     if (!sound.isFinite || !isDifferentiable(op, c)) return;
     const poisoned = once(() => withNaN(sound, i));
     add(true, `gradient with a NaN in ${input}`, () => checkNaNPlaces(sound, poisoned()));

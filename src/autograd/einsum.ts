@@ -19,7 +19,8 @@ interface Labeled {
 /** The labels of one term; at most one of them is `...`. */
 function labelsOf(term: string, where: string): string[] {
   const labels = term.match(/\.\.\.|./gs) ?? [];
-  for (const label of labels) if (label !== '...' && !/^[a-z]$/i.test(label)) throw new ShapeError(`${where}: "${label}" in "${term}" is no letter and no "..."`);
+  for (const label of labels)
+    if (label !== '...' && !/^[a-z]$/i.test(label)) throw new ShapeError(`${where}: "${label}" in "${term}" is no letter and no "..."`);
   if (labels.filter((label) => label === '...').length > 1) throw new ShapeError(`${where}: "${term}" has more than one "..."`);
   return labels;
 }
@@ -64,7 +65,9 @@ function joined(a: Labeled, b: Labeled, kept: ReadonlySet<string>, where: string
   const [rows, columns] = [a.labels.filter((label) => !both.includes(label)), b.labels.filter((label) => !both.includes(label))];
   const labels = [...batch, ...rows, ...columns];
   if (labels.length > MAX_RANK)
-    throw new ShapeError(`${where}: joining operands gives ${labels.length} axes, ${labels.join(' ')}; at most ${MAX_RANK} are supported, so give them in another order`);
+    throw new ShapeError(
+      `${where}: joining operands gives ${labels.length} axes, ${labels.join(' ')}; at most ${MAX_RANK} are supported, so give them in another order`,
+    );
   const extentOf = (label: string) => (a.labels.includes(label) ? a.x.shape[a.labels.indexOf(label)] : b.x.shape[b.labels.indexOf(label)]);
   const size = (list: readonly string[]) => sizeOf(list.map(extentOf));
   const shape = labels.map(extentOf);

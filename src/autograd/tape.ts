@@ -149,7 +149,8 @@ function refuseUnknownIds<A>(op: Op<A>, inputs: readonly Tensor[], shapes: reado
 export function apply<A>(op: Op<A>, inputs: readonly Tensor[], attrs: A): Tensor[] {
   const inputShapes = inputs.map((t) => t.shape);
   inputs.forEach((input, i) => {
-    const wanted = op.anyType && !op.ids?.[op.inputs[i]] ? inputs[0].dtype : (op.inputTypes?.[i] ?? (op.inputTypes ? op.inputTypes[op.inputTypes.length - 1] : 'f32'));
+    const wanted =
+      op.anyType && !op.ids?.[op.inputs[i]] ? inputs[0].dtype : (op.inputTypes?.[i] ?? (op.inputTypes ? op.inputTypes[op.inputTypes.length - 1] : 'f32'));
     if (input.dtype !== wanted && !op.view) throw new GlimpseError(`${op.name}: ${op.inputs[i] ?? `input ${i}`} is ${input.dtype}, expected ${wanted}`);
   });
   const outputShapes = op.shape(inputShapes, attrs);

@@ -6,11 +6,13 @@ import { demo } from './commands/demo.ts';
 import { doctor } from './commands/doctor.ts';
 import { evaluate } from './commands/eval.ts';
 import { exercise } from './commands/exercise.ts';
+import { exportModel } from './commands/export.ts';
 import { features } from './commands/features.ts';
 import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
 import { newKernel } from './commands/new_kernel.ts';
 import { onnxCheck } from './commands/onnx_check.ts';
+import { onnxInspect, onnxProfile, onnxRun } from './commands/onnx_model.ts';
 import { plot } from './commands/plot.ts';
 import { prepare } from './commands/prepare.ts';
 import { profile } from './commands/profile.ts';
@@ -23,6 +25,7 @@ import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
-  ...[prepare, features, merge, train, caption, gallery, serve],
-  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate, onnxCheck],
+  ...[prepare, features, merge, train, caption, gallery, serve, exportModel],
+  ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate],
+  ...[onnxInspect, onnxRun, onnxProfile, onnxCheck],
 ];

@@ -47,7 +47,7 @@ function textOf(path: string): string {
 }
 
 /** The entries of a log. Where a run was killed, or the disk was full, the last line may be half: `onCut` is told its number. */
-function readLog(path: string, onCut: (line: number) => void): z.infer<typeof Line>[] {
+export function readLog(path: string, onCut: (line: number) => void): z.infer<typeof Line>[] {
   const lines = textOf(path).split('\n');
   return lines.flatMap((line, i) => {
     if (line === '') return [];

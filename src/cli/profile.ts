@@ -76,7 +76,8 @@ async function captioning(model: Captioner, checkpoint: Checkpoint, picture: str
   };
 }
 
-function report(p: StepProfile): string {
+/** A profile as lines: roofs, rows, sums. */
+export function formatStepProfile(p: StepProfile): string {
   const copies = p.rows.filter(({ kind }) => kind !== 'kernel').reduce((sum, { totalMs }) => sum + totalMs, 0);
   return [
     p.adapter,
@@ -107,7 +108,7 @@ export async function profileCommand(o: ProfileOptions, what: string, picture: s
         writeFileAtomic(o.chrome, [chrome]);
         say(o, `trace: ${o.chrome}; open it in chrome://tracing or https://ui.perfetto.dev`);
       }
-      result(o, profile, () => report({ ...profile, chrome }));
+      result(o, profile, () => formatStepProfile({ ...profile, chrome }));
       return 0;
     } finally {
       work.dispose();

@@ -162,6 +162,9 @@ function texelVersion(name: string, parts: number, w: WeightsRead, idea: string)
   };
 }
 
+/** Whether every channel is a group of its own, with one filter or several. */
+const isDepthwise = ({ channels, groups }: ConvGeometry) => groups > 1 && channels === groups;
+
 /** In the best order to read them. `im2col` runs the version of the matrix product that is chosen for it. */
 const VERSIONS: readonly ConvVersion[] = [
   {
@@ -181,9 +184,17 @@ const VERSIONS: readonly ConvVersion[] = [
   texelVersion('subgroup_texels', 1, 'texels', 'as `subgroup`; pictures and weights are read as texels'),
   texelVersion('subgroup_texels_wide', 2, 'texels', 'as `subgroup_texels`, with two blocks of output channels'),
   texelVersion('subgroup_panels', 2, 'panels', 'as `subgroup_texels_wide`; weights lie in panels of channels'),
+  {
+    ...{ name: 'depthwise', shader: 'conv2d_depthwise', launch: launchDepthwise },
+    idea: 'as `direct`, for a filter or several per channel; one invocation owns four channels of four pixels',
+    unable: (_gpu, { geometry: g }) =>
+      !isDepthwise(g) ? 'its channels are not all groups of their own' : g.channels % 4 === 0 ? null : `${g.channels} channels are not a multiple of 4`,
+  },
 ];
 
-export const conv2dFamily: Family<ConvForward, ConvVersion> = new Family('conv2d', VERSIONS, ({ geometry }) => convClass(geometry));
+export const conv2dFamily: Family<ConvForward, ConvVersion> = new Family('conv2d', VERSIONS, ({ geometry }) =>
+  isDepthwise(geometry) ? 'depthwise' : convClass(geometry),
+);
 
 export function conv2d(gpu: Gpu, p: ConvForward): void {
   const version = conv2dFamily.choose(gpu, p);
@@ -252,6 +263,13 @@ function forwardParams(p: ConvForward): Record<string, number> {
 function launchDirect(gpu: Gpu, p: ConvForward): void {
   const params = forwardParams(p);
   conv2dFamily.launch(gpu, {}, bindings(p), params, grid(params.count), p.label);
+}
+
+function launchDepthwise(gpu: Gpu, p: ConvForward): void {
+  const { geometry: g } = p;
+  const count = (g.images * g.outHeight * Math.ceil(g.outWidth / 4) * g.outChannels) / 4;
+  const variant = { constants: { ONE_FILTER: g.outChannels === g.channels ? 1 : 0 } };
+  conv2dFamily.launch(gpu, variant, bindings(p), { ...forwardParams(p), count }, grid(count), p.label);
 }
 
 function launchIm2col(gpu: Gpu, { geometry: g, x, w, y, bias, relu, label }: ConvForward): void {

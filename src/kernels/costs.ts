@@ -59,14 +59,24 @@ const attentionGrad = (per: number): Rule => {
     return [9 * columns * regions, 3 * columns * regions + 4 * columns + (columns / a) * regions + a];
   };
 };
-const pooling: Rule = ({ count, channels, height, width, out_height, out_width, kernel_height, kernel_width }) => {
-  const images = count / (channels * out_height * out_width);
-  return [count * kernel_height * kernel_width, count + images * channels * height * width];
+const places = (p: Given, of: '' | 'out_' | 'kernel_'): number => p[`${of}depth`] * p[`${of}height`] * p[`${of}width`];
+/** `count`: outputs. */
+const pooling: Rule = (p) => [p.count * places(p, 'kernel_'), p.count + (p.count / places(p, 'out_')) * places(p, '')];
+/** `count`: elements of x. */
+const poolingGrad: Rule = (p) => {
+  const outputs = (p.count / places(p, '')) * places(p, 'out_');
+  return [outputs * places(p, 'kernel_'), p.count + 2 * outputs];
 };
-const poolingGrad: Rule = ({ count, height, width, out_height, out_width, kernel_height, kernel_width }) => {
-  const outputs = (count / (height * width)) * out_height * out_width;
-  return [outputs * kernel_height * kernel_width, 2 * count + outputs];
+/** Matrices of each size that are read or written once, and products along both widths for each query and key. */
+const dotProduct = (ofQueries: number, ofKeys: number, ofValues: number, ofOutputs: number, alongWidth: number, alongValues: number): Rule => {
+  return ({ queries, keys, width: d, values_width: e, batch }) => [
+    batch * queries * keys * (2 * alongWidth * d + 2 * alongValues * e + 5),
+    batch * (ofQueries * queries * d + ofKeys * keys * d + ofValues * keys * e + ofOutputs * queries * e),
+  ];
 };
+const dotProductForward = dotProduct(1, 1, 1, 1, 1, 1);
+const dotProductGradQuery = dotProduct(2, 1, 1, 1, 2, 1);
+const dotProductGradKeys = dotProduct(1, 2, 2, 1, 2, 2);
 
 /** By shader file. */
 const RULES: Readonly<Record<string, Rule>> = {
@@ -80,6 +90,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   ],
   additive_attention_subgroup: attention,
   additive_attention_vec4: attention,
+  argmax: ({ lines, n }) => [lines * n, lines * (n + 1)],
   argmax_token: perRow(3, 1, 2),
   argmax_token_subgroup: perRow(3, 1, 2),
   axpby: each(3, 3),
@@ -99,6 +110,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   column_panels: ({ rows, columns }) => [0, 8 * rows * columns],
   context_gate: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + width + 3), batch * (hidden + 2 * width + 1) + hidden + 1],
   context_gate_grad: ({ groups_x: batch, hidden, width }) => [batch * (2 * hidden + 3 * width + 3), batch * (2 * hidden + 3 * width + 2) + hidden],
+  conv2d_depthwise: convolution,
   conv2d_direct: convolution,
   conv2d_grad_input: convolution,
   conv2d_grad_weight: convolution,
@@ -110,6 +122,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   embedding: ({ rows, width }) => [0, 2 * rows * width + rows],
   embedding_grad: ({ rows, width }) => [rows * width, 2 * rows * width + 3 * rows],
   embedding_links: ({ rows }) => [0, 3 * rows],
+  gather_rows: ({ count, width }) => [0, 2 * count + count / width],
   gru_cell: each(14, 12),
   gru_cell_grad: each(18, 16),
   im2col: unfold(1),
@@ -128,25 +141,46 @@ const RULES: Readonly<Record<string, Rule>> = {
   matmul_workgroup: matmul,
   mix_tokens: each(0, 3),
   one_hot: each(0, 1),
-  pool2d: pooling,
-  pool2d_grad: poolingGrad,
+  pad: each(0, 2),
+  pool: pooling,
+  pool_grad: poolingGrad,
+  pool_largest: pooling,
   reduce: ({ outer, n, inner, chunk }) => [outer * n * inner, outer * inner * (n + Math.ceil(n / chunk))],
   reduce_workgroup: ({ outer, n }) => [outer * n, outer * (n + 1)],
+  resample: ({ count, n, size, taps }) => [(2 * count * taps) / size, count + (count / size) * n + 2 * taps + size],
   roof_copy: each(1, 2),
   roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
+  row_ids: ({ count, capacity, components }) => [0, components * count + capacity],
   sample: perRow(6, 1, 2),
+  scaled_dot_product: dotProductForward,
+  scaled_dot_product_grad_keys: dotProductGradKeys,
+  scaled_dot_product_grad_query: dotProductGradQuery,
+  scaled_dot_product_rows: ({ rows, values_width: e }) => [2 * rows * e, rows * (2 * e + 6)],
+  scan: ({ items, n, blocks }) => [(items / blocks) * n, 2 * (items / blocks) * n + items],
+  scan_add: ({ count, n, blocks }) => [count, 2 * count + (count / n) * blocks],
+  scatter_grad: ({ count, updates }) => [0, 2 * count + 2 * updates],
+  scatter_rows: ({ count, updates }) => [count, count + 2 * updates],
+  scatter_start: each(0, 2),
   sgd: each(4, 5),
   softmax: perRow(5, 2),
   softmax_grad: perRow(4, 3),
   softmax_subgroup: perRow(5, 2),
+  sort_block: ({ total }) => [0, 4 * total],
+  sort_step: ({ pairs }) => [0, 8 * pairs],
   space_to_depth: ({ rows, width, run }) => [0, 2 * rows * width * run],
   strided_copy: each(0, 2),
   top_k: ({ rows, n, k }) => [rows * n * k, rows * (n + 2 * k)],
+  top_k_keys: each(0, 2),
+  top_k_take: each(0, 4),
+  trilu: each(0, 2),
   unary: each(1, 2),
   unary_grad: each(2, 3),
   unary_special: each(15, 2),
   unary_turns: each(25, 2),
   where: each(1, 4),
+  unpool: each(0, 3),
+  unpool_grad: each(0, 3),
+  unpool_owners: each(0, 2),
 };
 
 /** Shader files that have a row. */

@@ -161,7 +161,17 @@ export function stridedCopy(gpu: Gpu, from: StridedView, to: StridedView, shape:
 }
 
 /** y = the upper or the lower triangle of each matrix of x [batch, rows, columns], from a diagonal on; words of any type. */
-export function trilu(gpu: Gpu, x: BufferSlice, y: BufferSlice, count: number, rows: number, columns: number, diagonal: number, upper: boolean, label: string): void {
+export function trilu(
+  gpu: Gpu,
+  x: BufferSlice,
+  y: BufferSlice,
+  count: number,
+  rows: number,
+  columns: number,
+  diagonal: number,
+  upper: boolean,
+  label: string,
+): void {
   const kernel = gpu.kernel({ file: 'trilu', constants: { LOWER: upper ? 0 : 1 } });
   gpu.dispatch(kernel, [x, y], { count, rows, columns, diagonal }, grid(count), label);
 }

@@ -1,6 +1,7 @@
 /** Every family of kernels. Tests, self-test, benchmark and tuner walk this list. */
 import { GpuError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
+import { scaledDotProductFamily, scaledDotProductGradKeysFamily, scaledDotProductGradQueryFamily } from './attention.ts';
 import { conv2dFamily, conv2dGradInputFamily, conv2dGradWeightFamily } from './conv.ts';
 import { axpbyFamily, binaryRowsFamily } from './elementwise.ts';
 import type { Family } from './family.ts';
@@ -27,6 +28,9 @@ export const FAMILIES: Readonly<Record<string, Family<never>>> = Object.fromEntr
     attentionFamily,
     attentionScoresGradFamily,
     attentionGradFamily,
+    scaledDotProductFamily,
+    scaledDotProductGradQueryFamily,
+    scaledDotProductGradKeysFamily,
     lstmCellFamily,
     lstmCellGradFamily,
     adamFamily,

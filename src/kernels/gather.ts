@@ -78,7 +78,16 @@ export function scatterRows(
 }
 
 /** dx of a scatter that overwrites: dy, but 0 where an update shows. All 0 if an id selects no row. */
-export function scatterRowsGradX(gpu: Gpu, dy: BufferSlice, ids: BufferSlice, dx: BufferSlice, size: number, s: Selection, added: boolean, label: string): void {
+export function scatterRowsGradX(
+  gpu: Gpu,
+  dy: BufferSlice,
+  ids: BufferSlice,
+  dx: BufferSlice,
+  size: number,
+  s: Selection,
+  added: boolean,
+  label: string,
+): void {
   launchScatter(gpu, dy, ids, null, dx, size, s, added ? null : 'zero', 0, label);
 }
 

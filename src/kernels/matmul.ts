@@ -23,6 +23,7 @@ export interface MatmulProblem {
   /** Elements from one matrix of a batch to the next; 0 shares one matrix. Default: dense. */
   aStride?: number;
   bStride?: number;
+  cStride?: number;
   /** First element of the first matrix. */
   aStart?: number;
   bStart?: number;
@@ -51,7 +52,7 @@ const MOST_SHARED_ROWS = 16;
 /** Why operands cannot be read four numbers at a time; null if they can. */
 function notByFours(p: MatmulProblem): string | null {
   const extents = [p.transA ? p.m : p.k, p.transB ? p.k : p.n, p.n, ...(p.transA ? [] : [p.k])];
-  const starts = [p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0];
+  const starts = [p.aStart ?? 0, p.bStart ?? 0, p.cStart ?? 0, p.aStride ?? 0, p.bStride ?? 0, p.cStride ?? 0];
   return [...extents, ...starts].every((value) => value % 4 === 0) ? null : 'row lengths and starts of its operands are not all multiples of 4';
 }
 
@@ -160,6 +161,7 @@ export function tileOrder(rowTiles: number, columnTiles: number): { column_step:
 /** C = op(A) op(B) (+ bias) (ReLU) for each matrix of the batch. The shaders give shapes and layouts. */
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
+  if (m * n * batch === 0) return;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
   gpu.noteRead(p.b, matmulFamily.name);
@@ -171,7 +173,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const params = {
     ...{ m, n, k, tiles, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles) },
     c_start: (p.cStart ?? 0) / unit,
-    c_stride: (m * n) / unit,
+    c_stride: (p.cStride ?? m * n) / unit,
     has_bias: p.bias ? 1 : 0,
     relu: p.relu ? 1 : 0,
     add_to_c: p.addToC ? 1 : 0,

@@ -4,8 +4,10 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version } from './family.ts';
 
-export type Reduction = 'sum' | 'sumSquares' | 'max' | 'min';
-const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3 };
+export type Reduction = 'sum' | 'sumSquares' | 'sumAbs' | 'max' | 'min' | 'prod';
+const KINDS: Record<Reduction, number> = { sum: 0, sumSquares: 1, max: 2, min: 3, sumAbs: 4, prod: 5 };
+/** What joins the results of pieces of a row. */
+export const JOINED: Record<Reduction, Reduction> = { sum: 'sum', sumSquares: 'sum', sumAbs: 'sum', max: 'max', min: 'min', prod: 'prod' };
 /** A reduction with fewer results than this is cut into pieces. */
 const ENOUGH_RESULTS = 512;
 /** The fewest elements of a piece. */
@@ -48,7 +50,10 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const { outer, n, inner, label } = p;
   const scale = p.scale ?? 1;
   const results = outer * inner;
-  const { rows } = reduceFamily.choose(gpu, p);
+  if (results === 0) return;
+  // Shaders of a program's own stand in for sums and extremes only.
+  const isOfFamily = KINDS[p.kind] < KINDS.sumAbs;
+  const { rows } = isOfFamily ? reduceFamily.choose(gpu, p) : reduceFamily.chooseFirst(p, 'the only version with products and absolute sums');
   const constants = { KIND: KINDS[p.kind] };
   if (rows) {
     reduceFamily.launch(gpu, { constants }, [p.x, p.y], { outer, n, scale }, grid(outer, 1), label);
@@ -64,7 +69,7 @@ export function reduce(gpu: Gpu, p: ReduceProblem): void {
   const bytes = outer * count * inner * 4;
   const partial = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
   reduceFamily.launch(gpu, { constants }, [p.x, partial], { outer, n, inner, chunk, scale: 1 }, grid(outer * count * inner), label);
-  const second = { constants: { KIND: p.kind === 'sumSquares' ? KINDS.sum : KINDS[p.kind] } };
+  const second = { constants: { KIND: KINDS[JOINED[p.kind]] } };
   reduceFamily.launch(gpu, second, [partial, p.y], { outer, n: count, inner, chunk: count, scale }, grid(results), label);
   gpu.pool.release(partial.buffer);
 }

@@ -233,15 +233,19 @@ export interface LayerNormProblem {
   inverse: BufferSlice;
   rows: number;
   n: number;
+  /** False: by the root mean square, without mean and shift; beta is bound, but not read. */
+  centered: boolean;
   label: string;
 }
 
+const centering = (file: string, centered: boolean) => ({ file, constants: { CENTERED: centered ? 1 : 0 } });
+
 export function layerNorm(gpu: Gpu, p: LayerNormProblem & { beta: BufferSlice; y: BufferSlice; eps: number }): void {
   const { rows, n, eps } = p;
-  gpu.dispatch(gpu.kernel({ file: 'layer_norm' }), [p.x, p.gamma, p.beta, p.y, p.mean, p.inverse], { rows, n, eps }, grid(rows, 64), p.label);
+  gpu.dispatch(gpu.kernel(centering('layer_norm', p.centered)), [p.x, p.gamma, p.beta, p.y, p.mean, p.inverse], { rows, n, eps }, grid(rows, 64), p.label);
 }
 
 export function layerNormGrad(gpu: Gpu, p: LayerNormProblem & { dy: BufferSlice; dx: BufferSlice; scaled: BufferSlice }): void {
   const { rows, n } = p;
-  gpu.dispatch(gpu.kernel({ file: 'layer_norm_grad' }), [p.dy, p.x, p.gamma, p.mean, p.inverse, p.dx, p.scaled], { rows, n }, grid(rows, 64), p.label);
+  gpu.dispatch(gpu.kernel(centering('layer_norm_grad', p.centered)), [p.dy, p.x, p.gamma, p.mean, p.inverse, p.dx, p.scaled], { rows, n }, grid(rows, 64), p.label);
 }

@@ -36,7 +36,7 @@ function matmul(memory: Memory, p: MatmulProblem): void {
   const [a, b, c] = [p.a, p.b, p.c].map((slice) => numbersOf(memory, slice));
   const bias = p.bias ? numbersOf(memory, p.bias) : null;
   for (let z = 0; z < batch; z++) {
-    const [a0, b0, c0] = [(p.aStart ?? 0) + z * (p.aStride ?? m * k), (p.bStart ?? 0) + z * (p.bStride ?? k * n), (p.cStart ?? 0) + z * m * n];
+    const [a0, b0, c0] = [(p.aStart ?? 0) + z * (p.aStride ?? m * k), (p.bStart ?? 0) + z * (p.bStride ?? k * n), (p.cStart ?? 0) + z * (p.cStride ?? m * n)];
     const row = new Float64Array(n);
     for (let i = 0; i < m; i++) {
       row.fill(0);

@@ -30,17 +30,26 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   addScalar: of(r`y = x + \alpha`, 'dx = dy'),
   step: of(r`y = [x > \theta]`),
   erf: of(r`y = \mathrm{erf}\, x`, r`dx = dy\, \tfrac{2}{\sqrt\pi}\, e^{-x^2}`),
-  gelu: of(r`y = x\, \Phi(x), \quad \Phi(x) = \tfrac12 \big(1 + \mathrm{erf}(x / \sqrt 2)\big)`, r`dx = dy\, (\Phi(x) + x\, \varphi(x)), \quad \varphi(x) = \tfrac{1}{\sqrt{2\pi}}\, e^{-x^2/2}`),
+  gelu: of(
+    r`y = x\, \Phi(x), \quad \Phi(x) = \tfrac12 \big(1 + \mathrm{erf}(x / \sqrt 2)\big)`,
+    r`dx = dy\, (\Phi(x) + x\, \varphi(x)), \quad \varphi(x) = \tfrac{1}{\sqrt{2\pi}}\, e^{-x^2/2}`,
+  ),
   geluTanh: of(
     r`y = x\, s, \quad s = \sigma(2u), \quad u = \sqrt{2/\pi}\, (x + 0.044715\, x^3)`,
     r`dx = dy\, \big(s + 2 x\, s (1 - s)\, \sqrt{2/\pi}\, (1 + 0.134145\, x^2)\big)`,
   ),
   silu: of(r`y = x\, \sigma(x)`, r`dx = dy\, s\, (1 + x (1 - s)), \quad s = \sigma(x)`),
   hardSigmoid: of(r`y = \min(\max(\alpha x + \beta, 0), 1)`, r`dx = \alpha\, dy\, [0 < y < 1]`),
-  hardSwish: of(r`y = x\, \min(\max(\tfrac x6 + \tfrac12, 0), 1)`, r`dx = dy \begin{cases} 0 & x \le -3 \\ 1 & x \ge 3 \\ \tfrac x3 + \tfrac12 & \text{else} \end{cases}`),
+  hardSwish: of(
+    r`y = x\, \min(\max(\tfrac x6 + \tfrac12, 0), 1)`,
+    r`dx = dy \begin{cases} 0 & x \le -3 \\ 1 & x \ge 3 \\ \tfrac x3 + \tfrac12 & \text{else} \end{cases}`,
+  ),
   softplus: of(r`y = \ln(1 + e^x)`, r`dx = dy\, \sigma(x)`),
   mish: of(r`y = x\, t, \quad t = \tanh(\ln(1 + e^x))`, r`dx = dy\, (t + x (1 - t^2)\, \sigma(x))`),
-  elu: of(r`y = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}`, r`dx = dy \begin{cases} 1 & x > 0 \\ \alpha e^x & \text{else} \end{cases}`),
+  elu: of(
+    r`y = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}`,
+    r`dx = dy \begin{cases} 1 & x > 0 \\ \alpha e^x & \text{else} \end{cases}`,
+  ),
   selu: of(
     r`y = \gamma \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & \text{else} \end{cases}`,
     r`dx = \gamma\, dy \begin{cases} 1 & x > 0 \\ \alpha e^x & \text{else} \end{cases}`,
@@ -90,8 +99,12 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   sum: of(r`y = \sum_i x_i`, r`dx_i = dy`),
   mean: of(r`y = \frac 1 n \sum_i x_i`, r`dx_i = \frac{dy}{n}`),
   sumSquares: of(r`y = \sum_i x_i^2`, r`dx_i = 2 x_i\, dy`),
-  max: of(r`y = \max_i x_i`),
-  min: of(r`y = \min_i x_i`),
+  sumAbs: of(r`y = \sum_i |x_i|`, r`dx_i = dy\, \mathrm{sign}(x_i)`),
+  norm: of(r`y = \sqrt{\sum_i x_i^2}`, r`dx_i = dy\, x_i / y`),
+  logSumExp: of(r`y = \ln \sum_i e^{x_i}`, r`dx_i = dy\, e^{x_i - y}`),
+  prod: of(r`y = \prod_i x_i`, r`dx_i = dy \prod_{j \ne i} x_j`),
+  max: of(r`y = \max_i x_i`, r`dx_i = dy\, \frac{[x_i = y]}{\sum_j [x_j = y]}`),
+  min: of(r`y = \min_i x_i`, r`dx_i = dy\, \frac{[x_i = y]}{\sum_j [x_j = y]}`),
   reshape: of(r`y = \mathrm{reshape}(x)`, r`dx = \mathrm{reshape}(dy)`),
   transpose: of(r`y_{i_{\pi(1)} \dots i_{\pi(r)}} = x_{i_1 \dots i_r}`, r`dx = \pi^{-1}(dy)`),
   slice: of(r`y_i = x_{s + i t}`, r`dx_{s + i t} = dy_i, \quad 0 \text{ elsewhere}`),
@@ -117,6 +130,25 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   convBlock: of(r`y = \max(w \star x + b + r,\ 0)`),
   maxPool2d: of(r`y_{ij} = \max_{(u,v) \in \text{window}} x_{is+u,\,js+v}`, r`dx_{uv} = \sum_{i,j} dy_{ij}\, [x_{uv} \text{ is the largest of window } ij]`),
   avgPool2d: of(r`y_{ij} = \frac{1}{|W|} \sum_{(u,v) \in W} x_{is+u,\,js+v}`, r`dx_{uv} = \sum_{ij\,:\,uv \in W_{ij}} \frac{dy_{ij}}{|W_{ij}|}`),
+  conv3d: of(
+    r`y_{noi} = b_o + \sum_{c,u} w_{ocu}\, x_{n,\,c,\,is+u-p}`,
+    r`dw_{ocu} = \sum_{n,i} dy_{noi}\, x_{n,\,c,\,is+u-p}, \quad dx_{nc} = \sum_o w_{oc} \star^\top dy_{no}, \quad db_o = \sum_{n,i} dy_{noi}`,
+  ),
+  convTranspose2d: of(
+    r`y_{no} = b_o + \sum_c w_{co} \star^\top x_{nc}`,
+    r`dx_{nc} = \sum_o w_{co} \star dy_{no}, \quad dw_{cou} = \sum_{n,i} x_{nci}\, dy_{n,\,o,\,is+u-p}, \quad db_o = \sum_{n,i} dy_{noi}`,
+  ),
+  convTranspose3d: of(
+    r`y_{no} = b_o + \sum_c w_{co} \star^\top x_{nc}`,
+    r`dx_{nc} = \sum_o w_{co} \star dy_{no}, \quad dw_{cou} = \sum_{n,i} x_{nci}\, dy_{n,\,o,\,is+u-p}, \quad db_o = \sum_{n,i} dy_{noi}`,
+  ),
+  lpPool2d: of(r`y = \Big(\sum_{u \in W} |x_u|^p\Big)^{1/p}`, r`dx_u = \sum_{W \ni u} dy_W\, \mathrm{sign}(x_u) \Big(\frac{|x_u|}{y_W}\Big)^{p-1}`),
+  maxPool3d: of(r`y_o = \max_{u \in W_o} x_u`, r`dx_u = \sum_o dy_o\, [x_u \text{ is the largest of } W_o]`),
+  avgPool3d: of(r`y_o = \frac{1}{|W_o|} \sum_{u \in W_o} x_u`, r`dx_u = \sum_{o\,:\,u \in W_o} \frac{dy_o}{|W_o|}`),
+  maxPoolWithIndices: of(r`k_o = \arg\max_{u \in W_o} x_u, \quad y_o = x_{k_o}`, r`dx_u = \sum_{o\,:\,k_o = u} dy_o`),
+  maxUnpool: of(r`y_{k_i} = x_i, \quad 0 \text{ elsewhere}`, r`dx_i = dy_{k_i}`),
+  pad: of(r`y_i = x_{\pi(i - b)}, \quad \pi \text{ leads outside places back into } x, \text{ or to a value}`, r`dx_k = \sum_{i\,:\,\pi(i - b) = k} dy_i`),
+  resize: of(r`y_i = \sum_k w(k - \rho(i))\, x_k, \quad \rho(i) = \frac{i + 1/2}{s} - \frac 1 2`, r`dx_k = \sum_i w(k - \rho(i))\, dy_i`),
   batchNormTrain: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ of the batch}`,
     r`d\beta = \sum dy, \quad d\gamma = \sum dy\, \hat x, \quad dx = \frac{\gamma}{\sqrt{\sigma^2 + \varepsilon}} \Big(dy - \frac{d\beta}{n} - \hat x \frac{d\gamma}{n}\Big)`,
@@ -124,6 +156,14 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   batchNormEval: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ given}`,
     r`d\beta = \sum dy, \quad d\gamma = \sum dy\, \hat x, \quad dx = \frac{\gamma\, dy}{\sqrt{\sigma^2 + \varepsilon}}`,
+  ),
+  rmsNorm: of(
+    r`y = \gamma\, \hat x, \quad \hat x = \frac{x}{\sqrt{\overline{x^2} + \varepsilon}}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \hat x\, \overline{g \hat x}}{\sqrt{\overline{x^2} + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x`,
+  ),
+  groupNorm: of(
+    r`y = \gamma\, \hat x + \beta, \quad ${normalized} \text{ over each group of channels}`,
+    r`g = \gamma\, dy, \quad dx = \frac{g - \bar g - \hat x\, \overline{g \hat x}}{\sqrt{\sigma^2 + \varepsilon}}, \quad d\gamma = \sum dy\, \hat x, \quad d\beta = \sum dy`,
   ),
   layerNorm: of(
     r`y = \gamma \hat x + \beta, \quad ${normalized}, \quad \mu, \sigma^2 \text{ of the row}`,
@@ -154,6 +194,10 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   additiveAttention: of(
     r`e_p = v^\top \tanh(K_p + q), \quad \alpha = \mathrm{softmax}(e), \quad z = \sum_p \alpha_p\, a_p`,
     r`d\alpha_p = dz \cdot a_p, \quad de_p = \alpha_p \Big(d\alpha_p - \sum_j \alpha_j\, d\alpha_j\Big), \quad dK_p = de_p\, v\, (1 - t_p^2), \quad dq = \sum_p dK_p, \quad dv = \sum_p de_p\, t_p, \quad da_p = \alpha_p\, dz`,
+  ),
+  scaledDotProductAttention: of(
+    r`s_{ij} = \sigma\, q_i \cdot k_j + m_{ij}, \quad p_{ij} = \frac{\exp s_{ij}}{\sum_n \exp s_{in}}, \quad y_i = \sum_j p_{ij}\, v_j`,
+    r`ds_{ij} = p_{ij} (dy_i \cdot v_j - dy_i \cdot y_i), \quad dq_i = \sigma \sum_j ds_{ij}\, k_j, \quad dk_j = \sigma \sum_i ds_{ij}\, q_i, \quad dv_j = \sum_i p_{ij}\, dy_i`,
   ),
   attentionLstm: of(
     r`q_t = h^2_{t-1} W_2 + b_2, \quad z_t, \alpha_t = \mathrm{attend}(K, q_t, v, a), \quad h^1_t, c^1_t = \mathrm{cell}(\mathrm{xe}_t + z_t W_z + h^1_{t-1} U_1, c^1_{t-1}), \quad h^2_t, c^2_t = \mathrm{cell}(h^1_t W + b + h^2_{t-1} U_2, c^2_{t-1})`,

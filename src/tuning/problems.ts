@@ -66,6 +66,19 @@ function conv(key: string, size: number, kernel: number, channels: number, out: 
   );
 }
 
+/** A convolution of MobileNet, with a filter per channel. */
+const depthwise = (size: number, kernel: number, channels: number) =>
+  problem(
+    'conv2d',
+    'depthwise',
+    `${kernel}×${kernel} depthwise ${channels} @${size}`,
+    [
+      [1, size, size, channels],
+      [kernel, kernel, 1, channels],
+    ],
+    (x, w) => ops.conv2d(x, w, null, { pad: (kernel - 1) / 2, groups: channels, layout: 'nhwc' }),
+  );
+
 /** One gradient of a convolution. */
 function convGrad(of: 'input' | 'weight', key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
   const pad = (kernel - 1) / 2;
@@ -170,6 +183,7 @@ export const PROBLEMS: readonly TuningProblem[] = [
   matmul('TN', '≤128', 64, 512, 5000),
   matmul('TN', '>128', 512, 320, 2048),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => conv(key, size, kernel, channels, out)),
+  depthwise(28, 3, 192),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('input', key, size, kernel, channels, out)),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('weight', key, size, kernel, channels, out)),
   softmax('≤256', 784, 49),

@@ -1,16 +1,13 @@
-/** Convolution and pooling, in NCHW with OIHW weights (as ONNX) or NHWC with HWIO weights (as the kernels work). */
+/** Convolution, in NCHW with OIHW weights (as ONNX) or NHWC with HWIO weights (as the kernels work). */
 import { ShapeError } from '../../errors.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight, conv2d as convKernel } from '../../kernels/conv.ts';
-import { type PoolGeometry, pool2d, pool2dGrad } from '../../kernels/pool.ts';
 import { type Shape, sizeOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { expectRank, type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply, noGrad } from '../tape.ts';
 import { reduceOf } from './reduce.ts';
 import { reshape, transpose } from './shape.ts';
-
-/** The order of the axes of pictures: channels before height and width, or last. */
-export type Layout = 'nchw' | 'nhwc';
+import { asPictures, asSequences, type Layout, pair, perAxis, picture, pictureShape, sides } from './windows.ts';
 
 export interface ConvAttrs {
   stride: readonly [number, number];
@@ -27,22 +24,15 @@ const TO_NCHW = [0, 3, 1, 2];
 const OIHW_TO_HWIO = [2, 3, 1, 0];
 const HWIO_TO_OIHW = [3, 2, 0, 1];
 
-/** [N, H, W, C] of a picture tensor in either layout. */
-function picture(shape: Shape, layout: Layout): [number, number, number, number] {
-  const [n, a, b, c] = shape;
-  return layout === 'nchw' ? [n, b, c, a] : [n, a, b, c];
-}
-
-function pictureShape(n: number, h: number, w: number, c: number, layout: Layout): number[] {
-  return layout === 'nchw' ? [n, c, h, w] : [n, h, w, c];
-}
-
 function convGeometry(shapes: readonly Shape[], a: ConvAttrs): ConvGeometry {
   const [x, w, bias, residual] = shapes;
   expectRank('conv2d', 'x', x, 4);
   expectRank('conv2d', 'w', w, 4);
   const [images, height, width, channels] = picture(x, a.layout);
   const [kh, kw, groupChannels, outChannels] = a.layout === 'nchw' ? [w[2], w[3], w[1], w[0]] : w;
+  perAxis('conv2d', 'stride', a.stride, 2, 1);
+  perAxis('conv2d', 'dilation', a.dilation, 2, 1);
+  perAxis('conv2d', 'groups', a.groups, 1, 1);
   if (channels !== groupChannels * a.groups)
     throw new ShapeError(`conv2d: x [${x}] has ${channels} channels, w [${w}] with ${a.groups} groups expects ${groupChannels * a.groups}`);
   if (outChannels % a.groups !== 0) throw new ShapeError(`conv2d: w [${w}] gives ${outChannels} channels, which ${a.groups} groups do not divide`);
@@ -85,6 +75,30 @@ function releasing<T>(tensors: Tensor[], work: () => T): T {
   } finally {
     for (const tensor of tensors) tensor.dispose();
   }
+}
+
+/** dx of a convolution, in the layout given. It is also the transposed convolution of dy. */
+export function pictureGradient(g: ConvGeometry, dy: Tensor, w: Tensor, layout: Layout, label: string): Tensor {
+  const [dys, ws] = [toNhwc(dy, layout), toHwio(w, layout)];
+  const dx = empty([g.images, g.height, g.width, g.channels], 'f32', label, dy.gpu);
+  conv2dGradInput(dy.gpu, g, dys.slice, ws.slice, dx.slice, label);
+  return layout === 'nhwc' ? dx : transpose(dx, TO_NCHW);
+}
+
+/** dw of a convolution, in the layout given. */
+export function weightGradient(g: ConvGeometry, x: Tensor, dy: Tensor, layout: Layout, label: string): Tensor {
+  const [xs, dys] = [toNhwc(x, layout), toNhwc(dy, layout)];
+  const dw = empty([...g.kernel, g.channels / g.groups, g.outChannels], 'f32', label, x.gpu);
+  conv2dGradWeight(x.gpu, g, xs.slice, dys.slice, dw.slice, label);
+  return layout === 'nhwc' ? dw : transpose(dw, HWIO_TO_OIHW);
+}
+
+/** Convolution where the size of the result is given by `g`, not by the shapes. */
+export function convolved(g: ConvGeometry, x: Tensor, w: Tensor, bias: Tensor | null, layout: Layout, label: string): Tensor {
+  const [xs, ws] = [toNhwc(x, layout), toHwio(w, layout)];
+  const y = empty([g.images, g.outHeight, g.outWidth, g.outChannels], 'f32', label, x.gpu);
+  convKernel(x.gpu, { geometry: g, x: xs.slice, w: ws.slice, bias: bias?.slice, y: y.slice, label });
+  return layout === 'nhwc' ? y : transpose(y, TO_NCHW);
 }
 
 function runConv(x: Tensor, w: Tensor, bias: Tensor | undefined, residual: Tensor | undefined, y: Tensor, attrs: ConvAttrs, label: string): void {
@@ -189,22 +203,12 @@ export const conv2dOp: Op<ConvAttrs> = {
   },
   forward: ({ inputs: [x, w, bias], outputs: [y], attrs, label }) => runConv(x, w, bias, undefined, y, attrs, label),
   saves: ['x', 'w'],
-  backward: ({ gpu, saved: { x, w }, grads: [dy], attrs, label }) => {
+  backward: ({ saved: { x, w }, grads: [dy], attrs, label }) => {
     const g = convGeometry([x.shape, w.shape], attrs);
     const { layout } = attrs;
     return [
-      () => {
-        const [dys, ws] = [toNhwc(dy, layout), toHwio(w, layout)];
-        const dx = empty([g.images, g.height, g.width, g.channels], 'f32', label);
-        conv2dGradInput(gpu, g, dys.slice, ws.slice, dx.slice, label);
-        return layout === 'nhwc' ? dx : transpose(dx, TO_NCHW);
-      },
-      () => {
-        const [xs, dys] = [toNhwc(x, layout), toNhwc(dy, layout)];
-        const dw = empty([...g.kernel, g.channels / g.groups, g.outChannels], 'f32', label);
-        conv2dGradWeight(gpu, g, xs.slice, dys.slice, dw.slice, label);
-        return layout === 'nhwc' ? dw : transpose(dw, HWIO_TO_OIHW);
-      },
+      () => pictureGradient(g, dy, w, layout, label),
+      () => weightGradient(g, x, dy, layout, label),
       () => {
         const rows = toNhwc(dy, layout);
         return reduceOf('sum', rows.alias([rows.size / g.outChannels, g.outChannels]), 0);
@@ -267,6 +271,12 @@ export const conv2dOp: Op<ConvAttrs> = {
       ],
       attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' },
     },
+    { name: 'depthwise 7×7, NHWC, many quads', shapes: [[2, 5, 9, 20], [7, 7, 1, 20], [20]], attrs: { ...PLAIN, pad: [3, 3, 3, 3], groups: 20, layout: 'nhwc' } },
+    {
+      name: 'depthwise, three filters per channel, dilation, uneven padding, NHWC',
+      shapes: [[1, 7, 11, 8], [3, 2, 1, 24], [24]],
+      attrs: { ...PLAIN, stride: [1, 2], dilation: [2, 3], pad: [2, 0, 1, 3], groups: 8, layout: 'nhwc' },
+    },
   ],
   family: 'conv2d',
   gradientFamilies: ['conv2d_grad_input', 'conv2d_grad_weight'],
@@ -305,125 +315,16 @@ export const convBlockOp: Op<ConvAttrs> = {
       attrs: { ...PLAIN, pad: [3, 3, 3, 3], layout: 'nhwc' },
       draw: ['positive', 'positive', 'normal'],
     },
+    {
+      name: 'depthwise with bias, residual and ReLU',
+      shapes: [[1, 6, 5, 8], [3, 3, 1, 8], [8], [1, 6, 5, 8]],
+      attrs: { ...SAME, groups: 8, layout: 'nhwc', relu: true },
+    },
     { name: 'bias and ReLU, NCHW', shapes: [[1, 5, 11, 7], [7, 5, 3, 3], [7]], attrs: { ...SAME, relu: true } },
   ],
   family: 'conv2d',
   tolerance: CONV_TOLERANCE,
 };
-
-export interface PoolAttrs {
-  kernel: readonly [number, number];
-  stride: readonly [number, number];
-  /** Top, left, bottom, right. */
-  pad: readonly [number, number, number, number];
-  layout: Layout;
-  /** Average over the padding too (ONNX count_include_pad). */
-  countPadding: boolean;
-  /** Round the output size up (ONNX ceil_mode). */
-  ceil: boolean;
-}
-
-function poolGeometry(name: string, x: Shape, a: PoolAttrs): PoolGeometry {
-  expectRank(name, 'x', x, 4);
-  const [images, height, width, channels] = picture(x, a.layout);
-  const extent = (size: number, axis: 0 | 1) => {
-    const room = (size + a.pad[axis] + a.pad[axis + 2] - a.kernel[axis]) / a.stride[axis];
-    let out = (a.ceil ? Math.ceil(room) : Math.floor(room)) + 1;
-    if (a.ceil && (out - 1) * a.stride[axis] >= size + a.pad[axis]) out--; // a window must start inside
-    return out;
-  };
-  const [outHeight, outWidth] = [extent(height, 0), extent(width, 1)];
-  if (outHeight < 1 || outWidth < 1) throw new ShapeError(`${name}: windows of ${a.kernel.join('×')} do not fit in [${x}]`);
-  return {
-    images,
-    channels,
-    height,
-    width,
-    outHeight,
-    outWidth,
-    kernel: a.kernel,
-    stride: a.stride,
-    pad: [a.pad[0], a.pad[1]],
-    channelsLast: a.layout === 'nhwc',
-    countPadding: a.countPadding,
-  };
-}
-
-function poolOp(name: string, isMax: boolean): Op<PoolAttrs> {
-  const attrs: PoolAttrs = { kernel: [3, 3], stride: [2, 2], pad: [1, 1, 1, 1], layout: 'nchw', countPadding: false, ceil: false };
-  return {
-    name,
-    doc: {
-      equation: isMax ? 'y = the largest x of each window' : 'y = the mean of each window, over the padding too if countPadding',
-      gradient: isMax ? 'dx = Σ dy of the windows whose largest element it is' : 'dx = Σ dy / count of the windows that hold it',
-      tensors: { x: '[N, C, H, W] (layout nchw), or [N, H, W, C] (nhwc)', y: '[N, C, OH, OW], or [N, OH, OW, C]; the stride is the window unless given' },
-      example: `ops.pool('${name}', tensor([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 4]), { kernel: 2 })`,
-      refused: [`ops.pool('${name}', zeros([1, 1, 2, 2]), { kernel: 3 })`, `ops.pool('${name}', zeros([2, 2]), { kernel: 2 })`],
-    },
-    inputs: ['x'],
-    outputs: ['y'],
-    shape: ([x], a) => {
-      const g = poolGeometry(name, x, a);
-      return [pictureShape(g.images, g.outHeight, g.outWidth, g.channels, a.layout)];
-    },
-    forward: ({ gpu, inputs: [x], outputs: [y], attrs: a, label }) => pool2d(gpu, poolGeometry(name, x.shape, a), isMax, x.slice, y.slice, label),
-    saves: ['x'],
-    routes: isMax,
-    backward: ({ gpu, saved: { x }, grads: [dy], attrs: a, label }) => [
-      () => {
-        const dx = empty(x.shape, 'f32', label);
-        pool2dGrad(gpu, poolGeometry(name, x.shape, a), isMax, x.slice, dy.slice, dx.slice, label);
-        return dx;
-      },
-    ],
-    reference: ([x], a) => {
-      const g = poolGeometry(name, x.shape, a);
-      const last = g.channelsLast;
-      return [
-        reference(pictureShape(g.images, g.outHeight, g.outWidth, g.channels, a.layout), (i) => {
-          const [n, oy, ox, c] = last
-            ? [
-                Math.floor(i / g.channels / g.outWidth / g.outHeight),
-                Math.floor(i / g.channels / g.outWidth) % g.outHeight,
-                Math.floor(i / g.channels) % g.outWidth,
-                i % g.channels,
-              ]
-            : [
-                Math.floor(i / g.outWidth / g.outHeight / g.channels),
-                Math.floor(i / g.outWidth) % g.outHeight,
-                i % g.outWidth,
-                Math.floor(i / g.outWidth / g.outHeight) % g.channels,
-              ];
-          const cells: number[] = [];
-          for (let ky = 0; ky < g.kernel[0]; ky++) {
-            for (let kx = 0; kx < g.kernel[1]; kx++) {
-              const [iy, ix] = [oy * g.stride[0] + ky - g.pad[0], ox * g.stride[1] + kx - g.pad[1]];
-              if (iy < 0 || iy >= g.height || ix < 0 || ix >= g.width) continue;
-              cells.push(x.data[last ? ((n * g.height + iy) * g.width + ix) * g.channels + c : ((n * g.channels + c) * g.height + iy) * g.width + ix]);
-            }
-          }
-          if (isMax) return Math.max(...cells);
-          return cells.reduce((sum, value) => sum + value, 0) / (g.countPadding ? g.kernel[0] * g.kernel[1] : cells.length);
-        }),
-      ];
-    },
-    cost: (shapes, outputs, a) => streamingCost(shapes, outputs, a.kernel[0] * a.kernel[1]),
-    cases: [
-      { name: '3×3 stride 2', shapes: [[2, 3, 11, 7]], attrs, draw: ['distinct'] },
-      { name: '3×3 stride 2, NHWC', shapes: [[1, 7, 9, 5]], attrs: { ...attrs, layout: 'nhwc' }, draw: ['distinct'] },
-      { name: '2×2', shapes: [[1, 4, 6, 8]], attrs: { ...attrs, kernel: [2, 2], pad: [0, 0, 0, 0], countPadding: true }, draw: ['distinct'] },
-      {
-        name: '3×2 stride 1, counting the padding',
-        shapes: [[1, 2, 5, 5]],
-        attrs: { ...attrs, kernel: [3, 2], stride: [1, 1], pad: [1, 0, 1, 1], countPadding: true },
-        draw: ['distinct'],
-      },
-      { name: 'rounded up', shapes: [[1, 2, 6, 8]], attrs: { ...attrs, pad: [0, 0, 0, 0], ceil: true }, draw: ['distinct'] },
-    ],
-  };
-}
-
-export const poolOps = { maxPool2d: poolOp('maxPool2d', true), avgPool2d: poolOp('avgPool2d', false) };
 
 /** Options of `conv2d` and `convBlock`. */
 export interface ConvOptions {
@@ -439,10 +340,6 @@ export interface ConvOptions {
   layout?: Layout;
 }
 
-const pair = (value: number | readonly [number, number]): readonly [number, number] => (typeof value === 'number' ? [value, value] : value);
-const sides = (value: number | readonly [number, number, number, number]): readonly [number, number, number, number] =>
-  typeof value === 'number' ? [value, value, value, value] : value;
-
 function convAttrs(o: ConvOptions, relu: boolean): ConvAttrs {
   return { stride: pair(o.stride ?? 1), pad: sides(o.pad ?? 0), dilation: pair(o.dilation ?? 1), groups: o.groups ?? 1, layout: o.layout ?? 'nchw', relu };
 }
@@ -452,42 +349,36 @@ export function conv2d(x: Tensor, w: Tensor, bias: Tensor | null, options: ConvO
   return apply(conv2dOp, bias ? [x, w, bias] : [x, w], convAttrs(options, false))[0];
 }
 
+/** Options of `conv1d`. */
+export interface SequenceConvOptions {
+  /** In elements (default 1). */
+  stride?: number;
+  /** Zeros before and behind (default 0). */
+  pad?: number | readonly [number, number];
+  /** Elements between taps of the kernel (default 1). */
+  dilation?: number;
+  /** Groups of channels that do not see each other (default 1). */
+  groups?: number;
+  /** Order of the axes (default `nchw`: channels first). */
+  layout?: Layout;
+}
+
+/** The kernel of a convolution of sequences, as one of pictures of height 1. */
+export function flatKernel(op: string, w: Tensor, layout: Layout): Tensor {
+  expectRank(op, 'w', w.shape, 3);
+  return reshape(w, layout === 'nchw' ? [w.shape[0], w.shape[1], 1, w.shape[2]] : [1, ...w.shape]);
+}
+
+/** x [N, C, L], w [O, C/groups, K] (or [N, L, C] with w [K, C/groups, O]), bias [O]: conv2d of height 1, nothing is copied. */
+export function conv1d(x: Tensor, w: Tensor, bias: Tensor | null, o: SequenceConvOptions = {}): Tensor {
+  const { layout = 'nchw', stride = 1, dilation = 1, groups = 1, pad = 0 } = o;
+  const [before, behind] = pair(pad);
+  const options: ConvOptions = { stride: [1, stride], dilation: [1, dilation], groups, pad: [0, before, 0, behind], layout };
+  const y = conv2d(reshape(x, asPictures('conv1d', x.shape, layout)), flatKernel('conv1d', w, layout), bias, options);
+  return reshape(y, asSequences(y.shape, layout));
+}
+
 /** Inference only: convolution + bias (+ residual) (then ReLU) in one kernel. */
 export function convBlock(x: Tensor, w: Tensor, bias: Tensor, residual: Tensor | null, relu: boolean, options: ConvOptions = {}): Tensor {
   return apply(convBlockOp, residual ? [x, w, bias, residual] : [x, w, bias], convAttrs(options, relu))[0];
-}
-
-/** Options of `pool`. */
-export interface PoolOptions {
-  /** Height and width of the window. */
-  kernel: number | readonly [number, number];
-  /** Down and across, in pixels (default: the window). */
-  stride?: number | readonly [number, number];
-  /** Top, left, bottom, right (default 0). A maximum never takes the padding. */
-  pad?: number | readonly [number, number, number, number];
-  /** Order of the axes (default `nchw`). */
-  layout?: Layout;
-  /** Average over the padding too (ONNX count_include_pad). */
-  countPadding?: boolean;
-  /** Round the output size up (ONNX ceil_mode). */
-  ceil?: boolean;
-}
-
-/** Max or average pooling over windows of x. */
-export function pool(name: keyof typeof poolOps, x: Tensor, o: PoolOptions): Tensor {
-  const attrs = {
-    kernel: pair(o.kernel),
-    stride: pair(o.stride ?? o.kernel),
-    pad: sides(o.pad ?? 0),
-    layout: o.layout ?? 'nchw',
-    countPadding: o.countPadding ?? false,
-    ceil: o.ceil ?? false,
-  };
-  return apply(poolOps[name], [x], attrs)[0];
-}
-
-/** Mean over all places: [N, C, H, W] → [N, C], or [N, H, W, C] → [N, C]. */
-export function globalAveragePool(x: Tensor, layout: Layout = 'nchw'): Tensor {
-  const [n, h, w, c] = picture(x.shape, layout);
-  return layout === 'nchw' ? reduceOf('mean', reshape(x, [n, c, h * w]), 2) : reduceOf('mean', reshape(x, [n, h * w, c]), 1);
 }

@@ -302,7 +302,15 @@ const UNARY: Record<string, UnaryRow> = {
     draws: ['unit', 'unit plus -1'],
     tolerance: INVERSE,
   },
-  atan: { says: 'arctan x', slope: 'dy / (1 + x²)', f: 'arc_tan(x)', shader: 'unary_special', g: 'dy / (1.0 + x * x)', reference: Math.atan, draws: ['outliers'] },
+  atan: {
+    says: 'arctan x',
+    slope: 'dy / (1 + x²)',
+    f: 'arc_tan(x)',
+    shader: 'unary_special',
+    g: 'dy / (1.0 + x * x)',
+    reference: Math.atan,
+    draws: ['outliers'],
+  },
   sinh: {
     says: '(eˣ − e⁻ˣ) / 2',
     slope: 'dy cosh x',
@@ -353,7 +361,12 @@ const UNARY: Record<string, UnaryRow> = {
     draws: ['unit', 'unit plus -1'],
     tolerance: INVERSE,
   },
-  isNaN: { says: '1 where x is a NaN, else 0', f: '(x & vec4u(0x7fffffffu)) > vec4u(0x7f800000u)', shader: 'classify', reference: (x) => (Number.isNaN(x) ? 1 : 0) },
+  isNaN: {
+    says: '1 where x is a NaN, else 0',
+    f: '(x & vec4u(0x7fffffffu)) > vec4u(0x7f800000u)',
+    shader: 'classify',
+    reference: (x) => (Number.isNaN(x) ? 1 : 0),
+  },
   isInf: {
     says: '1 where x is +∞ (if positive is not 0) or −∞ (if negative is not 0), else 0, for a NaN too',
     f: '((x == vec4u(0x7f800000u)) & vec4<bool>(alpha != 0.0)) | ((x == vec4u(0xff800000u)) & vec4<bool>(beta != 0.0))',
@@ -512,7 +525,13 @@ const BINARY: Record<string, BinaryRow> = {
     draw: 'ids:3',
   },
   equal: { says: '1 where a = b, else 0', f: 'select(vec4f(), vec4f(1.0), a == b)', reference: (a, b) => order(a, b, a === b), gradient: FLAT, draw: 'ids:3' },
-  notEqual: { says: '1 where a ≠ b, else 0', f: 'select(vec4f(), vec4f(1.0), a != b)', reference: (a, b) => order(a, b, a !== b), gradient: FLAT, draw: 'ids:3' },
+  notEqual: {
+    says: '1 where a ≠ b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a != b)',
+    reference: (a, b) => order(a, b, a !== b),
+    gradient: FLAT,
+    draw: 'ids:3',
+  },
   pow: {
     says: 'aᵇ; of a negative a, whole powers only',
     slopes: 'da = dc b aᵇ⁻¹, 0 where b = 0; db = dc c ln a, 0 where a = 0, no number where a < 0',

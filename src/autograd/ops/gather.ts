@@ -118,13 +118,7 @@ interface Says {
   refused: readonly string[];
 }
 
-function gatherOp<A>(
-  name: string,
-  selector: Selector<A>,
-  shape: (x: Shape, ids: Shape, attrs: A) => number[],
-  says: Says,
-  cases: readonly OpCase<A>[],
-): Op<A> {
+function gatherOp<A>(name: string, selector: Selector<A>, shape: (x: Shape, ids: Shape, attrs: A) => number[], says: Says, cases: readonly OpCase<A>[]): Op<A> {
   return {
     name,
     doc: {
@@ -180,7 +174,15 @@ export const gatherOps = {
       refused: ['ops.gather(zeros([2, 3]), tensor(new Uint32Array([0, 3])), 1)', 'ops.gather(zeros([2, 3]), zeros([2], "u32"), 2)'],
     },
     [
-      { name: 'middle axis, repeated', shapes: [[3, 11, 7], [5, 13]], attrs: { axis: 1 }, draw: ['normal', 'ids:11'] },
+      {
+        name: 'middle axis, repeated',
+        shapes: [
+          [3, 11, 7],
+          [5, 13],
+        ],
+        attrs: { axis: 1 },
+        draw: ['normal', 'ids:11'],
+      },
       { name: 'rows', shapes: [[37, 67], [19]], attrs: { axis: 0 }, draw: ['normal', 'ids:37'] },
       { name: 'last axis, more indices than a block sorts', shapes: [[3, 29], [683]], attrs: { axis: 1 }, draw: ['normal', 'ids:29'] },
       { name: 'one number, no axis of its own', shapes: [[3, 5], []], attrs: { axis: 0 }, draw: ['normal', 'ids:3'] },
@@ -202,9 +204,33 @@ export const gatherOps = {
       refused: ['ops.gatherElements(zeros([2, 3]), zeros([3, 3], "u32"), 1)', 'ops.gatherElements(zeros([2, 3]), zeros([2], "u32"), 0)'],
     },
     [
-      { name: 'middle axis', shapes: [[3, 11, 7], [3, 23, 7]], attrs: { axis: 1 }, draw: ['normal', 'ids:11'] },
-      { name: 'first axis, shorter elsewhere', shapes: [[17, 41], [31, 37]], attrs: { axis: 0 }, draw: ['normal', 'ids:17'] },
-      { name: 'last axis', shapes: [[5, 3], [5, 2]], attrs: { axis: 1 }, draw: ['normal', 'ids:3'] },
+      {
+        name: 'middle axis',
+        shapes: [
+          [3, 11, 7],
+          [3, 23, 7],
+        ],
+        attrs: { axis: 1 },
+        draw: ['normal', 'ids:11'],
+      },
+      {
+        name: 'first axis, shorter elsewhere',
+        shapes: [
+          [17, 41],
+          [31, 37],
+        ],
+        attrs: { axis: 0 },
+        draw: ['normal', 'ids:17'],
+      },
+      {
+        name: 'last axis',
+        shapes: [
+          [5, 3],
+          [5, 2],
+        ],
+        attrs: { axis: 1 },
+        draw: ['normal', 'ids:3'],
+      },
     ],
   ),
   gatherNd: gatherOp<PlaceAttrs>(
@@ -220,8 +246,24 @@ export const gatherOps = {
       refused: ['ops.gatherNd(zeros([2, 3]), zeros([4, 3], "u32"))', 'ops.gatherNd(zeros([2, 3]), zeros([3, 1], "u32"), 1)'],
     },
     [
-      { name: 'whole places', shapes: [[7, 5, 7], [83, 3]], attrs: { batchDims: 0 }, draw: ['normal', 'ids:5'] },
-      { name: 'rows behind a batch', shapes: [[3, 7, 5, 11], [3, 13, 2]], attrs: { batchDims: 1 }, draw: ['normal', 'ids:5'] },
+      {
+        name: 'whole places',
+        shapes: [
+          [7, 5, 7],
+          [83, 3],
+        ],
+        attrs: { batchDims: 0 },
+        draw: ['normal', 'ids:5'],
+      },
+      {
+        name: 'rows behind a batch',
+        shapes: [
+          [3, 7, 5, 11],
+          [3, 13, 2],
+        ],
+        attrs: { batchDims: 1 },
+        draw: ['normal', 'ids:5'],
+      },
       { name: 'one place', shapes: [[3, 4], [1]], attrs: { batchDims: 0 }, draw: ['normal', 'ids:3'] },
     ],
   ),
@@ -251,7 +293,9 @@ function scatterOp<A>(
       equation: overwrites
         ? 'y = x, but where indices name an element: there its last update, or for `add` x and the sum of its updates'
         : 'y = x, but where indices name an element: there the product, the largest or the smallest of x and its updates',
-      ...(overwrites ? { gradient: 'none: dupdates = dy at the last update of each element, dx = dy at the others; add: dx = dy, dupdates = dy[indices]' } : {}),
+      ...(overwrites
+        ? { gradient: 'none: dupdates = dy at the last update of each element, dx = dy at the others; add: dx = dy, dupdates = dy[indices]' }
+        : {}),
       tensors: {
         x: `any shape${overwrites ? '; any type, for `none`' : ''}`,
         indices: `${says.ids}. ${IDS}; with one made on the device all of y is NaN, and there is no gradient`,
@@ -373,7 +417,11 @@ export const scatterOps = {
       example: 'ops.scatterElements(zeros([1, 4]), tensor(new Uint32Array([2, 0, 2]), [1, 3]), tensor([5, 6, 7], [1, 3]), 1, "max")',
       refused: ['ops.scatterElements(zeros([2, 3]), zeros([2, 2], "u32"), zeros([2, 3]), 1, "min")'],
     },
-    [elements('mul', 'middle axis', [3, 41, 5], [3, 67, 5], 1), elements('max', 'first axis', [7, 5], [11, 4], 0), elements('min', 'last axis', [7, 5], [7, 9], 1)],
+    [
+      elements('mul', 'middle axis', [3, 41, 5], [3, 67, 5], 1),
+      elements('max', 'first axis', [7, 5], [11, 4], 0),
+      elements('min', 'last axis', [7, 5], [7, 9], 1),
+    ],
   ),
   scatterNdReduce: scatterOp<PlaceAttrs>(
     'scatterNdReduce',

@@ -5,17 +5,23 @@ import { axpby, type DropoutKey } from '../../kernels/elementwise.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import type { Op } from '../op.ts';
 import { apply } from '../tape.ts';
+import { scaledDotProductOp } from './attention.ts';
 import { attentionLstmOp } from './attention_lstm.ts';
 import { beamSelectOp, limitTokensOp } from './beam.ts';
-import { conv2dOp, convBlockOp, poolOps } from './conv.ts';
+import { conv2dOp, convBlockOp } from './conv.ts';
+import { convTransposeOps } from './conv_transpose.ts';
+import { conv3dOp } from './conv_volume.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
-import { batchNormEvalOp, batchNormTrainOp, layerNormOp } from './norm.ts';
+import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
 import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { padOp } from './pad.ts';
+import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
 import { reduceOf, reduceOps } from './reduce.ts';
+import { resizeOp } from './resize.ts';
 import { argmaxOps, argmaxTokenOp, crossEntropyOp, mixTokensOp, oneHotOp, sampleOp, softmaxOps, topKOp } from './rows.ts';
 import { cumSumOp } from './scan.ts';
 import { whereOp } from './select.ts';
@@ -43,9 +49,17 @@ export const OPS: readonly Op[] = [
   conv2dOp,
   convBlockOp,
   ...Object.values(poolOps),
+  conv3dOp,
+  ...Object.values(convTransposeOps),
+  maxPoolWithIndicesOp,
+  maxUnpoolOp,
+  padOp,
+  resizeOp,
   batchNormTrainOp,
   batchNormEvalOp,
   layerNormOp,
+  rmsNormOp,
+  groupNormOp,
   ...Object.values(softmaxOps),
   crossEntropyOp,
   mixTokensOp,
@@ -60,6 +74,7 @@ export const OPS: readonly Op[] = [
   lstmCellOp,
   gruCellOp,
   additiveAttentionOp,
+  scaledDotProductOp,
   attentionLstmOp,
   adamOp,
   sgdOp,
@@ -147,11 +162,22 @@ export const pow = (a: Tensor, b: Tensor) => binaryOf('pow', a, b);
 export const mod = (a: Tensor, b: Tensor) => binaryOf('mod', a, b);
 /** The remainder with the sign of a, as in C. Exact. */
 export const fmod = (a: Tensor, b: Tensor) => binaryOf('fmod', a, b);
-export const sum = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sum', x, axis, keepDims);
-export const mean = (x: Tensor, axis?: number, keepDims = false) => reduceOf('mean', x, axis, keepDims);
-export const sumSquares = (x: Tensor, axis?: number, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
-export const max = (x: Tensor, axis?: number, keepDims = false) => reduceOf('max', x, axis, keepDims);
-export const min = (x: Tensor, axis?: number, keepDims = false) => reduceOf('min', x, axis, keepDims);
+/** One axis, several, or none for all. */
+type Axes = number | readonly number[];
+export const sum = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sum', x, axis, keepDims);
+export const mean = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('mean', x, axis, keepDims);
+export const sumSquares = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sumSquares', x, axis, keepDims);
+/** The L1 norm. */
+export const sumAbs = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('sumAbs', x, axis, keepDims);
+/** The L2 norm. */
+export const norm = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('norm', x, axis, keepDims);
+/** Does not overflow; −∞ where all are −∞. */
+export const logSumExp = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('logSumExp', x, axis, keepDims);
+export const prod = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('prod', x, axis, keepDims);
+/** Places that hold the largest share its gradient evenly. */
+export const max = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('max', x, axis, keepDims);
+/** Places that hold the smallest share its gradient evenly. */
+export const min = (x: Tensor, axis?: Axes, keepDims = false) => reduceOf('min', x, axis, keepDims);
 /** Inverted dropout; `key` names the random stream, so that a resumed run draws the same mask. */
 export const dropout = (x: Tensor, key: DropoutKey) => (key.rate > 0 ? apply(dropoutOp, [x], key)[0] : x);
 
@@ -167,15 +193,22 @@ export type { ScatterReduction } from '../../kernels/gather.ts';
 export type { Score } from '../../kernels/recurrent.ts';
 export type { MixAttrs, SampleAttrs } from '../../kernels/rows.ts';
 export { einsum } from '../einsum.ts';
+export { type ScaledDotProductAttrs, type ScaledDotProductOptions, scaledDotProductAttention } from './attention.ts';
 export { type AttentionLstmAttrs, type AttentionLstmInputs, attentionLstm } from './attention_lstm.ts';
 export { type BeamAttrs, beamSelect, limitTokens } from './beam.ts';
-export { type ConvOptions, conv2d, convBlock, globalAveragePool, type Layout, type PoolOptions, pool } from './conv.ts';
+export { type ConvOptions, conv1d, conv2d, convBlock, type SequenceConvOptions } from './conv.ts';
+export { type ConvTransposeOptions, convTranspose1d, convTranspose2d, convTranspose3d } from './conv_transpose.ts';
+export { conv3d, type VolumeConvOptions } from './conv_volume.ts';
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
-export { batchNormEval, batchNormTrain, layerNorm } from './norm.ts';
+export { batchNormEval, batchNormTrain, groupNorm, layerNorm, rmsNorm } from './norm.ts';
+export { type PadMode, pad } from './pad.ts';
+export { globalAveragePool, globalLpPool, globalMaxPool, maxPoolWithIndices, maxUnpool, type PoolOptions, pool } from './pool.ts';
 export { additiveAttention, gruCell, lstmCell } from './recurrent.ts';
-export { where } from './select.ts';
+export { type ResizeCoordinates, type ResizeMode, type ResizeOptions, type ResizeRounding, resize } from './resize.ts';
 export { type ArgmaxOptions, argmax, argmaxToken, argmin, crossEntropy, mixTokens, oneHot, sample, softmax, topK } from './rows.ts';
 export { type CumSumOptions, cumSum } from './scan.ts';
+export { where } from './select.ts';
 export { broadcastTo, concat, type DepthMode, depthToSpace, flip, reshape, slice, spaceToDepth, split, tile, transpose, trilu } from './shape.ts';
+export type { Layout } from './windows.ts';

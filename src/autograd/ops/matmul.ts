@@ -1,12 +1,12 @@
-/** The matrix product, plain or transposed, batched, with bias and ReLU in its epilogue. */
+/** The matrix product, plain or transposed, of any rank, with bias and ReLU in its epilogue. */
 import { ShapeError } from '../../errors.ts';
 import { matmul as matmulKernel } from '../../kernels/matmul.ts';
-import { type Shape, sizeOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, placeOf, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor } from '../../tensor/tensor.ts';
 import { type Op, type Reference, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { binaryOf, unaryOf } from './elementwise.ts';
-import { reduceOf } from './reduce.ts';
+import { reduceOf, sumTo } from './reduce.ts';
 
 export interface MatmulAttrs {
   transA: boolean;
@@ -16,56 +16,138 @@ export interface MatmulAttrs {
 }
 
 interface Sizes {
-  batch: number;
+  /** Shapes of the operands with at least two axes: a row for a of one axis, a column for b. */
+  a: Shape;
+  b: Shape;
+  /** The batch axes of c, by NumPy's rule. */
+  batch: Shape;
   m: number;
   n: number;
   k: number;
-  sharedA: boolean;
-  sharedB: boolean;
+  /** The shape of c: without the row or column that an operand of one axis stood for. */
+  c: Shape;
 }
 
 function sizes(shapes: readonly Shape[], { transA, transB }: MatmulAttrs): Sizes {
-  const [a, b, bias] = shapes;
-  const told = `matmul: a [${a}]${transA ? 'ᵀ' : ''} times b [${b}]${transB ? 'ᵀ' : ''}`;
-  if (a.length < 2 || b.length < 2 || a.length > 3 || b.length > 3) throw new ShapeError(`${told}: each needs two axes, or three with a batch`);
+  const [givenA, givenB, bias] = shapes;
+  const told = `matmul: a [${givenA}]${transA ? 'ᵀ' : ''} times b [${givenB}]${transB ? 'ᵀ' : ''}`;
+  if (givenA.length === 0 || givenB.length === 0) throw new ShapeError(`${told}: each needs an axis; use mul for a number`);
+  if ((transA && givenA.length === 1) || (transB && givenB.length === 1)) throw new ShapeError(`${told}: one axis cannot be transposed`);
+  const a = givenA.length === 1 ? [1, ...givenA] : givenA;
+  const b = givenB.length === 1 ? [...givenB, 1] : givenB;
   const [ar, ac] = a.slice(-2);
   const [br, bc] = b.slice(-2);
   const [m, k] = transA ? [ac, ar] : [ar, ac];
   const [k2, n] = transB ? [bc, br] : [br, bc];
   if (k !== k2) throw new ShapeError(`${told}: inner extents are ${k} and ${k2}`);
-  const batchA = a.length === 3 ? a[0] : 1;
-  const batchB = b.length === 3 ? b[0] : 1;
-  if (batchA !== batchB && batchA !== 1 && batchB !== 1) throw new ShapeError(`${told}: batches are ${batchA} and ${batchB}`);
+  const batch = broadcastShapes(a.slice(0, -2), b.slice(0, -2), `${told}: batches`);
   if (bias && (bias.length !== 1 || bias[0] !== n)) throw new ShapeError(`${told}: bias [${bias}] does not fit ${n} columns`);
-  return { batch: Math.max(batchA, batchB), m, n, k, sharedA: batchA === 1, sharedB: batchB === 1 };
+  return { a, b, batch, m, n, k, c: [...batch, ...(givenA.length === 1 ? [] : [m]), ...(givenB.length === 1 ? [] : [n])] };
 }
 
-function launch(a: Tensor, b: Tensor, bias: Tensor | null, c: Tensor, attrs: MatmulAttrs, label: string): void {
-  const { batch, m, n, k, sharedA, sharedB } = sizes([a.shape, b.shape], attrs);
-  matmulKernel(c.gpu, {
-    a: a.slice,
-    b: b.slice,
-    c: c.slice,
-    bias: bias?.slice,
-    ...{ m, n, k, batch, label },
-    transA: attrs.transA,
-    transB: attrs.transB,
-    relu: attrs.relu,
-    aStride: sharedA ? 0 : m * k,
-    bStride: sharedB ? 0 : k * n,
+/** Neighboring batch axes that the operands walk in the same way, as one: its extent, and the matrices that a step skips in each. */
+interface BatchGroup {
+  extent: number;
+  a: number;
+  b: number;
+  c: number;
+}
+
+/** The batch in as few groups as its strides allow. One group is one dispatch: an operand that repeats has a stride of 0. */
+function batchGroups({ a, b, batch }: Sizes): BatchGroup[] {
+  const strides = [broadcastStrides(a.slice(0, -2), batch), broadcastStrides(b.slice(0, -2), batch), stridesOf(batch)];
+  const groups: BatchGroup[] = [];
+  batch.forEach((extent, axis) => {
+    if (extent === 1) return;
+    const next = { extent, a: strides[0][axis], b: strides[1][axis], c: strides[2][axis] };
+    const last = groups[groups.length - 1];
+    if (last && (['a', 'b', 'c'] as const).every((x) => last[x] === next[x] * extent)) groups[groups.length - 1] = { ...next, extent: last.extent * extent };
+    else groups.push(next);
   });
+  return groups;
 }
 
-/** The product of two gradients' operands, summed over the batch when the wanted tensor has none. */
-function gradProduct(a: Tensor, b: Tensor, transA: boolean, transB: boolean, shape: Shape, label: string): Tensor {
-  const attrs = { transA, transB, relu: false };
-  const { batch, m, n } = sizes([a.shape, b.shape], attrs);
-  const batched = a.rank === 3 || b.rank === 3;
-  const out = empty(batched ? [batch, m, n] : [m, n], 'f32', label);
-  launch(a, b, null, out, attrs, label);
-  if (sizeOf(shape) === out.size) return out.alias(shape);
-  return reduceOf('sum', out, 0, shape.length === 3);
+/**
+ * One dispatch for a batch that both operands walk in one stride, or in which one of them repeats. Trailing batch axes that b lacks
+ * become rows of a, so that a weight meets one tall matrix. Where both operands repeat, along different axes, the longest group
+ * goes into the dispatch, and there is a dispatch for each step of the others. Nothing is copied.
+ */
+function launch(a: Tensor, b: Tensor, bias: Tensor | null, c: Tensor, attrs: MatmulAttrs, label: string): void {
+  const found = sizes([a.shape, b.shape], attrs);
+  const { n, k } = found;
+  let { m } = found;
+  if (c.size === 0) return;
+  const groups = batchGroups(found);
+  const last = groups[groups.length - 1];
+  if (last && last.b === 0 && last.a === 1 && !attrs.transA) {
+    m *= last.extent;
+    groups.pop();
+    for (const group of groups) for (const x of ['a', 'c'] as const) group[x] /= last.extent;
+  }
+  const inner = groups.reduce<BatchGroup>((best, group) => (group.extent > best.extent ? group : best), { extent: 1, a: 0, b: 0, c: 0 });
+  const outer = groups.filter((group) => group !== inner);
+  const steps = outer.reduce((product, { extent }) => product * extent, 1);
+  for (let step = 0; step < steps; step++) {
+    const first = { a: 0, b: 0, c: 0 };
+    let rest = step;
+    for (const group of outer) {
+      for (const x of ['a', 'b', 'c'] as const) first[x] += (rest % group.extent) * group[x];
+      rest = Math.floor(rest / group.extent);
+    }
+    matmulKernel(c.gpu, {
+      a: a.slice,
+      b: b.slice,
+      c: c.slice,
+      bias: bias?.slice,
+      ...{ m, n, k, batch: inner.extent, label },
+      transA: attrs.transA,
+      transB: attrs.transB,
+      relu: attrs.relu,
+      aStride: inner.a * m * k,
+      bStride: inner.b * k * n,
+      cStride: inner.c * m * n,
+      aStart: first.a * m * k,
+      bStart: first.b * k * n,
+      cStart: first.c * m * n,
+    });
+  }
 }
+
+/** op(x) op(y) of two gradients' operands, summed over the batch axes along which the wanted tensor was repeated. */
+function gradProduct(x: Tensor, y: Tensor, transA: boolean, transB: boolean, shape: Shape, label: string): Tensor {
+  const attrs = { transA, transB, relu: false };
+  const batch = sizeOf(x.shape.slice(0, -2));
+  const isSummed = batch > 1 && sizeOf(shape.slice(0, -2)) === 1 && sameShape(x.shape.slice(0, -2), y.shape.slice(0, -2));
+  // The sum over the batch of xᵀ y is one product, with the batch as rows of both.
+  if (isSummed && transA && !transB) {
+    const rows = (t: Tensor) => t.alias([batch * t.shape[t.rank - 2], t.shape[t.rank - 1]]);
+    return gradProduct(rows(x), rows(y), true, false, shape.slice(-2), label).alias(shape);
+  }
+  const out = empty(sizes([x.shape, y.shape], attrs).c, 'f32', label);
+  launch(x, y, null, out, attrs, label);
+  return sumTo(out, shape);
+}
+
+/** Batches of every pattern: name, a, b, flags. */
+const BATCHED: readonly (readonly [string, Shape, Shape, string?])[] = [
+  ['two batch axes', [2, 3, 5, 12], [2, 3, 12, 8]],
+  ['two batch axes NT, primes', [2, 3, 37, 7], [2, 3, 11, 7], 'transB'],
+  ['two batch axes of a, one weight', [2, 3, 13, 8], [8, 36], 'bias relu'],
+  ['two batch axes of a, one weight TN', [2, 3, 8, 12], [8, 4], 'transA'],
+  ['two batch axes of b', [36, 8], [2, 3, 8, 4]],
+  ['a repeats along the last batch axis', [2, 1, 4, 8], [2, 3, 8, 12]],
+  ['b repeats along the last batch axis', [2, 3, 4, 8], [2, 1, 8, 12], 'bias'],
+  ['b repeats along the first batch axis', [2, 3, 5, 7], [3, 11, 7], 'transB'],
+  ['both repeat', [2, 1, 4, 8], [3, 8, 12]],
+  ['both repeat, the longer batch first, primes', [5, 1, 3, 7], [2, 7, 11]],
+  ['both repeat, four batch axes', [2, 1, 3, 1, 2, 4], [3, 1, 2, 4, 3]],
+  ['batches of 1', [1, 1, 3, 4], [1, 4, 8]],
+  ['a row', [12], [12, 36]],
+  ['a column', [37, 5], [5], 'relu'],
+  ['a row and a column', [29], [29]],
+  ['a row, a batch', [7], [2, 3, 7, 5], 'bias'],
+  ['a batch, a column', [2, 3, 5, 8], [8]],
+];
 
 export const matmulOp: Op<MatmulAttrs> = {
   name: 'matmul',
@@ -73,56 +155,60 @@ export const matmulOp: Op<MatmulAttrs> = {
     equation: 'c = op(a) op(b) + bias, then max(c, 0) if relu; op transposes the last two axes if asked',
     gradient: 'dA = dC Bᵀ, dB = Aᵀ dC, dbias = Σ dC over all rows; dC is 0 where a ReLU gave 0. A shared operand sums over the batch.',
     tensors: {
-      a: '[m, k] or [batch, m, k]; with transA [k, m]',
-      b: '[k, n] or [batch, k, n]; with transB [n, k]',
+      a: '[…, m, k]; with transA […, k, m]; [k] is a row',
+      b: '[…, k, n]; with transB […, n, k]; [k] is a column',
       bias: '[n], may be left out',
-      c: '[m, n], or [batch, m, n] if an operand has a batch; a batch of 1 is shared',
+      c: "[…, m, n]; batch axes broadcast by NumPy's rule; without m if a is [k], without n if b is [k]",
     },
     example: 'ops.matmul(tensor([1, 2, 3, 4], [2, 2]), tensor([1, -1, 0, 1], [2, 2]), { bias: tensor([10, 20]) })',
     refused: [
       'ops.matmul(zeros([2, 3]), zeros([4, 5]))',
-      'ops.matmul(zeros([3]), zeros([3, 5]))',
+      'ops.matmul(zeros([3]), zeros([4, 5]))',
+      'ops.matmul(zeros([3]), zeros([3, 5]), { transA: true })',
+      'ops.matmul(zeros([]), zeros([3, 5]))',
       'ops.matmul(zeros([2, 5, 3]), zeros([4, 3, 5]))',
       'ops.matmul(zeros([2, 3]), zeros([3, 5]), { bias: zeros([4]) })',
     ],
   },
   inputs: ['a', 'b', 'bias'],
   outputs: ['c'],
-  shape: (shapes, attrs) => {
-    const { batch, m, n } = sizes(shapes, attrs);
-    return [shapes[0].length === 3 || shapes[1].length === 3 ? [batch, m, n] : [m, n]];
-  },
+  shape: (shapes, attrs) => [[...sizes(shapes, attrs).c]],
   forward: ({ inputs: [a, b, bias], outputs: [c], attrs, label }) => launch(a, b, bias ?? null, c, attrs, label),
   saves: ['a', 'b', 'c'],
   // C = A B. dA = dC Bᵀ and dB = Aᵀ dC; with op = transposed the same two products, their operands exchanged.
-  backward: ({ saved: { a, b, c }, grads: [dy], attrs: { transA, transB, relu }, inputShapes, label }) => {
+  backward: ({ saved, grads: [dy], attrs, inputShapes, label }) => {
+    const { transA, transB, relu } = attrs;
+    const { a: shapeA, b: shapeB, batch, m, n } = sizes(inputShapes, attrs);
+    const [a, b] = [saved.a.alias(shapeA), saved.b.alias(shapeB)];
     let masked: Tensor | null = null;
     const dc = () => {
-      masked ??= relu ? binaryOf('mul', dy, unaryOf('step', c)) : dy;
+      masked ??= (relu ? binaryOf('mul', dy, unaryOf('step', saved.c)) : dy).alias([...batch, m, n]);
       return masked;
     };
-    return [
-      () => (transA ? gradProduct(b, dc(), transB, true, inputShapes[0], label) : gradProduct(dc(), b, false, !transB, inputShapes[0], label)),
-      () => (transB ? gradProduct(dc(), a, true, transA, inputShapes[1], label) : gradProduct(a, dc(), !transA, false, inputShapes[1], label)),
-      () => reduceOf('sum', dc().alias([dc().size / inputShapes[2][0], inputShapes[2][0]]), 0),
-    ];
+    const da = () => (transA ? gradProduct(b, dc(), transB, true, shapeA, label) : gradProduct(dc(), b, false, !transB, shapeA, label));
+    const db = () => (transB ? gradProduct(dc(), a, true, transA, shapeB, label) : gradProduct(a, dc(), !transA, false, shapeB, label));
+    return [() => da().alias(inputShapes[0]), () => db().alias(inputShapes[1]), () => reduceOf('sum', dc().alias([sizeOf(batch) * m, n]), 0)];
   },
   reference: ([a, b, bias], attrs) => {
-    const { batch, m, n, k, sharedA, sharedB } = sizes([a.shape, b.shape], attrs);
+    const found = sizes([a.shape, b.shape], attrs);
+    const { batch, m, n, k } = found;
+    const [matricesA, matricesB] = [found.a, found.b].map((shape) => broadcastStrides(shape.slice(0, -2), batch));
     const at = (x: Reference, z: number, row: number, column: number, rows: number, columns: number, turned: boolean) =>
       x.data[z * rows * columns + (turned ? column * rows + row : row * columns + column)];
     return [
-      reference(a.shape.length === 3 || b.shape.length === 3 ? [batch, m, n] : [m, n], (i) => {
-        const [z, row, column] = [Math.floor(i / m / n), Math.floor(i / n) % m, i % n];
+      reference(found.c, (i) => {
+        const [row, column] = [Math.floor(i / n) % m, i % n];
+        const place = placeOf(Math.floor(i / m / n), batch);
+        const [zA, zB] = [matricesA, matricesB].map((strides) => place.reduce((sum, index, axis) => sum + index * strides[axis], 0));
         let sum = bias ? bias.data[column] : 0;
-        for (let p = 0; p < k; p++) sum += at(a, sharedA ? 0 : z, row, p, m, k, attrs.transA) * at(b, sharedB ? 0 : z, p, column, k, n, attrs.transB);
+        for (let p = 0; p < k; p++) sum += at(a, zA, row, p, m, k, attrs.transA) * at(b, zB, p, column, k, n, attrs.transB);
         return attrs.relu ? Math.max(sum, 0) : sum;
       }),
     ];
   },
   cost: (shapes, outputs, attrs) => {
     const { batch, m, n, k } = sizes(shapes, attrs);
-    return { flops: 2 * batch * m * n * k, bytes: 4 * [...shapes, ...outputs].reduce((sum, shape) => sum + sizeOf(shape), 0) };
+    return { flops: 2 * sizeOf(batch) * m * n * k, bytes: 4 * [...shapes, ...outputs].reduce((sum, shape) => sum + sizeOf(shape), 0) };
   },
   cases: [
     {
@@ -248,6 +334,11 @@ export const matmulOp: Op<MatmulAttrs> = {
       ],
       attrs: { transA: true, transB: false, relu: false },
     },
+    ...BATCHED.map(([name, a, b, flags = '']) => ({
+      name,
+      shapes: [a, b, ...(flags.includes('bias') ? [[flags.includes('transB') ? b[b.length - 2] : b[b.length - 1]]] : [])],
+      attrs: { transA: flags.includes('transA'), transB: flags.includes('transB'), relu: flags.includes('relu') },
+    })),
   ],
   family: 'matmul',
   tolerance: { rtol: 1e-5, atol: 2e-5, why: 'sums of up to 113 products that cancel, with outliers of 30' },
@@ -334,7 +425,10 @@ export interface MatmulOptions {
   relu?: boolean;
 }
 
-/** op(a) op(b) (+ bias per column) (then ReLU). a [m, k] or [batch, m, k]; b [k, n] or [batch, k, n]; a batch of one is shared. */
+/**
+ * op(a) op(b) (+ bias per column) (then ReLU). a […, m, k], b […, k, n]; batch axes broadcast by NumPy's rule. An operand of one axis
+ * is a row (a) or a column (b), and the result lacks that axis.
+ */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
   const attrs = { transA: options.transA ?? false, transB: options.transB ?? false, relu: options.relu ?? false };
   return apply(matmulOp, options.bias ? [a, b, options.bias] : [a, b], attrs)[0];

@@ -1,8 +1,8 @@
 /** Ops on rows: softmax, log-softmax, fused masked cross-entropy, top-k, argmax, sampling, one-hot. The last ones also along other axes. */
 import { ShapeError } from '../../errors.ts';
 import { present } from '../../kernels/elementwise.ts';
-import { reduce } from '../../kernels/reduce.ts';
 import { gatherRowsGrad } from '../../kernels/gather.ts';
+import { reduce } from '../../kernels/reduce.ts';
 import {
   argmax as argmaxKernel,
   argmaxToken as argmaxTokenKernel,
@@ -25,6 +25,7 @@ import { expectRank, type Op, reference, streamingCost } from '../op.ts';
 import { apply } from '../tape.ts';
 import { binaryOf } from './elementwise.ts';
 import { elementSelection } from './gather.ts';
+import { reshape, transpose } from './shape.ts';
 
 /** The last axis is the row. */
 function rows(shape: Shape): { rows: number; n: number } {
@@ -286,7 +287,8 @@ function argmaxOp(name: string, smallest: boolean): Op<ArgmaxAttrs> {
       if (x[attrs.axis] === 0) throw new ShapeError(`${name}: axis ${attrs.axis} of [${x}] has no element`);
       return [shapeOf(x, attrs)];
     },
-    forward: ({ gpu, inputs: [x], outputs: [y], attrs: { axis, last }, label }) => argmaxKernel(gpu, x.slice, y.slice, linesOf(x.shape, axis), { smallest, last }, label),
+    forward: ({ gpu, inputs: [x], outputs: [y], attrs: { axis, last }, label }) =>
+      argmaxKernel(gpu, x.slice, y.slice, linesOf(x.shape, axis), { smallest, last }, label),
     backward: 'a choice is flat everywhere',
     reference: ([x], attrs) => {
       const { n, inner } = linesOf(x.shape, attrs.axis);
@@ -564,8 +566,14 @@ export function oneHot(ids: Tensor, n: number, { axis = -1, on = 1, off = 0 }: {
   return apply(oneHotOp, [ids], { n, axis: normalizeAxis(axis, [...ids.shape, n], 'oneHot'), on, off })[0];
 }
 
-export function softmax(x: Tensor, log = false): Tensor {
-  return apply(log ? softmaxOps.logSoftmax : softmaxOps.softmax, [x], null)[0];
+/** Over the last axis, or over another, which is moved there and back. Throws a ShapeError for an axis that there is not. */
+export function softmax(x: Tensor, log = false, axis = -1): Tensor {
+  const op = log ? softmaxOps.logSoftmax : softmaxOps.softmax;
+  if (axis === -1 || axis === x.rank - 1) return apply(op, [x], null)[0];
+  const at = normalizeAxis(axis, x.shape, op.name);
+  const columns = reshape(x, [sizeOf(x.shape.slice(0, at)), x.shape[at], sizeOf(x.shape.slice(at + 1))]);
+  const [y] = apply(op, [transpose(columns, [0, 2, 1])], null);
+  return reshape(transpose(y, [0, 2, 1]), x.shape);
 }
 
 /**

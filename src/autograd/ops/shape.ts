@@ -159,7 +159,11 @@ export const sliceOp: Op<SliceAttrs> = {
     { name: 'inner block', shapes: [[7, 11, 9]], attrs: { start: [2, 3, 1], size: [3, 7, 5] } },
     { name: 'rows', shapes: [[13, 3]], attrs: { start: [4, 0], size: [5, 3] } },
     { name: 'every third, backwards', shapes: [[7, 37, 5]], attrs: { start: [1, 36, 4], size: [3, 12, 5], step: [2, -3, -1] } },
-    { name: 'six axes turned around', shapes: [[2, 3, 2, 3, 2, 5]], attrs: { start: [1, 2, 1, 0, 1, 4], size: [2, 3, 2, 3, 2, 2], step: [-1, -1, -1, 1, -1, -3] } },
+    {
+      name: 'six axes turned around',
+      shapes: [[2, 3, 2, 3, 2, 5]],
+      attrs: { start: [1, 2, 1, 0, 1, 4], size: [2, 3, 2, 3, 2, 2], step: [-1, -1, -1, 1, -1, -3] },
+    },
   ],
 };
 

@@ -1,9 +1,11 @@
-// Layer normalization over rows (Ba, Kiros and Hinton 2016).
+// Layer normalization over rows (Ba, Kiros and Hinton 2016); without CENTERED, by the root mean square (Zhang and Sennrich 2019).
 //
-//   μ = mean_j x;   s = 1 / √(mean_j (x − μ)² + ε);   y = γ (x − μ) s + β
+//   μ = mean_j x;   s = 1 / √(mean_j (x − μ)² + ε);   y = γ (x − μ) s + β          without CENTERED, μ = 0 and β = 0
 //
 // x, y [rows, n]; γ, β [n]; mean, inverse [rows] keep μ and s for the gradient. One invocation owns one row: two passes for
 // the statistics, because E x² − μ² loses its digits. Gradient: layer_norm_grad.wgsl.
+override CENTERED: bool = true;
+
 struct Params {
   rows: u32,
   n: u32,
@@ -58,11 +60,14 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     return;
   }
   let base = row * params.n;
-  var sum = LongSum();
-  for (var j = 0u; j < params.n; j++) {
-    add(&sum, x[base + j]);
+  var middle = 0.0;
+  if (CENTERED) {
+    var sum = LongSum();
+    for (var j = 0u; j < params.n; j++) {
+      add(&sum, x[base + j]);
+    }
+    middle = total(sum) / f32(params.n);
   }
-  let middle = total(sum) / f32(params.n);
   var squares = LongSum();
   for (var j = 0u; j < params.n; j++) {
     let distance = x[base + j] - middle;
@@ -70,7 +75,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   }
   let s = inverseSqrt(total(squares) / f32(params.n) + params.eps);
   for (var j = 0u; j < params.n; j++) {
-    y[base + j] = gamma[j] * (x[base + j] - middle) * s + beta[j];
+    y[base + j] = gamma[j] * (x[base + j] - middle) * s + select(0.0, beta[j], CENTERED);
   }
   mean[row] = middle;
   inverse[row] = s;

@@ -1,9 +1,11 @@
-// Gradient of layer normalization.
+// Gradient of layer normalization, and without CENTERED of that by the root mean square.
 //
-//   x̂ = (x − μ) s;   g = γ dy;   dx = s (g − mean_j g − x̂ mean_j (g x̂));   scaled = dy x̂
+//   x̂ = (x − μ) s;   g = γ dy;   dx = s (g − mean_j g − x̂ mean_j (g x̂));   scaled = dy x̂      without CENTERED, no mean_j g
 //
 // dy, x, dx, scaled [rows, n]; γ [n]; mean, inverse [rows]. dγ and dβ are the sums of `scaled` and dy over the rows.
 // One invocation owns one row.
+override CENTERED: bool = true;
+
 struct Params {
   rows: u32,
   n: u32,
@@ -69,7 +71,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     add(&product, g * normal);
     scaled[base + j] = dy[base + j] * normal;
   }
-  let mean_g = total(sum) / f32(params.n);
+  let mean_g = select(0.0, total(sum) / f32(params.n), CENTERED);
   let mean_product = total(product) / f32(params.n);
   for (var j = 0u; j < params.n; j++) {
     dx[base + j] = s * (gamma[j] * dy[base + j] - mean_g - (x[base + j] - middle) * s * mean_product);

@@ -1,6 +1,6 @@
 // Reduction over the middle axis: one invocation owns one result.
 //
-//   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
+//   y[o, i] = scale · ⊕_j x[o, j, i]      ⊕ = sum (of x, x² or |x|), max, min or product; of a NaN, a NaN
 //
 // x [outer, n, inner], y [outer, inner]. Neighboring invocations read neighboring elements when inner > 1. The launcher cuts
 // long rows with few results into pieces and reduces twice. A sum runs in eight sums side by side, whose parts of 64 terms go
@@ -9,6 +9,9 @@
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;
 const MAX: u32 = 2u;
+const MIN: u32 = 3u;
+const SUM_ABS: u32 = 4u;
+const PRODUCT: u32 = 5u;
 
 override KIND: u32 = 0u;
 
@@ -43,10 +46,24 @@ fn combine(acc: f32, value: f32) -> f32 {
     case SUM_SQUARES: {
       return acc + value * value;
     }
+    case SUM_ABS: {
+      return acc + abs(value);
+    }
+    case PRODUCT: {
+      return acc * value;
+    }
     default: {
       return extreme(acc, value);
     }
   }
+}
+
+fn is_sum() -> bool {
+  return KIND != MAX && KIND != MIN && KIND != PRODUCT;
+}
+
+fn starting(first: f32) -> f32 {
+  return select(select(0.0, first, KIND == MAX || KIND == MIN), 1.0, KIND == PRODUCT);
 }
 
 // Sums of parts, of 8 parts, of 64 and of 512, of which none but the last ever has more than eight terms.
@@ -84,7 +101,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   let first = piece * params.chunk;
   let end = min(params.n, first + params.chunk);
   let base = o * params.n * params.inner + i;
-  let start = select(0.0, x[base + first * params.inner], KIND >= MAX);
+  let start = starting(x[base + first * params.inner]);
   var low = vec4f(start);
   var high = vec4f(start);
   var sums = vec4f();
@@ -95,7 +112,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     low = vec4f(combine(low.x, x[at]), combine(low.y, x[at + params.inner]), combine(low.z, x[at + 2u * params.inner]), combine(low.w, x[at + 3u * params.inner]));
     high = vec4f(combine(high.x, x[at + 4u * params.inner]), combine(high.y, x[at + 5u * params.inner]), combine(high.z, x[at + 6u * params.inner]), combine(high.w, x[at + 7u * params.inner]));
     rounds++;
-    if (KIND < MAX && rounds % 8u == 0u) {
+    if (is_sum() && rounds % 8u == 0u) {
       add_part(&sums, total(low, high), rounds / 8u);
       low = vec4f();
       high = vec4f();
@@ -105,7 +122,7 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     low.x = combine(low.x, x[base + j * params.inner]);
   }
   var result: f32;
-  if (KIND >= MAX) {
+  if (!is_sum()) {
     let quarter = vec4f(combine(low.x, high.x), combine(low.y, high.y), combine(low.z, high.z), combine(low.w, high.w));
     result = combine(combine(quarter.x, quarter.y), combine(quarter.z, quarter.w));
   } else {

@@ -5,6 +5,7 @@
 // a stage longer than a block these are the steps whose partners lie within it; sort_step.wgsl does the others before. With NEW,
 // the places are written here: 0, 1, 2, … in each row.
 const BLOCK: u32 = 512u;
+const LANES: u32 = 64u; // few, with several pairs each: barriers cost drivers on a CPU more than the pairs do
 const NONE: u32 = 0xffffffffu;
 
 override NEW: bool = false;
@@ -37,29 +38,33 @@ fn store(slot: u32, index: u32) {
   }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let base = (group.x + group.y * groups.x) * BLOCK;
-  load(lane, base + lane);
-  load(lane + BLOCK / 2u, base + lane + BLOCK / 2u);
+  for (var slot = lane; slot < BLOCK; slot += LANES) {
+    load(slot, base + slot);
+  }
   workgroupBarrier();
   for (var stage = params.first; stage <= params.last; stage *= 2u) {
     for (var apart = min(stage, BLOCK) / 2u; apart > 0u; apart /= 2u) {
-      let low = lane / apart * 2u * apart + lane % apart;
-      let high = low + apart;
-      let rising = ((base + low) & (params.capacity - 1u) & stage) == 0u;
-      let keys_here = vec2u(key_of[low], key_of[high]);
-      let places_here = vec2u(place_of[low], place_of[high]);
-      let wrong = keys_here.x > keys_here.y || (keys_here.x == keys_here.y && places_here.x > places_here.y);
-      if (wrong == rising) {
-        key_of[low] = keys_here.y;
-        key_of[high] = keys_here.x;
-        place_of[low] = places_here.y;
-        place_of[high] = places_here.x;
+      for (var pair = lane; pair < BLOCK / 2u; pair += LANES) {
+        let low = pair / apart * 2u * apart + pair % apart;
+        let high = low + apart;
+        let rising = ((base + low) & (params.capacity - 1u) & stage) == 0u;
+        let keys_here = vec2u(key_of[low], key_of[high]);
+        let places_here = vec2u(place_of[low], place_of[high]);
+        let wrong = keys_here.x > keys_here.y || (keys_here.x == keys_here.y && places_here.x > places_here.y);
+        if (wrong == rising) {
+          key_of[low] = keys_here.y;
+          key_of[high] = keys_here.x;
+          place_of[low] = places_here.y;
+          place_of[high] = places_here.x;
+        }
       }
       workgroupBarrier();
     }
   }
-  store(lane, base + lane);
-  store(lane + BLOCK / 2u, base + lane + BLOCK / 2u);
+  for (var slot = lane; slot < BLOCK; slot += LANES) {
+    store(slot, base + slot);
+  }
 }

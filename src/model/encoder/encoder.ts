@@ -220,8 +220,21 @@ export class ImageEncoder extends EncoderNetwork {
   }
 }
 
+const OTHER = 'is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder';
+
+/**
+ * The ONNX file of the encoder that a model was trained with, unpacked, at its old path or at another one. Throws a GlimpseError for another
+ * file, and for an encoder that is no ONNX file.
+ */
+export async function encoderFileOf({ encoder }: Checkpoint, path = encoder.path): Promise<string> {
+  if (visionFiles(path)) throw new GlimpseError(`${path} is an encoder of Hugging Face, not one ONNX file: it cannot be written beside the model`);
+  const { file, sha256: known } = await modelFile(path);
+  if ((known ?? (await sha256(file))) === encoder.sha256) return file;
+  throw new GlimpseError(`${path} ${OTHER}`);
+}
+
 /** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */
-export function openEncoderOf({ encoder: trainedWith, config, encoderWeights }: Checkpoint, path = trainedWith.path): Promise<ImageEncoder> {
+export function openEncoderOf({ encoder, config, encoderWeights }: Checkpoint, path = encoder.path): Promise<ImageEncoder> {
   const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
-  return ImageEncoder.reopen(trainedWith, path, 'is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder', tuned);
+  return ImageEncoder.reopen(encoder, path, OTHER, tuned);
 }

@@ -256,11 +256,9 @@ export class VisionTransformer implements Backbone {
     const [count, tokens, width] = x.shape;
     const { heads } = this.config;
     const each = width / heads;
-    const split = (part: 'query' | 'key' | 'value') =>
-      ops.reshape(ops.transpose(ops.reshape(this.linear(x, at(part)), [count, tokens, heads, each]), [0, 2, 1, 3]), [count * heads, tokens, each]);
-    const scores = ops.scale(ops.matmul(split('query'), split('key'), { transB: true }), 1 / Math.sqrt(each));
-    const mixed = ops.matmul(ops.softmax(scores), split('value'));
-    return this.linear(ops.reshape(ops.transpose(ops.reshape(mixed, [count, heads, tokens, each]), [0, 2, 1, 3]), [count, tokens, width]), at('out'));
+    const split = (part: 'query' | 'key' | 'value') => ops.transpose(ops.reshape(this.linear(x, at(part)), [count, tokens, heads, each]), [0, 2, 1, 3]);
+    const mixed = ops.scaledDotProductAttention(split('query'), split('key'), split('value'));
+    return this.linear(ops.reshape(ops.transpose(mixed, [0, 2, 1, 3]), [count, tokens, width]), at('out'));
   }
 
   private block(x: Tensor, i: number): Tensor {

@@ -46,6 +46,8 @@ export interface OnnxInput {
   kind: 'float' | 'int' | 'text' | 'sequence' | 'optional';
   /** The element type's name. */
   type?: string;
+  /** What the file calls each extent that it leaves open; null for others. */
+  open: (string | null)[];
 }
 
 /** A function of the model: an operator that other operators define. */
@@ -356,6 +358,7 @@ function parseNode(message: Message, graph: OnnxGraph): OnnxNode {
 interface ValueInfo {
   name: string;
   shape: number[];
+  open: (string | null)[];
   /** The number of the element type; 0 where it is no tensor. */
   type: number;
   holds: 'tensor' | 'sequence' | 'optional';
@@ -363,7 +366,7 @@ interface ValueInfo {
 
 /** A declared value. */
 function parseValueInfo(message: Message): ValueInfo {
-  const info: ValueInfo = { name: '', shape: [], type: 0, holds: 'tensor' };
+  const info: ValueInfo = { name: '', shape: [], open: [], type: 0, holds: 'tensor' };
   for (const field of message.fields()) {
     if (field.number === 1) info.name = message.text(field);
     if (field.number !== 2) continue;
@@ -381,8 +384,13 @@ function parseValueInfo(message: Message): ValueInfo {
           if (dimField.number !== 1) continue;
           let extent = -1;
           const dimension = shape.child(dimField);
-          for (const part of dimension.fields()) if (part.number === 1) extent = Math.max(-1, dimension.whole(part));
+          let name: string | null = null;
+          for (const part of dimension.fields()) {
+            if (part.number === 1) extent = Math.max(-1, dimension.whole(part));
+            else if (part.number === 2) name = dimension.text(part);
+          }
           info.shape.push(extent);
+          info.open.push(extent < 0 ? name : null);
           if (info.shape.length > MAX_AXES) message.file.fail(dimField.start, `"${shown(info.name)}" has more than ${MAX_AXES} axes`);
         }
       }
@@ -392,12 +400,12 @@ function parseValueInfo(message: Message): ValueInfo {
 }
 
 function parseInput(message: Message): OnnxInput {
-  const { name, shape, type, holds } = parseValueInfo(message);
-  if (holds !== 'tensor') return { name, shape, kind: holds };
-  if (type === STRING) return { name, shape, kind: 'text', type: 'string' };
+  const { name, shape, open, type, holds } = parseValueInfo(message);
+  if (holds !== 'tensor') return { name, shape, open, kind: holds };
+  if (type === STRING) return { name, shape, open, kind: 'text', type: 'string' };
   const known = ELEMENT_TYPES[type || 1];
   if (!known) throw new UnsupportedOnnx(message.file.path, `input "${shown(name)}" has element type ${type}, which is not supported`);
-  return { name, shape, kind: known.kind, type: known.name };
+  return { name, shape, open, kind: known.kind, type: known.name };
 }
 
 /** A graph within a node: the body of a loop, a branch. It reads values of the graphs around it by name. */

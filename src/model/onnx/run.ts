@@ -75,6 +75,8 @@ class NodeError extends GlimpseError {}
 export class OnnxModel {
   /** The trainable parameters, by the name of their initializer. */
   readonly parameters = new Parameters();
+  /** Called after each node with its results: to look at shapes, at sizes, at what runs. */
+  watch: ((node: OnnxNode, results: readonly (Value | null)[]) => void) | null = null;
   /** Batch normalization uses the batch's statistics and updates the running ones. */
   training = false;
   /** Initializers on the GPU; those that convolutions read as kernels are HWIO. */
@@ -283,6 +285,7 @@ export class OnnxModel {
       try {
         model.budget.walk();
         results = yield* this.runNode(node, frame, model, canRead);
+        this.watch?.(node, results);
         for (const [k, name] of node.outputs.entries()) {
           if (name === '') continue;
           const value = results[k];

@@ -2,7 +2,7 @@
  * Checkpoints as files (checkpoint_format.ts): written atomically, found in the folder of a run.
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { openFile } from '../../data/file_source.ts';
 import { writeSafetensors } from '../../data/safetensors.ts';
 import { GlimpseError } from '../../errors.ts';
@@ -23,16 +23,39 @@ export async function saveCheckpoint(
   for (const [name, value] of await model.parameters.read()) tensors.set(`weight.${name}`, value);
   for (const [name, value] of meta.encoderWeights) tensors.set(`encoder.${name}`, value);
   for (const optimizer of optimizers) for (const [name, value] of await optimizer.read()) tensors.set(name, value);
-  const { encoderWeights: _weights, ...said } = meta;
-  const metadata = Object.fromEntries(Object.entries(said).map(([key, value]) => [key, JSON.stringify(value)]));
-  writeSafetensors(path, tensors, { format: FORMAT, ...metadata });
+  writeSafetensors(path, tensors, metadataOf(meta));
 }
 
-/** Reads a checkpoint file. Throws a FileError that names the file and the damaged part. `onNote` gets what a reader should know of it. */
+function metadataOf({
+  config,
+  progress,
+  vocabulary,
+  encoder,
+  trainedOn,
+}: Omit<Parameters<typeof saveCheckpoint>[3], 'encoderWeights'>): Record<string, string> {
+  const said = Object.entries({ config, progress, vocabulary, encoder, trainedOn }).filter(([, value]) => value !== null);
+  return { format: FORMAT, ...Object.fromEntries(said.map(([key, value]) => [key, JSON.stringify(value)])) };
+}
+
+/** Writes a model as a checkpoint without what only its training needs: the moments of the optimizers. */
+export function saveModel(path: string, model: Checkpoint): void {
+  const named = (prefix: string, all: ReadonlyMap<string, NamedArray>) => [...all].map(([name, value]) => [`${prefix}.${name}`, value] as const);
+  writeSafetensors(path, new Map([...named('weight', model.weights), ...named('encoder', model.encoderWeights)]), metadataOf(model));
+}
+
+/** Name of the checkpoint in a folder made by `glimpse export`. */
+export const EXPORTED = 'model.safetensors';
+
+/**
+ * Reads a checkpoint file. An encoder without a folder lies beside it. Throws a FileError that names the file and the damaged part.
+ * `onNote` gets what a reader should know of it.
+ */
 export function loadCheckpoint(path: string, onNote: (note: string) => void = () => {}): Checkpoint {
   const file = openFile(path);
   try {
     const checkpoint = parseCheckpoint(file);
+    const { encoder } = checkpoint;
+    if (/^[^/\\]+$/.test(encoder.path)) encoder.path = join(dirname(path), encoder.path);
     for (const note of checkpoint.notes) onNote(`${path} ${note}`);
     return checkpoint;
   } finally {
@@ -86,9 +109,14 @@ export function epochsSaved(run: string): number[] {
     .sort((a, b) => a - b);
 }
 
-/** The checkpoint file at a path: the file itself, or the best of a run's folder, or else its newest. Throws if there is none. */
+/**
+ * The checkpoint file at a path: the file itself, or that of a folder made by `glimpse export`. Of a run's folder it is the best, or else
+ * the newest. Throws if there is none.
+ */
 export function resolveCheckpoint(path: string): string {
   if (path.endsWith('.safetensors')) return path;
+  const exported = join(path, EXPORTED);
+  if (existsSync(exported)) return exported;
   const best = join(path, 'checkpoints', 'best.safetensors');
   if (existsSync(best)) return best;
   const epochs = epochsSaved(path);

@@ -2,17 +2,35 @@
 import { GlimpseError } from '../../../errors.ts';
 import type { HostCall, Operators } from '../operator.ts';
 import type { HostTensor } from '../values.ts';
+import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { LOGIC } from './logic.ts';
+import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { NORMS } from './norms.ts';
+import { QUANTIZE } from './quantize.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
 import { SIGNAL } from './signal.ts';
 import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
-export const OPERATORS: Operators = { ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS, ...SIGNAL, ...TRAINING };
+export const OPERATORS: Operators = {
+  ...ARITHMETIC,
+  ...ACTIVATIONS,
+  ...LOGIC,
+  ...REDUCTIONS,
+  ...LOSSES,
+  ...QUANTIZE,
+  ...MOVES,
+  ...MATRIX,
+  ...NORMS,
+  ...WINDOWS,
+  ...RECURRENT,
+  ...SIGNAL,
+  ...TRAINING,
+};
 
 /** Whether a node can run on the host. */
 export function runsOnHost(call: HostCall): boolean {

@@ -1,9 +1,9 @@
 /** Products of matrices, and what normalizes rows and channels. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { broadcastShapes, normalizeAxis, sameShape, sizeOf } from '../../../tensor/shape.ts';
+import { broadcastShapes, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import type { Tensor } from '../../../tensor/tensor.ts';
-import { attribute, type Check, CONSUMED, type Context, flag, float, int, type Operators, plain } from '../operator.ts';
+import { attribute, type Check, CONSUMED, type Context, flag, float, type Operators, plain } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
@@ -38,24 +38,37 @@ function gemm(c: Context): Value {
 
 /** NumPy's matmul: an operand of one axis is a row or a column, axes before the last two are batches that broadcast. */
 function matmul(c: Context): Value {
-  let [a, b] = [c.plain(0), c.plain(1)];
-  const [row, column] = [a.rank === 1, b.rank === 1];
+  const [a, b] = [c.plain(0), c.plain(1)];
   if (a.rank === 0 || b.rank === 0) throw new GlimpseError(`[${a.shape}] and [${b.shape}]: a single number is no matrix`);
-  if (row) a = ops.reshape(a, [1, a.size]);
-  if (column) b = ops.reshape(b, [b.size, 1]);
-  const [m, k, n] = [a.shape[a.rank - 2], a.shape[a.rank - 1], b.shape[b.rank - 1]];
-  if (b.shape[b.rank - 2] !== k) throw new GlimpseError(`[${a.shape}] and [${b.shape}]: the inner extents ${k} and ${b.shape[b.rank - 2]} differ`);
+  const [inner, rows] = [a.shape[a.rank - 1], b.rank === 1 ? 0 : b.rank - 2];
+  if (b.shape[rows] !== inner) throw new GlimpseError(`[${a.shape}] and [${b.shape}]: the inner extents ${inner} and ${b.shape[rows]} differ`);
   const batch = broadcastShapes(a.shape.slice(0, -2), b.shape.slice(0, -2), 'MatMul');
-  c.model.budget.expect([...batch, m, n], k);
-  const count = sizeOf(batch);
-  // A product knows one axis of batches, or none where all share the second operand.
-  const flat = (x: Tensor): Tensor => {
-    const own = sizeOf(x.shape.slice(0, -2));
-    const whole = own === count || own === 1 ? x : ops.broadcastTo(x, [...batch, ...x.shape.slice(-2)]);
-    return x.rank === 2 ? x : ops.reshape(whole, [own === 1 ? 1 : count, ...x.shape.slice(-2)]);
-  };
-  const product = b.rank === 2 ? ops.matmul(ops.reshape(a, [count * m, k]), b) : ops.matmul(flat(a), flat(b));
-  return plain(ops.reshape(product, [...batch, ...(row ? [] : [m]), ...(column ? [] : [n])]));
+  c.model.budget.expect([...batch, ...a.shape.slice(-2, -1), ...(b.rank === 1 ? [] : b.shape.slice(-1))], inner);
+  if (!c.has(2)) return plain(ops.matmul(a, b));
+  // A bias for the columns of a constant matrix: all axes but the last are rows.
+  const product = ops.matmul(ops.reshape(a, [sizeOf(a.shape.slice(0, -1)), inner]), b, { bias: c.plain(2) });
+  return plain(ops.reshape(product, [...a.shape.slice(0, -1), b.shape[1]]));
+}
+
+/** softmax(q kᵀ · scale + mask) v over the last two axes, q [.., T, D], k [.., S, D], v [.., S, E]. */
+function attention(c: Context): Value {
+  const [q, k, v] = [c.plain(0), c.plain(1), c.plain(2)];
+  const mask = c.has(3) ? c.plain(3) : undefined;
+  const scale = c.number('scale', 1);
+  const batch = q.shape.slice(0, -2);
+  const [length, width] = q.shape.slice(-2);
+  c.model.budget.expect([...batch, length, k.shape[k.rank - 2]], width + v.shape[v.rank - 1]);
+  const isPlain = (q.rank === 3 || q.rank === 4) && [k, v].every((x) => x.rank === q.rank && sameShape(x.shape.slice(0, -2), batch));
+  if (!isPlain || (mask && mask.rank > q.rank)) {
+    // Batches that broadcast: the product, the weights and the sum apart.
+    const turned = ops.transpose(k, [...k.shape.slice(0, -2).map((_, i) => i), k.rank - 1, k.rank - 2]);
+    const scores = ops.scale(ops.matmul(q, turned), scale);
+    return plain(ops.matmul(ops.softmax(mask ? ops.add(scores, mask) : scores), v));
+  }
+  const fourAxes = (x: Tensor): Tensor => (q.rank === 4 ? x : ops.reshape(x, [x.shape[0], 1, ...x.shape.slice(1)]));
+  const spread = mask && (q.rank === 4 || mask.rank < 3 ? mask : fourAxes(mask));
+  const out = ops.scaledDotProductAttention(fourAxes(q), fourAxes(k), fourAxes(v), { scale, ...(spread ? { mask: spread } : {}) });
+  return plain(ops.reshape(out, [...batch, length, v.shape[v.rank - 1]]));
 }
 
 function batchNormalization(c: Context): Value {
@@ -72,20 +85,6 @@ function batchNormalization(c: Context): Value {
   return { tensor: result.y, order };
 }
 
-function softmax(c: Context, log: boolean): Value {
-  const x = c.plain(0);
-  const axis = normalizeAxis(c.number('axis', c.opset >= 13 ? -1 : 1), x.shape, c.node.op);
-  if (c.opset < 13) {
-    const rows = ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]);
-    return plain(ops.reshape(ops.softmax(rows, log), x.shape));
-  }
-  if (axis === x.rank - 1) return plain(ops.softmax(x, log));
-  const order = x.shape.map((_, i) => (i === axis ? x.rank - 1 : i === x.rank - 1 ? axis : i)); // its own inverse
-  return plain(ops.transpose(ops.softmax(ops.transpose(x, order), log), order));
-}
-
-const axisOnly = { inputs: [1, 1] as const, attributes: { axis: int } };
-
 export const MATRIX: Operators = {
   Gemm: {
     inputs: (opset) => [opset >= 11 ? 2 : 3, 3],
@@ -93,6 +92,9 @@ export const MATRIX: Operators = {
     device: gemm,
   },
   MatMul: { inputs: [2, 2], attributes: {}, device: matmul },
+  // Made by the passes, never read from a file.
+  FusedMatMul: { inputs: [3, 3], attributes: {}, device: matmul },
+  FusedAttention: { inputs: [3, 4], attributes: { scale: float }, device: attention },
   BatchNormalization: {
     inputs: [5, 5],
     outputs: [1, 5],
@@ -107,6 +109,4 @@ export const MATRIX: Operators = {
     check: checkBatchNorm,
     device: batchNormalization,
   },
-  Softmax: { ...axisOnly, device: (c) => softmax(c, false) },
-  LogSoftmax: { ...axisOnly, device: (c) => softmax(c, true) },
 };

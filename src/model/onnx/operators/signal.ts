@@ -100,14 +100,23 @@ const window = (terms: readonly number[]): Operator => ({
     if (type?.kind !== 'float') return fail(`output_datatype ${node.attributes.get('output_datatype')}; a float type is expected`);
     const steps = numberOf(node, 'periodic', 1) === 1 ? size : size - 1;
     const at = (n: number): number => terms.reduce((sum, term, k) => sum + term * Math.cos((2 * Math.PI * k * n) / Math.max(1, steps)), 0);
-    return { kind: 'float', type: type.name, shape, data: rounded(type, Float64Array.from({ length: size }, (_, n) => at(n))) };
+    return {
+      kind: 'float',
+      type: type.name,
+      shape,
+      data: rounded(
+        type,
+        Float64Array.from({ length: size }, (_, n) => at(n)),
+      ),
+    };
   },
 });
 
 /** Triangular filters that are evenly spaced in mel: [bins of the transform, mel bins]. */
 function melWeights({ node, inputs }: HostCall): HostTensor {
   const [melBins, length, rate, low, high] = inputs.map((each) => each?.data[0] ?? Number.NaN);
-  if (!(melBins >= 1 && length >= 2 && rate > 0 && low >= 0 && high > low)) fail(`${melBins} mel bins of a transform of ${length} at ${rate} Hz, ${low} to ${high} Hz`);
+  if (!(melBins >= 1 && length >= 2 && rate > 0 && low >= 0 && high > low))
+    fail(`${melBins} mel bins of a transform of ${length} at ${rate} Hz, ${low} to ${high} Hz`);
   const bins = Math.floor(length / 2) + 1;
   const shape = bounded([bins, melBins]);
   const type = ELEMENT_TYPES[numberOf(node, 'output_datatype', 1)];

@@ -1,6 +1,7 @@
 /** Windows that move over pictures: convolution and pooling. */
-import { type ConvAttrs, type ConvOptions, conv2dOp, poolOps } from '../../../autograd/ops/conv.ts';
+import { type ConvAttrs, type ConvOptions, conv2dOp } from '../../../autograd/ops/conv.ts';
 import * as ops from '../../../autograd/ops/index.ts';
+import { poolOps } from '../../../autograd/ops/pool.ts';
 import { GlimpseError } from '../../../errors.ts';
 import { broadcastShapes, type Shape, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';

@@ -18,7 +18,8 @@ function keysOf(p: Pattern, graph: OnnxGraph, turned: OnnxNode): { name: string;
 }
 
 /** Whether a softmax is over the last axis. */
-const isOverLast = (node: OnnxNode): boolean => node.attributes.get('axis') === -1 || (node.opset >= 13 && !node.attributes.has('axis')) || node.attributes.get('axis') === 3;
+const isOverLast = (node: OnnxNode): boolean =>
+  node.attributes.get('axis') === -1 || (node.opset >= 13 && !node.attributes.has('axis')) || node.attributes.get('axis') === 3;
 
 export function fuseAttention(graph: OnnxGraph, keep: (name: string) => boolean): void {
   const p = new Pattern(graph, keep);

@@ -6,7 +6,13 @@ import { isClose, Pattern, rewritten } from './pattern.ts';
 type Keep = (name: string) => boolean;
 
 /** A node in the place of others: it has the name and the output of the last of them. */
-export function fusedNode(last: OnnxNode, op: string, opset: number, inputs: string[], attributes: Record<string, [AttributeKind, AttributeValue]> = {}): OnnxNode {
+export function fusedNode(
+  last: OnnxNode,
+  op: string,
+  opset: number,
+  inputs: string[],
+  attributes: Record<string, [AttributeKind, AttributeValue]> = {},
+): OnnxNode {
   return {
     ...{ op, name: last.name, inputs, outputs: [last.outputs[0]], opset },
     attributes: new Map(Object.entries(attributes).map(([name, [, value]]) => [name, value])),
@@ -29,7 +35,7 @@ export function fuseLayerNorm(graph: OnnxGraph, keep: Keep): void {
     if (add.op !== 'Add' || add.opset < 7) continue;
     const scaled = add.inputs.map((name) => p.only(name, 'Mul')).find((node) => node !== null);
     const bias = scaled && p.beside(add, scaled.outputs[0]);
-    const quotient = scaled && scaled.inputs.map((name) => p.only(name, 'Div')).find((node) => node !== null);
+    const quotient = scaled?.inputs.map((name) => p.only(name, 'Div')).find((node) => node !== null);
     const gamma = scaled && quotient && p.beside(scaled, quotient.outputs[0]);
     if (!bias || !gamma || !quotient) continue;
     const [width] = p.shape(gamma) ?? [];
@@ -37,11 +43,12 @@ export function fuseLayerNorm(graph: OnnxGraph, keep: Keep): void {
     const centered = p.maker(quotient.inputs[0], 'Sub');
     const root = p.only(quotient.inputs[1], 'Sqrt');
     const sum = root && p.only(root.inputs[0], 'Add');
-    const variance = sum && sum.inputs.map((name) => p.only(name, 'ReduceMean')).find((node) => node !== null);
+    const variance = sum?.inputs.map((name) => p.only(name, 'ReduceMean')).find((node) => node !== null);
     if (!centered || p.readers(centered.outputs[0]) > 3 || !sum || !variance || !isRowMean(p, variance)) continue;
     const epsilon = p.scalar(p.beside(sum, variance.outputs[0]) ?? undefined);
     const square = p.only(variance.inputs[0], 'Pow', 'Mul');
-    const isSquare = square && square.inputs[0] === centered.outputs[0] && (square.op === 'Mul' ? square.inputs[1] === square.inputs[0] : p.scalar(square.inputs[1]) === 2);
+    const isSquare =
+      square && square.inputs[0] === centered.outputs[0] && (square.op === 'Mul' ? square.inputs[1] === square.inputs[0] : p.scalar(square.inputs[1]) === 2);
     const mean = p.only(centered.inputs[1], 'ReduceMean');
     const x = centered.inputs[0];
     if (epsilon === null || !isSquare || !mean || mean.inputs[0] !== x || !isRowMean(p, mean)) continue;
@@ -89,4 +96,3 @@ export function fuseMatmulBias(graph: OnnxGraph, keep: Keep): void {
   }
   rewritten(graph, replaced);
 }
-
