@@ -160,6 +160,36 @@ test('layers over tokens behind the last convolution: what is pooled is taken, a
   await expect(open).rejects.toThrow(/layers over tokens behind its last convolution, and no pooling of them: name its features with --feature; it has "y", "normed"/);
 });
 
+describe('networks of torchvision, as PyTorch exports them', () => {
+  const wanted: Record<string, { shape: [number, number]; values: string }> = JSON.parse(readFileSync(join(goldens, 'onnx.json'), 'utf8'));
+  const preprocessing = 'edges to 32 by bilinear, crop 32, rgb / 255, mean 0 0 0, deviation 1 1 1';
+  const pixels = Float32Array.from({ length: 3 * 32 * 32 }, (_, i) => Math.sin(i));
+
+  test.each<[string, number, EncoderOptions, object]>([
+    ['mobilenet', 0, {}, { layout: undefined }],
+    ['convnext', 0, {}, { layout: 'NCHW' }],
+    ['swin', 0, {}, { layout: 'NCHW' }],
+    ['torchvision_vit', 1, { feature: '/encoder/ln/Add_1_output_0' }, { layout: 'NTC', dropped: 1 }],
+  ])('%s', async (name, dropped, o, place) => {
+    const { shape, values } = wanted[name];
+    const all = new Float32Array(new Uint8Array(Buffer.from(values, 'base64')).buffer);
+    const encoder = await ImageEncoder.open(join(goldens, `${name}.onnx.gz`), { preprocessing, ...o });
+    const found = await encoder.features([pixels]);
+    expect([found.regions, found.width]).toEqual([shape[0] - dropped, shape[1]]);
+    const expected = all.subarray(dropped * shape[1]);
+    const largest = Math.max(...expected.map(Math.abs));
+    const error = Math.max(...found.values.map((value, i) => Math.abs(value - expected[i])));
+    expect(error / largest).toBeLessThan(1e-4);
+    expect({ layout: undefined, ...encoder.identity }).toMatchObject(place);
+    encoder.dispose();
+  });
+
+  test('a vision transformer without a name for its features is told the names of values', async () => {
+    const open = ImageEncoder.open(join(goldens, 'torchvision_vit.onnx.gz'), { preprocessing });
+    await expect(open).rejects.toThrow(/no pooling of them: name its features with --feature; it has "scores", .*"\/encoder\/ln\/Add_1_output_0"/);
+  });
+});
+
 describe('pictures as Pillow scales them', () => {
   const cases: { width: number; height: number; edge: 'both' | 'shortest'; to: number; filter: 'bilinear' | 'bicubic' | 'lanczos'; crop: number; pixels: string; result: string }[] =
     JSON.parse(readFileSync(join(goldens, 'pictures.json'), 'utf8'));

@@ -32,7 +32,7 @@ function golden(family: string) {
     if (!found) throw new Error(`the golden has no ${name}`);
     return { shape: found.shape, data: found.data as Float32Array };
   };
-  /** Tokens [2, T, width] without the first `dropped`. */
+  /** Tokens [pictures, T, width] without the first `dropped`. */
   const regions = (name: string, dropped: number) => {
     const { shape, data } = get(name);
     const [count, tokens, width] = shape;
@@ -59,7 +59,7 @@ describe.each(FAMILIES)('$family', ({ family, dropped, prefix, layer, unused }) 
     const encoder = await ImageEncoder.open(join(goldens, family), { feature });
     using _s = scope();
     const got = encoder.encode(tensor(data, shape));
-    expect(got.shape).toEqual([2, 16, 14]);
+    expect(got.shape).toEqual([shape[0], 16, 14]);
     expect(relative(await got.data(), regions(feature, dropped))).toBeLessThan(1e-5);
     expect(encoder.identity).toMatchObject({ featureMap: feature, layout: 'NTC', dropped });
     if (feature === 'last_hidden_state') expect(encoder.notes).toEqual([unused]);
@@ -72,7 +72,7 @@ describe.each(FAMILIES)('$family', ({ family, dropped, prefix, layer, unused }) 
     expect([...encoder.parameters.all.keys()].map((name) => prefix + name).sort()).toEqual(wanted.sort());
     using _s = scope();
     const pictures = tensor(data, shape);
-    const weight = tensor(Float32Array.from(regions('loss_weight', dropped)), [2, 16, 14]);
+    const weight = tensor(Float32Array.from(regions('loss_weight', dropped)), [shape[0], 16, 14]);
     backward(ops.sum(ops.mul(encoder.encode(pictures), weight)));
     for (const [name, parameter] of encoder.parameters.all) {
       // Softmax does not change with a bias of the keys: that gradient is 0, and rounding is left of it.

@@ -7,7 +7,7 @@ dinov2/modeling_dinov2.py and clip/modeling_clip.py. Names of weights, order of 
 since it does nothing in evaluation. Pictures are prepared as image_transforms.py does with Pillow.
 
 Each folder has config.json, preprocessor_config.json and model.safetensors, and golden.safetensors with
-    pixels               two prepared pictures
+    pixels               one or two prepared pictures
     hidden_states.N      all tokens after N layers
     last_hidden_state    all tokens
     loss_weight          the loss is the sum of last_hidden_state times this, which is 0 before the patches
@@ -159,7 +159,7 @@ IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.2
 CLASS, DISTILLATION = "embeddings.cls_token", "embeddings.distillation_token"
 
 
-def family(seed, name, config, preprocessor, shapes, extra, run, last, dtype=torch.float32):
+def family(seed, name, config, preprocessor, shapes, extra, run, last, dtype=torch.float32, pictures=2):
     generator = torch.Generator().manual_seed(seed)
     w = {key: value.to(dtype) for key, value in weights(generator, shapes).items()}
     folder = HERE / name
@@ -169,7 +169,7 @@ def family(seed, name, config, preprocessor, shapes, extra, run, last, dtype=tor
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n")
     # Computed in float64, so that the goldens carry no rounding of their own.
     w = {key: value.double().requires_grad_(key.startswith(last)) for key, value in w.items()}
-    pixels = torch.randn([2, 3, SIDE, SIDE], generator=generator).double()
+    pixels = torch.randn([pictures, 3, SIDE, SIDE], generator=generator).double()
     states, result = run(w, pixels)
     loss_weight = torch.randn(result.shape, generator=generator).double()
     loss_weight[:, : result.shape[1] - (SIDE // PATCH) ** 2] = 0  # the tokens before the patches are no features
@@ -189,13 +189,13 @@ family(
     2, "deit", {"model_type": "deit", **SIZES, "intermediate_size": INNER, "hidden_act": "gelu", "layer_norm_eps": 1e-12},
     {"feature_extractor_type": "DeiTFeatureExtractor", "do_resize": True, "size": 20, "do_center_crop": True, "crop_size": SIDE, "resample": 3, "do_normalize": True, **IMAGENET},
     vit_shapes("deit.", [CLASS, DISTILLATION]), {"cls_classifier.weight": torch.zeros(3, WIDTH), "distillation_classifier.weight": torch.zeros(3, WIDTH)},
-    lambda w, x: vit(w, x, "deit.", 1e-12, F.gelu, [CLASS, DISTILLATION]), "deit.encoder.layer.1.", torch.bfloat16,
+    lambda w, x: vit(w, x, "deit.", 1e-12, F.gelu, [CLASS, DISTILLATION]), "deit.encoder.layer.1.", torch.bfloat16, 1,
 )  # fmt: skip
 family(
     3, "dinov2", {"model_type": "dinov2", **SIZES, "mlp_ratio": 1.3, "hidden_act": "gelu_pytorch_tanh", "qkv_bias": False},
     {"image_processor_type": "BitImageProcessor", "do_resize": True, "size": {"shortest_edge": 18}, "do_center_crop": True, "crop_size": {"height": SIDE, "width": SIDE}, "resample": 3, "do_rescale": True, "rescale_factor": 0.00392156862745098, "do_normalize": True, "do_convert_rgb": True, **IMAGENET},
     vit_shapes("", [CLASS], scaled=True, qkv_bias=False), {"embeddings.mask_token": torch.zeros(1, WIDTH)},
-    lambda w, x: vit(w, x, "", 1e-6, ACTIVATIONS["gelu_new"], [CLASS], True, {"n1": "norm1", "n2": "norm2", "i": "mlp.fc1", "o": "mlp.fc2"}), "encoder.layer.1.",
+    lambda w, x: vit(w, x, "", 1e-6, ACTIVATIONS["gelu_new"], [CLASS], True, {"n1": "norm1", "n2": "norm2", "i": "mlp.fc1", "o": "mlp.fc2"}), "encoder.layer.1.", torch.bfloat16, 1,
 )  # fmt: skip
 family(
     4, "clip", {"model_type": "clip", "text_config": {"hidden_size": 8}, "vision_config": {**SIZES, "intermediate_size": INNER}},
