@@ -8,7 +8,7 @@ import type { Gpu } from '../gpu/gpu.ts';
 import { costOf } from '../kernels/costs.ts';
 import { unpackedModel } from '../model/encoder/encoder.ts';
 import { labelOf } from '../model/onnx/operator.ts';
-import { type OnnxInput, readTensorFile } from '../model/onnx/proto.ts';
+import { type OnnxInput, readValueFile } from '../model/onnx/proto.ts';
 import { type Given, OnnxModel } from '../model/onnx/run.ts';
 import { type Survey, surveyOf } from '../model/onnx/survey.ts';
 import { type HostTensor, isDevice, isHost, shapeOfValue, sizeOfValue, typeName } from '../model/onnx/values.ts';
@@ -41,9 +41,9 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
     const { name, kind, type } = input;
     const path = chosen.get(name);
     if (path !== undefined) {
-      const { name: _name, ...value } = readTensorFile(openFile(path));
+      const { value } = readValueFile(openFile(path), kind);
       given[name] = value.kind === 'float' && value.type !== 'double' ? tensor(Float32Array.from(value.data), value.shape) : value;
-      said.push(`${name} [${value.shape}] from ${path}`);
+      said.push(`${name} from ${path}`);
       continue;
     }
     const shape = input.shape.map((extent, i) => (extent < 0 ? (sizes.get(input.open[i] ?? '') ?? 1) : extent));

@@ -40,8 +40,12 @@ export const ELEMENT_TYPES: Readonly<Record<number, ElementType>> = {
   16: { name: 'bfloat16', bytes: 2, kind: 'float', field: 5 },
 };
 
+/** What stands for texts where they are moved as numbers are: their places in a list. */
+const TEXT_PLACES = int('string', 8, 7, 0, EXACT);
+
 /** The type by its name. */
-export const elementType = (name: string): ElementType | undefined => Object.values(ELEMENT_TYPES).find((type) => type.name === name);
+export const elementType = (name: string): ElementType | undefined =>
+  name === TEXT_PLACES.name ? TEXT_PLACES : Object.values(ELEMENT_TYPES).find((type) => type.name === name);
 
 const clamped = (value: bigint): number => (value > BigInt(EXACT) ? EXACT : value < BigInt(-EXACT) ? -EXACT : Number(value));
 

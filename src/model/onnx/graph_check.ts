@@ -107,7 +107,7 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
       if (i === 0 || read.has(name)) continue;
       node.outputs[i] = ''; // nobody reads it
     }
-    while (node.outputs.length > 1 && node.outputs.at(-1) === '') node.outputs.pop();
+    while (node.outputs.length > made && node.outputs.at(-1) === '') node.outputs.pop(); // those that are computed say how many parts there are
     if (node.outputs.length > made)
       c.unsupported(`its output ${made} ("${shown(node.outputs[made])}") is read; only ${made === 1 ? 'the first is' : `${made} are`} computed`);
     checkAttributes(node, form, c);

@@ -3,11 +3,11 @@
  * are as ONNX says: whole numbers wrap round in their type, floats are rounded to theirs. Sizes are bounded before memory is taken.
  */
 import { toHalf } from '../../data/half.ts';
-import { broadcastShapes, broadcastStrides, type Shape, sizeOf } from '../../tensor/shape.ts';
+import { broadcastShapes, broadcastStrides, type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { type ElementType, EXACT, fromBits, wrapped } from './elements.ts';
-import { fail, MAX_HOST_ELEMENTS, TooLargeForHost } from './operator.ts';
+import { type Context, fail, MAX_HOST_ELEMENTS, type Operator, type Results, TooLargeForHost } from './operator.ts';
 import { MAX_AXES } from './proto.ts';
-import { type HostTensor, type Numbers, typeOf } from './values.ts';
+import { type HostTensor, isDevice, type Numbers, typeOf } from './values.ts';
 
 /** Whole numbers of 64 bits, as shapes are. */
 export const ints = (shape: number[], data: number[]): HostTensor => ({ kind: 'int', shape, data });
@@ -47,6 +47,7 @@ export const roomFor = (x: HostTensor, count: number): Float64Array | Float32Arr
 
 /** Where the elements of `shape`, in order, lie in a tensor that is walked with the strides. */
 export function places(shape: Shape, strides: readonly number[], start = 0): Int32Array {
+  if (sizeOf(shape) === 0) return new Int32Array(0); // the extents before a 0 may be any
   let at = Int32Array.of(start);
   shape.forEach((extent, axis) => {
     const next = new Int32Array(at.length * extent);
@@ -62,6 +63,41 @@ export function taken(x: HostTensor, shape: number[], at: ArrayLike<number>, oth
   for (let i = 0; i < at.length; i++) data[i] = at[i] < 0 ? otherwise : x.data[at[i]];
   return { ...x, shape, data };
 }
+
+/**
+ * x with other places along each axis: element [i, j, …] is taken from [place(0, i), place(1, j), …]. A place below 0 stands for
+ * `otherwise`.
+ */
+export function chosen(x: HostTensor, to: number[], place: (axis: number, i: number) => number, otherwise = 0): HostTensor {
+  const shape = bounded(to);
+  if (sizeOf(shape) === 0) return taken(x, shape, []);
+  const strides = stridesOf(x.shape);
+  let at = Int32Array.of(0);
+  shape.forEach((extent, axis) => {
+    const next = new Int32Array(at.length * extent);
+    const own = Int32Array.from({ length: extent }, (_, i) => place(axis, i));
+    for (let i = 0, k = 0; i < at.length; i++) for (let j = 0; j < extent; j++) next[k++] = at[i] < 0 || own[j] < 0 ? -1 : at[i] + own[j] * strides[axis];
+    at = next;
+  });
+  return taken(x, shape, at, otherwise);
+}
+
+/** Moves texts as `host` moves numbers: it is given their places. Null if none of the inputs is text, or one is on the GPU still. */
+export const movedTexts =
+  (host: NonNullable<Operator['host']>) =>
+  (c: Context): Results | null => {
+    if (!c.inputs.some((value) => value && !isDevice(value) && value.kind === 'text') || c.inputs.some((value) => value && isDevice(value))) return null;
+    const texts = ['']; // what has no place is empty
+    const inputs = c.inputs.map((value, i): HostTensor | null => {
+      if (!value || isDevice(value) || value.kind !== 'text') return c.numbers(i);
+      const from = texts.length;
+      for (const text of value.data) texts.push(text);
+      return { kind: 'int', type: 'string', shape: value.shape, data: value.data.map((_, k) => from + k) };
+    });
+    const made = host({ node: c.node, opset: c.opset, inputs });
+    const listed = (Array.isArray(made) ? made : [made]) as readonly (HostTensor | null)[];
+    return listed.map((value) => value && { kind: 'text', shape: value.shape, data: Array.from(value.data, (place) => texts[place]) });
+  };
 
 /** Throws a GlimpseError unless all are of one type, which it returns. */
 export function oneType(inputs: readonly HostTensor[]): ElementType {

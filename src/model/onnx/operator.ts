@@ -7,7 +7,7 @@ import { GlimpseError } from '../../errors.ts';
 import { MAX_RANK, type Shape, sizeOf } from '../../tensor/shape.ts';
 import { type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { type AttributeKind, type AttributeValue, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
-import { type Device, type HostTensor, inFileOrder, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
+import { type Device, type HostTensor, type HostText, inFileOrder, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
 import { shown } from './wire.ts';
 
 /** `node "conv1" (Conv)`, as every message names a node. */
@@ -55,6 +55,9 @@ export interface HostCall {
   inputs: readonly (HostTensor | null)[];
 }
 
+/** What is computed on the host. */
+export type Made = HostTensor | HostText;
+
 /** The outputs of a node, or its only one. */
 export type Results = Value | readonly (Value | null)[];
 
@@ -71,13 +74,16 @@ export interface Operator {
   /** Other inputs that are needed on the host, of any numbers. */
   read?: readonly number[];
   /** Computes it of numbers on the host. Throws TooLargeForHost before it takes memory beyond the host's bound. */
-  host?(call: HostCall): HostTensor | readonly (HostTensor | null)[];
+  host?(call: HostCall): Made | readonly (Made | null)[];
   /** False for inputs that `host` does not take. It takes all if this is left out. */
   hosts?(call: HostCall): boolean;
   /** Computes it with the engine's ops. Throws NotOnDevice, before anything else, for inputs that it does not take. */
   device?(c: Context): Results;
-  /** Computes it of any values: texts, sequences, optional values. It stands before `host` and `device`. */
-  any?(c: Context): Results;
+  /**
+   * Computes it of any values: texts, sequences, optional values. It stands before `host` and `device`; they are asked where it returns
+   * null. It is asked once more if the inputs were read back for the host.
+   */
+  any?(c: Context): Results | null;
   /** Computes it by running the graphs that the node holds. Inputs named by `where` are on the host. */
   control?(c: Context, run: RunGraph): Reading<Results>;
 }
@@ -150,9 +156,12 @@ export class Budget {
     this.done += size * (taps - 1);
   }
 
-  /** Counts a node that is about to run. Throws a GlimpseError for one too many. */
-  walk(): void {
+  /** Counts a node, or a turn of a loop, that is about to run and reads so many numbers on the host. Throws a GlimpseError for one too many. */
+  walk(read = 0): void {
     if (++this.nodes > MOST_NODES) throw new GlimpseError(`more than ${MOST_NODES} nodes were run: a loop does not end`);
+    this.done += read;
+    if (!(this.done <= this.mostWork))
+      throw new GlimpseError(`more work than the ${this.mostWork} that a file and inputs of this size may ask for was done: a loop does not end`);
   }
 
   made(size: number): void {

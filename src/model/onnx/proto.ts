@@ -3,7 +3,7 @@ import type { ByteSource } from '../../data/bytes.ts';
 import { FileError } from '../../errors.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { ELEMENT_TYPES, type ElementType, EXACT, fromBits, fromRaw } from './elements.ts';
-import type { HostTensor, HostText, Numbers } from './values.ts';
+import type { HostTensor, HostText, Numbers, Optional, Sequence, Value } from './values.ts';
 import { ByteFile, type Field, Message, shown } from './wire.ts';
 
 /** Thrown for an operator or attribute that this importer does not know. `glimpse onnx check` counts these apart from failures. */
@@ -72,6 +72,8 @@ export interface OnnxGraph {
   /** Inputs that have an initializer: a run may replace its values, if they were named when the model was loaded. */
   defaults: OnnxInput[];
   outputs: string[];
+  /** What the file says of the outputs, in their order. */
+  declared: OnnxInput[];
   /** Every name that is taken. */
   names: Set<string>;
   functions: Map<string, OnnxFunction>;
@@ -408,11 +410,19 @@ function parseInput(message: Message): OnnxInput {
   return { name, shape, open, kind: known.kind, type: known.name };
 }
 
+/** An output says less: its element type may be left out, or be one that is not known. */
+function parseOutput(message: Message): OnnxInput {
+  const { name, shape, open, type, holds } = parseValueInfo(message);
+  const known = ELEMENT_TYPES[type];
+  if (holds !== 'tensor' || !known) return { name, shape, open, kind: holds !== 'tensor' ? holds : type === STRING ? 'text' : 'float' };
+  return { name, shape, open, kind: known.kind, type: known.name };
+}
+
 /** A graph within a node: the body of a loop, a branch. It reads values of the graphs around it by name. */
 function parseSubgraph(message: Message, outer: OnnxGraph): OnnxGraph {
   const graph: OnnxGraph = {
     ...{ path: outer.path, size: 0, opset: outer.opset, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
-    ...{ names: new Set<string>(), functions: outer.functions },
+    ...{ declared: [], names: new Set<string>(), functions: outer.functions },
   };
   parseGraph(message, graph);
   return graph;
@@ -440,7 +450,11 @@ function parseGraph(message: Message, graph: OnnxGraph): void {
         throw new UnsupportedOnnx(file.path, `its sparse tensors have more than ${MAX_SPARSE} elements, "${shown(tensor.name)}" among them`);
       addInitializer(tensor);
     } else if (field.number === 11) inputs.push(parseInput(message.child(field)));
-    else if (field.number === 12) graph.outputs.push(parseValueInfo(message.child(field)).name);
+    else if (field.number === 12) {
+      const output = parseOutput(message.child(field));
+      graph.outputs.push(output.name);
+      graph.declared.push(output);
+    }
     if (Math.max(graph.nodes.length, graph.initializers.size, inputs.length, graph.outputs.length) > MAX_NODES || names > MAX_NAMES)
       file.fail(field.start, `a graph of more than ${MAX_NODES} nodes, or ${MAX_NAMES} names`);
   }
@@ -501,7 +515,7 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
     // A model without opsets is as old as ONNX itself.
     const graph: OnnxGraph = {
       ...{ path, size: file.size, opset: 0, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
-      ...{ names: new Set<string>(), functions: new Map<string, OnnxFunction>() },
+      ...{ declared: [], names: new Set<string>(), functions: new Map<string, OnnxFunction>() },
     };
     let found = 0;
     for (const field of model.fields()) {
@@ -526,12 +540,50 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
   }
 }
 
-/** Reads a file with one tensor, as in ONNX test data (`input_0.pb`). */
-export function readTensorFile(source: ByteSource): (HostTensor | HostText) & { name: string } {
+/** A sequence of a file: tensors, or sequences of such. */
+function parseSequence(message: Message): { name: string; value: Sequence } {
+  let name = '';
+  const elements: Value[] = [];
+  for (const field of message.fields()) {
+    if (field.number === 1) name = message.text(field);
+    else if (field.number === 3) elements.push(tensorValue(message.child(field)));
+    else if (field.number === 5) elements.push(parseSequence(message.child(field)).value);
+    else if (field.number > 3) throw new UnsupportedOnnx(message.file.path, `at byte ${field.start}: a sequence that holds no tensors`);
+    if (elements.length > MAX_LIST) message.file.fail(field.start, `a sequence of more than ${MAX_LIST} values`);
+  }
+  return { name, value: { kind: 'sequence', elements } };
+}
+
+/** An optional value of a file. */
+function parseOptional(message: Message): { name: string; value: Optional } {
+  let name = '';
+  let value: Value | null = null;
+  for (const field of message.fields()) {
+    if (field.number === 1) name = message.text(field);
+    else if (field.number === 3) value = tensorValue(message.child(field));
+    else if (field.number === 5) value = parseSequence(message.child(field)).value;
+    else if (field.number > 3) throw new UnsupportedOnnx(message.file.path, `at byte ${field.start}: an optional value that holds neither tensor nor sequence`);
+  }
+  return { name, value: { kind: 'optional', value } };
+}
+
+function tensorValue(message: Message): HostTensor | HostText {
+  const tensor = parseTensor(message);
+  return tensor.texts?.() ?? tensor.load();
+}
+
+/** What a file of ONNX test data holds. */
+export type FileValue = HostTensor | HostText | Sequence | Optional;
+
+/** Reads a file with one value, as in ONNX test data (`input_0.pb`). The file does not say what it holds: what the model declares does. */
+export function readValueFile(source: ByteSource, kind: OnnxInput['kind']): { name: string; value: FileValue } {
   const file = new ByteFile(source);
   try {
-    const tensor = parseTensor(new Message(file, 0, file.size));
-    return { name: tensor.name, ...(tensor.texts?.() ?? tensor.load()) };
+    const message = new Message(file, 0, file.size);
+    if (kind === 'sequence') return parseSequence(message);
+    if (kind === 'optional') return parseOptional(message);
+    const tensor = parseTensor(message);
+    return { name: tensor.name, value: tensor.texts?.() ?? tensor.load() };
   } finally {
     file.close();
   }

@@ -14,10 +14,12 @@ import { checkGraph } from './graph_check.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
 import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
 import { rewriteForInference } from './passes/index.ts';
+import { tensorOfConstant } from './operators/moves.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf } from './subgraphs.ts';
 import {
   type Device,
+  drop,
   type HostTensor,
   type HostText,
   inFileOrder,
@@ -26,6 +28,7 @@ import {
   type Optional,
   onHost,
   type Sequence,
+  SHORT,
   shapeOfValue,
   shared,
   sizeOfValue,
@@ -52,19 +55,20 @@ export interface OnnxOptions {
 /** What a run is given, and what it gives: tensors of floats on the GPU; other values as they are. */
 export type Given = Tensor | HostTensor | HostText | Sequence | Optional;
 
-/** Longest list of floats that stays on the host, where nodes may compute with it at once. */
-const SHORT = 1024;
-
 /** Values by name while a graph runs, within the graphs around it. */
 class Frame {
   readonly values = new Map<string, Value>();
   /** How often each value will be read. */
   readonly remaining = new Map<string, number>();
 
-  constructor(readonly outer: Frame | null) {}
+  constructor(
+    readonly outer: Frame | null,
+    /** Constants of the graph itself, where it is within a node. */
+    private readonly constants?: ReadonlyMap<string, Value>,
+  ) {}
 
   find(name: string): Value | undefined {
-    return this.values.get(name) ?? this.outer?.find(name);
+    return this.values.get(name) ?? this.constants?.get(name) ?? this.outer?.find(name);
   }
 }
 
@@ -82,6 +86,8 @@ export class OnnxModel {
   /** Initializers on the GPU; those that convolutions read as kernels are HWIO. */
   private readonly weights = new Map<string, Device>();
   private readonly constants = new Map<string, HostTensor | HostText>();
+  /** Constants of the graphs within nodes. */
+  private readonly inner = new Map<OnnxGraph, ReadonlyMap<string, Value>>();
   /** Numbers in the file and in its weights. */
   private held = 0;
 
@@ -131,6 +137,36 @@ export class OnnxModel {
       const initializer = initializers.get(name);
       if (initializer) this.prepare(name, initializer, kernels.has(name));
     }
+    for (const node of allNodes(nodes)) for (const inner of graphsOf(node)) this.inner.set(inner, this.constantsWithin(inner));
+  }
+
+  /** Loads the constants of a graph within a node; its Constant nodes become such. Long lists of floats go to the GPU. */
+  private constantsWithin(graph: OnnxGraph): ReadonlyMap<string, Value> {
+    for (const node of graph.nodes) if (node.op === 'Constant') graph.initializers.set(node.outputs[0], tensorOfConstant(node));
+    graph.nodes = graph.nodes.filter(({ op }) => op !== 'Constant');
+    const constants = new Map<string, Value>();
+    for (const [name, initializer] of graph.initializers) {
+      const value = initializer.texts?.() ?? this.loaded(name, initializer);
+      if (value.kind === 'text' || staysOnHost(value)) constants.set(name, value);
+      else constants.set(name, { tensor: Scope.release(tensor(this.float32(name, value), value.shape, 'f32', name)), order: 'file', type: value.type });
+    }
+    return constants;
+  }
+
+  private loaded(name: string, initializer: OnnxTensor): HostTensor {
+    const host = initializer.load();
+    this.held += host.data.length;
+    if (this.refuseNaN && host.data instanceof Float32Array && nonFinite(host.data) && host.data.some(Number.isNaN))
+      throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(host.data)}`);
+    return host;
+  }
+
+  /** Weights as the GPU holds them. Throws a FileError for a number that is beyond float32. */
+  private float32(name: string, host: HostTensor): Float32Array {
+    const data = host.data instanceof Float32Array ? host.data : Float32Array.from(host.data);
+    const lost = data === host.data ? -1 : data.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(host.data[i]));
+    if (lost >= 0) throw new FileError(this.graph.path, `the weights "${shown(name)}" hold ${host.data[lost]}, which is beyond float32`);
+    return data;
   }
 
   private prepare(name: string, initializer: OnnxTensor, isKernel: boolean): void {
@@ -138,15 +174,10 @@ export class OnnxModel {
       this.constants.set(name, initializer.texts());
       return;
     }
-    const host = initializer.load();
-    this.held += host.data.length;
-    if (this.refuseNaN && host.data instanceof Float32Array && nonFinite(host.data) && host.data.some(Number.isNaN))
-      throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(host.data)}`);
+    const host = this.loaded(name, initializer);
     if (staysOnHost(host) && (host.kind === 'int' || !this.trainable(name))) this.constants.set(name, host);
     if (host.kind === 'int' || host.shape.length > MAX_RANK || (host.data instanceof Float64Array && this.constants.has(name))) return;
-    const data = host.data instanceof Float32Array ? host.data : Float32Array.from(host.data);
-    const lost = data === host.data ? -1 : data.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(host.data[i]));
-    if (lost >= 0) throw new FileError(this.graph.path, `the weights "${shown(name)}" hold ${host.data[lost]}, which is beyond float32`);
+    const data = this.float32(name, host);
     const hwio = isKernel && host.shape.length === 4;
     const shape = hwio ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
     const values = hwio ? toHwio(data, host.shape) : data;
@@ -283,9 +314,15 @@ export class OnnxModel {
     for (const [i, node] of nodes.entries()) {
       let results: readonly (Value | null)[];
       try {
-        model.budget.walk();
+        let held = 0;
+        for (const name of node.inputs) {
+          const value = name === '' ? undefined : frame.find(name);
+          if (value && !isDevice(value)) held += value.kind === 'sequence' ? value.elements.length : sizeOfValue(value);
+        }
+        model.budget.walk(held);
         results = yield* this.runNode(node, frame, model, canRead);
         this.watch?.(node, results);
+        for (const [k, value] of results.entries()) if (value && !node.outputs[k]) drop(value); // nobody reads it
         for (const [k, name] of node.outputs.entries()) {
           if (name === '') continue;
           const value = results[k];
@@ -334,8 +371,19 @@ export class OnnxModel {
     const all = inputs.map((_, i) => i);
     yield* read([...(operator.where ?? []), ...(operator.read ?? [])]);
     const c = new Context(model, node, inputs);
+    const asAny = () => {
+      if (!operator.any) return null;
+      let isDone = false;
+      const results = stepped(() => {
+        const found = operator.any?.(c) ?? null;
+        isDone = found !== null;
+        return found ?? [];
+      });
+      return isDone ? results : null;
+    };
     if (operator.control) return listed(yield* operator.control(c, (graph, given) => this.within(graph, given, frame, model, canRead)));
-    if (operator.any) return stepped(() => operator.any?.(c) ?? []);
+    const early = asAny();
+    if (early) return early;
     if (inputs.every(staysOnHost)) {
       const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
       if (runsOnHost(call)) {
@@ -346,7 +394,7 @@ export class OnnxModel {
         }
       }
     }
-    let reason = `${node.op} of ${inputs.map((value) => (value ? typeName(value) : 'nothing')).join(', ')} is not supported`;
+    let reason: string | null = null;
     if (operator.device) {
       try {
         return stepped(() => operator.device?.(c) ?? []);
@@ -355,10 +403,14 @@ export class OnnxModel {
         reason = messageOf(error);
       }
     }
+    reason ??= `${node.op} of ${inputs.map((value) => (value ? typeName(value) : 'nothing')).join(', ')} is not supported`;
     const isLost = !canRead && inputs.some((value) => value && isDevice(value));
-    if (!operator.host || isLost || inputs.some((value) => value && !isDevice(value) && !isHost(value)))
-      throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    const isOdd = inputs.some((value) => value && !isDevice(value) && !isHost(value));
+    if (!operator.host || isLost || (isOdd && !operator.any)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     yield* read(all);
+    const late = asAny();
+    if (late) return late;
+    if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
     if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     return runOnHost(call);
@@ -366,17 +418,17 @@ export class OnnxModel {
 
   /** Runs a graph that a node holds. Its results are tensors of their own. */
   private *within(graph: OnnxGraph, given: readonly Value[], outer: Frame, model: Surroundings, canRead: boolean): Reading<Value[]> {
-    const frame = new Frame(outer);
+    const frame = new Frame(outer, this.inner.get(graph));
+    if (given.length !== graph.inputs.length)
+      throw new GlimpseError(`its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`);
     for (const [i, { name }] of graph.inputs.entries()) {
-      const value = given[i];
-      if (!value) throw new GlimpseError(`the graph's input "${shown(name)}" was not given`);
-      frame.values.set(name, shared(value));
+      frame.values.set(name, shared(given[i]));
+      model.budget.made(sizeOfValue(given[i]));
     }
-    for (const [name, initializer] of graph.initializers) frame.values.set(name, initializer.texts?.() ?? initializer.load());
     yield* this.walk(graph.nodes, graph.outputs, frame, model, canRead, new Set());
     const results = graph.outputs.map((name) => shared(frame.find(name) ?? this.constantOf(name)));
     for (const value of frame.values.values()) {
-      for (const each of tensorsOf(value)) if (!each.attachment) each.dispose();
+      drop(value);
       model.budget.freed(sizeOfValue(value));
     }
     return results;
@@ -432,6 +484,8 @@ export class OnnxModel {
 
   dispose(): void {
     for (const { tensor } of this.weights.values()) tensor.dispose();
+    for (const constants of this.inner.values()) for (const value of constants.values()) for (const each of tensorsOf(value)) each.dispose();
+    this.inner.clear();
     this.weights.clear();
   }
 }

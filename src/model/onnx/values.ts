@@ -8,6 +8,9 @@ import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
 import { ELEMENT_TYPES, type ElementType, elementType } from './elements.ts';
 
+/** Longest list of floats that stays on the host, where nodes may compute with it at once. */
+export const SHORT = 1024;
+
 /** Numbers on the host. Doubles are Float64Array; all other floats are float32 here, and lie in a Float32Array. */
 export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | number[];
 
@@ -93,6 +96,11 @@ export function tensorsOf(value: Value): Tensor[] {
   if (value.kind === 'sequence') return value.elements.flatMap(tensorsOf);
   if (value.kind === 'optional') return value.value ? tensorsOf(value.value) : [];
   return [];
+}
+
+/** Disposes the tensors of a value that nobody reads any more, but for those that a gradient may need. */
+export function drop(value: Value): void {
+  for (const each of tensorsOf(value)) if (!each.attachment) each.dispose();
 }
 
 /** The same value with tensors of its own on the same storage, because each value's tensors are disposed on their own. */

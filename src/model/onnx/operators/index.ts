@@ -1,9 +1,12 @@
 /** Every operator that is supported, by its name; and those that constants can be computed with. */
 import { GlimpseError } from '../../../errors.ts';
-import type { HostCall, Operators } from '../operator.ts';
-import type { HostTensor } from '../values.ts';
+import type { HostCall, Made, Operators } from '../operator.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { CASTS } from './casts.ts';
+import { CONTROL } from './control.ts';
+import { GATHER } from './gather.ts';
+import { GENERATORS } from './generators.ts';
 import { LOGIC } from './logic.ts';
 import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
@@ -12,7 +15,10 @@ import { NORMS } from './norms.ts';
 import { QUANTIZE } from './quantize.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { SAMPLING } from './sampling.ts';
+import { SEQUENCES } from './sequences.ts';
 import { SIGNAL } from './signal.ts';
+import { TEXTS } from './texts.ts';
 import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
@@ -24,6 +30,13 @@ export const OPERATORS: Operators = {
   ...LOSSES,
   ...QUANTIZE,
   ...MOVES,
+  ...CASTS,
+  ...GATHER,
+  ...GENERATORS,
+  ...SEQUENCES,
+  ...CONTROL,
+  ...TEXTS,
+  ...SAMPLING,
   ...MATRIX,
   ...NORMS,
   ...WINDOWS,
@@ -39,10 +52,10 @@ export function runsOnHost(call: HostCall): boolean {
 }
 
 /** Runs a node of which `runsOnHost` is true. Throws a GlimpseError that says what is wrong with its inputs. */
-export function runOnHost(call: HostCall): readonly (HostTensor | null)[] {
+export function runOnHost(call: HostCall): readonly (Made | null)[] {
   const { host, where } = OPERATORS[call.node.op];
   const odd = where?.find((i) => call.inputs[i]?.kind === 'float');
   if (odd !== undefined) throw new GlimpseError(`input ${odd} holds floats, whole numbers are expected`);
   const made = host?.(call) ?? [];
-  return Array.isArray(made) ? made : [made as HostTensor];
+  return Array.isArray(made) ? made : [made as Made];
 }

@@ -1,9 +1,10 @@
 /** Operators that move elements, or say where they are: shapes, slices, casts. */
 import * as ops from '../../../autograd/ops/index.ts';
-import { MAX_RANK, normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
-import { type Tensor, tensor } from '../../../tensor/tensor.ts';
-import { ELEMENT_TYPES, type ElementType, EXACT, wrapped } from '../elements.ts';
-import { bounded, ints, oneType, places, roomFor, rounded, taken } from '../host.ts';
+import type { PadMode } from '../../../autograd/ops/pad.ts';
+import { broadcastShapes, broadcastStrides, MAX_RANK, normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
+import { tensor } from '../../../tensor/tensor.ts';
+import { type ElementType, EXACT, wrapped } from '../elements.ts';
+import { bounded, chosen, fitted, ints as intsOf, like, movedTexts, oneType, places, roomFor, rounded, taken } from '../host.ts';
 import {
   attribute,
   type Check,
@@ -11,8 +12,8 @@ import {
   type Context,
   type Count,
   fail,
+  flag,
   type HostCall,
-  indicesOf,
   int,
   ints as intList,
   last,
@@ -22,25 +23,16 @@ import {
   numberOf,
   type Operators,
   plain,
+  type Results,
+  wordOf,
 } from '../operator.ts';
 import { MAX_AXES, type OnnxNode, type OnnxTensor } from '../proto.ts';
-import type { Device, HostTensor, Value } from '../values.ts';
+import { type Device, type HostTensor, typeOf, type Value } from '../values.ts';
 import { shown } from '../wire.ts';
 import { passed } from './arithmetic.ts';
 
-/** Cast's target by its name, as models before opset 6 give it. */
-const OLD_NAMES: Record<string, number> = { FLOAT: 1, UINT8: 2, INT8: 3, UINT16: 4, INT16: 5, INT32: 6, INT64: 7, BOOL: 9, FLOAT16: 10, DOUBLE: 11 };
-
-/** The type that a Cast asks for, or null if it is not known here. */
-export function castTarget(node: OnnxNode): ElementType | null {
-  const to = node.attributes.get('to');
-  return ELEMENT_TYPES[typeof to === 'string' ? (OLD_NAMES[to] ?? 0) : Number(to)] ?? null;
-}
-
-function cast({ node, inputs }: HostCall): HostTensor {
-  const x = inputs[0] as HostTensor;
-  const to = castTarget(node);
-  if (!to) return fail(`cast to element type ${node.attributes.get('to')} is not supported`);
+/** Numbers as another type holds them. Whole numbers wrap round; floats lose what is behind the point, and must fit then. */
+export function castTo(x: HostTensor, to: ElementType): HostTensor {
   if (to.name === 'bool') return { kind: 'int', type: 'bool', shape: x.shape, data: Array.from(x.data, (value) => Number(value !== 0)) };
   const lost = x.kind === 'int' && to.bytes < 8 ? Array.from(x.data).find((value) => Math.abs(value) >= EXACT) : undefined;
   if (lost !== undefined) fail('a cast of whole numbers beyond 2^53 is not supported');
@@ -124,18 +116,6 @@ function transpose({ node, inputs }: HostCall): HostTensor {
       order.map((axis) => strides[axis]),
     ),
   );
-}
-
-function gather({ node, inputs }: HostCall): HostTensor {
-  const [x, indices] = inputs as HostTensor[];
-  const axis = normalizeAxis((node.attributes.get('axis') as number | undefined) ?? 0, x.shape, 'Gather');
-  const chosen = indicesOf(indices, x.shape[axis]);
-  const shape = bounded([...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)]);
-  const inner = sizeOf(x.shape.slice(axis + 1));
-  const at = new Int32Array(sizeOf(shape));
-  for (let outer = 0, k = 0; k < at.length; outer++)
-    for (const index of chosen) for (let i = 0; i < inner; i++) at[k++] = (outer * x.shape[axis] + index) * inner + i;
-  return taken(x, shape, at);
 }
 
 /** What a Slice takes along every axis. */
@@ -224,7 +204,7 @@ export function shapeOf(node: OnnxNode, shape: readonly number[]): HostTensor {
     return Math.max(0, Math.min(shape.length, value < 0 ? value + shape.length : value));
   };
   const part = shape.slice(bound('start', 0), bound('end', shape.length));
-  return ints([part.length], part);
+  return intsOf([part.length], part);
 }
 
 const moved =
@@ -234,43 +214,22 @@ const moved =
     return { ...x, shape: to(call, x) };
   };
 
-/** The places of an axis that have these indices, in their order. */
-function picked(c: Context, x: Tensor, axis: number, indices: Tensor): Tensor {
-  const front = x.shape.map((_, i) => (i === 0 ? axis : i <= axis ? i - 1 : i));
-  const first = axis === 0 ? x : ops.transpose(x, front);
-  const rest = first.shape.slice(1);
-  c.model.budget.expect([indices.size, ...rest]);
-  const rows = ops.embedding(ops.reshape(first, [x.shape[axis], sizeOf(rest)]), ops.reshape(indices, [indices.size]));
-  const out = ops.reshape(rows, [indices.size, ...rest]);
-  const back = x.shape.map((_, i) => (i === axis ? 0 : i < axis ? i + 1 : i));
-  const turned = axis === 0 ? out : ops.transpose(out, back);
-  return ops.reshape(turned, [...x.shape.slice(0, axis), ...indices.shape, ...x.shape.slice(axis + 1)]);
-}
-
-function picking(c: Context): Value {
-  const { tensor: x, type } = c.words(0);
-  const axis = normalizeAxis(c.number('axis', 0), x.shape, 'Gather');
-  return plain(picked(c, x, axis, c.indices(1, x.shape[axis])), type);
+/** Numbers on the GPU that are f32, truth values too. Throws NotOnDevice for whole numbers. */
+export function floatWords(c: Context, i: number): Device {
+  const words = c.words(i);
+  if (words.tensor.dtype !== 'f32') throw new NotOnDevice(`${c.what(i)} holds ${typeOf(words).name}; floats are supported`);
+  return words;
 }
 
 function slicing(c: Context): Value {
   const { tensor: x, type } = c.words(0);
   const inputs = c.inputs.map((_, i) => (i === 0 ? null : c.host(i)));
   const ranges = rangesOf(c.node, inputs, x.shape);
-  const isWhole = ({ step }: { step: number }) => step === 1;
-  const start = ranges.map((range) => (isWhole(range) ? range.start : 0));
-  const size = ranges.map((range, axis) => (isWhole(range) ? range.count : x.shape[axis]));
-  return plain(
-    ranges.reduce(
-      (part, range, axis) => {
-        if (isWhole(range)) return part;
-        const indices = Array.from({ length: range.count }, (_, i) => range.start + i * range.step);
-        return picked(c, part, axis, tensor(Uint32Array.from(indices)));
-      },
-      ops.slice(x, start, size),
-    ),
-    type,
-  );
+  const isEmpty = ranges.some(({ count }) => count === 0);
+  const size = ranges.map(({ count }) => count);
+  const start = ranges.map((range) => (isEmpty ? 0 : range.start));
+  const step = ranges.map((range) => (isEmpty ? 1 : range.step));
+  return plain(ops.slice(x, start, size, step), type);
 }
 
 function joining(c: Context): Value {
@@ -285,6 +244,8 @@ function joining(c: Context): Value {
     return last(ops.concat(parts, [0, 3, 1, 2][axis]));
   }
   const parts = c.inputs.map((_, i) => c.words(i));
+  const odd = parts.find((part) => typeOf(part).kind !== typeOf(parts[0]).kind);
+  if (odd) fail(`${typeOf(parts[0]).name} and ${typeOf(odd).name} differ in type`);
   return plain(
     ops.concat(
       parts.map((part) => part.tensor),
@@ -292,13 +253,6 @@ function joining(c: Context): Value {
     ),
     parts[0].type,
   );
-}
-
-/** Floats on the GPU are float32: wider and narrower types are computed in it, so that only a type's name changes. */
-function casting(c: Context): Value {
-  const to = castTarget(c.node);
-  if (to?.name === 'float' || to?.name === 'double') return { ...(passed(c) as Device), type: to.name };
-  throw new NotOnDevice(`casts to ${to?.name} on the GPU`);
 }
 
 /** A view of the same elements in another shape. */
@@ -347,22 +301,387 @@ function checkPermutation(node: OnnxNode, c: Check): void {
   if (order && [...order].sort((a, b) => a - b).some((axis, i) => axis !== i)) c.fail(`perm [${order}] is no permutation of axes`);
 }
 
-function checkDropout(node: OnnxNode, c: Check): void {
-  const { opset } = node;
-  if (opset < 7 && node.attributes.get('is_test') !== 1) c.unsupported('training (is_test 0)');
-  const mode = node.inputs[2];
-  if (!mode) return;
-  const constant = c.constant(mode);
-  if (!constant || constant.shape.length > 1 || (constant.shape[0] ?? 1) !== 1) c.unsupported(`training_mode "${shown(mode)}" is no constant of the file`);
-  else if (constant.load().data[0] !== 0) c.unsupported('training');
+function checkDropout({ opset, attributes }: OnnxNode, c: Check): void {
+  if (opset < 7 && attributes.get('is_test') !== 1) c.unsupported('training (is_test 0)');
+}
+
+/** Inference, or a ratio of 0: the input, and a mask of ones. */
+function dropout(c: Context): Results {
+  const training = c.numbers(2)?.data[0] ?? 0;
+  const ratio = c.numbers(1)?.data[0] ?? 0.5;
+  if (training !== 0 && ratio !== 0) c.unsupported('training: which elements are dropped differs from one program to the next');
+  if (!c.wants(1)) return passed(c);
+  // Before opset 10 the mask has the type of the input.
+  const type = c.opset < 10 ? undefined : 'bool';
+  const shape = [...c.shape(0)];
+  c.model.budget.expect(shape);
+  return [passed(c), plain(ops.broadcastTo(tensor([1], []), shape), type)];
+}
+
+/** The extents of the parts of a Split. */
+function partsOf({ node, inputs }: HostCall, extent: number): number[] {
+  const given = listOf(node, 'split') ?? (inputs[1] ? Array.from(inputs[1].data) : null);
+  const count = node.outputs.length;
+  if (given) {
+    if (given.length !== count || given.some((size) => !(size >= 0)) || given.reduce((sum, size) => sum + size, 0) !== extent)
+      fail(`parts of [${given}] do not divide ${extent} places among ${count} outputs`);
+    return given;
+  }
+  const said = numberOf(node, 'num_outputs', count);
+  if (said !== count) fail(`num_outputs is ${said}, but it has ${count} outputs`);
+  if (node.opset < 18 && extent % count !== 0) fail(`${extent} places are not divided by ${count} outputs`);
+  const size = Math.ceil(extent / count);
+  const last = extent - (count - 1) * size;
+  return last >= 0 ? [...new Array<number>(count - 1).fill(size), last] : fail(`${extent} places do not fill ${count} parts of ${size}`);
+}
+
+/** Where each part of a Split begins, and how long it is, along its axis. */
+function cutsOf(call: HostCall, shape: Shape): { axis: number; cuts: { start: number; size: number }[] } {
+  const axis = normalizeAxis(numberOf(call.node, 'axis', 0), shape, 'Split');
+  let start = 0;
+  return {
+    axis,
+    cuts: partsOf(call, shape[axis]).map((size) => {
+      start += size;
+      return { start: start - size, size };
+    }),
+  };
+}
+
+function split(call: HostCall): HostTensor[] {
+  const x = call.inputs[0] as HostTensor;
+  const { axis, cuts } = cutsOf(call, x.shape);
+  return cuts.map(({ start, size }) => chosen(x, x.shape.with(axis, size), (each, i) => (each === axis ? start + i : i)));
+}
+
+function splitting(c: Context): Results {
+  const { tensor: x, type } = c.words(0);
+  const { axis, cuts } = cutsOf({ node: c.node, opset: c.opset, inputs: [null, c.host(1)] }, x.shape);
+  return cuts.map(({ start, size }, k) =>
+    c.wants(k)
+      ? plain(
+          ops.slice(
+            x,
+            x.shape.map((_, i) => (i === axis ? start : 0)),
+            x.shape.with(axis, size),
+          ),
+          type,
+        )
+      : null,
+  );
+}
+
+/** A list of whole numbers that an input holds. */
+function listIn(given: HostTensor | null | undefined, what: string): number[] {
+  if (!given || given.shape.length > 1) return fail(`${what} is ${given ? `[${given.shape}], one axis is expected` : 'missing'}`);
+  return Array.from(given.data);
+}
+
+/** The shape that an Expand makes: a 1 on either side takes the other's extent. */
+function expandedTo(shape: Shape, given: HostTensor | null | undefined): number[] {
+  const wanted = listIn(given, 'the shape');
+  if (wanted.length > MAX_AXES || wanted.some((extent) => !(extent >= 0))) fail(`a shape of [${wanted}]`);
+  return broadcastShapes(shape, wanted, 'Expand');
+}
+
+function expand({ inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const shape = bounded(expandedTo(x.shape, inputs[1]));
+  return taken(x, shape, places(shape, broadcastStrides(x.shape, shape)));
+}
+
+function expanding(c: Context): Value {
+  const shape = expandedTo(c.shape(0), c.host(1));
+  c.model.budget.expect(shape);
+  if (shape.length > MAX_RANK) throw new NotOnDevice(`[${shape}] has ${shape.length} axes; at most ${MAX_RANK} are supported`);
+  const { tensor: x, type } = floatWords(c, 0);
+  return plain(ops.broadcastTo(x, shape), type);
+}
+
+/** How often a Tile repeats each axis. In opset 1 it repeats one axis. */
+function repeatsOf(node: OnnxNode, inputs: readonly (HostTensor | null)[], shape: Shape): number[] {
+  let repeats = listIn(inputs[1], 'the repeats');
+  if (node.opset < 6) {
+    const axis = normalizeAxis(inputs[2]?.data[0] ?? fail('its axis is missing'), shape, 'Tile');
+    if (repeats.length !== 1) fail(`${repeats.length} tiles, one is expected`);
+    repeats = shape.map((_, i) => (i === axis ? repeats[0] : 1));
+  }
+  if (repeats.length !== shape.length || repeats.some((count) => !(count >= 0))) fail(`repeats [${repeats}] for [${shape}]`);
+  return repeats;
+}
+
+function tile({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const repeats = repeatsOf(node, inputs, x.shape);
+  return chosen(
+    x,
+    x.shape.map((extent, axis) => extent * repeats[axis]),
+    (axis, i) => i % x.shape[axis],
+  );
+}
+
+function tiling(c: Context): Value {
+  const shape = c.shape(0);
+  const repeats = repeatsOf(c.node, [null, c.host(1), c.host(2)], shape);
+  c.model.budget.expect(shape.map((extent, axis) => extent * repeats[axis]));
+  const { tensor: x, type } = floatWords(c, 0);
+  return plain(ops.tile(x, repeats), type);
+}
+
+interface Padding {
+  before: number[];
+  after: number[];
+  mode: PadMode;
+  shape: number[];
+}
+
+/** What a Pad adds to a shape, and in which way. Negative amounts crop. */
+function paddingOf(node: OnnxNode, inputs: readonly (HostTensor | null)[], shape: Shape): Padding {
+  const amounts = listOf(node, 'pads') ?? listOf(node, 'paddings') ?? listIn(inputs[1], 'the padding');
+  const axes = inputs[3] ? listIn(inputs[3], 'the axes').map((axis) => normalizeAxis(axis, shape, 'Pad')) : shape.map((_, axis) => axis);
+  if (amounts.length !== 2 * axes.length || new Set(axes).size !== axes.length) fail(`padding [${amounts}] for axes [${axes}] of [${shape}]`);
+  const [before, after] = [shape.map(() => 0), shape.map(() => 0)];
+  for (const [i, axis] of axes.entries()) {
+    before[axis] = amounts[i];
+    after[axis] = amounts[axes.length + i];
+  }
+  const mode = wordOf(node, 'mode', 'constant') as PadMode;
+  const padded = shape.map((extent, axis) => extent + before[axis] + after[axis]);
+  const negative = padded.findIndex((extent, axis) => extent < 0 || shape[axis] + Math.min(0, before[axis]) + Math.min(0, after[axis]) < 0);
+  if (negative >= 0) fail(`padding [${amounts}] leaves less than nothing of [${shape}]`);
+  const empty = shape.findIndex((extent, axis) => mode !== 'constant' && extent + Math.min(0, before[axis]) + Math.min(0, after[axis]) === 0 && padded[axis] > 0);
+  if (empty >= 0) fail(`mode ${mode} has nothing to repeat along axis ${empty} of [${shape}]`);
+  return { before, after, mode, shape: padded };
+}
+
+/** The value of the padding. */
+const fillOf = (node: OnnxNode, given: HostTensor | null | undefined): number => given?.data[0] ?? numberOf(node, 'value', 0);
+
+/** Where an element of a padded axis comes from, of `extent` places from `from` on; −1 for the fill. */
+function source(mode: PadMode, i: number, extent: number): number {
+  if (i >= 0 && i < extent) return i;
+  if (mode === 'constant') return -1;
+  if (mode === 'edge') return i < 0 ? 0 : extent - 1;
+  const period = mode === 'wrap' ? extent : Math.max(1, 2 * (extent - 1));
+  const at = ((i % period) + period) % period;
+  return at < extent ? at : period - at;
+}
+
+function pad({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const { before, after, mode, shape } = paddingOf(node, inputs, x.shape);
+  if (inputs[2]) oneType([x, inputs[2]]);
+  const start = before.map((amount) => Math.max(0, -amount)); // what is cropped is not repeated
+  const kept = x.shape.map((extent, axis) => extent - start[axis] - Math.max(0, -after[axis]));
+  const place = (axis: number, i: number) => {
+    const at = source(mode, i - Math.max(0, before[axis]), kept[axis]);
+    return at < 0 ? -1 : start[axis] + at;
+  };
+  return chosen(x, shape, place, fillOf(node, inputs[2]));
+}
+
+function padding(c: Context): Value {
+  const inputs = c.inputs.map((_, i) => (i === 0 ? null : i === 2 ? c.numbers(i) : c.host(i)));
+  const { before, after, mode, shape } = paddingOf(c.node, inputs, c.shape(0));
+  c.model.budget.expect(shape);
+  const { tensor: x, type } = floatWords(c, 0);
+  const value = fillOf(c.node, inputs[2]);
+  if (mode === 'constant') return plain(ops.pad(x, before, after, mode, value), type);
+  const start = before.map((amount) => Math.max(0, -amount));
+  const kept = x.shape.map((extent, axis) => extent - start[axis] - Math.max(0, -after[axis]));
+  const [more, behind] = [before, after].map((amounts) => amounts.map((amount) => Math.max(0, amount)));
+  if (mode === 'reflect' && kept.some((extent, axis) => Math.max(more[axis], behind[axis]) > Math.max(0, extent - 1)))
+    throw new NotOnDevice(`a reflection of [${kept}] beyond its other end`);
+  const cropped = kept.every((extent, axis) => extent === x.shape[axis]) ? x : ops.slice(x, start, kept);
+  return plain(ops.pad(cropped, more, behind, mode), type);
+}
+
+function checkPad(node: OnnxNode, c: Check): void {
+  const mode = wordOf(node, 'mode', 'constant');
+  const known = ['constant', 'reflect', 'edge', ...(node.opset >= 19 ? ['wrap'] : [])];
+  if (!known.includes(mode)) c.unsupported(`mode "${shown(mode)}" in opset ${node.opset}; ${known.join(', ')} are supported`);
+}
+
+/** A crop or padding by CenterCropPad: the extents, and where the first element of each axis lies in the input. */
+function centeredOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Shape): { to: number[]; first: number[] } {
+  const wanted = listIn(given, 'the shape');
+  const axes = listOf(node, 'axes')?.map((axis) => normalizeAxis(axis, shape, node.op)) ?? shape.map((_, axis) => axis);
+  if (wanted.length !== axes.length || new Set(axes).size !== axes.length || wanted.some((extent) => !(extent >= 0)))
+    fail(`a shape of [${wanted}] for axes [${axes}] of [${shape}]`);
+  const to = [...shape];
+  for (const [i, axis] of axes.entries()) to[axis] = wanted[i];
+  return { to, first: shape.map((extent, axis) => (extent >= to[axis] ? Math.floor((extent - to[axis]) / 2) : -Math.floor((to[axis] - extent) / 2))) };
+}
+
+function centered({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const { to, first } = centeredOf(node, inputs[1], x.shape);
+  return chosen(x, to, (axis, i) => (i + first[axis] >= 0 && i + first[axis] < x.shape[axis] ? i + first[axis] : -1));
+}
+
+function centering(c: Context): Value {
+  const { to, first } = centeredOf(c.node, c.host(1), c.shape(0));
+  c.model.budget.expect(to);
+  const { tensor: x, type } = floatWords(c, 0);
+  const before = first.map((at) => -at);
+  return plain(
+    ops.pad(
+      x,
+      before,
+      to.map((extent, axis) => extent - x.shape[axis] - before[axis]),
+    ),
+    type,
+  );
+}
+
+/** The shapes between which DepthToSpace and SpaceToDepth turn axes: [N, C, H, W] with its blocks apart. */
+function blocksOf(node: OnnxNode, shape: Shape): { apart: number[]; order: number[]; to: number[] } {
+  if (shape.length !== 4) fail(`[${shape}]; pictures of 4 axes are expected`);
+  const block = numberOf(node, 'blocksize', 0);
+  const [n, c, h, w] = shape;
+  if (node.op === 'SpaceToDepth') {
+    if (!(block > 0) || h % block !== 0 || w % block !== 0) fail(`blocks of ${block} do not divide [${shape}]`);
+    const [rows, columns] = [h / block, w / block];
+    return { apart: [n, c, rows, block, columns, block], order: [0, 3, 5, 1, 2, 4], to: [n, c * block * block, rows, columns] };
+  }
+  const depth = c / (block * block);
+  if (!(block > 0) || !Number.isInteger(depth)) fail(`blocks of ${block} do not divide the channels of [${shape}]`);
+  const isDcr = wordOf(node, 'mode', 'DCR') === 'DCR';
+  const apart = isDcr ? [n, block, block, depth, h, w] : [n, depth, block, block, h, w];
+  return { apart, order: isDcr ? [0, 3, 4, 1, 5, 2] : [0, 1, 4, 2, 5, 3], to: [n, depth, h * block, w * block] };
+}
+
+function blocks({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const { apart, order, to } = blocksOf(node, x.shape);
+  const strides = stridesOf(apart);
+  return taken(
+    x,
+    bounded(to),
+    places(
+      order.map((axis) => apart[axis]),
+      order.map((axis) => strides[axis]),
+    ),
+  );
+}
+
+function blocking(c: Context): Value {
+  const { apart, order, to } = blocksOf(c.node, c.shape(0));
+  const { tensor: x, type } = c.words(0);
+  return plain(ops.reshape(ops.transpose(ops.reshape(x, apart), order), to), type);
+}
+
+function checkDepth(node: OnnxNode, c: Check): void {
+  const mode = wordOf(node, 'mode', 'DCR');
+  if (mode !== 'DCR' && mode !== 'CRD') c.fail(`mode "${shown(mode)}", DCR or CRD is expected`);
+}
+
+/** The upper or the lower triangle of matrices; 0 elsewhere. */
+function trilu({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  if (x.shape.length < 2) fail(`[${x.shape}]; matrices are expected`);
+  const [rows, columns] = x.shape.slice(-2);
+  const k = inputs[1]?.data[0] ?? 0;
+  const isUpper = numberOf(node, 'upper', 1) === 1;
+  bounded(x.shape);
+  const at = Int32Array.from({ length: x.data.length }, (_, i) => {
+    const [row, column] = [Math.floor(i / columns) % rows, i % columns];
+    return (isUpper ? column - row >= k : column - row <= k) ? i : -1;
+  });
+  return taken(x, x.shape, at);
+}
+
+/** For each place of the first two axes, in order, the place that ReverseSequence takes: the first elements of each sequence turned. */
+function turnedOf({ node, inputs }: HostCall, shape: Shape): number[] {
+  const [time, batch] = [numberOf(node, 'time_axis', 0), numberOf(node, 'batch_axis', 1)];
+  if (shape.length < 2 || time + batch !== 1 || time * batch !== 0) fail(`time axis ${time} and batch axis ${batch} of [${shape}]; 0 and 1 are expected`);
+  const lengths = listIn(inputs[1], 'the lengths');
+  if (lengths.length !== shape[batch] || lengths.some((length) => !(length >= 0 && length <= shape[time])))
+    fail(`lengths [${lengths.slice(0, 10)}] for ${shape[batch]} sequences of ${shape[time]} places`);
+  const at: number[] = [];
+  for (let i = 0; i < shape[0]; i++)
+    for (let j = 0; j < shape[1]; j++) {
+      const [t, b] = time === 0 ? [i, j] : [j, i];
+      const from = t < lengths[b] ? lengths[b] - 1 - t : t;
+      at.push(time === 0 ? from * shape[1] + b : b * shape[1] + from);
+    }
+  return at;
+}
+
+function reverseSequence(call: HostCall): HostTensor {
+  const x = call.inputs[0] as HostTensor;
+  bounded(x.shape);
+  const inner = sizeOf(x.shape.slice(2));
+  const rows = inner === 0 ? [] : turnedOf(call, x.shape);
+  return taken(
+    x,
+    x.shape,
+    rows.flatMap((row) => Array.from({ length: inner }, (_, k) => row * inner + k)),
+  );
+}
+
+function reversing(c: Context): Value {
+  const { tensor: x, type } = c.words(0);
+  const rows = turnedOf({ node: c.node, opset: c.opset, inputs: [null, c.host(1)] }, x.shape);
+  const flat = ops.reshape(x, [rows.length, sizeOf(x.shape.slice(2))]);
+  return plain(ops.reshape(ops.gather(flat, tensor(Uint32Array.from(rows))), x.shape), type);
+}
+
+/** Columns of windows summed into pictures of any number of axes: the reverse of taking the windows out. */
+function col2Im({ node, inputs }: HostCall): HostTensor {
+  const x = inputs[0] as HostTensor;
+  const [image, block] = [listIn(inputs[1], 'the shape of the picture'), listIn(inputs[2], 'the shape of the block')];
+  const rank = image.length;
+  const ones = image.map(() => 1);
+  const [dilations, strides] = [listOf(node, 'dilations') ?? ones, listOf(node, 'strides') ?? ones];
+  const pads = listOf(node, 'pads') ?? [...ones, ...ones].map(() => 0);
+  const lengths = [block.length, dilations.length, strides.length, pads.length / 2];
+  const all = [...image, ...block, ...dilations, ...strides];
+  if (rank === 0 || lengths.some((length) => length !== rank) || all.some((value) => !(value >= 1)) || pads.some((value) => !(value >= 0)))
+    fail(`a picture of [${image}], blocks of [${block}], dilations [${dilations}], strides [${strides}] and padding [${pads}]`);
+  const counts = image.map((extent, i) => Math.floor((extent + pads[i] + pads[rank + i] - dilations[i] * (block[i] - 1) - 1) / strides[i]) + 1);
+  const [taps, windows] = [sizeOf(block), sizeOf(counts)];
+  const [n, columns, found] = x.shape;
+  if (x.shape.length !== 3 || counts.some((count) => count < 1) || columns % taps !== 0 || found !== windows)
+    fail(`[${x.shape}] for a picture of [${image}] in blocks of [${block}]: [N, C × ${taps}, ${windows}] is expected`);
+  const shape = bounded([n, columns / taps, ...image]);
+  bounded(x.shape);
+  const data = new Float64Array(sizeOf(shape));
+  const [imageStrides, blockStrides, countStrides] = [stridesOf(image), stridesOf(block), stridesOf(counts)];
+  const size = sizeOf(image);
+  for (let i = 0; i < x.data.length; i++) {
+    const window = i % windows;
+    const row = Math.floor(i / windows);
+    const tap = row % taps;
+    let to = Math.floor(row / taps) * size;
+    let isInside = true;
+    for (let axis = 0; axis < rank && isInside; axis++) {
+      const at =
+        (Math.floor(window / countStrides[axis]) % counts[axis]) * strides[axis] -
+        pads[axis] +
+        (Math.floor(tap / blockStrides[axis]) % block[axis]) * dilations[axis];
+      isInside = at >= 0 && at < image[axis];
+      to += at * imageStrides[axis];
+    }
+    if (isInside) data[to] += x.data[i];
+  }
+  return like(x, shape, x.kind === 'int' ? fitted(typeOf(x), data) : data);
 }
 
 const ONE: Count = [1, 1];
-const resizing = {
-  where: [1],
-  host: moved(({ node, inputs }, x) => resizedTo(node, inputs[1], x.shape)),
-  device: (c: Context) => reshaped(c, (shape) => resizedTo(c.node, c.host(1), shape)),
-};
+const resized = moved(({ node, inputs }, x) => resizedTo(node, inputs[1], x.shape));
+const resizing = { where: [1], any: movedTexts(resized), host: resized, device: (c: Context) => reshaped(c, (shape) => resizedTo(c.node, c.host(1), shape)) };
+const reshape = moved(({ node, inputs }, x) =>
+  reshapedTo(x.shape, listOf(node, 'shape') ?? Array.from(inputs[1]?.data ?? []), numberOf(node, 'allowzero', 0) === 1),
+);
+const flatten = moved(({ node }, x) => flattenedTo(node, x.shape));
+
+/** An operator that moves elements of any type, texts too. */
+const moving = (host: (call: HostCall) => HostTensor | HostTensor[], device?: (c: Context) => Results) => ({
+  any: movedTexts(host),
+  host,
+  ...(device ? { device } : {}),
+});
 
 export const MOVES: Operators = {
   Identity: { inputs: ONE, attributes: {}, any: passed },
@@ -370,31 +689,26 @@ export const MOVES: Operators = {
     inputs: (opset) => [1, opset >= 12 ? 3 : 1],
     outputs: [1, 2],
     attributes: { ...CONSUMED, ratio: attribute('float', { until: 11 }), is_test: attribute('flag', { until: 6 }), seed: attribute('int', { since: 12 }) },
+    read: [1, 2],
     check: checkDropout,
-    any: (c) => (c.wants(1) ? c.unsupported('the mask of a dropout') : passed(c)),
-  },
-  Cast: {
-    inputs: ONE,
-    attributes: { to: attribute('int', { required: true }), saturate: attribute('flag', { since: 19 }), round_mode: attribute('string', { since: 24 }) },
-    host: cast,
-    device: casting,
+    any: dropout,
   },
   Reshape: {
     inputs: (opset) => (opset >= 5 ? [2, 2] : ONE),
     attributes: { ...CONSUMED, shape: attribute('ints', { until: 4, required: true }), allowzero: attribute('flag', { since: 14 }) },
     where: [1],
-    host: moved(({ node, inputs }, x) => reshapedTo(x.shape, listOf(node, 'shape') ?? Array.from(inputs[1]?.data ?? []), numberOf(node, 'allowzero', 0) === 1)),
-    device: (c) => reshaped(c, (shape) => reshapedTo(shape, c.list('shape') ?? Array.from(c.host(1)?.data ?? []), c.number('allowzero', 0) === 1)),
+    ...moving(reshape, (c) =>
+      reshaped(c, (shape) => reshapedTo(shape, c.list('shape') ?? Array.from(c.host(1)?.data ?? []), c.number('allowzero', 0) === 1)),
+    ),
   },
   Flatten: {
     inputs: ONE,
     attributes: { axis: int },
-    host: moved(({ node }, x) => flattenedTo(node, x.shape)),
-    device: (c) => reshaped(c, (shape) => flattenedTo(c.node, shape)),
+    ...moving(flatten, (c) => reshaped(c, (shape) => flattenedTo(c.node, shape))),
   },
   Squeeze: { inputs: (opset) => [1, opset >= 13 ? 2 : 1], attributes: { axes: attribute('ints', { until: 12 }) }, ...resizing },
   Unsqueeze: { inputs: (opset) => (opset >= 13 ? [2, 2] : ONE), attributes: { axes: attribute('ints', { until: 12, required: true }) }, ...resizing },
-  Transpose: { inputs: ONE, attributes: { perm: intList }, check: checkPermutation, host: transpose, device: transposing },
+  Transpose: { inputs: ONE, attributes: { perm: intList }, check: checkPermutation, ...moving(transpose, transposing) },
   Constant: {
     inputs: [0, 0],
     attributes: {
@@ -419,7 +733,7 @@ export const MOVES: Operators = {
     host: ({ node, inputs }) => shapeOf(node, (inputs[0] as HostTensor).shape),
     any: shaping,
   },
-  Gather: { inputs: [2, 2], attributes: { axis: int }, host: gather, device: picking },
+  Size: { inputs: ONE, attributes: {}, host: ({ inputs }) => intsOf([], [inputs[0]?.data.length ?? 0]), any: (c) => intsOf([], [sizeOf(c.shape(0))]) },
   Slice: {
     inputs: (opset) => (opset >= 10 ? [3, 5] : ONE),
     attributes: {
@@ -428,8 +742,45 @@ export const MOVES: Operators = {
       ends: attribute('ints', { until: 9, required: true }),
     },
     where: [1, 2, 3, 4],
-    host: slice,
-    device: slicing,
+    ...moving(slice, slicing),
   },
-  Concat: { inputs: [1, NEWEST], attributes: { axis: attribute('int', { since: 4, required: true }) }, host: concat, device: joining },
+  Concat: {
+    inputs: [1, NEWEST],
+    attributes: { axis: int },
+    check: (node, c) => (node.opset >= 4 && !node.attributes.has('axis') ? c.fail('attribute axis is missing') : undefined),
+    ...moving(concat, joining),
+  },
+  Split: {
+    inputs: (opset) => [1, opset === 1 || opset >= 13 ? 2 : 1],
+    outputs: [1, NEWEST],
+    attributes: { axis: int, split: attribute('ints', { until: 12 }), num_outputs: attribute('int', { since: 18 }) },
+    where: [1],
+    ...moving(split, splitting),
+  },
+  Expand: { inputs: [2, 2], attributes: {}, where: [1], ...moving(expand, expanding) },
+  Tile: { inputs: (opset) => (opset >= 6 ? [2, 2] : [3, 3]), attributes: {}, where: [1, 2], ...moving(tile, tiling) },
+  Pad: {
+    inputs: (opset) => (opset >= 11 ? [2, opset >= 18 ? 4 : 3] : ONE),
+    attributes: {
+      mode: attribute('string'),
+      paddings: attribute('ints', { until: 1, required: true }),
+      pads: attribute('ints', { since: 2, until: 10, required: true }),
+      value: attribute('float', { until: 10 }),
+    },
+    where: [1, 3],
+    read: [2],
+    check: checkPad,
+    ...moving(pad, padding),
+  },
+  CenterCropPad: { inputs: [2, 2], attributes: { axes: intList }, where: [1], ...moving(centered, centering) },
+  DepthToSpace: {
+    inputs: ONE,
+    attributes: { blocksize: attribute('int', { required: true }), mode: attribute('string', { since: 11 }) },
+    check: checkDepth,
+    ...moving(blocks, blocking),
+  },
+  SpaceToDepth: { inputs: ONE, attributes: { blocksize: attribute('int', { required: true }) }, ...moving(blocks, blocking) },
+  Trilu: { inputs: [1, 2], attributes: { upper: flag }, where: [1], host: trilu },
+  ReverseSequence: { inputs: [2, 2], attributes: { batch_axis: int, time_axis: int }, where: [1], ...moving(reverseSequence, reversing) },
+  Col2Im: { inputs: [3, 3], attributes: { dilations: intList, pads: intList, strides: intList }, where: [1, 2], host: col2Im },
 };

@@ -11,6 +11,9 @@ import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
 import { foldShapes } from './shapes.ts';
 
+/** Whether a Dropout passes its input on, whatever a run says; nobody reads its mask. */
+const isInferenceDropout = ({ op, inputs, outputs }: OnnxNode): boolean => op === 'Dropout' && !inputs[2] && !outputs[1];
+
 /** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
 function resolvePassThrough(graph: OnnxGraph): void {
   const outputs = new Set(graph.outputs);
@@ -20,7 +23,7 @@ function resolvePassThrough(graph: OnnxGraph): void {
     const inputs = node.inputs.map((name) => alias.get(name) ?? name);
     const [output] = node.outputs;
     if (node.op === 'Constant') graph.initializers.set(output, tensorOfConstant(node));
-    else if ((node.op === 'Identity' || node.op === 'Dropout') && !outputs.has(output)) alias.set(output, inputs[0]);
+    else if ((node.op === 'Identity' || isInferenceDropout(node)) && !outputs.has(output)) alias.set(output, inputs[0]);
     else nodes.push({ ...renamedWithin(node, alias), inputs });
   }
   graph.nodes = nodes;

@@ -9,7 +9,7 @@ import { freshName, labelOf, listOf, MAX_HOST_ELEMENTS, TooLargeForHost } from '
 import { runOnHost, runsOnHost } from '../operators/index.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
 import { capturedBy } from '../subgraphs.ts';
-import type { HostTensor } from '../values.ts';
+import { type HostTensor, isHost, type Value } from '../values.ts';
 
 /** An extent: a known number, or the extent of a tensor's axis. */
 type Extent = number | { of: string; axis: number };
@@ -112,6 +112,8 @@ function mostOf(node: OnnxNode, shapes: readonly Shape[]): number {
   return sizeOf(longest);
 }
 
+const isNumbers = (value: Value | null): value is HostTensor | null => value === null || isHost(value);
+
 /** Constants that nodes make of constants, within a budget. */
 class Constants {
   private left: number;
@@ -143,6 +145,7 @@ class Constants {
     if (!runsOnHost(call)) return null;
     try {
       const made = runOnHost(call);
+      if (!made.every(isNumbers)) return null;
       for (const each of made) this.left -= BYTES * ((each?.data.length ?? 0) + 8);
       return made;
     } catch (error) {
