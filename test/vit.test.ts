@@ -85,6 +85,25 @@ describe.each(FAMILIES)('$family', ({ family, dropped, prefix, layer, unused }) 
   });
 });
 
+test('DINOv2 interpolates its position embeddings for pictures of another size, as PyTorch does', async () => {
+  const path = join(folder, 'larger');
+  cpSync(join(goldens, 'dinov2'), path, { recursive: true });
+  const file = join(path, 'preprocessor_config.json');
+  const said = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, JSON.stringify({ ...said, size: { shortest_edge: 28 }, crop_size: { height: 24, width: 24 } }));
+  const encoder = await ImageEncoder.open(path);
+  const { get, regions } = golden('dinov2');
+  const { shape, data } = get('larger.pixels');
+  using _s = scope();
+  const got = encoder.encode(tensor(data, shape));
+  expect(got.shape).toEqual([1, 36, 14]);
+  expect(relative(await got.data(), regions('larger.last_hidden_state', 1))).toBeLessThan(1e-5);
+  expect(encoder.notes).toContain('position embeddings of 4 × 4 patches are interpolated to 6 × 6');
+  encoder.dispose();
+  writeFileSync(file, JSON.stringify({ ...said, size: { shortest_edge: 28 }, crop_size: { height: 25, width: 25 } }));
+  await expect(ImageEncoder.open(path)).rejects.toThrow(/patches of 4 pixels do not divide pictures of 25/);
+});
+
 type Weights = Map<string, { shape: readonly number[]; data: Float32Array }>;
 
 /** A copy of the ViT whose weights, files and configuration were changed. */

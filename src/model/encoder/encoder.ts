@@ -9,7 +9,7 @@ import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName
 import type { EncoderIdentity } from '../../data/encoder_identity.ts';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
-import { described } from '../../data/preprocessing.ts';
+import { described, preprocessingOf } from '../../data/preprocessing.ts';
 import { PREPROCESSOR_CONFIG, readPreprocessorConfig } from '../../data/preprocessor_config.ts';
 import { problemOf } from '../../data/validation.ts';
 import { FileError, GlimpseError, UsageError } from '../../errors.ts';
@@ -168,9 +168,9 @@ export class ImageEncoder extends EncoderNetwork {
     const hashing = sha256(files.config, weights); // runs while the weights are read below
     hashing.catch(() => {}); // an error is thrown where this is awaited
     const name = resolve(path);
-    if (o.preprocessing === undefined) settledPreprocessing(name, o); // before the weights are read
+    const { size } = preprocessingOf(settledPreprocessing(name, o)); // before the weights are read
     const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
-    const encoder = new ImageEncoder({ name, backbone: openVision(files, config, o) }, '', o, tuned);
+    const encoder = new ImageEncoder({ name, backbone: openVision(files, config, o, size) }, '', o, tuned);
     encoder.identity.sha256 = await hashing;
     return encoder;
   }

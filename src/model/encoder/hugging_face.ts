@@ -99,11 +99,11 @@ export function readVisionConfig(path: string): { config: VisionConfig; modelTyp
   return { config: { family, width, layers, heads, inner, side, patch, activation, epsilon, qkvBias }, modelType };
 }
 
-/** The network of these files. Throws a FileError with the name of a tensor or field that does not fit. */
-export function openVision({ weights }: VisionFiles, config: VisionConfig, { feature, tuned }: EncoderOptions): VisionTransformer {
+/** The network of these files, for pictures with sides of `side` pixels. Throws a FileError with the name of a tensor or field that does not fit. */
+export function openVision({ weights }: VisionFiles, config: VisionConfig, { feature, tuned }: EncoderOptions, side: number): VisionTransformer {
   const file = openFile(weights);
   try {
-    const network = new VisionTransformer(config, weights, parseWeights(file), feature, tuned?.layers);
+    const network = new VisionTransformer(config, weights, parseWeights(file), feature, tuned?.layers, side);
     try {
       if (tuned?.weights) network.parameters.write(tuned.weights);
     } catch (error) {

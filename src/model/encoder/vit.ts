@@ -23,6 +23,8 @@ interface Family {
   /** Tokens before the patches, by their tensors. */
   leading: readonly string[];
   positions: string;
+  /** Whether position embeddings are interpolated for pictures of other sizes, as the model itself does. */
+  interpolated: boolean;
   patches: string;
   patchBias: boolean;
   /** Layer norm of the embedded tokens, and of the result; null if there is none. */
@@ -37,7 +39,7 @@ interface Family {
 }
 
 const VIT: Family = {
-  ...{ prefix: 'vit.', leading: ['embeddings.cls_token'], positions: 'embeddings.position_embeddings' },
+  ...{ prefix: 'vit.', leading: ['embeddings.cls_token'], positions: 'embeddings.position_embeddings', interpolated: false },
   ...{ patches: 'embeddings.patch_embeddings.projection', patchBias: true, normBefore: null, normAfter: 'layernorm', layers: 'encoder.layer' },
   block: {
     ...{ norm1: 'layernorm_before', query: 'attention.attention.query', key: 'attention.attention.key', value: 'attention.attention.value' },
@@ -52,12 +54,12 @@ const FAMILIES = {
   deit: { ...VIT, prefix: 'deit.', leading: ['embeddings.cls_token', 'embeddings.distillation_token'] },
   dinov2: {
     ...VIT,
-    prefix: 'dinov2.',
+    ...{ prefix: 'dinov2.', interpolated: true },
     block: { ...VIT.block, norm1: 'norm1', norm2: 'norm2', inner: 'mlp.fc1', outer: 'mlp.fc2' },
     scales: ['layer_scale1.lambda1', 'layer_scale2.lambda1'],
   },
   clip: {
-    ...{ prefix: 'vision_model.', leading: ['embeddings.class_embedding'], positions: 'embeddings.position_embedding.weight' },
+    ...{ prefix: 'vision_model.', leading: ['embeddings.class_embedding'], positions: 'embeddings.position_embedding.weight', interpolated: false },
     ...{ patches: 'embeddings.patch_embedding', patchBias: false, normBefore: 'pre_layrnorm', normAfter: null, layers: 'encoder.layers' },
     block: {
       ...{ norm1: 'layer_norm1', query: 'self_attn.q_proj', key: 'self_attn.k_proj', value: 'self_attn.v_proj', out: 'self_attn.out_proj' },
@@ -145,6 +147,36 @@ function transposed(data: Float32Array, [to, from]: readonly number[]): Float32A
   return out;
 }
 
+/** Weights of the four neighbors of a place that lies the share t behind the second, by cubic convolution with a = −0.75, as in PyTorch. */
+function cubicWeights(t: number): number[] {
+  const near = (x: number) => (1.25 * x - 2.25) * x * x + 1;
+  const far = (x: number) => -0.75 * (((x - 5) * x + 8) * x - 4);
+  return [far(t + 1), near(t), near(1 - t), far(2 - t)];
+}
+
+/**
+ * Position embeddings [1, leading + from², width] for a grid of another side: those of the grid are interpolated as PyTorch does (bicubic,
+ * align_corners false), the leading ones stay.
+ */
+function interpolatedPositions(data: Float32Array, leading: number, from: number, to: number, width: number): Float32Array {
+  const places = Array.from({ length: to }, (_, i) => {
+    const at = ((i + 0.5) * from) / to - 0.5;
+    const first = Math.floor(at);
+    return cubicWeights(at - first).map((weight, k) => ({ weight, index: Math.min(from - 1, Math.max(0, first - 1 + k)) }));
+  });
+  const out = new Float32Array((leading + to * to) * width);
+  out.set(data.subarray(0, leading * width));
+  for (const [y, rows] of places.entries())
+    for (const [x, columns] of places.entries())
+      for (let c = 0; c < width; c++) {
+        let sum = 0;
+        for (const row of rows)
+          for (const column of columns) sum += row.weight * column.weight * data[(leading + row.index * from + column.index) * width + c];
+        out[(leading + y * to + x) * width + c] = sum;
+      }
+  return out;
+}
+
 /** "pooler (2), text_model (196)": parts of a file with their tensors counted. */
 function partsOf(names: readonly string[]): string {
   const counts = new Map<string, number>();
@@ -187,7 +219,7 @@ export class VisionTransformer implements Backbone {
 
   /**
    * `path` is that of the weights, for errors. Of `tuned` layers, given by the beginnings of their names or as `last:N`, the parameters
-   * are trained. Throws a FileError with the tensor's name if one is missing, of another shape, or not known.
+   * are trained. `side` is that of the pictures, which only DINOv2 lets be another than its own. Throws a FileError with the tensor's name if one is missing, of another shape, or not known.
    */
   constructor(
     readonly config: VisionConfig,
@@ -195,11 +227,13 @@ export class VisionTransformer implements Backbone {
     weights: ReadonlyMap<string, FileWeight>,
     feature: string = LAST,
     tuned: readonly string[] = [],
+    side: number = config.side,
   ) {
     const family: Family = FAMILIES[config.family];
     const table = tensorsOf(config);
     this.run = layersUpTo(path, feature, config.layers);
-    this.side = config.side;
+    this.side = family.interpolated ? side : config.side;
+    if (this.side % config.patch !== 0) throw new UsageError(`${path}: patches of ${config.patch} pixels do not divide pictures of ${side}`);
     this.place = { featureMap: feature, layout: 'NTC', dropped: family.leading.length };
     const prefix = weights.has(`${family.prefix}${family.positions}`) ? family.prefix : '';
     const bare = (name: string) => (prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name);
@@ -226,14 +260,23 @@ export class VisionTransformer implements Backbone {
     try {
       for (const [name, { shape, kind }] of used) {
         const data = (weights.get(prefix + name) as FileWeight).load();
-        const isProduct = kind === 'product';
-        const [held, values] = isProduct ? [[shape[1], shape[0]], transposed(data, shape)] : [shape, data];
+        const [held, values] = kind === 'product' ? [[shape[1], shape[0]], transposed(data, shape)] : name === family.positions ? this.placed(data, shape) : [shape, data];
         this.weights.set(name, layers.some((layer) => isIn(layer, name)) ? this.parameters.add(name, held, values) : Scope.release(tensor(values, held, 'f32', name)));
       }
     } catch (error) {
       this.dispose();
       throw error;
     }
+  }
+
+  /** Position embeddings for the side of the pictures, with their shape. */
+  private placed(data: Float32Array, shape: number[]): [number[], Float32Array] {
+    const { side, patch, width, family } = this.config;
+    if (this.side === side) return [shape, data];
+    const [from, to] = [side / patch, this.side / patch];
+    const leading = FAMILIES[family].leading.length;
+    this.notes.push(`position embeddings of ${from} × ${from} patches are interpolated to ${to} × ${to}`);
+    return [[1, leading + to * to, width], interpolatedPositions(data, leading, from, to, width)];
   }
 
   private weight(name: string): Tensor {
@@ -276,10 +319,10 @@ export class VisionTransformer implements Backbone {
   }
 
   encode(pixels: Tensor): Tensor {
-    const { width, patch, side } = this.config;
+    const { width, patch } = this.config;
     const family: Family = FAMILIES[this.config.family];
     const count = pixels.shape[0];
-    const grid = (side / patch) ** 2;
+    const grid = (this.side / patch) ** 2;
     const bias = family.patchBias ? this.weight(`${family.patches}.bias`) : null;
     const patches = ops.reshape(ops.conv2d(pixels, this.weight(`${family.patches}.weight`), bias, { stride: patch }), [count, width, grid]);
     const leading = family.leading.map((name) => ops.broadcastTo(ops.reshape(this.weight(name), [1, 1, width]), [count, 1, width]));

@@ -175,6 +175,14 @@ def family(seed, name, config, preprocessor, shapes, extra, run, last, dtype=tor
     loss_weight[:, : result.shape[1] - (SIDE // PATCH) ** 2] = 0  # the tokens before the patches are no features
     (result * loss_weight).sum().backward()
     golden = {"pixels": pixels, **{f"hidden_states.{i}": x for i, x in enumerate(states) if i == 1}, "last_hidden_state": result, "loss_weight": loss_weight}
+    if name == "dinov2":  # Dinov2Embeddings.interpolate_pos_encoding, as of transformers 4.46
+        larger = torch.randn([1, 3, SIDE + 8, SIDE + 8], generator=generator).double()
+        grid, to = SIDE // PATCH, SIDE // PATCH + 2
+        position = w["embeddings.position_embeddings"]
+        patches = position[:, 1:].reshape(1, grid, grid, WIDTH).permute(0, 3, 1, 2)
+        patches = F.interpolate(patches, size=(to, to), mode="bicubic", align_corners=False).permute(0, 2, 3, 1).reshape(1, to * to, WIDTH)
+        _, other = run({**w, "embeddings.position_embeddings": torch.cat([position[:, :1], patches], 1)}, larger)
+        golden.update({"larger.pixels": larger, "larger.last_hidden_state": other})
     golden.update({f"grad.{key}": value.grad for key, value in w.items() if key.startswith(last)})
     save(folder / "golden.safetensors", {key: value.float() for key, value in golden.items()})
 
