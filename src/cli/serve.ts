@@ -115,7 +115,10 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
         return;
       }
       if (method !== 'GET' && method !== 'HEAD') throw new Refusal(405, `${method} is not answered here`, { Allow: 'GET, HEAD' });
-      if (pathname === '/run.json' && run) return answer(response, 200, run);
+      if (pathname === '/run.json') {
+        if (!run) throw new Refusal(404, 'the encoder of this run is no ONNX file, which a page could load; POST /caption is there');
+        return answer(response, 200, run);
+      }
       const file = files[/^\/run\/(\w+)$/.exec(pathname)?.[1] ?? ''];
       if (file) {
         response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': statSync(file).size });
@@ -151,7 +154,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     const { port } = server.address() as AddressInfo;
     const url = `http://${o.host.includes(':') ? `[${o.host}]` : o.host}:${port}/`;
     if (!SITE) say(o, 'the page is not built (npm run site -- --build); POST /caption is served');
-    result(o, { url, run: name, adapter: gpu.description, page: SITE !== undefined }, () => `${url}${SITE ? '#/caption' : 'caption'}  (Ctrl-C ends)`);
+    result(o, { url, run: name, adapter: gpu.description, page: SITE !== undefined }, () => `${url}${SITE && run ? '#/caption' : 'caption'}  (Ctrl-C ends)`);
     await end;
     say(o, 'ending: what was asked is still answered');
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));

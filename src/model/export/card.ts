@@ -62,6 +62,7 @@ export function configFile(o: Exported, models: readonly Pick<ExportedGraph, 'na
     ...{ vocabulary: VOCABULARY_FILE, preprocessing: PREPROCESSING_FILE },
     encoder: {
       ...{ file: basename(encoder.path), sha256: encoder.sha256, featureMap: encoder.featureMap, preprocessing: encoder.preprocessing },
+      ...(encoder.layout ? { layout: encoder.layout, leadingTokensLeftOut: encoder.dropped ?? 0 } : {}),
       ...{ trainedWeights: encoder.tuned, trainedLayers: encoderWeights.size > 0 ? config.encoderLayers : [] },
     },
     ...(models.length > 0
