@@ -44,17 +44,19 @@ export interface OnnxParts {
   /** `type`: the number of the element type, 1 (float) if not said. */
   inputs: { name: string; shape: number[]; type?: number }[];
   outputs: string[];
+  /** The numbers of their element types, 1 (float) if not said. */
+  outputTypes?: number[];
   opset?: number;
 }
 
-export function onnxBytes({ nodes, initializers = [], sparse = [], inputs, outputs, opset = 13 }: OnnxParts): Buffer {
+export function onnxBytes({ nodes, initializers = [], sparse = [], inputs, outputs, outputTypes = [], opset = 13 }: OnnxParts): Buffer {
   const graph = Buffer.concat([
     ...nodes.map((n) => field(1, n)),
     field(2, 'test'),
     ...initializers.map((i) => field(5, i)),
     ...sparse.map((i) => field(15, i)),
     ...inputs.map(({ name, shape, type }) => field(11, valueInfo(name, shape, type))),
-    ...outputs.map((name) => field(12, valueInfo(name, null))),
+    ...outputs.map((name, i) => field(12, valueInfo(name, null, outputTypes[i]))),
   ]);
   return Buffer.concat([field(1, 8), field(8, Buffer.concat([field(1, ''), field(2, opset)])), field(7, graph)]);
 }

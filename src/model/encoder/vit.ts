@@ -294,18 +294,13 @@ export class VisionTransformer implements Backbone {
     return ops.layerNorm(x, this.weight(`${name}.weight`), this.weight(`${name}.bias`), this.config.epsilon);
   }
 
-  /**
-   * softmax(Q Kᵀ / √d) V in each head. x [N, T, H] → [N, T, H]. A picture has so few tokens that the scores are small, and products of
-   * matrices make them faster on processors than the fused op does.
-   */
+  /** softmax(Q Kᵀ / √d) V in each head. x [N, T, H] → [N, T, H]. */
   private attention(x: Tensor, at: (part: keyof Family['block']) => string): Tensor {
     const [count, tokens, width] = x.shape;
     const { heads } = this.config;
-    const each = width / heads;
     const split = (part: 'query' | 'key' | 'value') =>
-      ops.reshape(ops.transpose(ops.reshape(this.linear(x, at(part)), [count, tokens, heads, each]), [0, 2, 1, 3]), [count * heads, tokens, each]);
-    const scores = ops.scale(ops.matmul(split('query'), split('key'), { transB: true }), 1 / Math.sqrt(each));
-    const mixed = ops.reshape(ops.matmul(ops.softmax(scores), split('value')), [count, heads, tokens, each]);
+      ops.transpose(ops.reshape(this.linear(x, at(part)), [count, tokens, heads, width / heads]), [0, 2, 1, 3]);
+    const mixed = ops.scaledDotProductAttention(split('query'), split('key'), split('value'));
     return this.linear(ops.reshape(ops.transpose(mixed, [0, 2, 1, 3]), [count, tokens, width]), at('out'));
   }
 

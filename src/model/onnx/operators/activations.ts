@@ -4,10 +4,24 @@ import * as ops from '../../../autograd/ops/index.ts';
 import { normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bounded, fitted, like, mapped, oneType } from '../host.ts';
-import { CONSUMED, type Context, type Count, fail, float, type HostCall, int, numberOf, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
+import {
+  CONSUMED,
+  type Context,
+  type Count,
+  fail,
+  float,
+  type HostCall,
+  int,
+  numberOf,
+  type Operator,
+  type Operators,
+  plain,
+  text,
+  wordOf,
+} from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import { type HostTensor, typeOf, type Value } from '../values.ts';
-import { definedOnHost, elementwise, floating, ofFloats, ofNumbers, typeOfFirst, unary } from './arithmetic.ts';
+import { definedOnHost, elementwise, floating, ofFloats, ofNumbers, passed, typeOfFirst, unary } from './arithmetic.ts';
 
 const ONE: Count = [1, 1];
 
@@ -127,21 +141,19 @@ function hardest(row: Float64Array): Float64Array {
   return new Float64Array(row.length).fill(1, at, at + 1);
 }
 
-/** An op of rows on the GPU. */
-function onRows(c: Context, f: (rows: Tensor) => Tensor): Value {
+function softmaxOnDevice(c: Context, log: boolean): Value {
   const x = c.plain(0);
-  const { count, n, inner } = rowsOf(c.node, x.shape);
-  if (x.size === 0) return plain(ops.scale(x, 1), typeOfFirst(c));
-  if (inner === 1) return plain(ops.reshape(f(ops.reshape(x, [count, n])), x.shape), typeOfFirst(c));
-  const turned = ops.transpose(ops.reshape(x, [count / inner, n, inner]), [0, 2, 1]);
-  return plain(ops.reshape(ops.transpose(f(turned), [0, 2, 1]), x.shape), typeOfFirst(c));
+  const { count, n } = rowsOf(c.node, x.shape);
+  if (x.size === 0) return passed(c);
+  if (c.opset >= 13) return plain(ops.softmax(x, log, c.number('axis', -1)), typeOfFirst(c));
+  return plain(ops.reshape(ops.softmax(ops.reshape(x, [count, n]), log), x.shape), typeOfFirst(c));
 }
 
 const softmax = (log: boolean): Operator => ({
   inputs: ONE,
   attributes: { axis: int },
   host: (call) => byRow(call, (row) => softmaxOf(row, log)),
-  device: (c) => onRows(c, (rows) => ops.softmax(rows, log)),
+  device: (c) => softmaxOnDevice(c, log),
 });
 
 export const ACTIVATIONS: Operators = {

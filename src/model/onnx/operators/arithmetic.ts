@@ -44,7 +44,8 @@ function modulo(a: number, b: number): number {
 /** A power of whole numbers, modulo 2^32 where the type holds no more. */
 function wholePower(base: number, exponent: number, { bytes, name }: ElementType): number {
   if (exponent < 0) return Math.abs(base) === 1 ? base ** (exponent % 2) : base === 0 ? fail(`0 to the power ${exponent}`) : 0;
-  if (bytes === 8 && Math.abs(base) > 1 && exponent * Math.log2(Math.abs(base)) >= 53.1) fail(`${base} to the power ${exponent}, which ${name} holds beyond 2^53 only`);
+  if (bytes === 8 && Math.abs(base) > 1 && exponent * Math.log2(Math.abs(base)) >= 53.1)
+    fail(`${base} to the power ${exponent}, which ${name} holds beyond 2^53 only`);
   const cut = (value: bigint): bigint => (bytes === 8 ? value : BigInt.asIntN(32, value));
   let result = 1n;
   for (let square = BigInt(base), rest = exponent; rest > 0; rest = Math.floor(rest / 2)) {
@@ -134,7 +135,11 @@ const folded =
   };
 
 function averageOnHost(x: HostTensor, count: number): HostTensor {
-  return like(floating(x), x.shape, Float64Array.from(x.data, (value) => value / count));
+  return like(
+    floating(x),
+    x.shape,
+    Float64Array.from(x.data, (value) => value / count),
+  );
 }
 
 /** The tensor, if it holds floats. */
@@ -314,7 +319,11 @@ const onBits = (f: (a: bigint, b: bigint, node: OnnxNode, type: ElementType) => 
   attributes,
   host: (call) => {
     if (typeOf(call.inputs[0] as HostTensor).kind !== 'int') fail('floats have no bits here, whole numbers are expected');
-    return combining(({ node }) => (type) => bitsOf(type, (a, b) => f(a, b, node, type)))(call);
+    return combining(
+      ({ node }) =>
+        (type) =>
+          bitsOf(type, (a, b) => f(a, b, node, type)),
+    )(call);
   },
 });
 

@@ -15,6 +15,7 @@ import { NORMS } from './norms.ts';
 import { QUANTIZE } from './quantize.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { RESIZE } from './resize.ts';
 import { SAMPLING } from './sampling.ts';
 import { SEQUENCES } from './sequences.ts';
 import { SIGNAL } from './signal.ts';
@@ -40,6 +41,7 @@ export const OPERATORS: Operators = {
   ...MATRIX,
   ...NORMS,
   ...WINDOWS,
+  ...RESIZE,
   ...RECURRENT,
   ...SIGNAL,
   ...TRAINING,

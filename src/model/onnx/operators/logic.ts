@@ -1,7 +1,7 @@
 /** Comparisons, truth values, and choices by them. On the GPU truth values are f32 of 0 and 1. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { broadcastShapes, broadcastStrides, sameShape } from '../../../tensor/shape.ts';
-import type { Tensor } from '../../../tensor/tensor.ts';
+import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bools, bounded, broadcastOf, mapped, oneType, places, roomFor } from '../host.ts';
 import { type Context, fail, flag, type HostCall, type Operator, type Operators, plain } from '../operator.ts';
 import { type HostTensor, type HostText, isDevice, typeOf, type Value } from '../values.ts';
@@ -20,7 +20,7 @@ function compared(call: HostCall, holds: Comparison): HostTensor {
 }
 
 /** A comparison of the engine is NaN beside a NaN; here it does not hold. */
-export const asTruth = (x: Tensor): Tensor => ops.where(ops.isNaN(x), ops.scale(x, 0), x);
+const asTruth = (x: Tensor): Tensor => ops.where(ops.isNaN(x), tensor([0], []), x);
 
 const comparison = (holds: Comparison, f: (a: Tensor, b: Tensor) => Tensor): Operator => ({
   inputs: [2, 2],
@@ -142,6 +142,15 @@ export const LOGIC: Operators = {
       const { positive, negative } = signs((name, otherwise) => (call.node.attributes.get(name) as number | undefined) ?? otherwise);
       return classified(call, (x) => (positive && x === Number.POSITIVE_INFINITY) || (negative && x === Number.NEGATIVE_INFINITY));
     },
-    device: (c) => unary(c, (x) => ops.isInf(x, signs((name, otherwise) => c.number(name, otherwise))), 'bool'),
+    device: (c) =>
+      unary(
+        c,
+        (x) =>
+          ops.isInf(
+            x,
+            signs((name, otherwise) => c.number(name, otherwise)),
+          ),
+        'bool',
+      ),
   },
 };

@@ -1,6 +1,6 @@
 /** Losses of classifiers: the negative logarithm of what a model gives to the right classes. */
 import * as ops from '../../../autograd/ops/index.ts';
-import { sameShape, type Shape, sizeOf } from '../../../tensor/shape.ts';
+import { type Shape, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bounded, like, oneType } from '../host.ts';
 import { attribute, type Check, type Context, fail, type HostCall, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
@@ -70,21 +70,13 @@ function onHost({ node, inputs }: HostCall): HostTensor[] {
   return hasSoftmax(node) ? [loss, like(x, x.shape, logs)] : [loss];
 }
 
-/** ln of the softmax along axis 1. */
-function logSoftmax(x: Tensor, count: number, inner: number): Tensor {
-  if (x.size === 0) return ops.scale(x, 1);
-  if (inner === 1) return ops.reshape(ops.softmax(ops.reshape(x, [x.size / count, count]), true), x.shape);
-  const turned = ops.transpose(ops.reshape(x, [x.shape[0], count, inner]), [0, 2, 1]);
-  return ops.reshape(ops.transpose(ops.softmax(turned, true), [0, 2, 1]), x.shape);
-}
-
 function onDevice(c: Context): Value[] {
   const { node } = c;
   const x = c.plain(0);
   const type = typeOfFirst(c);
   const { classes, shape, count, inner } = targetsOf(node, x.shape, c.host(1) ?? fail('the classes are missing'));
   if (c.has(2)) checkWeights(c.shape(2), count);
-  const logs = hasSoftmax(node) ? logSoftmax(x, count, inner) : x;
+  const logs = !hasSoftmax(node) ? x : x.size > 0 ? ops.softmax(x, true, 1) : ops.scale(x, 1);
   // What does not count reads a 0 behind the last score, and behind the last weight.
   const flat = ops.concat([ops.reshape(logs, [logs.size]), tensor([0])], 0);
   const at = classes.map((id, i) => (id === null ? logs.size : (Math.floor(i / inner) * count + id) * inner + (i % inner)));

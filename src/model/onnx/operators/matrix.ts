@@ -3,14 +3,13 @@ import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
 import { broadcastShapes, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import type { Tensor } from '../../../tensor/tensor.ts';
-import { attribute, type Check, CONSUMED, type Context, flag, float, type Operators, plain } from '../operator.ts';
+import { attribute, type Check, CONSUMED, type Context, flag, float, NEWEST, type Operators, plain, type Results, wordOf } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
 
 function checkBatchNorm(node: OnnxNode, c: Check): void {
-  if (node.attributes.get('training_mode') === 1) c.unsupported('training_mode 1');
-  if (node.outputs.slice(1).some((name) => name !== '')) c.unsupported('statistics as outputs');
+  if (node.attributes.get('training_mode') !== 1 && node.outputs.slice(1).some((name) => name !== '')) c.unsupported('statistics as outputs');
   if (node.attributes.get('spatial') === 0) c.unsupported('spatial 0');
   const shapes = node.inputs.slice(1).map((name) => c.constant(name)?.shape ?? null);
   const first = shapes.find((shape) => shape !== null);
@@ -71,7 +70,7 @@ function attention(c: Context): Value {
   return plain(ops.reshape(out, [...batch, length, v.shape[v.rank - 1]]));
 }
 
-function batchNormalization(c: Context): Value {
+function batchNormalization(c: Context): Results {
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => c.plain(i));
   const eps = c.number('epsilon', 1e-5);
   const nhwc = c.isNhwc(0);
@@ -79,10 +78,36 @@ function batchNormalization(c: Context): Value {
   if (input.rank < 2) throw new GlimpseError(`[${input.shape}] has no axis of channels`);
   const layout = nhwc ? 'nhwc' : 'nchw';
   const order = nhwc ? 'nhwc' : 'file';
+  if (c.number('training_mode', 0) === 1) {
+    // Ioffe & Szegedy 2015; the running statistics are outputs, with the variance of the batch itself.
+    const { y, mean: batchMean, variance: batchVariance } = ops.batchNormTrain(input, gamma, beta, eps, layout);
+    const momentum = c.number('momentum', 0.9);
+    const blended = (running: Tensor, batch: Tensor): Value => plain(ops.add(ops.scale(running, momentum), ops.scale(batch, 1 - momentum)));
+    return [{ tensor: y, order }, blended(mean, batchMean), blended(variance, batchVariance)];
+  }
   if (!c.model.training) return { tensor: ops.batchNormEval(input, gamma, beta, mean, variance, eps, layout), order };
   const result = ops.batchNormTrain(input, gamma, beta, eps, layout);
   c.model.updateRunning(c.node, result.mean, result.variance, input.size / gamma.size);
   return { tensor: result.y, order };
+}
+
+/** The product over all labels bounds what the steps of an einsum add up, and the output's what it holds. */
+function boundLabels(c: Context, equation: string, tensors: readonly Tensor[]): void {
+  const [inputs, output] = equation.split('->');
+  const extents = new Map<string, number>();
+  inputs.split(',').forEach((labels, i) => {
+    const shape = tensors[i]?.shape ?? [];
+    const named = labels.replace('...', '');
+    const before = labels.includes('...') ? labels.indexOf('...') : named.length;
+    const dots = labels.includes('...') ? shape.length - named.length : 0;
+    const meet = (label: string, extent = 1): void => {
+      extents.set(label, Math.max(extents.get(label) ?? 1, extent));
+    };
+    for (const [k, label] of [...named].entries()) meet(label, shape[k < before ? k : k + dots]);
+    for (let k = 0; k < dots; k++) meet(`.${dots - k}`, shape[before + k]);
+  });
+  const held = [...extents].filter(([label]) => output === undefined || label.startsWith('.') || output.includes(label)).map(([, extent]) => extent);
+  c.model.budget.expect(held, sizeOf([...extents.values()]) / Math.max(1, sizeOf(held)));
 }
 
 export const MATRIX: Operators = {
@@ -92,12 +117,22 @@ export const MATRIX: Operators = {
     device: gemm,
   },
   MatMul: { inputs: [2, 2], attributes: {}, device: matmul },
+  Einsum: {
+    inputs: [1, NEWEST],
+    attributes: { equation: attribute('string', { required: true }) },
+    device: (c) => {
+      const tensors = c.inputs.map((_, i) => c.plain(i));
+      const equation = wordOf(c.node, 'equation', '').replaceAll(' ', '');
+      boundLabels(c, equation, tensors);
+      return plain(ops.einsum(equation, tensors));
+    },
+  },
   // Made by the passes, never read from a file.
   FusedMatMul: { inputs: [3, 3], attributes: {}, device: matmul },
   FusedAttention: { inputs: [3, 4], attributes: { scale: float }, device: attention },
   BatchNormalization: {
     inputs: [5, 5],
-    outputs: [1, 5],
+    outputs: [1, 3],
     attributes: {
       ...CONSUMED,
       epsilon: float,

@@ -22,8 +22,8 @@ import {
   numberOf,
   type Operators,
   plain,
-  text,
   TooLargeForHost,
+  text,
   wordOf,
 } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
@@ -287,7 +287,13 @@ function matmulInteger({ inputs }: HostCall): HostTensor {
 }
 
 /** Sums of products with the scales of both operands become whole numbers with the scale of the result. */
-function rescaled(sums: { shape: number[]; data: Numbers }, scales: readonly HostTensor[], shapes: readonly number[][], zero: HostTensor, zeroShape: number[]): HostTensor {
+function rescaled(
+  sums: { shape: number[]; data: Numbers },
+  scales: readonly HostTensor[],
+  shapes: readonly number[][],
+  zero: HostTensor,
+  zeroShape: number[],
+): HostTensor {
   for (const each of scales) floating(each);
   const type = narrow(typeOf(zero).name);
   const inputs: HostTensor[] = [
@@ -384,7 +390,8 @@ function convolved(node: OnnxNode, x: Centered, w: Centered): { shape: number[];
   const shape = bounded(window.out);
   const [taps, channels] = [sizeOf(window.kernel), w.shape[1]];
   const [area, from] = [sizeOf(shape.slice(2)), sizeOf(x.shape.slice(2))];
-  if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24) throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
+  if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
+    throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
   const at = tapsOf(window, x.shape);
   const data = new Float64Array(sizeOf(shape));
   const per = w.shape[0] / window.groups;
@@ -426,7 +433,8 @@ function qlinearConv({ node, inputs }: HostCall): HostTensor {
   const sums = convolved(node, centered(x, zeroX), centered(w, zeroW, ofChannels(zeroW, w.shape.length - 1)));
   const axes = x.shape.length - 2;
   if (bias) {
-    if (typeOf(bias).name !== 'int32' || !sameShape(bias.shape, [w.shape[0]])) fail(`the bias is ${typeOf(bias).name} [${bias.shape}], int32 [${w.shape[0]}] is expected`);
+    if (typeOf(bias).name !== 'int32' || !sameShape(bias.shape, [w.shape[0]]))
+      fail(`the bias is ${typeOf(bias).name} [${bias.shape}], int32 [${w.shape[0]}] is expected`);
     const area = sizeOf(sums.shape.slice(2));
     for (let i = 0; i < sums.data.length; i++) sums.data[i] += bias.data[Math.floor(i / area) % w.shape[0]];
   }

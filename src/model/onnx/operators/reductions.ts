@@ -1,10 +1,9 @@
 /** Reductions over axes, and where the extremes are. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
-import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import type { ElementType } from '../elements.ts';
 import { bounded, exact, fitted, ints, like, places } from '../host.ts';
-import { attribute, type Context, fail, flag, type HostCall, int, NotOnDevice, numberOf, type Operator, type Operators, plain } from '../operator.ts';
+import { attribute, type Context, fail, flag, type HostCall, int, numberOf, type Operator, type Operators, plain } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import { type HostTensor, typeOf, type Value } from '../values.ts';
 import { passed, typeOfFirst } from './arithmetic.ts';
@@ -97,48 +96,17 @@ function onHost({ node, opset, inputs }: HostCall): HostTensor {
   return like(x, out, type.kind === 'int' ? wholes(type, results) : results);
 }
 
-/** A reduction on the GPU over one axis, or over all. */
-type Reduction = (x: Tensor, axis: number | undefined, keepDims: boolean) => Tensor;
-
-/** A reduction on the GPU over some axes, of which it leaves extents of 1. */
-type Reducing = (x: Tensor, axes: readonly number[]) => Tensor;
-
-/** One kernel for all axes if there are no others, else one an axis. */
-const axisByAxis =
-  (reduce: Reduction): Reducing =>
-  (x, axes) =>
-    axes.length === x.rank && x.rank > 0
-      ? ops.reshape(
-          reduce(x, undefined, false),
-          x.shape.map(() => 1),
-        )
-      : axes.toReversed().reduce((part, axis) => reduce(part, axis, true), x);
-
-const sum = axisByAxis(ops.sum);
-
-/** ln Σ eˣ: the largest x is taken out first, unless it is infinite. */
-const logSumExpOnDevice: Reducing = (x, axes) => {
-  const end = 3e38;
-  const largest = ops.maximum(ops.minimum(axisByAxis(ops.max)(x, axes), tensor([end], [])), tensor([-end], []));
-  return ops.add(ops.log(sum(ops.exp(ops.sub(x, largest)), axes)), largest);
-};
-
-/** Σ x² over the last of the axes, and Σ over the others. */
-const squares: Reducing = (x, axes) => {
-  if (axes.length === 0) return ops.square(x);
-  return axes.length === x.rank ? axisByAxis(ops.sumSquares)(x, axes) : sum(ops.sumSquares(x, axes.at(-1), true), axes.slice(0, -1));
-};
-
-const DEVICE: Record<string, Reducing> = {
-  ReduceSum: sum,
-  ReduceMean: axisByAxis(ops.mean),
-  ReduceMax: axisByAxis(ops.max),
-  ReduceMin: axisByAxis(ops.min),
-  ReduceL1: (x, axes) => sum(ops.abs(x), axes),
-  ReduceL2: (x, axes) => ops.sqrt(squares(x, axes)),
-  ReduceSumSquare: squares,
-  ReduceLogSum: (x, axes) => ops.log(sum(x, axes)),
-  ReduceLogSumExp: logSumExpOnDevice,
+const DEVICE: Record<string, typeof ops.sum> = {
+  ReduceSum: ops.sum,
+  ReduceMean: ops.mean,
+  ReduceMax: ops.max,
+  ReduceMin: ops.min,
+  ReduceProd: ops.prod,
+  ReduceL1: ops.sumAbs,
+  ReduceL2: ops.norm,
+  ReduceSumSquare: ops.sumSquares,
+  ReduceLogSum: (x, axes) => ops.log(ops.sum(x, axes)),
+  ReduceLogSumExp: ops.logSumExp,
 };
 
 function onDevice(c: Context): Value {
@@ -146,7 +114,6 @@ function onDevice(c: Context): Value {
   const shape = c.shape(0);
   const { axes, out } = planOf(node, c.host(1), shape);
   const keep = c.number('keepdims', 1) === 1;
-  const reduce = DEVICE[node.op] ?? (() => { throw new NotOnDevice(`${node.op} on the GPU`); });
   if (axes.length === 0 && shape.length > 0) {
     c.plain(0); // it is refused if it is no floats
     return passed(c);
@@ -154,8 +121,10 @@ function onDevice(c: Context): Value {
   if (node.op === 'ReduceMean' && shape.length === 4 && axes.join() === '2,3') return averaged(c, keep);
   const x = c.plain(0);
   // What nothing gives is a matter of definitions.
-  if (x.size === 0) return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
-  return plain(ops.reshape(reduce(x, axes), out), typeOfFirst(c));
+  if (x.size === 0)
+    return onHost({ node, opset: c.opset, inputs: [{ kind: 'float', type: typeOfFirst(c), shape: [...shape], data: new Float32Array(0) }, c.host(1)] });
+  const reduced = shape.length === 0 ? DEVICE[node.op](ops.reshape(x, [1]), 0) : DEVICE[node.op](x, axes);
+  return plain(ops.reshape(reduced, out), typeOfFirst(c));
 }
 
 /** `axesSince`: the opset from which on the axes are an input. */
