@@ -9,6 +9,7 @@ import { renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
+import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
 
 /** Whether a Dropout passes its input on, whatever a run says; nobody reads its mask. */
@@ -63,6 +64,7 @@ const PASSES: Readonly<Record<string, Pass>> = {
   gelu: fuseGelu,
   attention: fuseAttention,
   bias: fuseMatmulBias,
+  'integer product': castProducts,
 };
 
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
