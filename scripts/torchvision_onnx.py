@@ -50,6 +50,10 @@ def export(name, folder):
     model = model_of(name).eval()
     side = SIDES.get(name, 224)
     picture = torch.randn(1, 3, side, side)
+    # A head that begins as zeros would hide everything before it.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and not module.weight.any():
+            torch.nn.init.normal_(module.weight, std=0.05)
     # Statistics of a batch give each layer inputs of one size: with those of a new model, deep ones overflow or vanish.
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

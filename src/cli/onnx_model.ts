@@ -44,7 +44,7 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
     if (path !== undefined) {
       const { value } = readValueFile(openFile(path), kind);
       given[name] = value.kind === 'float' && value.type !== 'double' ? tensor(Float32Array.from(value.data), value.shape) : value;
-      said.push(`${name} from ${path}`);
+      said.push(`${name} ${'shape' in value ? `[${value.shape}]` : `(${typeName(value)})`} from ${path}`);
       continue;
     }
     const shape = input.shape.map((extent, i) => (extent < 0 ? (sizes.get(input.open[i] ?? '') ?? 1) : extent));

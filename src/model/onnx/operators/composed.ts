@@ -2,7 +2,7 @@
 import { scope } from '../../../tensor/tensor.ts';
 import { Context, fail, type Operator, type Results, TooLargeForHost } from '../operator.ts';
 import type { AttributeValue, OnnxNode } from '../proto.ts';
-import { type HostTensor, isHost, shapeOfValue, tensorsOf, typeOf, type Value } from '../values.ts';
+import { type HostTensor, isHost, shapeOfValue, tensorsOf, type Value } from '../values.ts';
 import { GATHER } from './gather.ts';
 import { MOVES } from './moves.ts';
 
@@ -16,7 +16,7 @@ function results(operator: Operator, c: Context): readonly (Value | null)[] {
     try {
       return listed(operator.host(call));
     } catch (error) {
-      if (!(error instanceof TooLargeForHost) || !operator.device || typeOf(c.inputs[0] as HostTensor).kind !== 'float') throw error;
+      if (!(error instanceof TooLargeForHost) || !operator.device) throw error;
     }
   }
   return listed(operator.device?.(c) ?? fail(`${c.node.op} of these inputs is not supported`));

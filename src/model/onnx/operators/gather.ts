@@ -216,7 +216,7 @@ function scatteringNd(c: Context): Value {
   return plain(ops.scatterNd(x, coordinates(c, x.shape.slice(0, depth)), updates, reductionOf(c.node)), type);
 }
 
-/** The places that a Compress keeps, and the shape that it makes; the axis is null where it keeps elements of all of them in a row. */
+/** The places that a Compress keeps along its axis; without one, those of all elements in a row. */
 function keptOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Shape): { axis: number | null; kept: number[] } {
   const axis = node.attributes.has('axis') ? axisOf(node, shape) : null;
   const extent = axis === null ? sizeOf(shape) : shape[axis];
@@ -290,59 +290,84 @@ function oneHot({ node, inputs }: HostCall): HostTensor {
   return { ...values, shape, data };
 }
 
-/** Of indices on the host, for results that are too large for it. */
+/** A code of floats. Of an index made on the GPU that is outside, the code is NaN; of one from the host it is off everywhere. */
 function oneHotting(c: Context): Value {
   const indices = c.value(0);
   const values = c.numbers(2) as HostTensor;
-  if (isDevice(indices) || typeOf(values).kind === 'int') throw new NotOnDevice(`a one-hot code of ${typeOf(values).name}`);
-  const given = c.numbers(0) as HostTensor;
-  const { axis, depth, shape } = oneHotOf(c.node, given.shape, c.numbers(1));
+  if (typeOf(values).kind === 'int' || (isDevice(indices) && indices.tensor.dtype !== 'u32')) throw new NotOnDevice(`a one-hot code of ${typeOf(values).name}`);
+  const { axis, depth, shape } = oneHotOf(c.node, c.shape(0), c.numbers(1));
   const [off, on] = pairIn(values);
+  if (shape.length > MAX_RANK) throw new NotOnDevice(`[${shape}] has ${shape.length} axes; at most ${MAX_RANK} are supported`);
   c.model.budget.expect(shape);
-  const [outer, inner] = [sizeOf(given.shape.slice(0, axis)), sizeOf(given.shape.slice(axis))];
-  // One row too many takes what is on nowhere.
+  if (isDevice(indices)) return plain(ops.oneHot(c.indices(0, depth), depth, { axis, on, off }), values.type);
+  const given = c.numbers(0) as HostTensor;
   const places = Uint32Array.from(given.data, (value) => {
     const index = Math.trunc(value);
     const at = index < 0 ? index + depth : index;
-    return at >= 0 && at < depth ? at : depth;
+    return at >= 0 && at < depth ? at : depth; // one place too many takes what is on nowhere
   });
-  const zeros = ops.broadcastTo(tensor([off], []), [outer, depth + 1, inner]);
-  const ones = ops.broadcastTo(tensor([on], []), [outer, 1, inner]);
-  const marked = ops.scatterElements(zeros, tensor(places, [outer, 1, inner]), ones, 1);
-  return plain(ops.reshape(ops.slice(marked, [0, 0, 0], [outer, depth, inner]), shape), values.type);
+  const wide = ops.oneHot(tensor(places, given.shape), depth + 1, { axis, on, off });
+  return plain(
+    ops.slice(
+      wide,
+      shape.map(() => 0),
+      shape,
+    ),
+    values.type,
+  );
 }
 
 /** Numbers in rising order; NaN counts as the largest. */
 const rising = (a: number, b: number): number => (Number.isNaN(a) ? (Number.isNaN(b) ? 0 : 1) : Number.isNaN(b) ? -1 : a - b || (a === b ? 0 : a < b ? -1 : 1));
 
-/** The k largest or smallest along an axis, and where they are. Of equal ones the first comes first; NaN counts as the largest. */
-function topK({ node, inputs }: HostCall): HostTensor[] {
-  const x = inputs[0] as HostTensor;
-  const axis = axisOf(node, x.shape, -1);
-  const given = inputs[1];
+interface TopK {
+  axis: number;
+  k: number;
+  isLargest: boolean;
+  shape: number[];
+}
+
+function topKOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Shape): TopK {
+  const axis = axisOf(node, shape, -1);
   if (given && given.data.length !== 1) fail(`k is [${given.shape}], one number is expected`);
   const k = given?.data[0] ?? numberOf(node, 'k', 0);
+  if (!(k >= 0 && k <= shape[axis])) fail(`the ${k} first of ${shape[axis]} places`);
+  return { axis, k, isLargest: numberOf(node, 'largest', 1) === 1, shape: shape.with(axis, k) };
+}
+
+/** The k largest or smallest along an axis, and where they are. Of equal ones the first comes first, a NaN before all numbers. */
+function topK({ node, inputs }: HostCall): HostTensor[] {
+  const x = inputs[0] as HostTensor;
+  const { axis, k, isLargest, shape } = topKOf(node, inputs[1], x.shape);
+  bounded(shape);
   const extent = x.shape[axis];
-  if (!(k >= 0 && k <= extent)) fail(`the ${k} first of ${extent} places`);
-  const shape = bounded(x.shape.with(axis, k));
   const inner = sizeOf(x.shape.slice(axis + 1));
   const outer = sizeOf(x.shape.slice(0, axis));
   if (x.data.length * Math.log2(extent + 2) > MOST_STEPS) fail(`sorting [${x.shape}] on the host takes more than ${MOST_STEPS} steps`);
-  const sign = numberOf(node, 'largest', 1) === 1 ? -1 : 1;
+  const better = (a: number, b: number) => Number(Number.isNaN(b)) - Number(Number.isNaN(a)) || (isLargest ? rising(b, a) : rising(a, b));
   const at = new Int32Array(sizeOf(shape));
   const indices = new Array<number>(at.length).fill(0);
   if (at.length > 0)
     for (let o = 0; o < outer; o++)
       for (let i = 0; i < inner; i++) {
         const start = o * extent * inner + i;
-        const order = Array.from({ length: extent }, (_, j) => j).sort((a, b) => sign * rising(x.data[start + a * inner], x.data[start + b * inner]) || a - b);
+        const order = Array.from({ length: extent }, (_, j) => j).sort((a, b) => better(x.data[start + a * inner], x.data[start + b * inner]) || a - b);
         for (let j = 0; j < k; j++) {
           const to = (o * k + j) * inner + i;
           at[to] = start + order[j] * inner;
           indices[to] = order[j];
         }
       }
-  return [taken(x, shape, at), intsOf(shape, indices)];
+  return [taken(x, [...shape], at), intsOf([...shape], indices)];
+}
+
+function topKing(c: Context): Results {
+  const { tensor: x, type } = floatWords(c, 0);
+  const { axis, k, isLargest } = topKOf(c.node, c.host(1), x.shape);
+  if (k === 0 || x.size === 0) throw new NotOnDevice('the first 0 places');
+  c.model.budget.expect(x.shape, Math.ceil(Math.log2(x.shape[axis] + 1)) ** 2);
+  const { values, indices } = ops.topK(x, k, 0, { axis, smallest: !isLargest });
+  return [plain(values, type), plain(indices, 'int64')];
 }
 
 /** Distinct elements, or slices along an axis: where each is first, the number of each of the inputs, and how often each comes. */
@@ -483,6 +508,7 @@ export const GATHER: Operators = {
     },
     where: [1],
     host: topK,
+    device: topKing,
   },
   Unique: { inputs: [1, 1], outputs: [1, 4], attributes: { axis: int, sorted: flag }, any: uniqueTexts, host: uniqueOf },
   NonMaxSuppression: { inputs: [2, 5], attributes: { center_point_box: flag }, host: nonMaxSuppression },

@@ -42,18 +42,18 @@ function checkConstantOfShape(node: OnnxNode, c: Check): void {
   node.attributes.set('value', { ...value, load: () => host });
 }
 
-const valueOf = (node: OnnxNode): HostTensor =>
+const filling = (node: OnnxNode): HostTensor =>
   (node.attributes.get('value') as OnnxTensor | undefined)?.load() ?? { kind: 'float', shape: [1], data: new Float32Array(1) };
 
 function constantOfShape({ node, inputs }: HostCall): HostTensor {
-  const value = valueOf(node);
+  const value = filling(node);
   const shape = bounded(shapeIn(inputs[0]));
   return numbersOf(typeOf(value), shape, new Float64Array(sizeOf(shape)).fill(value.data[0]));
 }
 
 /** Long lists of floats are made on the GPU. */
 function constantOnDevice(c: Context): Value | null {
-  const value = valueOf(c.node);
+  const value = filling(c.node);
   const shape = shapeIn(c.host(0));
   const { kind, name } = typeOf(value);
   if (kind !== 'float' || name === 'double' || shape.length > MAX_RANK || sizeOf(shape) <= SHORT) return null;

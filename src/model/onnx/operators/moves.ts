@@ -593,6 +593,12 @@ function trilu({ node, inputs }: HostCall): HostTensor {
   return taken(x, x.shape, at);
 }
 
+function triangle(c: Context): Value {
+  const { tensor: x, type } = c.words(0);
+  if (x.rank < 2) fail(`[${x.shape}]; matrices are expected`);
+  return plain(ops.trilu(x, c.host(1)?.data[0] ?? 0, c.number('upper', 1) === 1), type);
+}
+
 /** For each place of the first two axes, in order, the place that ReverseSequence takes: the first elements of each sequence turned. */
 function turnedOf({ node, inputs }: HostCall, shape: Shape): number[] {
   const [time, batch] = [numberOf(node, 'time_axis', 0), numberOf(node, 'batch_axis', 1)];
@@ -780,7 +786,7 @@ export const MOVES: Operators = {
     ...moving(blocks, blocking),
   },
   SpaceToDepth: { inputs: ONE, attributes: { blocksize: attribute('int', { required: true }) }, ...moving(blocks, blocking) },
-  Trilu: { inputs: [1, 2], attributes: { upper: flag }, where: [1], host: trilu },
+  Trilu: { inputs: [1, 2], attributes: { upper: flag }, where: [1], host: trilu, device: triangle },
   ReverseSequence: { inputs: [2, 2], attributes: { batch_axis: int, time_axis: int }, where: [1], ...moving(reverseSequence, reversing) },
   Col2Im: { inputs: [3, 3], attributes: { dilations: intList, pads: intList, strides: intList }, where: [1, 2], host: col2Im },
 };

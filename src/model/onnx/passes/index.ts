@@ -8,6 +8,7 @@ import type { OnnxGraph, OnnxNode } from '../proto.ts';
 import { renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
+import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
 import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
@@ -70,13 +71,14 @@ const PASSES: Readonly<Record<string, Pass>> = {
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
 
 /**
- * Rewrites a graph for inference, without some of the passes if they are named. Parameters for which `keep` is true stay as they are
+ * Rewrites a graph for inference, without the passes that are named. `limit`: bytes that a kernel may bind. Parameters for which `keep` is true stay as they are
  * and can be trained. Returns the names of constants that hold extents which the file states of its inputs.
  */
-export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false, without: readonly string[] = []): Set<string> {
+export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean, without: readonly string[], limit: number): Set<string> {
   resolvePassThrough(graph);
   dequantizeWeights(graph, keep);
   const stated = foldShapes(graph, keep);
   for (const [name, pass] of Object.entries(PASSES)) if (!without.includes(name)) pass(graph, keep);
+  splitLargeProducts(graph, keep, limit);
   return stated;
 }
