@@ -250,11 +250,12 @@ function productOf(a: Shape, b: Shape): Product {
 }
 
 /** The product of matrices of whole numbers. */
-function multiplied(a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
+function multiplied({ work }: HostCall, a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
   const { batch, m, k, n } = productOf(a.shape, b.shape);
   const shape = bounded([...batch, m, n]);
   const count = sizeOf(batch);
   if (count * m * n * k > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`[${shape}], each of ${k} products, is too much for the host`);
+  work?.(count * m * n * k);
   const strides = (each: Shape): number[] => {
     const own = each.slice(0, -2);
     let stride = each[each.length - 2] * each[each.length - 1];
@@ -281,9 +282,9 @@ function multiplied(a: Centered, b: Centered): { shape: number[]; data: Float64A
 
 const INT32 = ELEMENT_TYPES[6];
 
-function matmulInteger({ inputs }: HostCall): HostTensor {
-  const [a, b, zeroA, zeroB] = inputs as HostTensor[];
-  const { shape, data } = multiplied(centered(a, zeroA, zeroA && ofRows(zeroA)), centered(b, zeroB, zeroB && ofColumns(zeroB)));
+function matmulInteger(call: HostCall): HostTensor {
+  const [a, b, zeroA, zeroB] = call.inputs as HostTensor[];
+  const { shape, data } = multiplied(call, centered(a, zeroA, zeroA && ofRows(zeroA)), centered(b, zeroB, zeroB && ofColumns(zeroB)));
   return { kind: 'int', type: 'int32', shape, data: fitted(INT32, data) };
 }
 
@@ -310,9 +311,9 @@ function rescaled(
   return { kind: 'int', type: type.name, shape: sums.shape, data: Array.from(data) };
 }
 
-function qlinearMatmul({ inputs }: HostCall): HostTensor {
-  const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = inputs as HostTensor[];
-  const sums = multiplied(centered(a, zeroA, ofRows(zeroA)), centered(b, zeroB, ofColumns(zeroB)));
+function qlinearMatmul(call: HostCall): HostTensor {
+  const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = call.inputs as HostTensor[];
+  const sums = multiplied(call, centered(a, zeroA, ofRows(zeroA)), centered(b, zeroB, ofColumns(zeroB)));
   return rescaled(sums, [scaleA, scaleB, scaleY], [ofRows(scaleA), ofColumns(scaleB), ofRows(scaleY)], zeroY, ofRows(zeroY));
 }
 
@@ -388,13 +389,14 @@ function tapsOf({ out, kernel, stride, dilation, before }: Window, x: Shape): In
 }
 
 /** The convolution of whole numbers. What is padded is a 0: the zero point, less itself. */
-function convolved(node: OnnxNode, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
+function convolved({ node, work }: HostCall, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
   const window = windowOf(node, x.shape, w.shape);
   const shape = bounded(window.out);
   const [taps, channels] = [sizeOf(window.kernel), w.shape[1]];
   const [area, from] = [sizeOf(shape.slice(2)), sizeOf(x.shape.slice(2))];
   if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
     throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
+  work?.(sizeOf(shape) * channels * taps);
   const at = tapsOf(window, x.shape);
   const data = new Float64Array(sizeOf(shape));
   const per = w.shape[0] / window.groups;
@@ -423,17 +425,17 @@ const one = (zero: HostTensor | null | undefined): void => {
   if (zero && zero.data.length !== 1) fail(`the zero point of pictures is [${zero.shape}], one number is expected`);
 };
 
-function convInteger({ node, inputs }: HostCall): HostTensor {
-  const [x, w, zeroX, zeroW] = inputs as HostTensor[];
+function convInteger(call: HostCall): HostTensor {
+  const [x, w, zeroX, zeroW] = call.inputs as HostTensor[];
   one(zeroX);
-  const { shape, data } = convolved(node, centered(x, zeroX), centered(w, zeroW, zeroW && ofChannels(zeroW, w.shape.length - 1)));
+  const { shape, data } = convolved(call, centered(x, zeroX), centered(w, zeroW, zeroW && ofChannels(zeroW, w.shape.length - 1)));
   return { kind: 'int', type: 'int32', shape, data: fitted(INT32, data) };
 }
 
-function qlinearConv({ node, inputs }: HostCall): HostTensor {
-  const [x, scaleX, zeroX, w, scaleW, zeroW, scaleY, zeroY, bias] = inputs as HostTensor[];
+function qlinearConv(call: HostCall): HostTensor {
+  const [x, scaleX, zeroX, w, scaleW, zeroW, scaleY, zeroY, bias] = call.inputs as HostTensor[];
   for (const each of [zeroX, scaleX, zeroY, scaleY]) one(each);
-  const sums = convolved(node, centered(x, zeroX), centered(w, zeroW, ofChannels(zeroW, w.shape.length - 1)));
+  const sums = convolved(call, centered(x, zeroX), centered(w, zeroW, ofChannels(zeroW, w.shape.length - 1)));
   const axes = x.shape.length - 2;
   if (bias) {
     if (typeOf(bias).name !== 'int32' || !sameShape(bias.shape, [w.shape[0]]))
