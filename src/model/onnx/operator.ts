@@ -53,6 +53,8 @@ export interface HostCall {
   node: OnnxNode;
   opset: number;
   inputs: readonly (HostTensor | null)[];
+  /** Counts products that are about to be computed. Throws a GlimpseError if they are more than may be asked for. */
+  work?(products: number): void;
 }
 
 /** What is computed on the host. */
@@ -162,6 +164,13 @@ export class Budget {
     this.done += read;
     if (!(this.done <= this.mostWork))
       throw new GlimpseError(`more work than the ${this.mostWork} that a file and inputs of this size may ask for was done: a loop does not end`);
+  }
+
+  /** Counts products that are about to be computed on the host. Throws a GlimpseError for too many. */
+  worked(products: number): void {
+    this.done += products;
+    if (!(this.done <= this.mostWork))
+      throw new GlimpseError(`${products} products would be more work than the ${this.mostWork} that a file and inputs of this size may ask for`);
   }
 
   made(size: number): void {
