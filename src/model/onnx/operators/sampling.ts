@@ -86,7 +86,8 @@ function gridSample({ node, inputs }: HostCall): HostTensor {
     let at = isAligned ? ((value + 1) / 2) * (extent - 1) : ((value + 1) * extent - 1) / 2;
     if (mode === 'nearest') at = nearest(at);
     const [low, high] = isAligned ? [0, extent - 1] : [-0.5, extent - 0.5];
-    if (at < low || at > high) {
+    // The places of a cubic are bounded one by one, as PyTorch and onnxruntime do it.
+    if (mode !== 'cubic' && (at < low || at > high)) {
       if (padding === 'border') at = Math.max(0, Math.min(extent - 1, at));
       else if (padding === 'reflection') at = mirrored(at, low, high);
     }
