@@ -53,6 +53,8 @@ export interface HostCall {
   node: OnnxNode;
   opset: number;
   inputs: readonly (HostTensor | null)[];
+  /** Counts steps beyond the numbers that are read and made. Throws a GlimpseError for too many. */
+  spend?(steps: number): void;
 }
 
 /** What is computed on the host. */
@@ -159,9 +161,14 @@ export class Budget {
   /** Counts a node, or a turn of a loop, that is about to run and reads so many numbers on the host. Throws a GlimpseError for one too many. */
   walk(read = 0): void {
     if (++this.nodes > MOST_NODES) throw new GlimpseError(`more than ${MOST_NODES} nodes were run: a loop does not end`);
-    this.done += read;
+    this.spend(read);
+  }
+
+  /** Counts steps of work. Throws a GlimpseError for more than the bounds allow. */
+  spend(steps: number): void {
+    this.done += steps;
     if (!(this.done <= this.mostWork))
-      throw new GlimpseError(`more work than the ${this.mostWork} that a file and inputs of this size may ask for was done: a loop does not end`);
+      throw new GlimpseError(`more work than the ${this.mostWork} that a file and inputs of this size may ask for was done: a loop may not end`);
   }
 
   made(size: number): void {

@@ -385,7 +385,7 @@ export class OnnxModel {
     const early = asAny();
     if (early) return early;
     if (inputs.every(staysOnHost)) {
-      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
+      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend: (steps: number) => model.budget.spend(steps) };
       if (runsOnHost(call)) {
         try {
           return runOnHost(call);
@@ -411,7 +411,7 @@ export class OnnxModel {
     const late = asAny();
     if (late) return late;
     if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
-    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[] };
+    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend: (steps: number) => model.budget.spend(steps) };
     if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     return runOnHost(call);
   }

@@ -117,6 +117,8 @@ const isNumbers = (value: Value | null): value is HostTensor | null => value ===
 /** Constants that nodes make of constants, within a budget. */
 class Constants {
   private left: number;
+  /** Steps that may be taken beyond the numbers that are read and made. */
+  private steps = 1 << 24;
   private readonly hosts = new Map<string, HostTensor>();
 
   constructor(
@@ -141,7 +143,11 @@ class Constants {
     const reads = tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
     if (makes > MAX_HOST_ELEMENTS || BYTES * (makes + reads) > this.left) return null;
     const inputs = node.inputs.map((name) => (name ? this.load(name) : null));
-    const call = { node, opset: node.opset, inputs };
+    const spend = (steps: number) => {
+      this.steps -= steps;
+      if (this.steps < 0) throw new TooLargeForHost('more work than is done at import');
+    };
+    const call = { node, opset: node.opset, inputs, spend };
     if (!runsOnHost(call)) return null;
     try {
       const made = runOnHost(call);
