@@ -145,6 +145,28 @@ const scaledSum = (count: number) => ofOp('axpby', 'axpby', 'axpby', [[count], [
 const likeliest = (count: number, columns: number) => ofOp('argmax-token', 'argmax_token', 'argmaxToken', [[count, columns]], { skipBelow: 0 }, 3);
 const largest = (count: number, columns: number, k: number) => ofOp('top-k', 'top_k', 'topK', [[count, columns]], { k, skipBelow: 0 }, k);
 
+/** Attention of each of `batch` pictures and `heads` heads, forward. */
+function scaledDotProduct(batch: number, heads: number, queries: number, keys: number, width: number): Benchmark {
+  const rows = (count: number) => [batch, heads, count, width];
+  const shapes = [rows(queries), rows(keys), rows(keys)];
+  return {
+    ...{ name: 'scaled-dot-product', family: 'scaled_dot_product', shape: `${batch}×${heads}, T ${queries}, S ${keys}, D ${width}` },
+    ...{ work: { kind: 'op', op: 'scaledDotProductAttention', shapes, attrs: { scale: 1 / Math.sqrt(width), causal: false } }, peers: false },
+    ...{ flops: batch * heads * queries * keys * (4 * width + 5), bytes: 8 * batch * heads * width * (queries + keys) },
+  };
+}
+
+/** One gradient of that attention, from what the forward pass kept of each query. */
+function scaledDotProductGradient(of: 'query' | 'keys', batch: number, heads: number, queries: number, keys: number, width: number): Benchmark {
+  const products = of === 'query' ? 3 : 4;
+  return {
+    ...{ name: `scaled-dot-product-grad-${of}`, family: `scaled_dot_product_grad_${of}`, shape: `${batch}×${heads}, T ${queries}, S ${keys}, D ${width}` },
+    ...{ work: { kind: 'scaledDotProductGrad', of, batch, heads, queries, keys, width }, peers: false },
+    ...{ flops: batch * heads * queries * keys * (2 * products * width + 5) },
+    bytes: 4 * batch * heads * (of === 'query' ? width * (3 * queries + 2 * keys) + 4 * queries : width * (2 * queries + 4 * keys) + 4 * queries),
+  };
+}
+
 /** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
 const RESNET_FLOPS = 8.18e9;
 
@@ -198,6 +220,12 @@ export function catalog(model: string | null): Benchmark[] {
     attention('attentionGrad', 13, 47, 509, 251),
     scoresGradient(16, 49, 512, 256),
     scoresGradient(13, 47, 509, 251),
+    scaledDotProduct(16, 8, 20, 49, 64),
+    scaledDotProduct(13, 7, 19, 47, 61),
+    scaledDotProductGradient('query', 16, 8, 20, 49, 64),
+    scaledDotProductGradient('query', 13, 7, 19, 47, 61),
+    scaledDotProductGradient('keys', 16, 8, 20, 49, 64),
+    scaledDotProductGradient('keys', 13, 7, 19, 47, 61),
     softmaxGradient(640, 5000),
     softmaxGradient(641, 4999),
     rowSums(5000, 512),
@@ -272,6 +300,21 @@ const SHAPES: Readonly<Record<string, { numbers: string; example: string; make(g
   },
   adam: { numbers: 'COUNT', example: '1000003', make: ([count]) => adamUpdate(count) },
   'softmax-grad': { numbers: 'ROWSxCOLUMNS', example: '640x1000', make: ([count, columns]) => softmaxGradient(count, columns) },
+  'scaled-dot-product': {
+    numbers: 'BATCHxHEADSxQUERIESxKEYSxWIDTH',
+    example: '16x8x20x49x64',
+    make: ([b, heads, queries, keys, width]) => scaledDotProduct(b, heads, queries, keys, width),
+  },
+  'scaled-dot-product-grad-query': {
+    numbers: 'BATCHxHEADSxQUERIESxKEYSxWIDTH',
+    example: '16x8x20x49x64',
+    make: ([b, heads, queries, keys, width]) => scaledDotProductGradient('query', b, heads, queries, keys, width),
+  },
+  'scaled-dot-product-grad-keys': {
+    numbers: 'BATCHxHEADSxQUERIESxKEYSxWIDTH',
+    example: '16x8x20x49x64',
+    make: ([b, heads, queries, keys, width]) => scaledDotProductGradient('keys', b, heads, queries, keys, width),
+  },
   reduce: { numbers: 'ROWSxCOLUMNS', example: '2048x512', make: ([count, columns]) => rowSums(count, columns) },
   'bias-rows': { numbers: 'ROWSxCOLUMNS', example: '1024x512', make: ([count, columns]) => biasRows(count, columns) },
   axpby: { numbers: 'COUNT', example: '1000003', make: ([count]) => scaledSum(count) },

@@ -4,6 +4,7 @@ import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
 import { apply, noGrad } from '../src/autograd/tape.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
+import { scaledDotProductGradKeys, scaledDotProductGradQuery } from '../src/kernels/attention.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../src/kernels/conv.ts';
 import { adam } from '../src/kernels/optimizer.ts';
 import { additiveAttention, additiveAttentionGrad, lstmCell, lstmCellGrad } from '../src/kernels/recurrent.ts';
@@ -17,6 +18,7 @@ import {
   type ConvShape,
   cellInputs,
   convInputs,
+  dotProductInputs,
   type Engine,
   type InputSet,
   matmulInputs,
@@ -285,6 +287,22 @@ export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: st
     return repeat(launch, [y, dy], []);
   }
 
+  function dotProductGradient(work: Extract<Work, { kind: 'scaledDotProductGrad' }>): Prepared {
+    const { batch, heads, queries, keys, width } = work;
+    const input = (name: 'q' | 'k' | 'v' | 'dy' | 'rows', count: number, columns = width) =>
+      activation([batch, heads, count, columns], (set) => dotProductInputs(work, set)[name]);
+    const [q, k, v, dy, rows] = [input('q', queries), input('k', keys), input('v', keys), input('dy', queries), input('rows', queries, 4)];
+    const sizes = { batch: batch * heads, heads, queries, keys, width, valuesWidth: width, mask: null, scale: 1 / Math.sqrt(width), causal: false };
+    const launch = () => {
+      const given = { ...sizes, q: q.tensor.slice, k: k.tensor.slice, v: v.tensor.slice, label: 'bench' };
+      const results = (work.of === 'query' ? [q] : [k, v]).map(({ tensor: of }) => empty(of.shape));
+      if (work.of === 'query') scaledDotProductGradQuery(gpu, given, dy.tensor.slice, rows.tensor.slice, results[0].slice);
+      else scaledDotProductGradKeys(gpu, given, dy.tensor.slice, rows.tensor.slice, results[0].slice, results[1].slice);
+      return results;
+    };
+    return repeatParts(launch, [q, k, v, dy, rows], []);
+  }
+
   function ofOp(work: Extract<Work, { kind: 'op' }>): Prepared {
     const op = OPS.find(({ name }) => name === work.op) as Op;
     const inputs = work.shapes.map((shape, i) => {
@@ -326,6 +344,8 @@ export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: st
         return adamUpdate(work);
       case 'softmaxGrad':
         return softmaxGradient(work);
+      case 'scaledDotProductGrad':
+        return dotProductGradient(work);
       case 'op':
         return ofOp(work);
       case 'resnet50':

@@ -14,6 +14,7 @@ import {
   type ConvShape,
   cellInputs,
   convInputs,
+  dotProductInputs,
   type InputSet,
   matmulInputs,
   opInputs,
@@ -225,6 +226,33 @@ function softmaxGradient(work: Extract<Work, { kind: 'softmaxGrad' }>, set: Inpu
   return { values, shape: [rows, columns], tolerance: SUMS };
 }
 
+/** p = exp(s − m) / l and ds = p (dy · v − Δ), with m, 1 / l and Δ as given; dq = scale ds k, or dk = scale dsᵀ q and dv = pᵀ dy. */
+function dotProductGradient(work: Extract<Work, { kind: 'scaledDotProductGrad' }>, set: InputSet): Omit<Expected, 'against'> {
+  const { batch, heads, queries, keys, width } = work;
+  const { q, k, v, dy, rows } = dotProductInputs(work, set);
+  const scale = 1 / Math.sqrt(width);
+  const [dq, dk, dv] = [queries, keys, keys].map((count) => new Float64Array(batch * heads * count * width));
+  for (let z = 0; z < batch * heads; z++)
+    for (let i = 0; i < queries; i++)
+      for (let j = 0; j < keys; j++) {
+        const [row, key] = [(z * queries + i) * width, (z * keys + j) * width];
+        let [s, dp] = [0, 0];
+        for (let d = 0; d < width; d++) {
+          s += scale * q[row + d] * k[key + d];
+          dp += dy[row + d] * v[key + d];
+        }
+        const [most, inverse, delta] = rows.subarray(4 * (z * queries + i));
+        const p = Math.exp(s - most) * inverse;
+        const ds = scale * p * (dp - delta);
+        for (let d = 0; d < width; d++) {
+          dq[row + d] += ds * k[key + d];
+          dk[key + d] += ds * q[row + d];
+          dv[key + d] += p * dy[row + d];
+        }
+      }
+  return joined(work.of === 'query' ? [dq] : [dk, dv]);
+}
+
 function ofOp(work: Extract<Work, { kind: 'op' }>, set: InputSet): Omit<Expected, 'against'> {
   const op = OPS.find(({ name }) => name === work.op) as Op;
   const inputs = opInputs(work, set).map((values, i) => asReference(values, ...work.shapes[i]));
@@ -253,6 +281,8 @@ export function expectedResult(work: Work, set: InputSet): Expected | null {
       return { ...adam(work, set), against: 'float64' };
     case 'softmaxGrad':
       return { ...softmaxGradient(work, set), against: 'float64' };
+    case 'scaledDotProductGrad':
+      return { ...dotProductGradient(work, set), against: 'float64' };
     case 'op':
       return { ...ofOp(work, set), against: 'float64' };
     default:

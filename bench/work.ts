@@ -25,6 +25,15 @@ export interface AttentionShape {
   values: number;
 }
 
+/** Pictures, heads, queries and keys of each, and their width, which values have too. */
+export interface DotProductShape {
+  batch: number;
+  heads: number;
+  queries: number;
+  keys: number;
+  width: number;
+}
+
 /** Any op of the table, forward, by its name. */
 export interface OpWork {
   kind: 'op';
@@ -54,6 +63,7 @@ export type Work =
   | ({ kind: 'attention' | 'attentionGrad' } & AttentionShape)
   | { kind: 'adam'; count: number }
   | { kind: 'softmaxGrad'; rows: number; columns: number }
+  | ({ kind: 'scaledDotProductGrad'; of: 'query' | 'keys' } & DotProductShape)
   | OpWork
   | { kind: 'resnet50'; images: number; model: string }
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
@@ -139,6 +149,15 @@ export function attentionInputs(
     values: numbers(batch * regions * values, fresh(4, set)),
     dcontext: numbers(batch * values, fresh(5, set)),
   };
+}
+
+/** q, dy [B, H, T, D], k, v [B, H, S, D]; rows [B, H, T, 4]: what the gradient is given of each query, here any numbers. */
+export function dotProductInputs(
+  { batch, heads, queries, keys, width }: DotProductShape,
+  set: InputSet,
+): Record<'q' | 'k' | 'v' | 'dy' | 'rows', Float32Array> {
+  const make = (count: number, columns: number, seed: number) => numbers(batch * heads * count * columns, fresh(seed, set));
+  return { q: make(queries, width, 1), k: make(keys, width, 2), v: make(keys, width, 3), dy: make(queries, width, 4), rows: make(queries, 4, 5) };
 }
 
 /** y and dy [rows, columns] of a log-softmax. */

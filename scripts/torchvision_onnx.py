@@ -19,7 +19,7 @@ from onnx import numpy_helper
 CLASSIFIERS = [
     "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
     "maxvit_t", "mnasnet1_0", "mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf",
-    "resnet18", "resnet50", "resnext50_32x4d", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11", "vit_b_16",
+    "resnet18", "resnet50", "resnext50_32x4d", "shufflenet_v2_x1_0", "squeezenet1_1", "swin_t", "vgg11", "vgg16_bn", "vit_b_16",
     "wide_resnet50_2",
 ]  # fmt: skip
 SEGMENTERS = ["deeplabv3_mobilenet_v3_large", "fcn_resnet50", "lraspp_mobilenet_v3_large"]
@@ -50,6 +50,10 @@ def export(name, folder):
     model = model_of(name).eval()
     side = SIDES.get(name, 224)
     picture = torch.randn(1, 3, side, side)
+    # A head that begins as zeros would hide everything before it.
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear) and not module.weight.any():
+            torch.nn.init.normal_(module.weight, std=0.05)
     # Statistics of a batch give each layer inputs of one size: with those of a new model, deep ones overflow or vanish.
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

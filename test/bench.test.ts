@@ -38,6 +38,7 @@ const small: Work[] = [
   { kind: 'attentionGrad', batch: 5, regions: 17, keys: 11, values: 5 },
   { kind: 'adam', count: 103 },
   { kind: 'softmaxGrad', rows: 7, columns: 100 },
+  ...(['query', 'keys'] as const).map((of) => ({ kind: 'scaledDotProductGrad' as const, of, batch: 2, heads: 2, queries: 5, keys: 7, width: 5 })),
   { kind: 'op', op: 'sum', shapes: [[73, 70]], attrs: { first: 1, end: 2, keepDims: false } },
   { kind: 'op', op: 'add', shapes: [[7, 33], [33]], attrs: null },
   { kind: 'op', op: 'axpby', shapes: [[131], [131]], attrs: { alpha: 0.5, beta: 0.25 } },

@@ -169,6 +169,9 @@ test.each([
   ['attention-scores-grad', '2x7x11x5'],
   ['adam', '101'],
   ['softmax-grad', '11x13'],
+  ['scaled-dot-product', '1x2x5x7x3'],
+  ['scaled-dot-product-grad-query', '1x2x5x7x3'],
+  ['scaled-dot-product-grad-keys', '1x2x5x7x3'],
   ['reduce', '11x130'],
   ['bias-rows', '11x13'],
   ['axpby', '101'],
@@ -186,7 +189,7 @@ test.each([
 );
 
 test('every family can be timed, at a ragged size too, and at a size of the user', () => {
-  expect(KERNELS).toHaveLength(18);
+  expect(KERNELS).toHaveLength(21);
   const rows = catalog(null);
   for (const family of Object.keys(FAMILIES)) {
     const own = rows.filter((each) => each.family === family);

@@ -139,7 +139,10 @@ test('safetensors: parameters alone; glimpse takes the folder in place of a run,
   for (const [name, { data, shape }] of weights) {
     const found = theirs.tensors.get(name);
     expect(found?.shape, name).toEqual(shape);
-    expect(data.every((value, i) => value === found?.data[i]), name).toBe(true);
+    expect(
+      data.every((value, i) => value === found?.data[i]),
+      name,
+    ).toBe(true);
   }
   expect(theirs.checksums).toBe('right');
 

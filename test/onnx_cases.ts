@@ -4,7 +4,7 @@ import { compare } from '../src/autograd/check.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import { isHost } from '../src/model/onnx/values.ts';
-import { type Attribute, field, type Chunks, nodeMessage } from '../src/model/onnx/writer.ts';
+import { type Attribute, type Chunks, field, nodeMessage } from '../src/model/onnx/writer.ts';
 import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
@@ -21,7 +21,9 @@ export interface Read {
   data: readonly (number | string)[];
 }
 
-const read = (type: Element) => (shape: number[], data: readonly (number | string)[]): Read => ({ type, shape, data });
+const read =
+  (type: Element) =>
+  (shape: number[], data: readonly (number | string)[]): Read => ({ type, shape, data });
 export const [i64, i32, u8, bool, f64, texts] = (['int64', 'int32', 'uint8', 'bool', 'double', 'string'] as const).map(read);
 
 /** A list of whole numbers, as shapes and axes are. */
@@ -59,7 +61,12 @@ export interface NodeCase {
   atol?: number;
 }
 
-export const one = (op: string, inputs: (Read | null)[], attributes: NodeCase['attributes'] = {}, more: Partial<NodeCase> = {}): NodeCase => ({ op, inputs, attributes, ...more });
+export const one = (op: string, inputs: (Read | null)[], attributes: NodeCase['attributes'] = {}, more: Partial<NodeCase> = {}): NodeCase => ({
+  op,
+  inputs,
+  attributes,
+  ...more,
+});
 
 function partsOf({ op, inputs, attributes = {}, outputs = 1, makes = [], opset = 18 }: NodeCase): OnnxParts {
   const lists: Chunks = Object.entries(attributes).flatMap(([name, value]) =>

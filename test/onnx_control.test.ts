@@ -36,7 +36,12 @@ const branches: OnnxParts = {
   nodes: [
     node('Mul', ['x', 'x'], ['squared']),
     node('If', ['ask'], ['y', 'z'], {
-      then_branch: body([n('Add', ['x', 'w'], ['sum']), n('Identity', ['squared'], ['same'])], [], [info('sum', FLOAT), info('same', FLOAT)], [floatTensor('w', [3], [1, 2, 3])]),
+      then_branch: body(
+        [n('Add', ['x', 'w'], ['sum']), n('Identity', ['squared'], ['same'])],
+        [],
+        [info('sum', FLOAT), info('same', FLOAT)],
+        [floatTensor('w', [3], [1, 2, 3])],
+      ),
       else_branch: body([n('Mul', ['squared', 'x'], ['product']), n('Identity', ['x'], ['other'])], [], [info('product', FLOAT), info('other', FLOAT)]),
     }),
   ],
@@ -90,7 +95,13 @@ const nested: OnnxParts = {
               [n('Mul', ['long', 'factor'], ['scaled']), n('Add', ['inner state', 'scaled'], ['inner next']), n('Identity', ['inner going'], ['inner on'])],
               [info('j', INT64, []), info('inner going', BOOL, []), info('inner state', FLOAT)],
               [info('inner on', BOOL, []), info('inner next', FLOAT)],
-              [floatTensor('long', [1500], Float32Array.from({ length: 1500 }, (_, i) => i / 8))],
+              [
+                floatTensor(
+                  'long',
+                  [1500],
+                  Float32Array.from({ length: 1500 }, (_, i) => i / 8),
+                ),
+              ],
             ),
           }),
           n('Identity', ['going'], ['on']),
@@ -111,17 +122,26 @@ const scan = (opset: number, attributes: Record<string, number | number[]>, inpu
     node('Scan', inputs, ['last', 'sums'], {
       num_scan_inputs: 1,
       ...attributes,
-      body: body([n('Add', ['state', 'part'], ['next']), n('Mul', ['next', 'next'], ['out'])], [info('state', FLOAT, [2]), info('part', FLOAT, [2])], [info('next', FLOAT, [2]), info('out', FLOAT, [2])]),
+      body: body(
+        [n('Add', ['state', 'part'], ['next']), n('Mul', ['next', 'next'], ['out'])],
+        [info('state', FLOAT, [2]), info('part', FLOAT, [2])],
+        [info('next', FLOAT, [2]), info('out', FLOAT, [2])],
+      ),
     }),
   ],
   inputs: given,
   outputs: ['last', 'sums'],
 });
 const scanned = (attributes: Record<string, number | number[]>, shape: number[]): Case => ({
-  parts: scan(11, attributes, ['s', 'x'], [
-    { name: 's', shape: [2] },
-    { name: 'x', shape },
-  ]),
+  parts: scan(
+    11,
+    attributes,
+    ['s', 'x'],
+    [
+      { name: 's', shape: [2] },
+      { name: 'x', shape },
+    ],
+  ),
   given: { s: { shape: [2], data: [0.5, -1] }, x: { shape, data: Array.from({ length: shape[0] * shape[1] }, (_, i) => i) } },
 });
 
@@ -143,10 +163,15 @@ const CASES: Record<string, Case> = {
   'a scan along the second axis': scanned({ scan_input_axes: [1], scan_output_axes: [-1] }, [2, 5]),
   'a scan whose outputs are turned': scanned({ scan_output_directions: [1], scan_output_axes: [1] }, [4, 2]),
   'a scan of opset 8, in batches': {
-    parts: scan(8, { directions: [1] }, ['', 's', 'x'], [
-      { name: 's', shape: [3, 2] },
-      { name: 'x', shape: [3, 4, 2] },
-    ]),
+    parts: scan(
+      8,
+      { directions: [1] },
+      ['', 's', 'x'],
+      [
+        { name: 's', shape: [3, 2] },
+        { name: 'x', shape: [3, 4, 2] },
+      ],
+    ),
     given: { s: { shape: [3, 2], data: [0, 1, 2, 3, 4, 5] }, x: { shape: [3, 4, 2], data: Array.from({ length: 24 }, (_, i) => i) } },
   },
   'a sequence that is taken apart and joined': sequence(
@@ -181,7 +206,12 @@ const CASES: Record<string, Case> = {
       node('SequenceInsert', ['empty', 'x'], ['s']),
       node('Loop', ['three', '', 's'], ['many'], {
         body: body(
-          [n('SequenceAt', ['carried', 'turn'], ['one']), n('Add', ['one', 'x'], ['sum']), n('SequenceInsert', ['carried', 'sum'], ['next']), n('Identity', ['going'], ['on'])],
+          [
+            n('SequenceAt', ['carried', 'turn'], ['one']),
+            n('Add', ['one', 'x'], ['sum']),
+            n('SequenceInsert', ['carried', 'sum'], ['next']),
+            n('Identity', ['going'], ['on']),
+          ],
           [info('turn', INT64, []), info('going', BOOL, [])],
           [info('on', BOOL, [])],
           [],
@@ -198,7 +228,11 @@ const CASES: Record<string, Case> = {
     [
       node('SequenceConstruct', ['x', 'w'], ['s']),
       node('SequenceMap', ['s', 'x'], ['sums', 'shapes'], {
-        body: body([n('Add', ['each', 'other'], ['sum']), n('Shape', ['each'], ['shape'])], [info('each', FLOAT), info('other', FLOAT)], [info('sum', FLOAT), info('shape', INT64)]),
+        body: body(
+          [n('Add', ['each', 'other'], ['sum']), n('Shape', ['each'], ['shape'])],
+          [info('each', FLOAT), info('other', FLOAT)],
+          [info('sum', FLOAT), info('shape', INT64)],
+        ),
       }),
       node('ConcatFromSequence', ['sums'], ['y'], { axis: 0 }),
       node('ConcatFromSequence', ['shapes'], ['z'], { axis: 0 }),
@@ -246,7 +280,12 @@ test('a loop on the GPU leaves nothing behind', async () => {
     nodes: [
       node('Loop', ['most', '', 'x'], ['last', 'means'], {
         body: body(
-          [n('Add', ['state', 'x'], ['next']), n('Mul', ['next', 'next'], ['square']), n('ReduceMean', ['square'], ['mean'], { keepdims: 0 }), n('Identity', ['going'], ['on'])],
+          [
+            n('Add', ['state', 'x'], ['next']),
+            n('Mul', ['next', 'next'], ['square']),
+            n('ReduceMean', ['square'], ['mean'], { keepdims: 0 }),
+            n('Identity', ['going'], ['on']),
+          ],
           [info('turn', INT64, []), info('going', BOOL, []), info('state', FLOAT)],
           [info('on', BOOL, []), info('next', FLOAT), info('mean', FLOAT)],
         ),
@@ -284,12 +323,26 @@ const REFUSED: Record<string, [OnnxParts, RegExp]> = {
     ]),
     /numbers, with \d+ there; a file and inputs of this size may hold/,
   ],
-  'a condition that is no truth value': [turns([n('Identity', ['turn'], ['on'])], [info('on', INT64), info('turn', INT64)]), /its condition is int64 \[\], one truth value is expected/],
-  'a body of other inputs': [turns([n('Identity', ['going'], ['on'])], [info('on', BOOL), info('turn', INT64)], [info('turn', INT64), info('going', BOOL), info('a', FLOAT), info('b', FLOAT)]), /its graph has 4 inputs/],
+  'a condition that is no truth value': [
+    turns([n('Identity', ['turn'], ['on'])], [info('on', INT64), info('turn', INT64)]),
+    /its condition is int64 \[\], one truth value is expected/,
+  ],
+  'a body of other inputs': [
+    turns(
+      [n('Identity', ['going'], ['on'])],
+      [info('on', BOOL), info('turn', INT64)],
+      [info('turn', INT64), info('going', BOOL), info('a', FLOAT), info('b', FLOAT)],
+    ),
+    /its graph has 4 inputs/,
+  ],
   'no turn, and no type': [
     {
       opset: 13,
-      nodes: [node('Loop', ['most', ''], ['y'], { body: body([n('Identity', ['going'], ['on'])], [info('turn', INT64), info('going', BOOL)], [info('on', BOOL), info('turn', 0)]) })],
+      nodes: [
+        node('Loop', ['most', ''], ['y'], {
+          body: body([n('Identity', ['going'], ['on'])], [info('turn', INT64), info('going', BOOL)], [info('on', BOOL), info('turn', 0)]),
+        }),
+      ],
       initializers: [scalar('most', 0)],
       inputs: [{ name: 'x', shape: [2] }],
       outputs: ['y'],

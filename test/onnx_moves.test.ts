@@ -103,7 +103,10 @@ const KNOWN: Record<string, [NodeCase, Result[]]> = {
   ],
   'tile of opset 1': [one('Tile', [counted(1, 2), i64([1], [3]), i64([1], [1])], {}, { opset: 5 }), [{ shape: [1, 6], data: [0, 1, 0, 1, 0, 1] }]],
   'pad of opset 1': [one('Pad', [counted(1, 2)], { paddings: [0, 1, 0, 0] }, { opset: 1 }), [{ shape: [1, 3], data: [0, 0, 1] }]],
-  'a reflection beyond the other end': [one('Pad', [counted(3), list(5, 4)], { mode: 'reflect' }, { hostOnly: true }), [{ shape: [12], data: [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2] }]],
+  'a reflection beyond the other end': [
+    one('Pad', [counted(3), list(5, 4)], { mode: 'reflect' }, { hostOnly: true }),
+    [{ shape: [12], data: [1, 0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2] }],
+  ],
   'texts padded with nothing': [one('Pad', [texts([2], ['a', 'b']), list(1, 0)]), [{ shape: [3], data: ['', 'a', 'b'] }]],
 };
 

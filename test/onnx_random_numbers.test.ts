@@ -1,9 +1,9 @@
 /** Random operators of ONNX: the same numbers in every run, others for other nodes, seeds and turns, and the right distributions. */
 import { expect, test } from 'vitest';
-import { ran } from './onnx_cases.ts';
-import { floatTensor, intTensor, node, type OnnxParts } from './onnx_writer.ts';
 import { graphMessage, nodeMessage } from '../src/model/onnx/writer.ts';
 import { tensor } from '../src/tensor/tensor.ts';
+import { ran } from './onnx_cases.ts';
+import { floatTensor, intTensor, node, type OnnxParts } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -11,7 +11,8 @@ useGpu();
 const x = [{ name: 'x', shape: [1] }];
 const drawing = (nodes: Buffer[], outputs: string[], initializers: Buffer[] = []): OnnxParts => ({ opset: 15, nodes, initializers, inputs: x, outputs });
 const run = async (parts: OnnxParts) => (await ran('random', parts, { x: tensor([0]) })).map(({ data }) => data as number[]);
-const normal = (name: string, seed?: number, count = 8) => node('RandomNormal', [], [name], { shape: [count], ...(seed === undefined ? {} : { seed: { float: seed } }) });
+const normal = (name: string, seed?: number, count = 8) =>
+  node('RandomNormal', [], [name], { shape: [count], ...(seed === undefined ? {} : { seed: { float: seed } }) });
 
 test('a seed gives the same numbers to every node and run, another seed others', async () => {
   const parts = drawing([normal('a', 5), normal('b', 5), normal('c', 6), normal('d'), normal('e')], ['a', 'b', 'c', 'd', 'e']);

@@ -257,7 +257,7 @@ const LONG: Record<string, [OnnxParts, number]> = {
   'a list of many parts': [
     {
       ...nodes(
-        ...Array.from({ length: long }, (_, i) => node('Neg', ['c'], [`n${i}`])),
+        ...Array.from({ length: long }, (_, i) => node('Neg', ['x'], [`n${i}`])),
         node(
           'Concat',
           Array.from({ length: long }, (_, i) => `n${i}`),
@@ -265,7 +265,6 @@ const LONG: Record<string, [OnnxParts, number]> = {
           { axis: 0 },
         ),
       ),
-      initializers: [ones('c', 1)],
     },
     long + 1,
   ],

@@ -9,7 +9,10 @@ useGpu();
 
 const CLOSE = { rtol: 1e-4, atol: 1e-5, hostOnly: true };
 /** Points within the picture, at its border, and far outside. */
-const grid = f32([2, 3, 4, 2], Array.from({ length: 48 }, (_, i) => Math.sin(i * 1.7) * (i % 5 === 0 ? 2.6 : 1.05)));
+const grid = f32(
+  [2, 3, 4, 2],
+  Array.from({ length: 48 }, (_, i) => Math.sin(i * 1.7) * (i % 5 === 0 ? 2.6 : 1.05)),
+);
 const picture = floats(2, 3, 5, 4);
 const [modes, paddings] = [
   ['bilinear', 'nearest', 'bicubic'],
@@ -32,14 +35,30 @@ const AS_ORT: Record<string, NodeCase> = {
   ...Object.fromEntries(grids),
   'a grid over a volume': one(
     'GridSample',
-    [floats(1, 2, 3, 4, 5), f32([1, 2, 2, 2, 3], Array.from({ length: 24 }, (_, i) => Math.cos(i * 2.3) * 1.2))],
+    [
+      floats(1, 2, 3, 4, 5),
+      f32(
+        [1, 2, 2, 2, 3],
+        Array.from({ length: 24 }, (_, i) => Math.cos(i * 2.3) * 1.2),
+      ),
+    ],
     { mode: 'linear', padding_mode: 'border' },
     { opset: 20, ...CLOSE },
   ),
   'one pixel': one('GridSample', [floats(1, 1, 1, 1), f32([1, 1, 3, 2], [0, 0, 0.7, -0.7, -3, 0])], { padding_mode: 'reflection' }, { opset: 16, ...CLOSE }),
-  'boxes, means': one('RoiAlign', [picture, boxes, owners], { output_height: 3, output_width: 2, sampling_ratio: 2, spatial_scale: { float: 0.7 } }, { opset: 16, ...CLOSE }),
+  'boxes, means': one(
+    'RoiAlign',
+    [picture, boxes, owners],
+    { output_height: 3, output_width: 2, sampling_ratio: 2, spatial_scale: { float: 0.7 } },
+    { opset: 16, ...CLOSE },
+  ),
   'boxes, as many points as they need': one('RoiAlign', [picture, boxes, owners], { output_height: 2, output_width: 2 }, { opset: 16, ...CLOSE }),
-  'boxes, the largest': one('RoiAlign', [picture, boxes, owners], { mode: 'max', output_height: 2, output_width: 3, sampling_ratio: 3 }, { opset: 16, ...CLOSE }),
+  'boxes, the largest': one(
+    'RoiAlign',
+    [picture, boxes, owners],
+    { mode: 'max', output_height: 2, output_width: 3, sampling_ratio: 3 },
+    { opset: 16, ...CLOSE },
+  ),
   'boxes of whole pixels': one(
     'RoiAlign',
     [picture, boxes, owners],
@@ -50,7 +69,12 @@ const AS_ORT: Record<string, NodeCase> = {
   'the largest pixels of boxes': one('MaxRoiPool', [picture, rois], { pooled_shape: [2, 3], spatial_scale: { float: 0.8 } }, { opset: 13, hostOnly: true }),
   'a constant of a shape': one('ConstantOfShape', [list(2, 0, 3)], {}, { makes: ['float'] }),
   'a constant of a shape, of whole numbers': one('ConstantOfShape', [list(2, 3)], { value: { tensor: [intTensor('', [1], [-7])] } }, { makes: ['int64'] }),
-  'a constant of a shape, on the GPU': one('ConstantOfShape', [list(50, 41)], { value: { tensor: [rawTensor('', 1, [1], Float32Array.of(2.5))] } }, { makes: ['float'] }),
+  'a constant of a shape, on the GPU': one(
+    'ConstantOfShape',
+    [list(50, 41)],
+    { value: { tensor: [rawTensor('', 1, [1], Float32Array.of(2.5))] } },
+    { makes: ['float'] },
+  ),
   'a truth value of no axes': one('ConstantOfShape', [list()], { value: { tensor: [rawTensor('', 9, [1], Uint8Array.of(1))] } }, { makes: ['bool'] }),
   'a range': one('Range', [i64([], [3]), i64([], [-8]), i64([], [-4])]),
   'a range of floats': one('Range', [f32([], [0.1]), f32([], [2]), f32([], [0.3])], {}, { hostOnly: true, rtol: 1e-6 }),
@@ -86,7 +110,10 @@ const AS_ORT: Record<string, NodeCase> = {
 test.skipIf(!ort).each(Object.entries(AS_ORT))('as onnxruntime: %s', (name, each) => agreesWithOrt(name, each));
 
 const KNOWN: Record<string, [NodeCase, Result[]]> = {
-  'means of boxes': [one('RoiAlign', [f32([1, 1, 2, 2], [1, 2, 3, 4]), f32([1, 4], [0, 0, 2, 2]), i64([1], [0])], { sampling_ratio: 2 }, CLOSE), [{ shape: [1, 1, 1, 1], data: [2.5] }]],
+  'means of boxes': [
+    one('RoiAlign', [f32([1, 1, 2, 2], [1, 2, 3, 4]), f32([1, 4], [0, 0, 2, 2]), i64([1], [0])], { sampling_ratio: 2 }, CLOSE),
+    [{ shape: [1, 1, 1, 1], data: [2.5] }],
+  ],
   'texts in lower case, without some': [
     one(
       'StringNormalizer',
@@ -109,14 +136,20 @@ const KNOWN: Record<string, [NodeCase, Result[]]> = {
     ],
   ],
   'impossible and certain': [one('Bernoulli', [f32([4], [0, 1, 0, 1])], {}, { hostOnly: true }), [{ shape: [4], data: [0, 1, 0, 1] }]],
-  'the only possible class': [one('Multinomial', [f32([2, 3], [-1e9, 0, -1e9, 5, -1e9, -1e9])], { sample_size: 2 }, { hostOnly: true }), [{ shape: [2, 2], data: [1, 1, 0, 0] }]],
+  'the only possible class': [
+    one('Multinomial', [f32([2, 3], [-1e9, 0, -1e9, 5, -1e9, -1e9])], { sample_size: 2 }, { hostOnly: true }),
+    [{ shape: [2, 2], data: [1, 1, 0, 0] }],
+  ],
 };
 
 test.each(Object.entries(KNOWN))('%s', (name, [each, expected]) => gives(name, each, expected));
 
 const REFUSED: Record<string, [NodeCase, RegExp]> = {
   'a grid for other pictures': [one('GridSample', [picture, floats(1, 3, 4, 2)], {}, { opset: 16 }), /\[N, C, ...\] and \[N, ..., 2\] are expected/],
-  'an unknown way between pixels': [one('GridSample', [picture, grid], { mode: 'linear' }, { opset: 16 }), /mode "linear"; bilinear, nearest, bicubic are known/],
+  'an unknown way between pixels': [
+    one('GridSample', [picture, grid], { mode: 'linear' }, { opset: 16 }),
+    /mode "linear"; bilinear, nearest, bicubic are known/,
+  ],
   'boxes of a picture that is not there': [one('RoiAlign', [picture, boxes, i64([4], [0, 2, 1, 0])]), /box 1 is of picture 2 of 2/],
   'boxes of endless points': [one('RoiAlign', [picture, f32([1, 4], [0, 0, 1e6, 1e6]), i64([1], [0])]), /it reads \d+ pixels/],
   'a range without end': [one('Range', [i64([], [0]), i64([], [1]), i64([], [0])]), /from 0 to 1 in steps of 0/],

@@ -44,7 +44,7 @@ export interface OnnxParts {
   /** `type`: the number of the element type, 1 (float) if not said. */
   inputs: { name: string; shape: number[]; type?: number }[];
   outputs: string[];
-  /** The numbers of their element types, 1 (float) where it does not say. */
+  /** The numbers of their element types, 1 (float) if not said. */
   outputTypes?: number[];
   opset?: number;
 }

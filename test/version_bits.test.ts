@@ -79,6 +79,12 @@ describe('convolutions', () => {
   });
 });
 
+test('a depthwise convolution, too', async () => {
+  using _s = scope();
+  const [x, w] = [drawn([2, 13, 11, 24], 'x'), drawn([5, 5, 1, 24], 'w')];
+  expectEqualBits(await resultsOf('conv2d', () => ops.conv2d(x, w, null, { pad: 2, groups: 24, layout: 'nhwc' })));
+});
+
 test('a product gives the same bits before and after its weights are steady', async () => {
   using _s = scope();
   const [a, w] = [drawn([16, 512], 'a'), drawn([512, 256], 'w')];

@@ -164,6 +164,8 @@ const POOL: Case[] = [
   pool('AveragePool', [1, 2, 8, 11], { kernel_shape: [3, 4], strides: [3, 2], pads: [1, 2, 1, 1], ceil_mode: 1, count_include_pad: 1 }),
   pool('AveragePool', [1, 2, 9, 11], { kernel_shape: [2, 3], strides: [2, 1], pads: [0, 1, 1, 2], dilations: [2, 3], count_include_pad: 1 }),
   pool('AveragePool', [1, 2, 9, 11], { kernel_shape: [3, 2], strides: [2, 2], pads: [1, 0, 1, 1], dilations: [2, 2] }),
+  pool('AveragePool', [1, 2, 8, 11], { kernel_shape: [3, 4], strides: [3, 2], pads: [1, 2, 1, 1], ceil_mode: 1, count_include_pad: 1 }, 11),
+  pool('LpPool', [2, 3, 9, 8], { kernel_shape: [3, 2], strides: [2, 2], pads: [1, 0, 1, 1], dilations: [2, 3], ceil_mode: 1, p: 2 }, 18),
   pool('LpPool', [2, 3, 9, 8], { kernel_shape: [3, 2], strides: [2, 2], pads: [1, 0, 1, 1], p: 2 }, 18),
   pool('LpPool', [1, 2, 7, 9], { kernel_shape: [2, 3], strides: [1, 2], pads: [0, 1, 1, 0], p: 1 }, 18),
   pool('LpPool', [1, 2, 7, 9], { kernel_shape: [2, 3], strides: [1, 2], pads: [0, 1, 1, 0], p: 3 }, 18),

@@ -363,6 +363,8 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         const [y, dy] = [given.y, given.dy].map((values) => tf.tensor(values, [work.rows, work.columns]));
         return repeat(() => tf.sub(dy, tf.mul(tf.exp(y), tf.sum(dy, 1, true))), [y, dy], same);
       }
+      case 'scaledDotProductGrad':
+        return null;
       case 'op':
         return ofOp(work);
       case 'resnet50':

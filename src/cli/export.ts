@@ -30,7 +30,7 @@ async function filesOf(o: ExportOptions, exported: Exported): Promise<ExportedFi
 
 const NEXT: Record<ExportOptions['format'], string> = {
   onnx: 'README.md says how to run it',
-  safetensors: 'glimpse takes this folder wherever it takes a checkpoint',
+  safetensors: 'the folder can stand in the place of a checkpoint',
   web: 'drop model.safetensors and the encoder on the caption page, or run `glimpse serve` with this folder',
 };
 

@@ -34,7 +34,8 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
   if (unknown !== undefined) throw new UsageError(`the model has no input "${unknown}" (${inputs.map(({ name }) => name).join(', ')})`);
   const open = new Set(inputs.flatMap((input) => input.open));
   const other = [...sizes.keys()].find((name) => !open.has(name));
-  if (other !== undefined) throw new UsageError(`no input has an open extent "${other}" (${[...open].filter((name) => name !== null).join(', ') || 'none has one with a name'})`);
+  if (other !== undefined)
+    throw new UsageError(`no input has an open extent "${other}" (${[...open].filter((name) => name !== null).join(', ') || 'none has one with a name'})`);
   const given: Record<string, Given> = {};
   const said: string[] = [];
   for (const input of inputs) {
@@ -48,7 +49,11 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
     }
     const shape = input.shape.map((extent, i) => (extent < 0 ? (sizes.get(input.open[i] ?? '') ?? 1) : extent));
     const random = new Random(1, name);
-    if (kind === 'float') given[name] = tensor(Float32Array.from({ length: sizeOf(shape) }, () => random.normal()), shape);
+    if (kind === 'float')
+      given[name] = tensor(
+        Float32Array.from({ length: sizeOf(shape) }, () => random.normal()),
+        shape,
+      );
     else if (kind === 'int') given[name] = { kind, type, shape, data: new Array<number>(sizeOf(shape)).fill(0) };
     else throw new UsageError(`input "${name}" is of ${kind}s; give it with --input ${name}=FILE.pb`);
     said.push(`${name} [${shape}] of ${kind === 'float' ? 'random numbers' : 'zeros'}`);
@@ -132,7 +137,9 @@ export async function inspect(o: OnnxInspectOptions, file: string): Promise<numb
           `run      with ${said.join('; ')}`,
           `         ${nodes.length} nodes after fusing, ${ran.dispatches} dispatches, ${(ran.flops / 1e9).toFixed(3)} GFLOP, ${megabytes(ran.bytes)} read and written`,
           `         largest value ${megabytes(4 * ran.largest)}, at most ${megabytes(ran.memoryBytes)} of buffers at a time`,
-          ...(o.nodes ? nodes.map(({ label, shapes, types }) => `  ${label}: ${shapes.map((shape, i) => `${types[i]} [${shape}]`).join(', ') || types.join(', ')}`) : []),
+          ...(o.nodes
+            ? nodes.map(({ label, shapes, types }) => `  ${label}: ${shapes.map((shape, i) => `${types[i]} [${shape}]`).join(', ') || types.join(', ')}`)
+            : []),
         ]);
         return 0;
       } catch (error) {
@@ -162,7 +169,8 @@ export async function run(o: OnnxRunOptions, file: string): Promise<number> {
         for (const [i, value] of values.entries()) {
           const name = model.graph.outputs[i];
           const found: Given = value instanceof Tensor ? { kind: 'float', shape: [...value.shape], data: (await value.data()) as Float32Array } : value;
-          if (found instanceof Tensor || found.kind === 'sequence' || found.kind === 'optional') throw new GlimpseError(`output "${name}" is ${typeName(found as HostTensor)}, which cannot be shown or written`);
+          if (found instanceof Tensor || found.kind === 'sequence' || found.kind === 'optional')
+            throw new GlimpseError(`output "${name}" is ${typeName(found as HostTensor)}, which cannot be shown or written`);
           if (o.out) {
             makeFolder(o.out);
             writeFileAtomic(join(o.out, `output_${i}.pb`), written(name, found));
@@ -170,7 +178,13 @@ export async function run(o: OnnxRunOptions, file: string): Promise<number> {
           rows.push({ name, type: typeName(found), shape: found.shape, data: Array.from(found.data as number[]) });
         }
         result(o, { outputs: rows }, () =>
-          rows.map(({ name, type, shape, data }) => `${name}: ${type} [${shape}] ${data.slice(0, SHOWN).map((value) => (typeof value === 'number' ? Number(value.toPrecision(6)) : value)).join(' ')}${data.length > SHOWN ? ' …' : ''}`),
+          rows.map(
+            ({ name, type, shape, data }) =>
+              `${name}: ${type} [${shape}] ${data
+                .slice(0, SHOWN)
+                .map((value) => (typeof value === 'number' ? Number(value.toPrecision(6)) : value))
+                .join(' ')}${data.length > SHOWN ? ' …' : ''}`,
+          ),
         );
         return 0;
       } finally {
@@ -183,7 +197,10 @@ export async function run(o: OnnxRunOptions, file: string): Promise<number> {
 /** One ONNX tensor: floats as float32, whole numbers as int64, truth values as bool. */
 function written(name: string, value: Exclude<Given, Tensor>): readonly Uint8Array[] {
   if (!isHost(value)) throw new GlimpseError(`output "${name}" is ${typeName(value)}, which is not written`);
-  if (value.kind === 'float') return value.data instanceof Float64Array ? tensorMessage(name, ELEMENT.double, value.shape, value.data) : tensorMessage(name, ELEMENT.float, value.shape, Float32Array.from(value.data));
+  if (value.kind === 'float')
+    return value.data instanceof Float64Array
+      ? tensorMessage(name, ELEMENT.double, value.shape, value.data)
+      : tensorMessage(name, ELEMENT.float, value.shape, Float32Array.from(value.data));
   if (value.type === 'bool') return tensorMessage(name, ELEMENT.bool, value.shape, Uint8Array.from(value.data));
   return tensorMessage(name, ELEMENT.int64, value.shape, BigInt64Array.from(Array.from(value.data), BigInt));
 }

@@ -247,5 +247,11 @@ export function layerNorm(gpu: Gpu, p: LayerNormProblem & { beta: BufferSlice; y
 
 export function layerNormGrad(gpu: Gpu, p: LayerNormProblem & { dy: BufferSlice; dx: BufferSlice; scaled: BufferSlice }): void {
   const { rows, n } = p;
-  gpu.dispatch(gpu.kernel(centering('layer_norm_grad', p.centered)), [p.dy, p.x, p.gamma, p.mean, p.inverse, p.dx, p.scaled], { rows, n }, grid(rows, 64), p.label);
+  gpu.dispatch(
+    gpu.kernel(centering('layer_norm_grad', p.centered)),
+    [p.dy, p.x, p.gamma, p.mean, p.inverse, p.dx, p.scaled],
+    { rows, n },
+    grid(rows, 64),
+    p.label,
+  );
 }

@@ -3,6 +3,7 @@
  * Shapes are those of ResNet-50 and of the captioner.
  */
 import * as ops from '../autograd/ops/index.ts';
+import { scaledDotProductGradKeys, scaledDotProductGradQuery } from '../kernels/attention.ts';
 import { type ConvGeometry, conv2dGradInput, conv2dGradWeight } from '../kernels/conv.ts';
 import { additiveAttentionGrad } from '../kernels/recurrent.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
@@ -142,6 +143,25 @@ function attentionGrad(): TuningProblem {
   );
 }
 
+/** Attention with 8 heads 64 wide, and its gradients: 16 captions of `queries` words, `keys` words or regions. */
+function scaledDotProduct(family: string, key: string, queries: number, keys: number): TuningProblem {
+  const [batch, heads, width] = [16, 8, 64];
+  const [q, k, rows] = [queries, keys, queries].map((count, i) => [batch, heads, count, i === 2 ? 4 : width]);
+  const sizes = { batch: batch * heads, heads, queries, keys, width, valuesWidth: width };
+  const shape = `16×8, T ${queries}, S ${keys}, D 64`;
+  const given = (a: Tensor, b: Tensor, v: Tensor) => ({
+    ...{ ...sizes, q: a.slice, k: b.slice, v: v.slice, mask: null, scale: 0.125, causal: false, label: 'tuning' },
+  });
+  if (family === 'scaled_dot_product') return problem(family, key, shape, [q, k, k], (a, b, v) => ops.scaledDotProductAttention(a, b, v), 3);
+  if (family === 'scaled_dot_product_grad_query')
+    return problem(family, key, shape, [q, k, k, q, rows, q], (a, b, v, dy, known, dq) =>
+      scaledDotProductGradQuery(a.gpu, given(a, b, v), dy.slice, known.slice, dq.slice),
+    );
+  return problem(family, key, shape, [q, k, k, q, rows, k, k], (a, b, v, dy, known, dk, dv) =>
+    scaledDotProductGradKeys(a.gpu, given(a, b, v), dy.slice, known.slice, dk.slice, dv.slice),
+  );
+}
+
 const softmax = (key: string, rows: number, n: number) => problem('softmax', key, `${rows}×${n}`, [[rows, n]], (x) => ops.softmax(x));
 const argmaxToken = (key: string, rows: number, n: number) => problem('argmax_token', key, `${rows}×${n}`, [[rows, n]], (x) => ops.argmaxToken(x));
 const topK = (key: string, rows: number, n: number) => problem('top_k', key, `${rows}×${n}`, [[rows, n]], (x) => ops.topK(x, 1));
@@ -214,4 +234,8 @@ export const PROBLEMS: readonly TuningProblem[] = [
     (keys, query, v, values) => ops.additiveAttention(keys, query, v, values),
   ),
   attentionGrad(),
+  ...['scaled_dot_product', 'scaled_dot_product_grad_query', 'scaled_dot_product_grad_keys'].flatMap((family) => [
+    scaledDotProduct(family, '≤8', 1, 49),
+    scaledDotProduct(family, '>8', 20, 49),
+  ]),
 ];

@@ -271,7 +271,11 @@ export const conv2dOp: Op<ConvAttrs> = {
       ],
       attrs: { ...SAME, stride: [2, 2], groups: 5, layout: 'nhwc' },
     },
-    { name: 'depthwise 7×7, NHWC, many quads', shapes: [[2, 5, 9, 20], [7, 7, 1, 20], [20]], attrs: { ...PLAIN, pad: [3, 3, 3, 3], groups: 20, layout: 'nhwc' } },
+    {
+      name: 'depthwise 7×7, NHWC, many quads',
+      shapes: [[2, 5, 9, 20], [7, 7, 1, 20], [20]],
+      attrs: { ...PLAIN, pad: [3, 3, 3, 3], groups: 20, layout: 'nhwc' },
+    },
     {
       name: 'depthwise, three filters per channel, dilation, uneven padding, NHWC',
       shapes: [[1, 7, 11, 8], [3, 2, 1, 24], [24]],

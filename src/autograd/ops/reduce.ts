@@ -40,7 +40,7 @@ interface ReduceRow {
   /** Over nothing; null if there is no such value. */
   ofNothing: number | null;
   /** What reduces the results further, over axes that are no neighbors of the first. */
-  then?: ReduceName;
+  after?: ReduceName;
   saves?: readonly ('x' | 'y')[];
   /** dx from dy, which is repeated over the axis. `again` reduces a tensor of the shape of x over the same axes, which it keeps. */
   gradient: (dy: Tensor, saved: { x: Tensor; y: Tensor }, n: number, again: (name: ReduceName, x: Tensor) => Tensor) => Tensor;
@@ -92,14 +92,14 @@ const REDUCTIONS: Record<ReduceName, ReduceRow> = {
   sumSquares: {
     says: 'y = Σ x² over the axis',
     slope: 'dx = 2 x dy',
-    ...{ kernel: 'sumSquares', start: 0, combine: (acc, value) => acc + value * value, ofNothing: 0, then: 'sum' },
+    ...{ kernel: 'sumSquares', start: 0, combine: (acc, value) => acc + value * value, ofNothing: 0, after: 'sum' },
     saves: ['x'],
     gradient: (dy, { x }) => binaryOf('mul', unaryOf('scale', dy, 2), x),
   },
   sumAbs: {
     says: 'y = Σ |x| over the axis, the L1 norm',
     slope: 'dx = dy sign(x)',
-    ...{ kernel: 'sumAbs', start: 0, combine: (acc, value) => acc + Math.abs(value), ofNothing: 0, then: 'sum' },
+    ...{ kernel: 'sumAbs', start: 0, combine: (acc, value) => acc + Math.abs(value), ofNothing: 0, after: 'sum' },
     saves: ['x'],
     gradient: (dy, { x }) => binaryOf('mul', dy, unaryOf('sign', x)),
   },
@@ -229,7 +229,7 @@ function reduceOp(name: ReduceName): Op<ReduceAttrs> {
       { name: 'middle', shapes: [[3, 41, 7]], attrs: { first: 1, end: 2, keepDims: false }, draw: [draw] },
       { name: 'all, in two steps', shapes: [[41, 97]], attrs: { first: 0, end: 2, keepDims: false }, draw: [draw] },
       { name: 'one element', shapes: [[1]], attrs: { first: 0, end: 1, keepDims: false }, draw: [draw] },
-      ...(PLAIN.includes(name) ? LONG : []),
+      ...(PLAIN.includes(name) && gradient !== extremeGradient ? LONG : []), // the gradients of extremes walk their cases often
       ...(name === 'sum' ? LONG_SUMS : []),
       ...(name === 'prod' ? [{ name: 'a 0', shapes: [[3, 7]], attrs: { first: 1, end: 2, keepDims: false }, draw: ['positive with 0'] }] : []),
       ...(name === 'logSumExp' ? [{ name: 'far from 0', shapes: [[5, 131]], attrs: { first: 1, end: 2, keepDims: false }, draw: ['normal plus 1000'] }] : []),
@@ -268,7 +268,7 @@ export function reduceOf(name: ReduceName, x: Tensor, axis?: number | readonly n
   if (runs.length < 2) return apply(reduceOps[name], [x], { ...(runs[0] ?? { first: 0, end: 0 }), keepDims })[0];
   const [last, ...before] = runs.reverse();
   let y = apply(reduceOps[name], [x], { ...last, keepDims: true })[0];
-  for (const run of before) y = apply(reduceOps[REDUCTIONS[name].then ?? name], [y], { ...run, keepDims: true })[0];
+  for (const run of before) y = apply(reduceOps[REDUCTIONS[name].after ?? name], [y], { ...run, keepDims: true })[0];
   return keepDims
     ? y
     : reshape(

@@ -3,11 +3,13 @@ import { UsageError } from '../../errors.ts';
 import { FLAG, type OptionsOf, repeated, text, withoutOption } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
 
-const named = (what: string) => (given: string, flag: string): readonly [name: string, value: string] => {
-  const at = given.lastIndexOf('=');
-  if (at < 1 || at === given.length - 1) throw new UsageError(`${flag} takes ${what}, got "${given}"`);
-  return [given.slice(0, at), given.slice(at + 1)];
-};
+const named =
+  (what: string) =>
+  (given: string, flag: string): readonly [name: string, value: string] => {
+    const at = given.lastIndexOf('=');
+    if (at < 1 || at === given.length - 1) throw new UsageError(`${flag} takes ${what}, got "${given}"`);
+    return [given.slice(0, at), given.slice(at + 1)];
+  };
 
 const dim = {
   values: repeated('name=extent', (given, flag): readonly [string, number] => {

@@ -73,18 +73,30 @@ function causalMask(count: number, past: number): Tensor {
   );
 }
 
-/** q [B, T, H], k and v [B, S, H] → [B, T, H], and the weights [B, heads, T, S]. */
+/** The heads apart: [B, S, H] → [B, heads, S, H / heads]. */
+function apart(x: Tensor, heads: number): Tensor {
+  const [batch, count, width] = x.shape;
+  return ops.transpose(ops.reshape(x, [batch, count, heads, width / heads]), [0, 2, 1, 3]);
+}
+
+/** The heads side by side again: [B, heads, T, H / heads] → [B, T, H]. */
+function together(x: Tensor): Tensor {
+  const [batch, heads, steps, each] = x.shape;
+  return ops.reshape(ops.transpose(x, [0, 2, 1, 3]), [batch, steps, heads * each]);
+}
+
+/** q [B, T, H], k and v [B, S, H] → [B, T, H], and the weights [B, heads, T, S], which pictures of the attention show. */
 function attention(q: Tensor, k: Tensor, v: Tensor, heads: number, mask: Tensor | null): { out: Tensor; weights: Tensor } {
-  const [batch, steps, width] = q.shape;
-  const each = width / heads;
-  const split = (x: Tensor) => {
-    const count = x.shape[1];
-    return ops.reshape(ops.transpose(ops.reshape(x, [batch, count, heads, each]), [0, 2, 1, 3]), [batch * heads, count, each]);
-  };
-  const scores = ops.scale(ops.matmul(split(q), split(k), { transB: true }), 1 / Math.sqrt(each));
+  const [a, b, c] = [q, k, v].map((x) => apart(x, heads));
+  const scores = ops.scale(ops.matmul(a, b, { transB: true }), 1 / Math.sqrt(a.shape[3]));
   const weights = ops.softmax(mask ? ops.add(scores, mask) : scores);
-  const joined = ops.transpose(ops.reshape(ops.matmul(weights, split(v)), [batch, heads, steps, each]), [0, 2, 1, 3]);
-  return { out: ops.reshape(joined, [batch, steps, width]), weights: ops.reshape(weights, [batch, heads, steps, k.shape[1]]) };
+  return { out: together(ops.matmul(weights, c)), weights };
+}
+
+/** As `attention`, where nobody looks at the weights: they are never stored. */
+function attentionOnly(q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
+  const [a, b, c] = [q, k, v].map((x) => apart(x, heads));
+  return together(ops.scaledDotProductAttention(a, b, c));
 }
 
 /** Keys and values of the picture for every layer: a [N, P, D] → [N, P, layers · 2H]. */
@@ -132,12 +144,17 @@ export function transform(
     const own = linear(norm(x, `layer${i}.norm1`), `layer${i}.self`);
     const [k, v] = [after(encoded.start[2 * i], part(own, 1)), after(encoded.start[2 * i + 1], part(own, 2))];
     states.push(...[k, v].map((each) => ops.reshape(each, [batch, (past + steps) * hidden])));
-    x = ops.add(x, drop(linear(attention(part(own, 0), k, v, heads, mask).out, `layer${i}.self_out`), `layer ${i}, words`));
+    // With a mask, as in training, the gradient of the fused op is slower than that of the products on software drivers.
+    const heard = mask ? attention(part(own, 0), k, v, heads, mask).out : attentionOnly(part(own, 0), k, v, heads);
+    x = ops.add(x, drop(linear(heard, `layer${i}.self_out`), `layer ${i}, words`));
     const query = linear(norm(x, `layer${i}.norm2`), `layer${i}.query`);
-    const seen = attention(query, part(encoded.keys, 2 * i), part(encoded.keys, 2 * i + 1), heads, null);
-    x = ops.add(x, drop(linear(seen.out, `layer${i}.cross_out`), `layer ${i}, picture`));
+    const [keys, memory] = [part(encoded.keys, 2 * i), part(encoded.keys, 2 * i + 1)];
+    const isLast = i === layers - 1; // only its weights are shown
+    const shown = isLast ? attention(query, keys, memory, heads, null) : null;
+    const seen = shown?.out ?? attentionOnly(query, keys, memory, heads);
+    x = ops.add(x, drop(linear(seen, `layer${i}.cross_out`), `layer ${i}, picture`));
     x = ops.add(x, drop(linear(linear(norm(x, `layer${i}.norm3`), `layer${i}.inner`, true), `layer${i}.outer`), `layer ${i}, feed-forward`));
-    alpha = seen.weights;
+    alpha = shown?.weights ?? null;
   }
   if (!alpha) throw new GlimpseError('a transformer has at least one layer');
   return { output: ops.transpose(norm(x, 'final'), [1, 0, 2]), alpha: ops.transpose(ops.mean(alpha, 1), [1, 0, 2]), states };

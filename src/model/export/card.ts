@@ -149,8 +149,8 @@ function portsTable(models: readonly ExportedGraph[]): string[] {
   ]);
 }
 
-/** Captions a picture in Python, with what the folder holds. */
-const PYTHON = `import json
+/** Captions a picture in Python, with what the folder holds. The inputs are those of the encoder and of decoder_greedy. */
+const python = (pixels: string, features: string): string => `import json
 import numpy as np
 import onnxruntime
 from PIL import Image
@@ -161,15 +161,14 @@ pixels = np.asarray(picture, np.float32)[:, :, :: 1 if p['order'] == 'rgb' else 
 x = ((pixels / p['divisor'] - p['mean']) / p['deviation']).transpose(2, 0, 1)[None].astype(np.float32)
 
 encoder, decoder = (onnxruntime.InferenceSession(f'{name}.onnx') for name in ('encoder', 'decoder_greedy'))
-[features] = encoder.run(None, {encoder.get_inputs()[0].name: x})
+[features] = encoder.run(None, {${JSON.stringify(pixels)}: x})
 length = np.array(config['maxLength'], np.int64)
-words, log_probs, attention = decoder.run(None, {decoder.get_inputs()[0].name: features, 'max_length': length})
+words, log_probs, attention = decoder.run(None, {${JSON.stringify(features)}: features, 'max_length': length})
 special = config['specialWords']
-print(' '.join(vocabulary[i] for i in words[0] if i not in (special['end'], special['pad'])))
-`;
+print(' '.join(vocabulary[i] for i in words[0] if i not in (special['end'], special['pad'])))`;
 
 export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string {
-  const [encoder] = models;
+  const [encoder, greedy] = [models[0], models[models.length - 1]];
   return page([
     ...['# Image captioner, as ONNX', '', ...whatItIs(o), ''],
     ...['## Files', ''],
@@ -188,7 +187,7 @@ export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string 
       ? 'Greedy decoding never says pad, unknown or startseq, as the model was trained to be used.'
       : 'Greedy decoding may say every word, also special ones, as the model was trained to be used.',
     '',
-    ...['With onnxruntime:', '', '```python', PYTHON.trimEnd(), '```', ''],
+    ...['With onnxruntime:', '', '```python', python(encoder.inputs[0].name, greedy.inputs[0].name), '```', ''],
     'To choose words by another rule, run `decoder_start` once. Then run `decoder_step` for each word: its `next_…` outputs are the next step’s states.',
     'The first word is startseq.',
     ...[
@@ -220,7 +219,7 @@ export function safetensorsCard(o: Exported): string {
     'Matrices are [inputs, outputs]. Gates of an LSTM are in the order input, forget, candidate, output; those of a GRU reset, update, candidate.',
     ...(encoderWeights.size > 0 ? ['Kernels of the encoder’s convolutions are [rows, columns, inputs, outputs].'] : []),
     '',
-    'The metadata of `model.safetensors` repeats all that glimpse needs, so it takes this folder wherever it takes a checkpoint:',
+    'The metadata of `model.safetensors` repeats all that captioning needs. So the folder can stand in the place of a checkpoint:',
     ...['', '```sh', 'glimpse caption FOLDER photograph.jpg', '```', ''],
     `The encoder is looked for beside it, as \`${name}\`; \`--encoder\` names another place. Training goes on with \`glimpse train --start FOLDER\`.`,
     '',

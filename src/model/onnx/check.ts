@@ -40,7 +40,9 @@ function valuesOf(folder: string, kind: 'input' | 'output', declared: readonly O
 
 /** ONNX's own test data has bfloat16 as uint16 of the same bits, because NumPy has no such type. */
 function fromWords(value: FileValue): FileValue {
-  return value.kind === 'int' && value.type === 'uint16' ? { ...value, kind: 'float', type: 'bfloat16', data: fromBits('bfloat16', Uint16Array.from(value.data)) } : value;
+  return value.kind === 'int' && value.type === 'uint16'
+    ? { ...value, kind: 'float', type: 'bfloat16', data: fromBits('bfloat16', Uint16Array.from(value.data)) }
+    : value;
 }
 
 /** The values by the input that each belongs to: by their own names if all have one, else in the order of the inputs. */

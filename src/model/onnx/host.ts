@@ -121,9 +121,15 @@ export function mapped(inputs: readonly HostTensor[], f: (...values: number[]) =
 export const broadcastOf = (inputs: readonly { shape: Shape }[]): number[] =>
   inputs.reduce((out, { shape }) => broadcastShapes(out, shape, 'the inputs'), [] as number[]);
 
-/** Whole numbers as a type holds them: they wrap round. Throws a GlimpseError where 64 bits would hold more than a double can. */
+/**
+ * Whole numbers as a type holds them: they wrap round, and what is behind a point is dropped. Throws a GlimpseError for what is no
+ * number, and where 64 bits would hold more than a double can.
+ */
 export function fitted(type: ElementType, data: ArrayLike<number>): number[] {
-  return Array.from(data, (value) => wrapped(type, Math.trunc(value) + 0) ?? fail(`${value}, which ${type.name} holds beyond 2^53 only`));
+  return Array.from(data, (value) => {
+    if (!Number.isFinite(value)) fail(`${value} is no ${type.name}`);
+    return wrapped(type, Math.trunc(value) + 0) ?? fail(`${value}, which ${type.name} holds beyond 2^53 only`);
+  });
 }
 
 /** Refuses whole numbers that a double cannot tell apart. */

@@ -6,6 +6,7 @@ import * as ops from '../../autograd/ops/index.ts';
 import type { ByteSource } from '../../data/bytes.ts';
 import { nonFinite, nonFiniteFault } from '../../data/finite.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
+import { currentGpu } from '../../gpu/gpu.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
@@ -110,7 +111,7 @@ export class OnnxModel {
       inlineFunctions(graph);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
-      const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without), options.refuseNaN ?? false);
+      const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without ?? [], bindingLimit()), options.refuseNaN ?? false);
       try {
         model.loadWeights();
       } catch (error) {
@@ -176,7 +177,8 @@ export class OnnxModel {
     }
     const host = this.loaded(name, initializer);
     if (staysOnHost(host) && (host.kind === 'int' || !this.trainable(name))) this.constants.set(name, host);
-    if (host.kind === 'int' || host.shape.length > MAX_RANK || (host.data instanceof Float64Array && this.constants.has(name))) return;
+    if (host.kind === 'int' || host.shape.length > MAX_RANK || 4 * host.data.length > bindingLimit()) return;
+    if (host.data instanceof Float64Array && this.constants.has(name)) return;
     const data = this.float32(name, host);
     const hwio = isKernel && host.shape.length === 4;
     const shape = hwio ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
@@ -420,7 +422,9 @@ export class OnnxModel {
   private *within(graph: OnnxGraph, given: readonly Value[], outer: Frame, model: Surroundings, canRead: boolean): Reading<Value[]> {
     const frame = new Frame(outer, this.inner.get(graph));
     if (given.length !== graph.inputs.length)
-      throw new GlimpseError(`its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`);
+      throw new GlimpseError(
+        `its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`,
+      );
     for (const [i, { name }] of graph.inputs.entries()) {
       frame.values.set(name, shared(given[i]));
       model.budget.made(sizeOfValue(given[i]));
@@ -490,11 +494,15 @@ export class OnnxModel {
   }
 }
 
+/** Bytes that a kernel may bind on this adapter. */
+const bindingLimit = (): number => currentGpu().device.limits.maxStorageBufferBindingSize;
+
 /** Whether a value stays on the host: whole numbers, short lists of floats, doubles, and what no tensor can be. */
 function staysOnHost(value: Value | null): boolean {
   if (value === null) return true;
   if (!isHost(value)) return false;
-  return value.kind === 'int' || value.data.length <= SHORT || value.data instanceof Float64Array || value.shape.length > MAX_RANK;
+  const { kind, data, shape } = value;
+  return kind === 'int' || data.length <= SHORT || data instanceof Float64Array || shape.length > MAX_RANK || 4 * data.length > bindingLimit();
 }
 
 const listed = (results: Results): readonly (Value | null)[] => (Array.isArray(results) ? results : [results as Value]);

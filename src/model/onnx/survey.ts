@@ -49,7 +49,9 @@ export function surveyOf(source: ByteSource): Survey {
   }
   return {
     ...{ opset, bytes: size, inputs, outputs, weights, problem },
-    operators: Array.from(counts, ([op, nodes]) => ({ op, nodes, supported: Object.hasOwn(OPERATORS, op) })).sort((a, b) => b.nodes - a.nodes || (a.op < b.op ? -1 : 1)),
+    operators: Array.from(counts, ([op, nodes]) => ({ op, nodes, supported: Object.hasOwn(OPERATORS, op) })).sort(
+      (a, b) => b.nodes - a.nodes || (a.op < b.op ? -1 : 1),
+    ),
     functions: [...functions.keys()],
   };
 }

@@ -227,8 +227,10 @@ function scatteringNd(c: Context): Value {
 function keptOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Shape): { axis: number | null; kept: number[] } {
   const axis = node.attributes.has('axis') ? axisOf(node, shape) : null;
   const extent = axis === null ? sizeOf(shape) : shape[axis];
-  if (!given || given.shape.length !== 1 || typeOf(given).name !== 'bool' || given.data.length > extent)
-    return fail(`a condition of ${given ? `${typeOf(given).name} [${given.shape}]` : 'nothing'} for ${extent} places; at most as many truth values are expected`);
+  if (given?.shape.length !== 1 || typeOf(given).name !== 'bool' || given.data.length > extent)
+    return fail(
+      `a condition of ${given ? `${typeOf(given).name} [${given.shape}]` : 'nothing'} for ${extent} places; at most as many truth values are expected`,
+    );
   const kept: number[] = [];
   for (let i = 0; i < given.data.length; i++) if (given.data[i] !== 0) kept.push(i);
   return { axis, kept };
@@ -377,7 +379,11 @@ function topKing(c: Context): Results {
 }
 
 /** Distinct elements, or slices along an axis: where each is first, the number of each of the inputs, and how often each comes. */
-function unique(call: HostCall, shape: number[], compare: (a: number, b: number) => number): { at: number[]; inverse: number[]; counts: number[]; axis: number | null } {
+function unique(
+  call: HostCall,
+  shape: number[],
+  compare: (a: number, b: number) => number,
+): { at: number[]; inverse: number[]; counts: number[]; axis: number | null } {
   const { node } = call;
   const axis = node.attributes.has('axis') ? axisOf(node, shape) : null;
   const extent = axis === null ? sizeOf(shape) : shape[axis];
@@ -415,15 +421,16 @@ function uniqueTexts(c: Context): Results | null {
   const x = c.value(0);
   if (isDevice(x) || x.kind !== 'text') return null;
   const places: HostTensor = { kind: 'int', shape: x.shape, data: x.data.map((_, i) => i) };
-  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places], spend: (steps) => c.model.budget.spend(steps) }, (a, b) => (x.data[a] < x.data[b] ? -1 : x.data[a] > x.data[b] ? 1 : 0));
+  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places], spend: (steps) => c.model.budget.spend(steps) }, (a, b) =>
+    x.data[a] < x.data[b] ? -1 : x.data[a] > x.data[b] ? 1 : 0,
+  );
   const texts: HostText = { kind: 'text', shape: values.shape, data: Array.from(values.data, (place) => x.data[place]) };
   return [texts, ...rest];
 }
 
 /** The part that two boxes share of what they cover together. */
 function overlap(boxes: ArrayLike<number>, a: number, b: number): number {
-  const shared = (low: number, high: number) =>
-    Math.max(0, Math.min(boxes[a + high], boxes[b + high]) - Math.max(boxes[a + low], boxes[b + low]));
+  const shared = (low: number, high: number) => Math.max(0, Math.min(boxes[a + high], boxes[b + high]) - Math.max(boxes[a + low], boxes[b + low]));
   const area = (box: number) => (boxes[box + 2] - boxes[box]) * (boxes[box + 3] - boxes[box + 1]);
   const common = shared(0, 2) * shared(1, 3);
   const [first, second] = [area(a), area(b)];
@@ -479,7 +486,6 @@ function nonMaxSuppression(call: HostCall): HostTensor {
     }
   return intsOf([found.length / 3, 3], found);
 }
-
 
 const TWO: Count = [2, 2];
 const THREE: Count = [3, 3];

@@ -9,19 +9,7 @@ import { MAX_RANK, type Shape, sizeOf } from '../../../tensor/shape.ts';
 import { tensor } from '../../../tensor/tensor.ts';
 import { ELEMENT_TYPES, type ElementType } from '../elements.ts';
 import { bounded, fitted, oneType, rounded } from '../host.ts';
-import {
-  attribute,
-  type Check,
-  type Context,
-  type Count,
-  fail,
-  float,
-  type HostCall,
-  int,
-  type Operators,
-  plain,
-  type Surroundings,
-} from '../operator.ts';
+import { attribute, type Check, type Context, type Count, fail, float, type HostCall, int, type Operators, plain, type Surroundings } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
 import { type HostTensor, isDevice, isHost, SHORT, typeOf, type Value } from '../values.ts';
 
@@ -54,18 +42,25 @@ function checkConstantOfShape(node: OnnxNode, c: Check): void {
   node.attributes.set('value', { ...value, load: () => host });
 }
 
-const valueOf = (node: OnnxNode): HostTensor =>
+const filling = (node: OnnxNode): HostTensor =>
   (node.attributes.get('value') as OnnxTensor | undefined)?.load() ?? { kind: 'float', shape: [1], data: new Float32Array(1) };
 
 function constantOfShape({ node, inputs }: HostCall): HostTensor {
-  const value = valueOf(node);
+  const value = filling(node);
   const shape = bounded(shapeIn(inputs[0]));
-  return numbersOf(typeOf(value), shape, new Float64Array(sizeOf(shape)).fill(value.data[0]));
+  const [each] = numbersOf(typeOf(value), [1], [value.data[0]]).data;
+  const data =
+    value.kind === 'int'
+      ? new Array<number>(sizeOf(shape))
+      : value.data instanceof Float64Array
+        ? new Float64Array(sizeOf(shape))
+        : new Float32Array(sizeOf(shape));
+  return { ...value, shape, data: data.fill(each) };
 }
 
 /** Long lists of floats are made on the GPU. */
 function constantOnDevice(c: Context): Value | null {
-  const value = valueOf(c.node);
+  const value = filling(c.node);
   const shape = shapeIn(c.host(0));
   const { kind, name } = typeOf(value);
   if (kind !== 'float' || name === 'double' || shape.length > MAX_RANK || sizeOf(shape) <= SHORT) return null;

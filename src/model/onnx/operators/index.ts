@@ -1,16 +1,21 @@
 /** Every operator that is supported, by its name; and those that constants can be computed with. */
 import { GlimpseError } from '../../../errors.ts';
 import type { HostCall, Made, Operators } from '../operator.ts';
+import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { CASTS } from './casts.ts';
 import { CONTROL } from './control.ts';
 import { GATHER } from './gather.ts';
 import { GENERATORS } from './generators.ts';
+import { LOGIC } from './logic.ts';
+import { LOSSES } from './losses.ts';
 import { MATRIX } from './matrix.ts';
 import { MOVES } from './moves.ts';
 import { NORMS } from './norms.ts';
+import { QUANTIZE } from './quantize.ts';
 import { RECURRENT } from './recurrent.ts';
 import { REDUCTIONS } from './reductions.ts';
+import { RESIZE } from './resize.ts';
 import { SAMPLING } from './sampling.ts';
 import { SEQUENCES } from './sequences.ts';
 import { SIGNAL } from './signal.ts';
@@ -19,8 +24,27 @@ import { TRAINING } from './training.ts';
 import { WINDOWS } from './windows.ts';
 
 export const OPERATORS: Operators = {
-  ...{ ...ARITHMETIC, ...REDUCTIONS, ...MOVES, ...CASTS, ...GATHER, ...SEQUENCES, ...CONTROL, ...GENERATORS, ...TEXTS, ...SAMPLING },
-  ...{ ...MATRIX, ...WINDOWS, ...RECURRENT, ...NORMS, ...SIGNAL, ...TRAINING },
+  ...ARITHMETIC,
+  ...ACTIVATIONS,
+  ...LOGIC,
+  ...REDUCTIONS,
+  ...LOSSES,
+  ...QUANTIZE,
+  ...MOVES,
+  ...CASTS,
+  ...GATHER,
+  ...GENERATORS,
+  ...SEQUENCES,
+  ...CONTROL,
+  ...TEXTS,
+  ...SAMPLING,
+  ...MATRIX,
+  ...NORMS,
+  ...WINDOWS,
+  ...RESIZE,
+  ...RECURRENT,
+  ...SIGNAL,
+  ...TRAINING,
 };
 
 /** Whether a node can run on the host. */

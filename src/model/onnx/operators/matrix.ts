@@ -1,16 +1,15 @@
 /** Products of matrices, and what normalizes rows and channels. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { broadcastShapes, normalizeAxis, sameShape, sizeOf } from '../../../tensor/shape.ts';
+import { broadcastShapes, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import type { Tensor } from '../../../tensor/tensor.ts';
-import { attribute, type Check, CONSUMED, type Context, flag, float, int, type Operators, plain } from '../operator.ts';
+import { attribute, type Check, CONSUMED, type Context, flag, float, NEWEST, type Operators, plain, type Results, wordOf } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
 
 function checkBatchNorm(node: OnnxNode, c: Check): void {
-  if (node.attributes.get('training_mode') === 1) c.unsupported('training_mode 1');
-  if (node.outputs.slice(1).some((name) => name !== '')) c.unsupported('statistics as outputs');
+  if (node.attributes.get('training_mode') !== 1 && node.outputs.slice(1).some((name) => name !== '')) c.unsupported('statistics as outputs');
   if (node.attributes.get('spatial') === 0) c.unsupported('spatial 0');
   const shapes = node.inputs.slice(1).map((name) => c.constant(name)?.shape ?? null);
   const first = shapes.find((shape) => shape !== null);
@@ -71,7 +70,7 @@ function attention(c: Context): Value {
   return plain(ops.reshape(out, [...batch, length, v.shape[v.rank - 1]]));
 }
 
-function batchNormalization(c: Context): Value {
+function batchNormalization(c: Context): Results {
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => c.plain(i));
   const eps = c.number('epsilon', 1e-5);
   const nhwc = c.isNhwc(0);
@@ -79,25 +78,37 @@ function batchNormalization(c: Context): Value {
   if (input.rank < 2) throw new GlimpseError(`[${input.shape}] has no axis of channels`);
   const layout = nhwc ? 'nhwc' : 'nchw';
   const order = nhwc ? 'nhwc' : 'file';
+  if (c.number('training_mode', 0) === 1) {
+    // Ioffe & Szegedy 2015; the running statistics are outputs, with the variance of the batch itself.
+    const { y, mean: batchMean, variance: batchVariance } = ops.batchNormTrain(input, gamma, beta, eps, layout);
+    const momentum = c.number('momentum', 0.9);
+    const blended = (running: Tensor, batch: Tensor): Value => plain(ops.add(ops.scale(running, momentum), ops.scale(batch, 1 - momentum)));
+    return [{ tensor: y, order }, blended(mean, batchMean), blended(variance, batchVariance)];
+  }
   if (!c.model.training) return { tensor: ops.batchNormEval(input, gamma, beta, mean, variance, eps, layout), order };
   const result = ops.batchNormTrain(input, gamma, beta, eps, layout);
   c.model.updateRunning(c.node, result.mean, result.variance, input.size / gamma.size);
   return { tensor: result.y, order };
 }
 
-function softmax(c: Context, log: boolean): Value {
-  const x = c.plain(0);
-  const axis = normalizeAxis(c.number('axis', c.opset >= 13 ? -1 : 1), x.shape, c.node.op);
-  if (c.opset < 13) {
-    const rows = ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(x.shape.slice(axis))]);
-    return plain(ops.reshape(ops.softmax(rows, log), x.shape));
-  }
-  if (axis === x.rank - 1) return plain(ops.softmax(x, log));
-  const order = x.shape.map((_, i) => (i === axis ? x.rank - 1 : i === x.rank - 1 ? axis : i)); // its own inverse
-  return plain(ops.transpose(ops.softmax(ops.transpose(x, order), log), order));
+/** The product over all labels bounds what the steps of an einsum add up, and the output's what it holds. */
+function boundLabels(c: Context, equation: string, tensors: readonly Tensor[]): void {
+  const [inputs, output] = equation.split('->');
+  const extents = new Map<string, number>();
+  inputs.split(',').forEach((labels, i) => {
+    const shape = tensors[i]?.shape ?? [];
+    const named = labels.replace('...', '');
+    const before = labels.includes('...') ? labels.indexOf('...') : named.length;
+    const dots = labels.includes('...') ? shape.length - named.length : 0;
+    const meet = (label: string, extent = 1): void => {
+      extents.set(label, Math.max(extents.get(label) ?? 1, extent));
+    };
+    for (const [k, label] of [...named].entries()) meet(label, shape[k < before ? k : k + dots]);
+    for (let k = 0; k < dots; k++) meet(`.${dots - k}`, shape[before + k]);
+  });
+  const held = [...extents].filter(([label]) => output === undefined || label.startsWith('.') || output.includes(label)).map(([, extent]) => extent);
+  c.model.budget.expect(held, sizeOf([...extents.values()]) / Math.max(1, sizeOf(held)));
 }
-
-const axisOnly = { inputs: [1, 1] as const, attributes: { axis: int } };
 
 export const MATRIX: Operators = {
   Gemm: {
@@ -106,12 +117,22 @@ export const MATRIX: Operators = {
     device: gemm,
   },
   MatMul: { inputs: [2, 2], attributes: {}, device: matmul },
+  Einsum: {
+    inputs: [1, NEWEST],
+    attributes: { equation: attribute('string', { required: true }) },
+    device: (c) => {
+      const tensors = c.inputs.map((_, i) => c.plain(i));
+      const equation = wordOf(c.node, 'equation', '').replaceAll(' ', '');
+      boundLabels(c, equation, tensors);
+      return plain(ops.einsum(equation, tensors));
+    },
+  },
   // Made by the passes, never read from a file.
   FusedMatMul: { inputs: [3, 3], attributes: {}, device: matmul },
   FusedAttention: { inputs: [3, 4], attributes: { scale: float }, device: attention },
   BatchNormalization: {
     inputs: [5, 5],
-    outputs: [1, 5],
+    outputs: [1, 3],
     attributes: {
       ...CONSUMED,
       epsilon: float,
@@ -123,6 +144,4 @@ export const MATRIX: Operators = {
     check: checkBatchNorm,
     device: batchNormalization,
   },
-  Softmax: { ...axisOnly, device: (c) => softmax(c, false) },
-  LogSoftmax: { ...axisOnly, device: (c) => softmax(c, true) },
 };

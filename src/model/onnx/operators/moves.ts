@@ -449,7 +449,9 @@ function paddingOf(node: OnnxNode, inputs: readonly (HostTensor | null)[], shape
   const padded = shape.map((extent, axis) => extent + before[axis] + after[axis]);
   const negative = padded.findIndex((extent, axis) => extent < 0 || shape[axis] + Math.min(0, before[axis]) + Math.min(0, after[axis]) < 0);
   if (negative >= 0) fail(`padding [${amounts}] leaves less than nothing of [${shape}]`);
-  const empty = shape.findIndex((extent, axis) => mode !== 'constant' && extent + Math.min(0, before[axis]) + Math.min(0, after[axis]) === 0 && padded[axis] > 0);
+  const empty = shape.findIndex(
+    (extent, axis) => mode !== 'constant' && extent + Math.min(0, before[axis]) + Math.min(0, after[axis]) === 0 && padded[axis] > 0,
+  );
   if (empty >= 0) fail(`mode ${mode} has nothing to repeat along axis ${empty} of [${shape}]`);
   return { before, after, mode, shape: padded };
 }
@@ -703,9 +705,7 @@ export const MOVES: Operators = {
     inputs: (opset) => (opset >= 5 ? [2, 2] : ONE),
     attributes: { ...CONSUMED, shape: attribute('ints', { until: 4, required: true }), allowzero: attribute('flag', { since: 14 }) },
     where: [1],
-    ...moving(reshape, (c) =>
-      reshaped(c, (shape) => reshapedTo(shape, c.list('shape') ?? Array.from(c.host(1)?.data ?? []), c.number('allowzero', 0) === 1)),
-    ),
+    ...moving(reshape, (c) => reshaped(c, (shape) => reshapedTo(shape, c.list('shape') ?? Array.from(c.host(1)?.data ?? []), c.number('allowzero', 0) === 1))),
   },
   Flatten: {
     inputs: ONE,

@@ -131,7 +131,8 @@ function gridSample(call: HostCall): HostTensor {
 function checkRoi(node: OnnxNode, c: Check): void {
   const [mode, form] = [wordOf(node, 'mode', 'avg'), wordOf(node, 'coordinate_transformation_mode', 'half_pixel')];
   if (mode !== 'avg' && mode !== 'max') c.fail(`mode "${shown(mode)}"; avg or max is expected`);
-  if (form !== 'half_pixel' && form !== 'output_half_pixel') c.fail(`coordinate_transformation_mode "${shown(form)}"; half_pixel or output_half_pixel is expected`);
+  if (form !== 'half_pixel' && form !== 'output_half_pixel')
+    c.fail(`coordinate_transformation_mode "${shown(form)}"; half_pixel or output_half_pixel is expected`);
 }
 
 /** A point between pixels: four offsets, and their weights. It counts nothing where it lies more than a pixel outside. */
@@ -205,7 +206,14 @@ function maxRoiPool(call: HostCall): HostTensor {
   const [x, boxes] = inputs as HostTensor[];
   const pooled = node.attributes.get('pooled_shape') as number[];
   const [n, channels, height, width] = x.shape;
-  if (oneType([x, boxes]).kind !== 'float' || x.shape.length !== 4 || boxes.shape.length !== 2 || boxes.shape[1] !== 5 || pooled.length !== 2 || pooled.some((extent) => !(extent >= 1)))
+  if (
+    oneType([x, boxes]).kind !== 'float' ||
+    x.shape.length !== 4 ||
+    boxes.shape.length !== 2 ||
+    boxes.shape[1] !== 5 ||
+    pooled.length !== 2 ||
+    pooled.some((extent) => !(extent >= 1))
+  )
     fail(`pictures [${x.shape}] and boxes [${boxes.shape}] in bins of [${pooled}]: [N, C, H, W], [R, 5] and 2 extents are expected`);
   const [rows, columns] = pooled;
   const scale = numberOf(node, 'spatial_scale', 1);

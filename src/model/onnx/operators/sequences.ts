@@ -74,7 +74,8 @@ function split(c: Context): Value {
   const count = given && given.shape.length > 0 ? given.data.length : Math.ceil(extent / each);
   if (count > MOST_PARTS) fail(`${count} parts, at most ${MOST_PARTS} are supported`);
   const sizes = given && given.shape.length > 0 ? Array.from(given.data) : Array.from({ length: count }, (_, i) => Math.min(each, extent - i * each));
-  if (sizes.some((size) => !(size >= 0)) || sizes.reduce((sum, size) => sum + size, 0) !== extent) fail(`parts of [${sizes.slice(0, 20)}] for ${extent} places`);
+  if (sizes.some((size) => !(size >= 0)) || sizes.reduce((sum, size) => sum + size, 0) !== extent)
+    fail(`parts of [${sizes.slice(0, 20)}] for ${extent} places`);
   const isDropped = !given && c.number('keepdims', 1) === 0;
   let start = 0;
   return {
@@ -115,7 +116,15 @@ const PLACE = { where: [1] };
 
 export const SEQUENCES: Operators = {
   SequenceEmpty: { inputs: [0, 0], attributes: { dtype: int }, check: checkEmpty, any: () => ({ kind: 'sequence', elements: [] }) },
-  SequenceConstruct: { inputs: [1, NEWEST], attributes: {}, any: (c) => made(c, c.inputs.map((_, i) => c.value(i))) },
+  SequenceConstruct: {
+    inputs: [1, NEWEST],
+    attributes: {},
+    any: (c) =>
+      made(
+        c,
+        c.inputs.map((_, i) => c.value(i)),
+      ),
+  },
   SequenceInsert: { inputs: [2, 3], attributes: {}, where: [2], any: insert },
   SequenceErase: { inputs: [1, 2], attributes: {}, ...PLACE, any: erase },
   SequenceAt: { inputs: [2, 2], attributes: {}, ...PLACE, any: at },

@@ -86,10 +86,7 @@ function split(c: Context): [HostText, HostTensor] {
   const width = parts.reduce((longest, { length }) => Math.max(longest, length), 0);
   const shape = bounded([...x.shape, width]);
   const counts = parts.map(({ length }) => length);
-  return [
-    { kind: 'text', shape, data: parts.flatMap((each) => [...each, ...new Array<string>(width - each.length).fill('')]) },
-    intsOf([...x.shape], counts),
-  ];
+  return [{ kind: 'text', shape, data: parts.flatMap((each) => [...each, ...new Array<string>(width - each.length).fill('')]) }, intsOf([...x.shape], counts)];
 }
 
 /** The n-grams of a TfIdfVectorizer as a tree: what may come next, and the number of the n-gram that ends here. */
@@ -107,7 +104,8 @@ function gramsOf(node: OnnxNode): { root: Gram; count: number } {
   for (const [i, start] of starts.entries()) {
     const length = i + 1;
     const end = starts[i + 1] ?? pool.length;
-    if (!(start >= 0 && start <= end && end <= pool.length) || (end - start) % length !== 0) fail(`ngram_counts [${starts}] do not divide ${pool.length} items`);
+    if (!(start >= 0 && start <= end && end <= pool.length) || (end - start) % length !== 0)
+      fail(`ngram_counts [${starts}] do not divide ${pool.length} items`);
     for (let at = start; at < end; at += length) {
       let gram = root;
       for (let k = 0; k < length; k++) {
@@ -134,7 +132,8 @@ function checkVectorizer(node: OnnxNode, c: Check): void {
 /** How often each n-gram comes in a row of texts or whole numbers, weighted. Items of an n-gram may lie apart by equal distances. */
 function vectorized(c: Context): HostTensor {
   const x = c.value(0);
-  if (isDevice(x) || (x.kind !== 'text' && !isHost(x)) || (isHost(x) && typeOf(x).kind !== 'int')) return fail(`${c.what(0)} holds ${typeName(x)}; texts or whole numbers are expected`);
+  if (isDevice(x) || (x.kind !== 'text' && !isHost(x)) || (isHost(x) && typeOf(x).kind !== 'int'))
+    return fail(`${c.what(0)} holds ${typeName(x)}; texts or whole numbers are expected`);
   if ((x.kind === 'text') !== c.node.attributes.has('pool_strings')) fail(`${c.what(0)} holds ${typeName(x)}, its n-grams others`);
   const [batch, length] = x.shape.length === 2 ? x.shape : [1, x.shape[0]];
   if (x.shape.length !== 1 && x.shape.length !== 2) fail(`[${x.shape}]; one row, or several, are expected`);

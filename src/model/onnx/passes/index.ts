@@ -3,10 +3,12 @@
  * one node. No pass changes a result, but for the order in which floats are added.
  */
 import { tensorOfConstant } from '../operators/moves.ts';
+import { linearOf } from '../operators/quantize.ts';
 import type { OnnxGraph, OnnxNode } from '../proto.ts';
 import { renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
+import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
 import { foldShapes } from './shapes.ts';
 
@@ -28,6 +30,29 @@ function resolvePassThrough(graph: OnnxGraph): void {
   graph.nodes = nodes;
 }
 
+/**
+ * Weights that a file holds as whole numbers with a scale become floats when they are loaded, and not in every run. Each does so once:
+ * otherwise a small file could ask for any memory.
+ */
+function dequantizeWeights(graph: OnnxGraph, keep: (name: string) => boolean): void {
+  const done = new Set<string>();
+  graph.nodes = graph.nodes.filter((node) => {
+    if (node.op !== 'DequantizeLinear' && node.op !== 'QuantizeLinear') return true;
+    const [name] = node.inputs;
+    const inputs = node.inputs.filter(Boolean);
+    if (done.has(name) || inputs.some((each) => keep(each) || !graph.initializers.has(each))) return true;
+    const made = linearOf(
+      graph.path,
+      node,
+      node.inputs.map((each) => graph.initializers.get(each)),
+    );
+    if (!made) return true;
+    done.add(name);
+    graph.initializers.set(made.name, made);
+    return false;
+  });
+}
+
 /** A pass; `keep` tells which parameters are trained and must stay as they are. */
 type Pass = (graph: OnnxGraph, keep: (name: string) => boolean) => void;
 
@@ -44,12 +69,14 @@ const PASSES: Readonly<Record<string, Pass>> = {
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
 
 /**
- * Rewrites a graph for inference, without some of the passes if they are named. Parameters for which `keep` is true stay as they are
+ * Rewrites a graph for inference, without the passes that are named. `limit`: bytes that a kernel may bind. Parameters for which `keep` is true stay as they are
  * and can be trained. Returns the names of constants that hold extents which the file states of its inputs.
  */
-export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean = () => false, without: readonly string[] = []): Set<string> {
+export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean, without: readonly string[], limit: number): Set<string> {
   resolvePassThrough(graph);
+  dequantizeWeights(graph, keep);
   const stated = foldShapes(graph, keep);
   for (const [name, pass] of Object.entries(PASSES)) if (!without.includes(name)) pass(graph, keep);
+  splitLargeProducts(graph, keep, limit);
   return stated;
 }
