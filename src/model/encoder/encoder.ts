@@ -124,7 +124,9 @@ function saidPreprocessing(folder: string, modelType?: string): string | null {
 /** Refuses a preprocessing that is given where a file says another one. */
 function checkSaid(path: string, said: string | null, { preprocessing }: EncoderOptions): void {
   if (said === null || preprocessing === undefined || preprocessing === said) return;
-  throw new UsageError(`${path}: the ${PREPROCESSOR_CONFIG} beside it says "${said}", --preprocess says "${preprocessing}"; leave the option out, or move the file`);
+  throw new UsageError(
+    `${path}: the ${PREPROCESSOR_CONFIG} beside it says "${said}", --preprocess says "${preprocessing}"; leave the option out, or move the file`,
+  );
 }
 
 /** An encoder from its files. It reads pictures from files, too. */
@@ -154,14 +156,17 @@ export class ImageEncoder extends EncoderNetwork {
   static async reopen(identity: EncoderIdentity, path: string, otherwise: string, tuned?: EncoderOptions['tuned']): Promise<ImageEncoder> {
     const o = optionsOf(identity, tuned);
     const files = visionFiles(path);
-    const encoder = await (files ? ImageEncoder.ofVision(path, files, readVisionConfig(files.config).config, o) : ImageEncoder.ofGraph(path, o, identity.sha256));
+    const encoder = await (files
+      ? ImageEncoder.ofVision(path, files, readVisionConfig(files.config).config, o)
+      : ImageEncoder.ofGraph(path, o, identity.sha256));
     if (encoder.identity.sha256 === identity.sha256) return encoder;
     encoder.dispose();
     throw new GlimpseError(`${path} ${otherwise}`);
   }
 
   private static async ofVision(path: string, files: VisionFiles, config: VisionConfig, o: EncoderOptions): Promise<ImageEncoder> {
-    if (o.grid !== undefined) throw new UsageError(`${path} makes a grid of ${config.side / config.patch} × ${config.side / config.patch} regions; --grid cannot change it`);
+    if (o.grid !== undefined)
+      throw new UsageError(`${path} makes a grid of ${config.side / config.patch} × ${config.side / config.patch} regions; --grid cannot change it`);
     if (o.layout !== undefined && o.layout !== 'NTC') throw new UsageError(`${path} gives tokens, [N, T, C]; --layout ${o.layout} does not fit`);
     const { weights } = files;
     checkSize(weights);

@@ -135,7 +135,9 @@ export class GraphBackbone implements Backbone {
       const layout = pooledLayout(shapes[i], shapes[pools.length + i]);
       if (!layout) continue;
       const [featureMap] = pools[i].inputs;
-      return layout === 'NTC' ? { featureMap, layout, dropped: leadingTokens(`${this.path}: "${printable(featureMap)}"`, shapes[i][1]) } : { featureMap, layout };
+      return layout === 'NTC'
+        ? { featureMap, layout, dropped: leadingTokens(`${this.path}: "${printable(featureMap)}"`, shapes[i][1]) }
+        : { featureMap, layout };
     }
     throw new UsageError(
       `${this.path} has layers over tokens behind its last convolution, and no pooling of them: name its features with --feature; it has ${candidates(graph)}`,

@@ -92,7 +92,8 @@ export function readVisionConfig(path: string): { config: VisionConfig; modelTyp
   };
   const { hidden_size: width, num_attention_heads: heads, image_size: side, patch_size: patch, hidden_act: act, ...rest } = read();
   const activation = SYNONYMS[act] ?? act;
-  if (!isActivation(activation)) throw new FileError(path, `hidden_act ${quoted(act)} is not known (${[...ACTIVATION_NAMES, ...Object.keys(SYNONYMS)].join(', ')})`);
+  if (!isActivation(activation))
+    throw new FileError(path, `hidden_act ${quoted(act)} is not known (${[...ACTIVATION_NAMES, ...Object.keys(SYNONYMS)].join(', ')})`);
   if (width % heads !== 0) throw new FileError(path, `${heads} attention heads do not share a width of ${width} evenly`);
   if (side % patch !== 0) throw new FileError(path, `patches of ${patch} pixels do not divide pictures of ${side}`);
   const { family, num_hidden_layers: layers, intermediate_size: inner, layer_norm_eps: epsilon, qkv_bias: qkvBias } = rest;

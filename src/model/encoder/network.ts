@@ -88,7 +88,9 @@ export class EncoderNetwork {
     const { size } = this.preprocessing;
     const { feature, layout, dropped, tuned: trained } = o;
     this.backbone =
-      'backbone' in from ? from.backbone : GraphBackbone.open(from, size, { ...(feature === undefined ? {} : { featureMap: feature }), layout, dropped, tuned: trained });
+      'backbone' in from
+        ? from.backbone
+        : GraphBackbone.open(from, size, { ...(feature === undefined ? {} : { featureMap: feature }), layout, dropped, tuned: trained });
     const { side, place } = this.backbone;
     if (side !== null && side !== size) {
       this.backbone.dispose();

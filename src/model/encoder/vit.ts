@@ -170,8 +170,7 @@ function interpolatedPositions(data: Float32Array, leading: number, from: number
     for (const [x, columns] of places.entries())
       for (let c = 0; c < width; c++) {
         let sum = 0;
-        for (const row of rows)
-          for (const column of columns) sum += row.weight * column.weight * data[(leading + row.index * from + column.index) * width + c];
+        for (const row of rows) for (const column of columns) sum += row.weight * column.weight * data[(leading + row.index * from + column.index) * width + c];
         out[(leading + y * to + x) * width + c] = sum;
       }
   return out;
@@ -246,7 +245,8 @@ export class VisionTransformer implements Backbone {
     }
     const unknown = others.find((name) => !family.unused.test(bare(name)));
     if (unknown !== undefined) throw new FileError(path, `has a tensor "${printable(unknown)}", which a ${config.family} of ${config.layers} layers has not`);
-    if (others.length > 0) this.notes.push(`${others.length === 1 ? '1 tensor of the file is' : `${others.length} tensors of the file are`} not used: ${partsOf(others.map(bare))}`);
+    if (others.length > 0)
+      this.notes.push(`${others.length === 1 ? '1 tensor of the file is' : `${others.length} tensors of the file are`} not used: ${partsOf(others.map(bare))}`);
 
     const isIn = (layer: string, name: string) => name === layer || name.startsWith(`${layer}.`);
     const passed = Array.from({ length: config.layers - this.run }, (_, i) => `${family.layers}.${this.run + i}`);
@@ -256,12 +256,18 @@ export class VisionTransformer implements Backbone {
     const layers = layersToTrain(tuned, config, this.run, path);
     const unmatched = layers.find((layer) => !used.some(([name]) => isIn(layer, name)));
     if (unmatched !== undefined)
-      throw new UsageError(`${path} has no layer called "${unmatched}" before its features (last:1, or ${family.layers}.0 to ${family.layers}.${this.run - 1})`);
+      throw new UsageError(
+        `${path} has no layer called "${unmatched}" before its features (last:1, or ${family.layers}.0 to ${family.layers}.${this.run - 1})`,
+      );
     try {
       for (const [name, { shape, kind }] of used) {
         const data = (weights.get(prefix + name) as FileWeight).load();
-        const [held, values] = kind === 'product' ? [[shape[1], shape[0]], transposed(data, shape)] : name === family.positions ? this.placed(data, shape) : [shape, data];
-        this.weights.set(name, layers.some((layer) => isIn(layer, name)) ? this.parameters.add(name, held, values) : Scope.release(tensor(values, held, 'f32', name)));
+        const [held, values] =
+          kind === 'product' ? [[shape[1], shape[0]], transposed(data, shape)] : name === family.positions ? this.placed(data, shape) : [shape, data];
+        this.weights.set(
+          name,
+          layers.some((layer) => isIn(layer, name)) ? this.parameters.add(name, held, values) : Scope.release(tensor(values, held, 'f32', name)),
+        );
       }
     } catch (error) {
       this.dispose();

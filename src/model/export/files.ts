@@ -30,7 +30,10 @@ export function onnxFiles(o: Exported, encoderFile: string): ExportedFile[] {
   const { config, weights, encoder, encoderWeights } = o.checkpoint;
   const { sizes, options } = config;
   if (encoder.layout !== undefined && encoder.layout !== 'NCHW')
-    throw new FileError(encoderFile, `its features "${printable(encoder.featureMap)}" are ${encoder.layout}; only maps [N, C, H, W] are written as ONNX; export safetensors`);
+    throw new FileError(
+      encoderFile,
+      `its features "${printable(encoder.featureMap)}" are ${encoder.layout}; only maps [N, C, H, W] are written as ONNX; export safetensors`,
+    );
   const decoder = decoderModels({ sizes, options, weights }, { suppress: suppressOf(o.checkpoint), version: o.version });
   const { size: side } = preprocessingOf(encoder.preprocessing);
   const made = encoderModel(openFile(encoderFile), { featureMap: encoder.featureMap, features: sizes.features, side, tuned: encoderWeights });

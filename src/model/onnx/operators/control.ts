@@ -48,6 +48,9 @@ function* gathered(c: Context, values: Value[], declared: OnnxInput | undefined,
   return out;
 }
 
+/** What a value takes beyond its numbers, counted in numbers. */
+const OVERHEAD = 64;
+
 /** What turns keep for later: it must fit, as what nodes make must. */
 class Kept {
   private size = 0;
@@ -62,7 +65,7 @@ class Kept {
 
   add(values: readonly Value[]): void {
     for (const [i, value] of values.entries()) {
-      this.size += sizeOfValue(value);
+      this.size += OVERHEAD + sizeOfValue(value);
       this.lists[i].push(value);
     }
     this.c.model.budget.expect([this.size]);

@@ -30,6 +30,13 @@ import { floatWords } from './moves.ts';
 /** Most steps that one node may take on the host where they are not bounded by its inputs and outputs. */
 const MOST_STEPS = 1 << 26;
 
+/** Counts the steps of sorting so many numbers in lines of so many. Throws a GlimpseError for too many. */
+function sorting(call: HostCall, size: number, extent: number): void {
+  const steps = Math.ceil(size * Math.log2(extent + 2));
+  if (steps > MOST_STEPS) fail(`sorting ${size} numbers on the host takes more than ${MOST_STEPS} steps`);
+  call.spend?.(steps);
+}
+
 const axisOf = (node: OnnxNode, shape: Shape, otherwise = 0): number => normalizeAxis(numberOf(node, 'axis', otherwise), shape, node.op);
 
 function gather({ node, inputs }: HostCall): HostTensor {
@@ -220,7 +227,7 @@ function scatteringNd(c: Context): Value {
 function keptOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Shape): { axis: number | null; kept: number[] } {
   const axis = node.attributes.has('axis') ? axisOf(node, shape) : null;
   const extent = axis === null ? sizeOf(shape) : shape[axis];
-  if (!given || given.shape.length !== 1 || typeOf(given).name !== 'bool' || given.data.length > extent)
+  if (given?.shape.length !== 1 || typeOf(given).name !== 'bool' || given.data.length > extent)
     return fail(
       `a condition of ${given ? `${typeOf(given).name} [${given.shape}]` : 'nothing'} for ${extent} places; at most as many truth values are expected`,
     );
@@ -336,14 +343,15 @@ function topKOf(node: OnnxNode, given: HostTensor | null | undefined, shape: Sha
 }
 
 /** The k largest or smallest along an axis, and where they are. Of equal ones the first comes first, a NaN before all numbers. */
-function topK({ node, inputs }: HostCall): HostTensor[] {
+function topK(call: HostCall): HostTensor[] {
+  const { node, inputs } = call;
   const x = inputs[0] as HostTensor;
   const { axis, k, isLargest, shape } = topKOf(node, inputs[1], x.shape);
   bounded(shape);
   const extent = x.shape[axis];
   const inner = sizeOf(x.shape.slice(axis + 1));
   const outer = sizeOf(x.shape.slice(0, axis));
-  if (x.data.length * Math.log2(extent + 2) > MOST_STEPS) fail(`sorting [${x.shape}] on the host takes more than ${MOST_STEPS} steps`);
+  sorting(call, x.data.length, extent);
   const better = (a: number, b: number) => Number(Number.isNaN(b)) - Number(Number.isNaN(a)) || (isLargest ? rising(b, a) : rising(a, b));
   const at = new Int32Array(sizeOf(shape));
   const indices = new Array<number>(at.length).fill(0);
@@ -372,14 +380,15 @@ function topKing(c: Context): Results {
 
 /** Distinct elements, or slices along an axis: where each is first, the number of each of the inputs, and how often each comes. */
 function unique(
-  node: OnnxNode,
+  call: HostCall,
   shape: number[],
   compare: (a: number, b: number) => number,
 ): { at: number[]; inverse: number[]; counts: number[]; axis: number | null } {
+  const { node } = call;
   const axis = node.attributes.has('axis') ? axisOf(node, shape) : null;
   const extent = axis === null ? sizeOf(shape) : shape[axis];
   const [outer, inner] = axis === null ? [1, 1] : [sizeOf(shape.slice(0, axis)), sizeOf(shape.slice(axis + 1))];
-  if (sizeOf(shape) * Math.log2(extent + 2) > MOST_STEPS) fail(`sorting [${shape}] on the host takes more than ${MOST_STEPS} steps`);
+  sorting(call, sizeOf(shape), extent);
   const slices = (a: number, b: number): number => {
     for (let o = 0; o < outer; o++)
       for (let i = 0; i < inner; i++) {
@@ -400,10 +409,10 @@ function unique(
   return { at: groups.map((group) => group[0]), inverse, counts: groups.map((group) => group.length), axis };
 }
 
-function uniqueOf({ node, inputs }: HostCall, compare?: (a: number, b: number) => number): HostTensor[] {
-  const x = inputs[0] as HostTensor;
+function uniqueOf(call: HostCall, compare?: (a: number, b: number) => number): HostTensor[] {
+  const x = call.inputs[0] as HostTensor;
   bounded(x.shape);
-  const { at, inverse, counts, axis } = unique(node, x.shape, compare ?? ((a, b) => rising(x.data[a], x.data[b])));
+  const { at, inverse, counts, axis } = unique(call, x.shape, compare ?? ((a, b) => rising(x.data[a], x.data[b])));
   const values = axis === null ? taken(x, [at.length], at) : chosen(x, x.shape.with(axis, at.length), (each, i) => (each === axis ? at[i] : i));
   return [values, intsOf([at.length], at), intsOf([inverse.length], inverse), intsOf([counts.length], counts)];
 }
@@ -412,7 +421,7 @@ function uniqueTexts(c: Context): Results | null {
   const x = c.value(0);
   if (isDevice(x) || x.kind !== 'text') return null;
   const places: HostTensor = { kind: 'int', shape: x.shape, data: x.data.map((_, i) => i) };
-  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places] }, (a, b) =>
+  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places], spend: (steps) => c.model.budget.spend(steps) }, (a, b) =>
     x.data[a] < x.data[b] ? -1 : x.data[a] > x.data[b] ? 1 : 0,
   );
   const texts: HostText = { kind: 'text', shape: values.shape, data: Array.from(values.data, (place) => x.data[place]) };
@@ -429,7 +438,8 @@ function overlap(boxes: ArrayLike<number>, a: number, b: number): number {
 }
 
 /** Boxes of the best scores, class by class, none of which covers too much of a better one. */
-function nonMaxSuppression({ node, inputs }: HostCall): HostTensor {
+function nonMaxSuppression(call: HostCall): HostTensor {
+  const { node, inputs } = call;
   const [boxes, scores] = inputs as HostTensor[];
   const number = (i: number) => {
     const given = inputs[i];
@@ -468,6 +478,7 @@ function nonMaxSuppression({ node, inputs }: HostCall): HostTensor {
         if (kept.length >= most) break;
         steps += kept.length + 1;
         if (steps > MOST_STEPS) fail(`more than ${MOST_STEPS} pairs of boxes to compare`);
+        call.spend?.(kept.length + 1);
         if (kept.every((other) => overlap(corners, 4 * (batch * count + other), 4 * (batch * count + box)) <= least)) kept.push(box);
       }
       for (const box of kept) found.push(batch, of, box);
@@ -510,6 +521,6 @@ export const GATHER: Operators = {
     host: topK,
     device: topKing,
   },
-  Unique: { inputs: [1, 1], outputs: [1, 4], attributes: { axis: int, sorted: flag }, any: uniqueTexts, host: uniqueOf },
+  Unique: { inputs: [1, 1], outputs: [1, 4], attributes: { axis: int, sorted: flag }, any: uniqueTexts, host: (call) => uniqueOf(call) },
   NonMaxSuppression: { inputs: [2, 5], attributes: { center_point_box: flag }, host: nonMaxSuppression },
 };

@@ -48,7 +48,14 @@ const filling = (node: OnnxNode): HostTensor =>
 function constantOfShape({ node, inputs }: HostCall): HostTensor {
   const value = filling(node);
   const shape = bounded(shapeIn(inputs[0]));
-  return numbersOf(typeOf(value), shape, new Float64Array(sizeOf(shape)).fill(value.data[0]));
+  const [each] = numbersOf(typeOf(value), [1], [value.data[0]]).data;
+  const data =
+    value.kind === 'int'
+      ? new Array<number>(sizeOf(shape))
+      : value.data instanceof Float64Array
+        ? new Float64Array(sizeOf(shape))
+        : new Float32Array(sizeOf(shape));
+  return { ...value, shape, data: data.fill(each) };
 }
 
 /** Long lists of floats are made on the GPU. */

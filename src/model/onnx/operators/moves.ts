@@ -301,15 +301,21 @@ function checkPermutation(node: OnnxNode, c: Check): void {
   if (order && [...order].sort((a, b) => a - b).some((axis, i) => axis !== i)) c.fail(`perm [${order}] is no permutation of axes`);
 }
 
-function checkDropout({ opset, attributes }: OnnxNode, c: Check): void {
+const TRAINING = 'training: which elements are dropped differs from one program to the next';
+
+/** Training is refused here if the file says so, else when a run asks for it. */
+function checkDropout({ opset, attributes, inputs }: OnnxNode, c: Check): void {
   if (opset < 7 && attributes.get('is_test') !== 1) c.unsupported('training (is_test 0)');
+  const [mode, ratio] = [inputs[2], inputs[1]].map((name) => c.constant(name));
+  const isConstant = mode && sizeOf(mode.shape) === 1 && (!inputs[1] || (ratio && sizeOf(ratio.shape) === 1));
+  if (isConstant && mode.load().data[0] !== 0 && ratio?.load().data[0] !== 0) c.unsupported(TRAINING);
 }
 
 /** Inference, or a ratio of 0: the input, and a mask of ones. */
 function dropout(c: Context): Results {
   const training = c.numbers(2)?.data[0] ?? 0;
   const ratio = c.numbers(1)?.data[0] ?? 0.5;
-  if (training !== 0 && ratio !== 0) c.unsupported('training: which elements are dropped differs from one program to the next');
+  if (training !== 0 && ratio !== 0) c.unsupported(TRAINING);
   if (!c.wants(1)) return passed(c);
   // Before opset 10 the mask has the type of the input.
   const type = c.opset < 10 ? undefined : 'bool';

@@ -9,9 +9,12 @@ import { shown } from '../wire.ts';
 /** Most pixels that one node may read. */
 const MOST_STEPS = 1 << 27;
 
-const steps = (count: number): void => {
-  if (!(count <= MOST_STEPS)) fail(`it reads ${count} pixels, at most ${MOST_STEPS} are supported`);
-};
+/** Counts pixels that are about to be read. Throws a GlimpseError for too many. */
+function reading(call: HostCall, before: number, count: number): number {
+  if (!(before + count <= MOST_STEPS)) fail(`it reads ${before + count} pixels, at most ${MOST_STEPS} are supported`);
+  call.spend?.(count);
+  return before + count;
+}
 
 /** Modes by their names in either form of the operator. */
 const MODES: Record<string, 'linear' | 'nearest' | 'cubic'> = { bilinear: 'linear', bicubic: 'cubic', linear: 'linear', nearest: 'nearest', cubic: 'cubic' };
@@ -57,7 +60,8 @@ interface Taps {
 }
 
 /** x [N, C, ...extents] at the points of the grid [N, ...out, axes], whose last coordinate goes along the first axis. */
-function gridSample({ node, inputs }: HostCall): HostTensor {
+function gridSample(call: HostCall): HostTensor {
+  const { node, inputs } = call;
   const [x, grid] = inputs as HostTensor[];
   const axes = x.shape.length - 2;
   if (typeOf(x).kind !== 'float' || grid.kind !== 'float') fail(`${typeOf(x).name} at points of ${typeOf(grid).name}; floats are supported`);
@@ -73,7 +77,7 @@ function gridSample({ node, inputs }: HostCall): HostTensor {
   const shape = bounded([n, channels, ...out]);
   if (extents.includes(0) && sizeOf(shape) > 0) fail(`[${x.shape}] has no pixels`);
   const each = { nearest: 1, linear: 2, cubic: 4 }[mode] ** axes;
-  steps(sizeOf(shape) * each);
+  reading(call, 0, sizeOf(shape) * each);
   const strides = stridesOf(x.shape);
   const points = sizeOf(out);
 
@@ -86,7 +90,8 @@ function gridSample({ node, inputs }: HostCall): HostTensor {
     let at = isAligned ? ((value + 1) / 2) * (extent - 1) : ((value + 1) * extent - 1) / 2;
     if (mode === 'nearest') at = nearest(at);
     const [low, high] = isAligned ? [0, extent - 1] : [-0.5, extent - 0.5];
-    if (at < low || at > high) {
+    // The places of a cubic are bounded one by one, as PyTorch and onnxruntime do it.
+    if (mode !== 'cubic' && (at < low || at > high)) {
       if (padding === 'border') at = Math.max(0, Math.min(extent - 1, at));
       else if (padding === 'reflection') at = mirrored(at, low, high);
     }
@@ -146,7 +151,8 @@ function between(y: number, x: number, height: number, width: number): { offsets
 }
 
 /** The mean, or the largest weighted pixel, of points in the bins of boxes: [N, C, H, W] and boxes [R, 4] → [R, C, rows, columns]. */
-function roiAlign({ node, opset, inputs }: HostCall): HostTensor {
+function roiAlign(call: HostCall): HostTensor {
+  const { node, opset, inputs } = call;
   const [x, boxes, owners] = inputs as HostTensor[];
   if (oneType([x, boxes]).kind !== 'float' || owners.kind !== 'int') fail('pictures and boxes are floats, their batches whole numbers');
   const [rows, columns] = [numberOf(node, 'output_height', 1), numberOf(node, 'output_width', 1)];
@@ -168,8 +174,7 @@ function roiAlign({ node, opset, inputs }: HostCall): HostTensor {
     const [tall, wide] = [bottom - top, right - left].map((extent) => (isHalf ? extent : Math.max(1, extent)));
     const [binTall, binWide] = [tall / rows, wide / columns];
     const [down, across] = ratio > 0 ? [ratio, ratio] : [Math.max(0, Math.ceil(binTall)), Math.max(0, Math.ceil(binWide))];
-    read += rows * columns * down * across * channels * 4;
-    steps(read);
+    read = reading(call, read, rows * columns * down * across * channels * 4);
     for (let row = 0; row < rows; row++)
       for (let column = 0; column < columns; column++) {
         const points: ReturnType<typeof between>[] = [];
@@ -196,7 +201,8 @@ function roiAlign({ node, opset, inputs }: HostCall): HostTensor {
 }
 
 /** The largest pixel in each bin of boxes: [N, C, H, W] and boxes [R, 5], of which the first number is the picture. */
-function maxRoiPool({ node, inputs }: HostCall): HostTensor {
+function maxRoiPool(call: HostCall): HostTensor {
+  const { node, inputs } = call;
   const [x, boxes] = inputs as HostTensor[];
   const pooled = node.attributes.get('pooled_shape') as number[];
   const [n, channels, height, width] = x.shape;
@@ -227,8 +233,7 @@ function maxRoiPool({ node, inputs }: HostCall): HostTensor {
       for (let column = 0; column < columns; column++) {
         const [y0, y1] = part(top, row, binTall, height);
         const [x0, x1] = part(left, column, binWide, width);
-        read += Math.max(1, (y1 - y0) * (x1 - x0)) * channels;
-        steps(read);
+        read = reading(call, read, Math.max(1, (y1 - y0) * (x1 - x0)) * channels);
         for (let channel = 0; channel < channels; channel++) {
           const from = (owner * channels + channel) * height * width;
           let most = y1 > y0 && x1 > x0 ? Number.NEGATIVE_INFINITY : 0;
