@@ -9,7 +9,7 @@ import type { Jobs, RunFiles } from '../site/engine/protocol.ts';
 import { FeatureStore } from '../src/data/feature_store.ts';
 import { loadImage } from '../src/data/images.ts';
 import { preprocessingOf } from '../src/data/preprocessing.ts';
-import { readSafetensors } from '../src/data/safetensors.ts';
+import { readSafetensors, type StoredTensor, writeSafetensors } from '../src/data/safetensors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { packed } from '../src/model/encoder/network.ts';
 import { captionerRun } from './captioner_run.ts';
@@ -259,5 +259,20 @@ test('what is refused', async () => {
     code: 1,
     stderr: expect.stringContaining('holds no checkpoint'),
   });
+  const { metadata, tensors } = readSafetensors(join(run, 'checkpoints', 'best.safetensors'));
+  const damaged = join(folder, 'damaged.safetensors');
+  for (const [shape, message] of [
+    [[512 * 512], '"w2" is [262144] in the weights, [512,512] in this configuration'],
+    [null, 'the weights have no "w2"'],
+  ] as const) {
+    const all = new Map(tensors);
+    if (shape) all.set('weight.w2', { ...(tensors.get('weight.w2') as StoredTensor), shape });
+    else all.delete('weight.w2');
+    writeSafetensors(damaged, all, metadata);
+    for (const format of ['onnx', 'safetensors']) {
+      const args = ['--format', format, '--out', join(folder, 'refused')];
+      expect(await glimpse('export', damaged, ...args)).toMatchObject({ code: 1, stderr: expect.stringContaining(message) });
+    }
+  }
   expect(existsSync(join(folder, 'refused'))).toBe(false);
 });

@@ -5,9 +5,10 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { noGrad } from '../src/autograd/tape.ts';
 import { PAD, START } from '../src/data/words.ts';
-import { type Captioner, type CaptionerOptions, PRESETS } from '../src/model/captioner/captioner.ts';
+import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
 import { decoderModels, type ExportedGraph } from '../src/model/export/decoder_models.ts';
 import { decoderGraphs } from '../src/model/export/decoders.ts';
+import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { CHECKER, captionsOf, expectClose, feed, type OrtTensor, ort, pythonWithOnnx, sessionOf, wholes } from './exported.ts';
 import { LENGTH, lively, PICTURES, randomPictures, SIZES, TRANSFORMER } from './small_captioner.ts';
@@ -113,6 +114,26 @@ describe.skipIf(!ort).each(KINDS.flatMap(([name, change]) => (['basic', 'recomme
     });
   },
 );
+
+/** No two widths are the same, so that none can stand in for another. */
+const DISTINCT: CaptionerSizes = { features: 7, regions: 5, project: 9, attention: 11, hidden: 12, embedding: 10, vocabulary: 19 };
+
+test.skipIf(!ort).each(KINDS)('widths that all differ: %s', async (_name, change) => {
+  using _s = scope();
+  const model = Captioner.create(DISTINCT, { ...PRESETS.recommended, ...change }, 6);
+  const random = new Random(7, 'weights');
+  for (const parameter of model.parameters.all.values()) parameter.write(Float32Array.from({ length: parameter.size }, () => random.uniform(-0.9, 0.9)));
+  const pictures = randomPictures(3, 2, 'distinct', DISTINCT);
+  const expected = await model.decoding.greedy(pictures.all, LENGTH, { suppress: true });
+  const greedy = await session((await modelsOf(model, true)).decoder_greedy);
+  const features = feed((await pictures.all.data()) as Float32Array, pictures.all.shape);
+  const { words, log_probs: logProbs } = await greedy.run({ features, max_length: wholes([LENGTH], []) });
+  expect(captionsOf(words)).toEqual(expected.map(({ tokens }) => tokens));
+  const [, steps] = words.dims;
+  for (const [n, { logProbs: own }] of expected.entries())
+    expectClose((logProbs.data as Float32Array).subarray(n * steps, n * steps + own.length), own, 'log-probabilities');
+  model.dispose();
+});
 
 test.skipIf(!ort)('one picture, and pictures of more regions than those trained on', async () => {
   using _s = scope();

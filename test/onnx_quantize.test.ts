@@ -217,6 +217,102 @@ test.skipIf(!ort)('a convolution between quantized pictures runs on the GPU, its
   expect(Math.max(...data.map((value, i) => Math.abs(value - expected[i])))).toBeLessThan(0.0501);
 });
 
+/** Quantized pictures and rows from the GPU: whole numbers from −100 to 155, which a scale of 1 keeps. */
+const quantizedRows = (size: number) => Float32Array.from({ length: size }, (_, i) => (i === 0 ? -100 : i === 1 ? 155 : random.integer(256) - 100));
+
+interface Products {
+  nodes: Buffer[];
+  initializers: Buffer[];
+  shape: number[];
+  /** What is left of the nodes. */
+  operators: string[];
+}
+
+const LONG = 701;
+const weights = (type: 'int8' | 'uint8', shape: number[]) =>
+  raw('w', type, shape, (type === 'int8' ? Int8Array : Uint8Array).from(whole(type, shape).data.map(Number)));
+const fixed = node('QuantizeLinear', ['x', 'one', 'z'], ['q']);
+const fixedScales = [floatTensor('one', [], [1]), raw('z', 'uint8', [], Uint8Array.of(100))];
+const result = [floatTensor('sy', [], [0.7]), raw('zy', 'uint8', [], Uint8Array.of(120)), floatTensor('sb', [], [0.01])];
+
+const PRODUCTS: Record<string, Products> = {
+  'a dynamic layer, its sums longer than float32 holds at once': {
+    nodes: [
+      node('DynamicQuantizeLinear', ['x'], ['q', 'sx', 'zx']),
+      node('MatMulInteger', ['q', 'w', 'zx', 'zw'], ['p']),
+      node('Cast', ['p'], ['f'], { to: 1 }),
+      node('Mul', ['f', 'sx'], ['y']),
+    ],
+    initializers: [weights('int8', [LONG, 5]), raw('zw', 'int8', [5], Int8Array.of(3, 0, -7, 12, 1))],
+    shape: [2, 3, LONG],
+    operators: ['DynamicQuantizeLinear', 'MatMulInteger', 'Mul'],
+  },
+  'a dynamic convolution': {
+    nodes: [
+      node('DynamicQuantizeLinear', ['x'], ['q', 'sx', 'zx']),
+      node('ConvInteger', ['q', 'w', 'zx'], ['p'], { pads: [1, 1, 0, 2], strides: [2, 1] }),
+      node('Cast', ['p'], ['f'], { to: 1 }),
+      node('Mul', ['f', 'sx'], ['y']),
+    ],
+    initializers: [weights('uint8', [6, 40, 3, 3])],
+    shape: [2, 40, 7, 5],
+    operators: ['DynamicQuantizeLinear', 'ConvInteger', 'Mul'],
+  },
+  'short sums as int32': {
+    nodes: [
+      ...[fixed, node('MatMulInteger', ['q', 'w', 'z'], ['p'])],
+      ...[node('Cast', ['p'], ['f'], { to: 1 }), node('Cast', ['p'], ['g'], { to: 1 }), node('Add', ['f', 'g'], ['y'])],
+    ],
+    initializers: [...fixedScales, weights('int8', [31, 5])],
+    shape: [3, 31],
+    operators: ['QuantizeLinear', 'MatMulInteger', 'Cast', 'Cast', 'Add'],
+  },
+  QLinearMatMul: {
+    nodes: [fixed, node('QLinearMatMul', ['q', 'one', 'z', 'w', 'sw', 'zw', 'sy', 'zy'], ['p']), node('DequantizeLinear', ['p', 'sy', 'zy'], ['y'])],
+    initializers: [
+      ...fixedScales,
+      ...result,
+      weights('int8', [LONG, 3]),
+      floatTensor('sw', [3], [0.001, 0.0007, 0.002]),
+      raw('zw', 'int8', [3], new Int8Array(3)),
+    ],
+    shape: [4, LONG],
+    operators: ['QuantizeLinear', 'QLinearMatMul', 'DequantizeLinear'],
+  },
+  'QLinearConv, twice': {
+    nodes: [
+      fixed,
+      node('QLinearConv', ['q', 'one', 'z', 'w', 'sw', 'zw', 'sy', 'zy', 'b'], ['p'], { pads: [1, 1, 1, 1], group: 2 }),
+      node('QLinearConv', ['p', 'sy', 'zy', 'v', 'sb', 'zv', 'sy', 'zy'], ['r'], { dilations: [2, 1] }),
+      node('DequantizeLinear', ['r', 'sy', 'zy'], ['y']),
+    ],
+    initializers: [
+      ...[
+        ...fixedScales,
+        ...result,
+        weights('int8', [4, 3, 3, 3]),
+        floatTensor('sw', [4], [0.01, 0.007, 0.02, 0.01]),
+        raw('zw', 'int8', [4], new Int8Array(4)),
+      ],
+      ...[raw('b', 'int32', [4], Int32Array.of(1000, -2000, 5, 0)), raw('zv', 'uint8', [], Uint8Array.of(128))],
+      raw('v', 'uint8', [2, 4, 2, 2], Uint8Array.from(whole('uint8', [2, 4, 2, 2]).data.map(Number))),
+    ],
+    shape: [2, 6, 7, 5],
+    operators: ['QuantizeLinear', 'QLinearConv', 'QLinearConv', 'DequantizeLinear'],
+  },
+};
+
+test.skipIf(!ort).each(Object.entries(PRODUCTS))('on the GPU: %s', async (_name, { nodes, initializers, shape, operators: left }) => {
+  const parts: OnnxParts = { opset: 13, nodes, initializers, inputs: [{ name: 'x', shape }], outputs: ['y'] };
+  const x = quantizedRows(shape.reduce((product, extent) => product * extent, 1));
+  const { data, operators } = await numbersOf(parts, x);
+  expect(operators).toEqual(left);
+  const { InferenceSession, Tensor: OrtTensor } = ort as NonNullable<typeof ort>;
+  const session = await InferenceSession.create(onnxBytes(parts), { logSeverityLevel: 4, graphOptimizationLevel: 'disabled' });
+  const { y } = await session.run({ x: new OrtTensor('float32', x, shape) });
+  expect(data).toEqual(Array.from(y.data as Float32Array));
+});
+
 test('a large weight of int8 becomes floats once, at import, through fake quantization too', async () => {
   const [rows, columns] = [1201, 1009];
   const weight = Int8Array.from({ length: rows * columns }, (_, i) => ((i * 7919) % 255) - 127);

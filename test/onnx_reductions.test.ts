@@ -1,8 +1,11 @@
 /** ONNX's reductions, searches for extremes, and losses: on the host and on the GPU, beside known numbers and onnxruntime. */
 import { expect, test } from 'vitest';
 import { compare } from '../src/autograd/check.ts';
+import { bytesAsSource } from '../src/data/bytes.ts';
+import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { type Call, expectedOf, floats, type Operand, of, ort, outputsOf } from './onnx_operator.ts';
+import { floatTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -187,4 +190,20 @@ const REFUSED: Record<string, [Call, RegExp]> = {
 test.each(Object.entries(REFUSED))('refused: %s', async (_name, [call, reason]) => {
   await expect(outputsOf(call, 'host')).rejects.toThrow(reason);
   if (call.inputs[0]?.type === 'float') await expect(outputsOf(call, 'gpu')).rejects.toThrow(reason);
+});
+
+test('a file that reduces a large constant again and again is not computed at import without end', () => {
+  const count = 400;
+  const names = Array.from({ length: count }, (_, i) => `s${i}`);
+  const parts: OnnxParts = {
+    nodes: [...names.map((name) => node('ReduceSum', ['c'], [name])), node('Sum', ['x', ...names], ['y'])],
+    initializers: [floatTensor('c', [1 << 18], new Float32Array(1 << 18))],
+    inputs: [{ name: 'x', shape: [1] }],
+    outputs: ['y'],
+  };
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+  const left = model.graph.nodes.length;
+  model.dispose();
+  expect(left).toBeGreaterThan(count / 7);
+  expect(left).toBeLessThan(count);
 });

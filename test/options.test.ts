@@ -67,6 +67,7 @@ const CONTEXTS: Record<string, string[][]> = {
   ],
   features: [
     ['--encoder', 'none'],
+    ['--encoder', 'none', '--feature', 'none'],
     ['--model', 'none'],
   ],
   train: [

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { UsageError } from '../errors.ts';
+import { checkWeights } from '../model/captioner/captioner.ts';
 import { encoderFileOf } from '../model/encoder/encoder.ts';
 import type { Exported, LoggedEpoch } from '../model/export/card.ts';
 import { type ExportedFile, isTaken, onnxFiles, safetensorsFiles, webFiles, writeFiles } from '../model/export/files.ts';
@@ -40,6 +41,7 @@ export async function exportCommand(o: ExportOptions, modelPath: string): Promis
   if (isTaken(o.out) && !o.force) throw new UsageError(`${o.out} is there already and not empty; name another folder, or write into it with --force`);
   const path = resolveCheckpoint(modelPath);
   const checkpoint = checkpointAt(o, path);
+  checkWeights(checkpoint.config.sizes, checkpoint.config.options, checkpoint.weights);
   const exported = { checkpoint, logged: loggedEpoch(o, path, checkpoint.progress.epoch), version: VERSION };
   const files = writeFiles(o.out, await filesOf(o, exported));
   result(o, { out: o.out, format: o.format, checkpoint: path, files }, () => [

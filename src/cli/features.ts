@@ -1,6 +1,7 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
+import type { EncoderIdentity } from '../data/encoder_identity.ts';
 import { BadFeatures, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { nonFiniteFault } from '../data/finite.ts';
 import { picturePath } from '../data/picture_folder.ts';
@@ -13,7 +14,20 @@ import { endRequest } from './signals.ts';
 
 function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
   if (o.model) return openEncoderOf(checkpointAt(o, o.model), o.encoder);
-  return ImageEncoder.open(o.encoder as string, { ...(o.preprocess ? { preprocessing: o.preprocess } : {}), ...(o.grid ? { grid: Number(o.grid) } : {}) });
+  return ImageEncoder.open(o.encoder as string, {
+    ...(o.preprocess ? { preprocessing: o.preprocess } : {}),
+    ...(o.grid ? { grid: Number(o.grid) } : {}),
+    ...(o.feature ? { feature: o.feature } : {}),
+    ...(o.layout ? { layout: o.layout } : {}),
+  });
+}
+
+/** "14 × 14 regions of 768 numbers; the token before them is left out" */
+function regionsText({ regions, width }: { regions: number; width: number }, { dropped = 0 }: EncoderIdentity): string {
+  const side = Math.sqrt(regions);
+  const grid = Number.isInteger(side) ? `${side} × ${side} regions` : `${regions} regions`;
+  const left = dropped === 0 ? '' : `; ${dropped === 1 ? 'the token before them, which is of no region, is' : `the ${dropped} tokens before them, which are of no region, are`} left out`;
+  return `${grid} of ${width} numbers${left}`;
 }
 
 /** "2/5" takes every fifth picture from the second on: the shards of a dataset together hold each picture once. */
@@ -66,6 +80,8 @@ export async function features(o: FeaturesOptions): Promise<number> {
     };
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
+    say(o, `features: ${regionsText(probe, encoder.identity)}`);
+    for (const note of encoder.notes) say(o, `${encoder.identity.path}: ${note}`);
     const fault = nonFiniteFault(probe.values);
     if (fault) throw new GlimpseError(`${encoder.identity.path}: its features are no numbers, even for a blank picture: ${fault}; its weights may be damaged`);
     const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision });

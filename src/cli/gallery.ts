@@ -10,6 +10,7 @@ import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { countLeftOut, type LeftOut, picturePath, picturesIn } from '../data/picture_folder.ts';
+import { type Preprocessing, preprocessingOf } from '../data/preprocessing.ts';
 import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
@@ -132,9 +133,9 @@ function chosen(shown: readonly Shown[], count: number, seed: number): { title: 
 /** Neither two folders' pictures of one name nor odd names may collide. */
 const sheetName = (path: string) => `${parse(path).name.replace(/[^\w.-]/g, '_')}-${createHash('sha256').update(resolve(path)).digest('hex').slice(0, 6)}.png`;
 
-async function card(shown: Shown, out: string): Promise<string> {
+async function card(shown: Shown, out: string, preprocessing: Preprocessing): Promise<string> {
   const { path, references, hypotheses, words, attention, scores } = shown;
-  const small = await readPixels(path, MAP_HEIGHT);
+  const small = await readPixels(path, MAP_HEIGHT, preprocessing);
   const maps = await Promise.all(words.map(async ({ word, probability, alpha }) => ({ word, probability, pixels: await heatMap(small, alpha) })));
   const cells = [
     { pixels: small, label: '' },
@@ -218,8 +219,9 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
     scores?.perImage.forEach((each, i) => {
       withReferences[i].scores = each;
     });
+    const seenBy = preprocessingOf(checkpoint.encoder.preprocessing);
     const groups = await Promise.all(
-      chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out))) })),
+      chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out, seenBy))) })),
     );
     const dead = shown.filter(({ attention }) => attention.dead).length;
     if (dead > 0) say(o, `warning: attention is dead in ${dead} of ${shown.length} captions: their maps are the same at every word`);

@@ -11,6 +11,7 @@ import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import { openEncoderOf, unpackedModel } from '../model/encoder/encoder.ts';
+import { visionFiles } from '../model/encoder/hugging_face.ts';
 import { resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { Busy, CaptionService } from './caption_service.ts';
 import type { ServeOptions } from './commands/serve.ts';
@@ -75,19 +76,20 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
   const path = resolveCheckpoint(modelPath);
   const checkpoint = checkpointAt(o, path);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
-  const encoderPath = await unpackedModel(o.encoder ?? checkpoint.encoder.path);
+  const given = o.encoder ?? checkpoint.encoder.path;
+  // The page computes with a graph that is one file.
+  const encoderPath = visionFiles(given) ? null : await unpackedModel(given);
   return withGpu(o, async (gpu) => {
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const model = Captioner.fromWeights(checkpoint.config.sizes, checkpoint.config.options, checkpoint.weights);
     const service = new CaptionService(encoder, model, new Vocabulary(checkpoint.vocabulary), { beam, maxLength, batch: o.batch, queue: o.queue });
-    const files: Readonly<Record<string, string>> = { checkpoint: path, encoder: encoderPath };
-    const run = {
-      name: basename(modelPath),
-      adapter: gpu.description,
-      checkpoint: 'run/checkpoint',
-      encoder: 'run/encoder',
+    const files: Readonly<Record<string, string>> = encoderPath ? { checkpoint: path, encoder: encoderPath } : {};
+    const name = basename(modelPath);
+    const run = encoderPath && {
+      ...{ name, adapter: gpu.description, checkpoint: 'run/checkpoint', encoder: 'run/encoder' },
       bytes: statSync(path).size + statSync(encoderPath).size,
     };
+    if (!run) say(o, 'the page cannot load this run, whose encoder is no ONNX file; POST /caption is served');
     const pages = SITE ? sirv(SITE, { dev: true, extensions: [] }) : null; // dev: files may be built anew while it runs
     const isLocal = ['127.0.0.1', '::1', 'localhost'].includes(o.host);
     const timeoutMs = Math.ceil(o.timeout * 1000);
@@ -113,7 +115,10 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
         return;
       }
       if (method !== 'GET' && method !== 'HEAD') throw new Refusal(405, `${method} is not answered here`, { Allow: 'GET, HEAD' });
-      if (pathname === '/run.json') return answer(response, 200, run);
+      if (pathname === '/run.json') {
+        if (!run) throw new Refusal(404, 'the encoder of this run is no ONNX file, which a page could load; POST /caption is there');
+        return answer(response, 200, run);
+      }
       const file = files[/^\/run\/(\w+)$/.exec(pathname)?.[1] ?? ''];
       if (file) {
         response.writeHead(200, { 'Content-Type': 'application/octet-stream', 'Content-Length': statSync(file).size });
@@ -123,7 +128,8 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
       if (!SITE || !pages) throw new Refusal(404, 'the page is not built: npm run site -- --build; POST /caption is there');
       if (pathname === '/' || pathname === '/index.html') {
         response.writeHead(200, { 'Content-Type': 'text/html; charset=utf-8' });
-        response.end(readFileSync(`${SITE}index.html`, 'utf8').replace('<head>', '<head><meta name="glimpse-run" content="run.json">'));
+        const html = readFileSync(`${SITE}index.html`, 'utf8');
+        response.end(run ? html.replace('<head>', '<head><meta name="glimpse-run" content="run.json">') : html);
         return;
       }
       pages(request, response, () => answer(response, 404, { error: `there is no ${pathname}` }));
@@ -148,7 +154,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     const { port } = server.address() as AddressInfo;
     const url = `http://${o.host.includes(':') ? `[${o.host}]` : o.host}:${port}/`;
     if (!SITE) say(o, 'the page is not built (npm run site -- --build); POST /caption is served');
-    result(o, { url, run: run.name, adapter: gpu.description, page: SITE !== undefined }, () => `${url}${SITE ? '#/caption' : 'caption'}  (Ctrl-C ends)`);
+    result(o, { url, run: name, adapter: gpu.description, page: SITE !== undefined }, () => `${url}${SITE && run ? '#/caption' : 'caption'}  (Ctrl-C ends)`);
     await end;
     say(o, 'ending: what was asked is still answered');
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));

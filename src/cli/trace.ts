@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
+import type { Preprocessing } from '../data/preprocessing.ts';
 import { END, PAD, Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
@@ -26,6 +27,8 @@ interface Subject {
   /** Of a picture: its words, with the words before them. */
   words: string[];
   picture: string | null;
+  /** How the encoder sees the picture. */
+  seenBy?: Preprocessing;
   dispose(): void;
 }
 
@@ -42,7 +45,7 @@ async function ofPicture(o: TraceOptions, run: string, picture: string): Promise
   const said = [...tokens, END];
   if (o.word !== undefined && o.word > said.length) throw new UsageError(`--word ${o.word}: the caption has ${said.length} words, its end included`);
   const input = captionInput(values, said);
-  return { name: run, model, input, words: said.map((id) => vocabulary.words[id]), picture, dispose: () => model.dispose() };
+  return { name: run, model, input, words: said.map((id) => vocabulary.words[id]), picture, seenBy: encoder.preprocessing, dispose: () => model.dispose() };
 }
 
 /** A golden's tensors, batch-major there and time-major here. */
@@ -123,8 +126,8 @@ function* inPieces(value: object): Generator<string> {
 const GOLDEN = 1e-5;
 
 async function page(subject: Subject, t: Trace, gpu: Gpu): Promise<string> {
-  const { picture, words } = subject;
-  const pixels = picture ? await readPixels(picture, 160) : null;
+  const { picture, words, seenBy } = subject;
+  const pixels = picture ? await readPixels(picture, 160, seenBy) : null;
   const captioned: CaptionedWord[] = [];
   for (const [i, alpha] of t.alpha.entries()) {
     const map =

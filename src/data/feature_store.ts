@@ -22,7 +22,7 @@ import { parseJson, problemOf } from './validation.ts';
 
 /** Names of the fields in which two encoders differ. The path of the file does not count. */
 export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
-  return (['sha256', 'featureMap', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
+  return (['sha256', 'featureMap', 'layout', 'dropped', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
 }
 
 const Index = z.preprocess(

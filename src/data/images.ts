@@ -6,7 +6,7 @@ import { stat } from 'node:fs/promises';
 import sharp, { type Sharp } from 'sharp';
 import { FileError } from '../errors.ts';
 import { decodes, headOf, pictureFormat } from './picture_format.ts';
-import { normalized, type Preprocessing } from './preprocessing.ts';
+import { normalized, type Preprocessing, resizedAndNormalized, saysResize } from './preprocessing.ts';
 import { problemOf } from './validation.ts';
 
 const MAX_PIXELS = 100_000_000;
@@ -65,6 +65,11 @@ export async function decodePicture<T>(path: string, decode: (picture: Sharp) =>
 
 /** One photograph as float32 [3, size, size], from its file or from the bytes of one. Throws a FileError that names it. */
 export async function loadImage(path: string, p: Preprocessing, bytes?: Uint8Array): Promise<Float32Array> {
+  if (saysResize(p)) {
+    const { data, info } = await decodePicture(path, (picture) => picture.raw().toBuffer({ resolveWithObject: true }), bytes);
+    if (info.channels !== 3) throw new FileError(path, `decoded to ${info.channels} channels, 3 are expected`);
+    return resizedAndNormalized({ data, width: info.width, height: info.height }, p);
+  }
   const pixels = await decodePicture(path, (picture) => picture.resize(p.size, p.size, { fit: 'fill' }).raw().toBuffer(), bytes);
   if (pixels.length !== 3 * p.size ** 2) throw new FileError(path, `decoded to ${pixels.length} bytes, ${3 * p.size ** 2} are expected`);
   return normalized(pixels, p);

@@ -2,6 +2,7 @@
 import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
 import { decodePicture } from '../data/images.ts';
+import { type Preprocessing, saysResize, seenPart } from '../data/preprocessing.ts';
 import { GlimpseError } from '../errors.ts';
 import { printable } from '../printable.ts';
 import { glow, weightBytes } from './glow.ts';
@@ -13,17 +14,23 @@ export interface Pixels {
   height: number;
 }
 
-/** A picture file scaled to a height. */
-export async function readPixels(path: string, height: number): Promise<Pixels> {
+/** A picture file scaled to a height: all of it, or the part that the encoder of this preprocessing sees. */
+export async function readPixels(path: string, height: number, seenBy?: Preprocessing): Promise<Pixels> {
   return decodePicture(path, async (picture) => {
-    const { data, info } = await picture.resize({ height }).raw().toBuffer({ resolveWithObject: true });
+    let shown = picture;
+    if (seenBy && saysResize(seenBy)) {
+      const whole = await picture.raw().toBuffer({ resolveWithObject: true });
+      const { width, height: rows, channels } = whole.info;
+      shown = sharp(whole.data, { raw: { width, height: rows, channels } }).extract(seenPart(width, rows, seenBy));
+    }
+    const { data, info } = await shown.resize({ height }).raw().toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new Error(`it has ${info.channels} channels`);
     return { data, width: info.width, height: info.height };
   });
 }
 
 /**
- * Draws alpha [regions] on the picture. Its regions are a square grid in row order that covers the whole picture. The picture is
+ * Draws alpha [regions] on the picture. Its regions are a square grid in row order that covers all of the pixels. The picture is
  * dark at the smallest weight and bright at the largest. Throws a GlimpseError if the grid is not square.
  */
 export async function heatMap(picture: Pixels, alpha: Float32Array): Promise<Pixels> {

@@ -1,13 +1,13 @@
 /** A photograph captioned with a run's own files, all in the visitor's browser: nothing is uploaded. */
 import Pica from 'pica';
 import { bytesAsSource } from '../../../src/data/bytes.ts';
-import { normalized } from '../../../src/data/preprocessing.ts';
+import { normalized, type Preprocessing, resizedAndNormalized, saysResize, seenPart } from '../../../src/data/preprocessing.ts';
 import { Vocabulary } from '../../../src/data/words.ts';
 import { FileError, GlimpseError, messageOf, UsageError } from '../../../src/errors.ts';
 import type { Gpu } from '../../../src/gpu/gpu.ts';
 import { WU_ALPHA } from '../../../src/kernels/beam.ts';
 import { Captioner } from '../../../src/model/captioner/captioner.ts';
-import { EncoderNetwork } from '../../../src/model/encoder/network.ts';
+import { EncoderNetwork, optionsOf } from '../../../src/model/encoder/network.ts';
 import { type Checkpoint, parseCheckpoint } from '../../../src/model/training/checkpoint_format.ts';
 import { scope, tensor } from '../../../src/tensor/tensor.ts';
 import type { Jobs, RunFiles } from '../protocol.ts';
@@ -84,11 +84,11 @@ export async function loadRun(
   tell('weights go to the device');
   forget();
   const { config, encoderWeights } = checkpoint;
-  const tuned = encoderWeights.size > 0 ? { tuned: { layers: config.encoderLayers, weights: encoderWeights } } : {};
+  const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
   const encoder = new EncoderNetwork(
     bytesAsSource(names.encoder, bytes),
     hash,
-    { preprocessing: checkpoint.encoder.preprocessing, ...tuned },
+    optionsOf(checkpoint.encoder, tuned),
     checkpoint.encoder.tuned,
   );
   const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
@@ -141,13 +141,32 @@ async function scaled({ rgba, width, height }: Decoded, toWidth: number, toHeigh
   return rgb;
 }
 
+/** RGB without the fourth channel. */
+function rgbOf({ rgba, width, height }: Decoded): { data: Uint8Array; width: number; height: number } {
+  const data = new Uint8Array(3 * width * height);
+  for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) data[3 * i + c] = rgba[4 * i + c];
+  return { data, width, height };
+}
+
+/** The part of a picture that the encoder sees. Maps of regions cover it. */
+function seen({ rgba, width, height }: Decoded, p: Preprocessing): Decoded {
+  const part = seenPart(width, height, p);
+  const cut = new Uint8ClampedArray(4 * part.width * part.height);
+  for (let y = 0; y < part.height; y++) {
+    const from = 4 * ((part.top + y) * width + part.left);
+    cut.set(rgba.subarray(from, from + 4 * part.width), 4 * part.width * y);
+  }
+  return { rgba: cut, width: part.width, height: part.height };
+}
+
 export async function captionPicture(gpu: Gpu, { picture, name, beam: width }: Jobs['captionPicture']['input']): Promise<Jobs['captionPicture']['result']> {
   if (!run || run.gpu !== gpu) throw new UsageError('no run is loaded on this device: choose its files again');
   const { encoder, model, vocabulary, checkpoint } = run;
   const { maxLength, preset } = checkpoint.config;
   const begun = performance.now();
   const whole = await decoded(picture, name);
-  const input = normalized(await scaled(whole, encoder.size, encoder.size), encoder.preprocessing);
+  const { preprocessing, size } = encoder;
+  const input = saysResize(preprocessing) ? resizedAndNormalized(rgbOf(whole), preprocessing) : normalized(await scaled(whole, size, size), preprocessing);
   const decodedAt = performance.now();
   using _caption = scope();
   const { values, regions, width: features } = await encoder.features([input]);
@@ -155,13 +174,14 @@ export async function captionPicture(gpu: Gpu, { picture, name, beam: width }: J
   const beam = { width, penalty: 'average' as const, alpha: WU_ALPHA, groups: 1, diversity: 0, minLength: 0, noRepeat: 0, suppress: preset === 'recommended' };
   const [found] = await model.decoding.ranked(tensor(values, [1, regions, features]), maxLength - 1, beam, true);
   const ms = { decode: decodedAt - begun, encode: encodedAt - decodedAt, caption: performance.now() - encodedAt };
-  const height = Math.min(SHOWN, whole.height);
-  const shown = Math.max(1, Math.round((whole.width * height) / whole.height));
+  const part = seen(whole, preprocessing);
+  const height = Math.min(SHOWN, part.height);
+  const shown = Math.max(1, Math.round((part.width * height) / part.height));
   return {
     captions: found.map(({ tokens, logProb, logProbs, alpha }) => ({
       ...{ text: vocabulary.decode(tokens), logProb },
       words: tokens.map((id, t) => ({ word: vocabulary.words[id], probability: Math.exp(logProbs[t]), alpha: alpha[t] })),
     })),
-    ...{ pixels: await scaled(whole, shown, height), width: shown, height, ms },
+    ...{ pixels: await scaled(part, shown, height), width: shown, height, ms },
   };
 }

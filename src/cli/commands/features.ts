@@ -1,6 +1,7 @@
 /** `glimpse features`: declared. */
 import { UsageError } from '../../errors.ts';
-import { type Condition, choice, FLAG, list, type OptionsOf, text, whole } from '../../options.ts';
+import { LAYOUTS } from '../../data/feature_layout.ts';
+import { type Condition, choice, FLAG, list, type OptionsOf, text, whole, withOption } from '../../options.ts';
 import { command, DEVICE, LINKS, OUTPUT } from '../command.ts';
 
 const FRESH_ENCODER: Condition = {
@@ -16,13 +17,23 @@ function checkShard(given: string, flag: string): void {
 
 const options = {
   data: { values: text('file'), required: true, help: 'dataset made by prepare' },
-  encoder: { values: text('file'), help: 'ResNet as .onnx or .onnx.gz' },
+  encoder: { values: text('file'), help: 'network as .onnx or .onnx.gz, or a folder of Hugging Face with a ViT, DeiT, DINOv2 or CLIP as config.json and model.safetensors' },
   model: { values: text('model'), help: 'run or checkpoint file whose encoder to take, as training left it; --encoder says where its file is now' },
   out: { values: text('folder'), required: true, help: 'feature store to write' },
   preprocess: {
     values: text('name'),
     belongsTo: [FRESH_ENCODER],
-    help: 'how pixels are prepared: imagenet, caffe or tensorflow; needed unless the encoder file is a known one',
+    help: 'how pixels are prepared: imagenet, caffe or tensorflow; needed unless a preprocessor_config.json beside the encoder says it, or the file is a known one',
+  },
+  feature: {
+    values: text('name'),
+    belongsTo: [FRESH_ENCODER],
+    help: 'value of the network whose regions are the features: [N, C, H, W], [N, H, W, C] or tokens [N, T, C]; the default is its last feature map, or last_hidden_state',
+  },
+  layout: {
+    values: choice('axes', LAYOUTS),
+    belongsTo: [FRESH_ENCODER, withOption('feature')],
+    help: 'order of the axes of that value, where its shape leaves it open',
   },
   split: { values: list('names', ['train', 'val', 'test']), help: 'splits to take instead of all' },
   limit: { values: whole('count', { atLeast: 1 }), help: 'pictures per split at most' },

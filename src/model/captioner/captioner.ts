@@ -98,6 +98,15 @@ export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
   ];
 }
 
+/** Throws a GlimpseError that names a weight that is missing or misshaped. */
+export function checkWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): void {
+  for (const [name, shape] of parameterTable(sizes, options)) {
+    const value = weights.get(name);
+    if (!value) throw new GlimpseError(`the weights have no "${name}"`);
+    if (value.shape.join() !== shape.join()) throw new GlimpseError(`"${name}" is [${value.shape}] in the weights, [${shape}] in this configuration`);
+  }
+}
+
 export interface ForwardResult {
   /** [T·B, V], time-major. */
   logits: Tensor;
@@ -133,13 +142,9 @@ export class Captioner {
 
   /** A captioner with these weights, as `parameters.read()` gave them. Throws a GlimpseError that names a weight that is missing or misshaped. */
   static fromWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): Captioner {
+    checkWeights(sizes, options, weights);
     const parameters = new Parameters();
-    for (const [name, shape] of parameterTable(sizes, options)) {
-      const value = weights.get(name);
-      if (!value) throw new GlimpseError(`the weights have no "${name}"`);
-      if (value.shape.join() !== shape.join()) throw new GlimpseError(`"${name}" is [${value.shape}] in the weights, [${shape}] in this configuration`);
-      parameters.add(name, shape, value.data);
-    }
+    for (const [name, shape] of parameterTable(sizes, options)) parameters.add(name, shape, (weights.get(name) as NamedArray).data);
     return new Captioner(sizes, options, parameters);
   }
 

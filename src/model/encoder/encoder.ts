@@ -6,33 +6,49 @@ import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
+import type { EncoderIdentity } from '../../data/encoder_identity.ts';
 import { openFile } from '../../data/file_source.ts';
 import { loadImage } from '../../data/images.ts';
+import { described, preprocessingOf } from '../../data/preprocessing.ts';
+import { PREPROCESSOR_CONFIG, readPreprocessorConfig } from '../../data/preprocessor_config.ts';
 import { problemOf } from '../../data/validation.ts';
-import { FileError, GlimpseError } from '../../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../../errors.ts';
 import { cacheFolder } from '../../platform/node/cache.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import { weightsHash } from '../training/weights_hash.ts';
-import { EncoderNetwork, type EncoderOptions } from './network.ts';
+import { openVision, readVisionConfig, type VisionFiles, visionFiles } from './hugging_face.ts';
+import { EncoderNetwork, type EncoderOptions, optionsOf, settledPreprocessing } from './network.ts';
+import type { VisionConfig } from './vit.ts';
 
 export type { EncoderOptions } from './network.ts';
 
 /** Files up to this size are hashed in one piece, on another thread. */
 const HASHED_WHOLE = 1 << 30;
 
-async function sha256(path: string): Promise<string> {
+/** The SHA-256 of a file, or of several one after the other. */
+async function sha256(...paths: readonly string[]): Promise<string> {
   const hash = createHash('sha256');
-  try {
-    if (statSync(path).size <= HASHED_WHOLE) return Buffer.from(await webcrypto.subtle.digest('SHA-256', readFileSync(path))).toString('hex');
-    await pipeline(createReadStream(path), hash);
-  } catch (error) {
-    throw new FileError(path, problemOf(error));
+  for (const path of paths) {
+    try {
+      if (paths.length === 1 && statSync(path).size <= HASHED_WHOLE)
+        return Buffer.from(await webcrypto.subtle.digest('SHA-256', readFileSync(path))).toString('hex');
+      for await (const piece of createReadStream(path, { highWaterMark: 1 << 22 })) hash.update(piece as Buffer);
+    } catch (error) {
+      throw new FileError(path, problemOf(error));
+    }
   }
   return hash.digest('hex');
 }
 
 /** No encoder is larger. The limit guards against a small archive that unpacks to a huge file. */
 const MAX_MODEL_BYTES = 4 * 2 ** 30;
+
+/** Throws a FileError if the path leads to no ordinary file, or to one that is too large. */
+function checkSize(path: string): void {
+  const source = openFile(path);
+  source.close();
+  if (source.size > MAX_MODEL_BYTES) throw new FileError(path, `has ${source.size} bytes; a model has at most ${MAX_MODEL_BYTES / 2 ** 30} GiB`);
+}
 
 /** A model's file, and the SHA-256 of its bytes where that is known. */
 interface ModelFile {
@@ -55,9 +71,7 @@ function recordedHash(path: string): string | null {
  * nothing is read before this.
  */
 async function modelFile(path: string): Promise<ModelFile> {
-  const source = openFile(path);
-  source.close();
-  if (source.size > MAX_MODEL_BYTES) throw new FileError(path, `has ${source.size} bytes; a model has at most ${MAX_MODEL_BYTES / 2 ** 30} GiB`);
+  checkSize(path);
   if (!path.endsWith('.gz')) return { file: path, sha256: null };
   const { size, mtimeMs } = statSync(path);
   const key = createHash('sha256')
@@ -101,17 +115,92 @@ export async function unpackedModel(path: string): Promise<string> {
   return (await modelFile(path)).file;
 }
 
-/** An encoder from its file. It reads pictures from files, too. */
+/** The preprocessing that a file beside the encoder says; null without one. */
+function saidPreprocessing(folder: string, modelType?: string): string | null {
+  const path = join(folder, PREPROCESSOR_CONFIG);
+  return existsSync(path) ? described(readPreprocessorConfig(path, modelType)) : null;
+}
+
+/** Refuses a preprocessing that is given where a file says another one. */
+function checkSaid(path: string, said: string | null, { preprocessing }: EncoderOptions): void {
+  if (said === null || preprocessing === undefined || preprocessing === said) return;
+  throw new UsageError(
+    `${path}: the ${PREPROCESSOR_CONFIG} beside it says "${said}", --preprocess says "${preprocessing}"; leave the option out, or move the file`,
+  );
+}
+
+/** An encoder from its files. It reads pictures from files, too. */
 export class ImageEncoder extends EncoderNetwork {
-  /** Opens an .onnx or .onnx.gz file. Throws a UsageError if its preprocessing is neither known nor given. */
+  /**
+   * Opens an .onnx or .onnx.gz file; or a vision transformer of Hugging Face, by its folder or the .safetensors file in it. A
+   * `preprocessor_config.json` beside the file says how pixels are prepared. Throws a UsageError if neither it nor `preprocessing` does and
+   * the file is not known, or if both do and differ.
+   */
   static async open(path: string, o: EncoderOptions = {}): Promise<ImageEncoder> {
-    const { file, sha256: known } = await modelFile(path);
-    const hashing = known ? Promise.resolve(known) : sha256(file); // runs while the file is imported below
+    const files = visionFiles(path);
+    if (files) {
+      const { config, modelType } = readVisionConfig(files.config);
+      const said = saidPreprocessing(files.folder, modelType);
+      checkSaid(path, said, o);
+      return ImageEncoder.ofVision(path, files, config, said === null ? o : { ...o, preprocessing: said });
+    }
+    const said = saidPreprocessing(dirname(path));
+    checkSaid(path, said, o);
+    return ImageEncoder.ofGraph(path, said === null ? o : { ...o, preprocessing: said });
+  }
+
+  /**
+   * Opens the encoder of an identity, at its old path or at another one, with the same preprocessing and features. Throws a GlimpseError
+   * that begins with `otherwise` if it is another one.
+   */
+  static async reopen(identity: EncoderIdentity, path: string, otherwise: string, tuned?: EncoderOptions['tuned']): Promise<ImageEncoder> {
+    const o = optionsOf(identity, tuned);
+    const files = visionFiles(path);
+    const encoder = await (files
+      ? ImageEncoder.ofVision(path, files, readVisionConfig(files.config).config, o)
+      : ImageEncoder.ofGraph(path, o, identity.sha256));
+    if (encoder.identity.sha256 === identity.sha256) return encoder;
+    encoder.dispose();
+    throw new GlimpseError(`${path} ${otherwise}`);
+  }
+
+  private static async ofVision(path: string, files: VisionFiles, config: VisionConfig, o: EncoderOptions): Promise<ImageEncoder> {
+    if (o.grid !== undefined)
+      throw new UsageError(`${path} makes a grid of ${config.side / config.patch} × ${config.side / config.patch} regions; --grid cannot change it`);
+    if (o.layout !== undefined && o.layout !== 'NTC') throw new UsageError(`${path} gives tokens, [N, T, C]; --layout ${o.layout} does not fit`);
+    const { weights } = files;
+    checkSize(weights);
+    const hashing = sha256(files.config, weights); // runs while the weights are read below
+    hashing.catch(() => {}); // an error is thrown where this is awaited
+    const name = resolve(path);
+    const { size } = preprocessingOf(settledPreprocessing(name, o)); // before the weights are read
+    const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
+    const encoder = new ImageEncoder({ name, backbone: openVision(files, config, o, size) }, '', o, tuned);
+    encoder.identity.sha256 = await hashing;
+    return encoder;
+  }
+
+  /** `known` is the hash of an identity. Those of older versions do not cover data in files beside the graph. */
+  private static async ofGraph(path: string, o: EncoderOptions, known?: string): Promise<ImageEncoder> {
+    const { file, sha256: recorded } = await modelFile(path);
+    const hashing = recorded ? Promise.resolve(recorded) : sha256(file); // runs while the file is imported below
     hashing.catch(() => {}); // an error is thrown where this is awaited
     const tuned = o.tuned?.weights ? weightsHash(o.tuned.weights) : null;
     const hash = o.preprocessing ? '' : await hashing; // without a name for the preprocessing, the hash must tell it
-    const encoder = new ImageEncoder({ ...openFile(file), name: resolve(path) }, hash, o, tuned);
-    encoder.identity.sha256 = await hashing;
+    const source = openFile(file);
+    const beside = new Set<string>();
+    const watched = {
+      ...source,
+      name: resolve(path),
+      beside(location: string) {
+        const other = source.beside(location);
+        beside.add(other.name);
+        return other;
+      },
+    };
+    const encoder = new ImageEncoder(watched, hash, o, tuned);
+    const ofFile = await hashing;
+    encoder.identity.sha256 = beside.size === 0 || ofFile === known ? ofFile : await sha256(file, ...beside);
     return encoder;
   }
 
@@ -136,28 +225,21 @@ export class ImageEncoder extends EncoderNetwork {
   }
 }
 
-function refuseOther({ encoder: trainedWith }: Checkpoint, path: string, hash: string): void {
-  if (hash === trainedWith.sha256) return;
-  throw new GlimpseError(`${path} is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder`);
-}
+const OTHER = 'is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder';
 
-/** The file of the encoder that a model was trained with, unpacked, at its old path or at another one. Throws a GlimpseError for another file. */
-export async function encoderFileOf(checkpoint: Checkpoint, path = checkpoint.encoder.path): Promise<string> {
+/**
+ * The ONNX file of the encoder that a model was trained with, unpacked, at its old path or at another one. Throws a GlimpseError for another
+ * file, and for an encoder that is no ONNX file.
+ */
+export async function encoderFileOf({ encoder }: Checkpoint, path = encoder.path): Promise<string> {
+  if (visionFiles(path)) throw new GlimpseError(`${path} is an encoder of Hugging Face, not one ONNX file: it cannot be written beside the model`);
   const { file, sha256: known } = await modelFile(path);
-  refuseOther(checkpoint, path, known ?? (await sha256(file)));
-  return file;
+  if ((known ?? (await sha256(file))) === encoder.sha256) return file;
+  throw new GlimpseError(`${path} ${OTHER}`);
 }
 
 /** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */
-export async function openEncoderOf(checkpoint: Checkpoint, path = checkpoint.encoder.path): Promise<ImageEncoder> {
-  const { encoder: trainedWith, config, encoderWeights } = checkpoint;
+export function openEncoderOf({ encoder, config, encoderWeights }: Checkpoint, path = encoder.path): Promise<ImageEncoder> {
   const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
-  const encoder = await ImageEncoder.open(path, { preprocessing: trainedWith.preprocessing, ...(tuned ? { tuned } : {}) });
-  try {
-    refuseOther(checkpoint, path, encoder.identity.sha256);
-  } catch (error) {
-    encoder.dispose();
-    throw error;
-  }
-  return encoder;
+  return ImageEncoder.reopen(encoder, path, OTHER, tuned);
 }

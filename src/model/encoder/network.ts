@@ -1,14 +1,15 @@
-/** The image encoder as a network: an ONNX file's graph up to its last feature map, and how its pixels are prepared. It opens no file. */
-import * as ops from '../../autograd/ops/index.ts';
+/** The image encoder: a network up to its regions (backbone.ts), and how its pixels are prepared. It opens no file. */
 import { noGrad } from '../../autograd/tape.ts';
 import type { ByteSource } from '../../data/bytes.ts';
 import type { EncoderIdentity } from '../../data/encoder_identity.ts';
+import type { Layout } from '../../data/feature_layout.ts';
 import { nonFiniteFault } from '../../data/finite.ts';
-import { PREPROCESSINGS, type Preprocessing, preprocessingOf } from '../../data/preprocessing.ts';
+import { PREPROCESSINGS, type Preprocessing, preprocessingOf, saysResize } from '../../data/preprocessing.ts';
 import { GlimpseError, UsageError } from '../../errors.ts';
 import type { NamedArray, Parameters } from '../../nn/parameters.ts';
 import { scope, type Tensor, tensor } from '../../tensor/tensor.ts';
-import { OnnxModel } from '../onnx/run.ts';
+import type { Backbone } from './backbone.ts';
+import { GraphBackbone } from './graph.ts';
 
 /** Published files whose preprocessing is known, by the SHA-256 of the ONNX file. */
 const KNOWN: Record<string, string> = {
@@ -18,61 +19,98 @@ const KNOWN: Record<string, string> = {
 /** ResNets reduce the sides of pictures by this factor. */
 const REDUCTION = 32;
 
-/** How an encoder prepares pictures, and what of it is trained. */
+/** How an encoder prepares pictures, where its features are, and what of it is trained. */
 export interface EncoderOptions {
-  /** May be left out only for known files; it is never guessed. */
+  /** A name, or a description in full (`preprocessingOf`). May be left out only for files that are known or say it; it is never guessed. */
   preprocessing?: string;
   /** Number of regions along a side. The default follows from the picture size of the preprocessing. */
   grid?: number;
-  /** Layers whose convolutions are trained, by the beginnings of their initializers' names. `weights` replace those of the file. */
+  /** Name of the value whose regions are the features. The default is the last feature map, or the last hidden state. */
+  feature?: string;
+  /** Order of the axes of that value, where its shape leaves it open. */
+  layout?: Layout;
+  /** Leading tokens that are no regions. The default follows from their number. With `layout` it is not looked at again. */
+  dropped?: number;
+  /**
+   * Layers that are trained, by the beginnings of their names. Of a graph these are convolutions. Of a vision transformer they are all
+   * weights of a layer, and `last:2` are its last two layers. `weights` replace those of the file.
+   */
   tuned?: { layers: readonly string[]; weights?: ReadonlyMap<string, NamedArray> };
 }
 
-const isIn = (layers: readonly string[], name: string) => layers.some((layer) => name === layer || name.startsWith(`${layer}.`));
+/** What makes the encoder of an identity again. `weights` are those that replace the file's, by layers. */
+export function optionsOf({ preprocessing, featureMap, layout, dropped }: EncoderIdentity, tuned?: EncoderOptions['tuned']): EncoderOptions {
+  return {
+    preprocessing,
+    // The last feature map of a graph is found again.
+    ...(layout ? { feature: featureMap, layout, dropped: dropped ?? 0 } : {}),
+    ...(tuned ? { tuned } : {}),
+  };
+}
 
-/** A convolutional network from an ONNX graph, up to its last feature map. */
+/** The name of the preprocessing, settled. Throws a UsageError if there is none, or if `grid` does not fit it. */
+export function settledPreprocessing(path: string, { preprocessing, grid }: EncoderOptions, known?: string): string {
+  const base = preprocessing ?? known;
+  if (!base) throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
+  if (!grid) return base;
+  if (saysResize(preprocessingOf(base)))
+    throw new UsageError(`${path}: --grid sets the size of pictures to ${REDUCTION} times the grid, but how they are prepared is said already: ${base}`);
+  return `${base.split('@')[0]}@${REDUCTION * grid}`;
+}
+
+/** What `make` gives; if it throws, `undo` is done first. */
+function orAfter<T>(undo: () => void, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    undo();
+    throw error;
+  }
+}
+
+/** A network that makes regions of pictures. */
 export class EncoderNetwork {
   /** Which network it is, for stores and checkpoints. */
   readonly identity: EncoderIdentity;
   /** How pictures become its input. */
   readonly preprocessing: Preprocessing;
-  private readonly model: OnnxModel;
+  private readonly backbone: Backbone;
 
   /**
-   * `sha256` is that of the whole source; `tuned` the hash of the weights that replace those of the file. Closes the source. Throws a
-   * UsageError if its preprocessing is neither known nor given.
+   * From the source of an ONNX file, which it closes, or from a network. `sha256` is that of all that the network was read from; `tuned`
+   * the hash of the weights that replace those of the file. Throws a UsageError if its preprocessing is neither known nor given.
    */
-  constructor(source: ByteSource, sha256: string, o: EncoderOptions, tuned: string | null) {
-    const { name: path } = source;
-    const base = o.preprocessing ?? KNOWN[sha256];
-    const name = base && o.grid ? `${base.split('@')[0]}@${REDUCTION * o.grid}` : base;
-    if (!name) {
-      source.close();
-      throw new UsageError(`${path} is no known file: say how its pixels are prepared with --preprocess (${Object.keys(PREPROCESSINGS).join(', ')})`);
+  constructor(from: ByteSource | { name: string; backbone: Backbone }, sha256: string, o: EncoderOptions, tuned: string | null) {
+    const { name: path } = from;
+    const close = () => ('backbone' in from ? from.backbone.dispose() : from.close());
+    const name = orAfter(close, () => settledPreprocessing(path, o, KNOWN[sha256]));
+    this.preprocessing = orAfter(close, () => preprocessingOf(name));
+    const { size } = this.preprocessing;
+    const { feature, layout, dropped, tuned: trained } = o;
+    this.backbone =
+      'backbone' in from
+        ? from.backbone
+        : GraphBackbone.open(from, size, { ...(feature === undefined ? {} : { featureMap: feature }), layout, dropped, tuned: trained });
+    const { side, place } = this.backbone;
+    if (side !== null && side !== size) {
+      this.backbone.dispose();
+      throw new UsageError(`${path} takes pictures of ${side} × ${side} pixels, as its position embeddings do; by "${name}" they are ${size} × ${size}`);
     }
-    this.preprocessing = preprocessingOf(name);
-    const layers = o.tuned?.layers ?? [];
-    // Batch normalization keeps its parameters and statistics. Batches of a few pictures would only disturb it.
-    const model = OnnxModel.load(source, {
-      refuseNaN: true,
-      ...(layers.length > 0 ? { trainable: (weight: string, shape: readonly number[]) => shape.length === 4 && isIn(layers, weight) } : {}),
-    });
-    const unknown = layers.find((layer) => ![...model.parameters.all.keys()].some((weight) => isIn([layer], weight)));
-    if (unknown !== undefined) {
-      const known = new Set([...model.graph.initializers.keys()].flatMap((weight) => (weight.includes('.') ? [weight.split('.')[0]] : [])));
-      throw new UsageError(`${path} has no convolution in a layer called "${unknown}" (its weights begin with ${[...known].join(', ')})`);
-    }
-    if (o.tuned?.weights) model.parameters.write(o.tuned.weights);
-    this.model = model;
-    this.identity = { path, sha256, featureMap: model.featureMapName, preprocessing: name, tuned };
+    const where = { ...(place.layout ? { layout: place.layout } : {}), ...(place.dropped === undefined ? {} : { dropped: place.dropped }) };
+    this.identity = { path, sha256, featureMap: place.featureMap, ...where, preprocessing: name, tuned };
   }
 
   /** The parameters that are trained. */
   get parameters(): Parameters {
-    return this.model.parameters;
+    return this.backbone.parameters;
   }
 
-  /** Side of the square that pictures are scaled to, in pixels. */
+  /** What a user should know of what was read. */
+  get notes(): readonly string[] {
+    return this.backbone.notes;
+  }
+
+  /** Side of the square that pictures become, in pixels. */
   get size(): number {
     return this.preprocessing.size;
   }
@@ -82,11 +120,9 @@ export class EncoderNetwork {
     return new Float32Array(3 * this.size ** 2);
   }
 
-  /** Prepared pictures [N, 3, size, size] → their feature maps [N, P, F], regions in row order. Gradients reach the trained parameters. */
+  /** Prepared pictures [N, 3, size, size] → their regions [N, P, F] in row order. Gradients reach the trained parameters. */
   encode(pixels: Tensor): Tensor {
-    const [map] = this.model.run({ [this.model.graph.inputs[0].name]: pixels }, [this.identity.featureMap], true);
-    const [count, height, wide, width] = map.shape;
-    return ops.reshape(map, [count, height * wide, width]);
+    return this.backbone.encode(pixels);
   }
 
   /**
@@ -111,7 +147,7 @@ export class EncoderNetwork {
   }
 
   dispose(): void {
-    this.model.dispose();
+    this.backbone.dispose();
   }
 }
 

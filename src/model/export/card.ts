@@ -1,6 +1,6 @@
 /** What an exported model says of itself, for programs (`config.json`) and for people (`README.md`). Nothing in it is made up. */
 import { basename } from 'node:path';
-import { preprocessingOf } from '../../data/preprocessing.ts';
+import { type Preprocessing, preprocessingOf } from '../../data/preprocessing.ts';
 import { END, PAD, START, UNKNOWN } from '../../data/words.ts';
 import type { CaptionerOptions } from '../captioner/captioner.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
@@ -40,10 +40,10 @@ function architectureOf({ decoder, cell, score, query, attention, contextToOutpu
 }
 
 export function preprocessingFile({ encoder }: Checkpoint): object {
-  const { size, order, divisor, mean, deviation } = preprocessingOf(encoder.preprocessing);
+  const { size, resize, order, divisor, mean, deviation } = preprocessingOf(encoder.preprocessing);
   return {
     name: encoder.preprocessing,
-    ...{ size, resize: 'lanczos3, to a square; proportions change' },
+    ...{ size, resize: resize ?? 'lanczos3, to a square; proportions change' },
     ...{ layout: 'pictures, channels, rows, columns', order, divisor, mean, deviation },
     value: '(pixel / divisor − mean) / deviation, per channel, pixels 0 to 255 in sRGB',
   };
@@ -62,6 +62,7 @@ export function configFile(o: Exported, models: readonly Pick<ExportedGraph, 'na
     ...{ vocabulary: VOCABULARY_FILE, preprocessing: PREPROCESSING_FILE },
     encoder: {
       ...{ file: basename(encoder.path), sha256: encoder.sha256, featureMap: encoder.featureMap, preprocessing: encoder.preprocessing },
+      ...(encoder.layout ? { layout: encoder.layout, leadingTokensLeftOut: encoder.dropped ?? 0 } : {}),
       ...{ trainedWeights: encoder.tuned, trainedLayers: encoderWeights.size > 0 ? config.encoderLayers : [] },
     },
     ...(models.length > 0
@@ -149,14 +150,31 @@ function portsTable(models: readonly ExportedGraph[]): string[] {
   ]);
 }
 
+/** Lines of Python that scale a picture as its encoder's preprocessing says. */
+function pythonResize({ size, resize }: Preprocessing): string {
+  if (!resize) return `picture = picture.resize((p['size'], p['size']), Image.LANCZOS)`;
+  const { edge, to, filter } = resize;
+  const sides = edge === 'both' ? `[${to}, ${to}]` : `[max(${to}, int(${to} * side / min(picture.size))) for side in picture.size]`;
+  return `sides = ${sides}
+left, top = ((side - ${size}) // 2 for side in sides)
+picture = picture.resize(sides, Image.${filter.toUpperCase()}).crop((left, top, left + ${size}, top + ${size}))`;
+}
+
+/** How pictures are scaled, in words. */
+function resizeText({ size, resize }: Preprocessing): string {
+  if (!resize) return 'Pictures are whole: scaled to a square by Lanczos';
+  return `Pictures are scaled by ${resize.filter}, ${resize.edge === 'both' ? 'both edges' : 'the shortest edge'} to ${resize.to} pixels; the middle ${size} × ${size} are taken, once they are`;
+}
+
 /** Captions a picture in Python, with what the folder holds. The inputs are those of the encoder and of decoder_greedy. */
-const python = (pixels: string, features: string): string => `import json
+const python = (preprocessing: Preprocessing, pixels: string, features: string): string => `import json
 import numpy as np
 import onnxruntime
 from PIL import Image
 
 config, p, vocabulary = (json.load(open(name)) for name in ('config.json', 'preprocessing.json', 'vocabulary.json'))
-picture = Image.open('photograph.jpg').convert('RGB').resize((p['size'], p['size']), Image.LANCZOS)
+picture = Image.open('photograph.jpg').convert('RGB')
+${pythonResize(preprocessing)}
 pixels = np.asarray(picture, np.float32)[:, :, :: 1 if p['order'] == 'rgb' else -1]
 x = ((pixels / p['divisor'] - p['mean']) / p['deviation']).transpose(2, 0, 1)[None].astype(np.float32)
 
@@ -169,6 +187,8 @@ print(' '.join(vocabulary[i] for i in words[0] if i not in (special['end'], spec
 
 export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string {
   const [encoder, greedy] = [models[0], models[models.length - 1]];
+  const { preprocessing: said } = o.checkpoint.encoder;
+  const preprocessing = preprocessingOf(said);
   return page([
     ...['# Image captioner, as ONNX', '', ...whatItIs(o), ''],
     ...['## Files', ''],
@@ -182,17 +202,17 @@ export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string 
       ],
     ),
     '',
-    `The decoder is of opset ${OPSET}. Pictures are whole: scaled to a square by Lanczos, turned as their EXIF says, on white where they are transparent.`,
+    `The decoder is of opset ${OPSET}. ${resizeText(preprocessing)}, turned as their EXIF says, on white where they are transparent.`,
     suppressOf(o.checkpoint)
       ? 'Greedy decoding never says pad, unknown or startseq, as the model was trained to be used.'
       : 'Greedy decoding may say every word, also special ones, as the model was trained to be used.',
     '',
-    ...['With onnxruntime:', '', '```python', python(encoder.inputs[0].name, greedy.inputs[0].name), '```', ''],
+    ...['With onnxruntime:', '', '```python', python(preprocessing, encoder.inputs[0].name, greedy.inputs[0].name), '```', ''],
     'To choose words by another rule, run `decoder_start` once. Then run `decoder_step` for each word: its `next_…` outputs are the next step’s states.',
     'The first word is startseq.',
     ...[
       '',
-      `Glimpse reads the encoder again: \`glimpse features --encoder ${encoder.name}.onnx --preprocess ${o.checkpoint.encoder.preprocessing.split('@')[0]} …\`.`,
+      `Glimpse reads the encoder again: \`glimpse features --encoder ${encoder.name}.onnx --preprocess ${preprocessing.resize ? `'${said}'` : said.split('@')[0]} …\`.`,
       '',
     ],
     ...['## Inputs and outputs', '', ...portsTable(models)],

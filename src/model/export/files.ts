@@ -5,6 +5,7 @@ import { copyFileAtomic, makeFolder, onFile, removeAbandoned, renameLasting, syn
 import { openFile } from '../../data/file_source.ts';
 import { preprocessingOf } from '../../data/preprocessing.ts';
 import { FileError } from '../../errors.ts';
+import { printable } from '../../printable.ts';
 import { EXPORTED, saveModel } from '../training/checkpoint.ts';
 import { configFile, type Exported, onnxCard, PREPROCESSING_FILE, preprocessingFile, safetensorsCard, suppressOf, VOCABULARY_FILE, webCard } from './card.ts';
 import { decoderModels, type ExportedGraph } from './decoder_models.ts';
@@ -28,6 +29,11 @@ const described = ({ checkpoint }: Exported): ExportedFile[] => [
 export function onnxFiles(o: Exported, encoderFile: string): ExportedFile[] {
   const { config, weights, encoder, encoderWeights } = o.checkpoint;
   const { sizes, options } = config;
+  if (encoder.layout !== undefined && encoder.layout !== 'NCHW')
+    throw new FileError(
+      encoderFile,
+      `its features "${printable(encoder.featureMap)}" are ${encoder.layout}; only maps [N, C, H, W] are written as ONNX; export safetensors`,
+    );
   const decoder = decoderModels({ sizes, options, weights }, { suppress: suppressOf(o.checkpoint), version: o.version });
   const { size: side } = preprocessingOf(encoder.preprocessing);
   const made = encoderModel(openFile(encoderFile), { featureMap: encoder.featureMap, features: sizes.features, side, tuned: encoderWeights });

@@ -371,6 +371,7 @@ export class OnnxModel {
       step[Symbol.dispose]();
     };
     const all = inputs.map((_, i) => i);
+    const work = (products: number): void => model.budget.worked(products);
     yield* read([...(operator.where ?? []), ...(operator.read ?? [])]);
     const c = new Context(model, node, inputs);
     const asAny = () => {
@@ -387,7 +388,7 @@ export class OnnxModel {
     const early = asAny();
     if (early) return early;
     if (inputs.every(staysOnHost)) {
-      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend: (steps: number) => model.budget.spend(steps) };
+      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], work };
       if (runsOnHost(call)) {
         try {
           return runOnHost(call);
@@ -413,7 +414,7 @@ export class OnnxModel {
     const late = asAny();
     if (late) return late;
     if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
-    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend: (steps: number) => model.budget.spend(steps) };
+    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], work };
     if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     return runOnHost(call);
   }

@@ -37,7 +37,7 @@ export interface HostText {
 export interface Device {
   tensor: Tensor;
   order: 'file' | 'nhwc' | 'hwio';
-  /** Its element type in the graph; float if it is left out. Truth values, and whole numbers of 8 and 16 bits, are f32; other whole numbers are u32. */
+  /** Its element type in the graph; float if it is left out. Truth values, and whole numbers that f32 holds, are f32; indices are u32. */
   type?: string;
 }
 

@@ -257,11 +257,11 @@ const ENCODER = grouped('Pretrained parts', {
   fineTune: {
     values: list('layers'),
     belongsTo: [{ ...CROSS_ENTROPY, refusal: 'belongs to --objective cross-entropy: self-critical training samples from stored features' }],
-    help: 'encoder layers to train as well, by the beginnings of their names, such as layer4; pictures are then read for every batch',
+    help: 'encoder layers to train as well, by the beginnings of their names, such as layer4, or last:2 for the last two of a vision transformer; pictures are then read for every batch',
   },
   encoderRate: { values: number('number', { above: 0 }), default: 1e-5, belongsTo: [withOption('fineTune')], help: 'learning rate of those layers' },
   followLinks: { values: FLAG, belongsTo: [withOption('fineTune')], help: 'take pictures, too, that are links out of the picture folder' },
-  encoder: { values: text('file'), belongsTo: [withOption('fineTune')], help: 'the encoder’s file, if it is no longer where the features were made' },
+  encoder: { values: text('file'), belongsTo: [withOption('fineTune')], help: 'the encoder’s file or folder, if it is no longer where the features were made' },
 });
 
 const KEEPING = grouped('Checkpoints and validation', {

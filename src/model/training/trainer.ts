@@ -197,11 +197,10 @@ async function openTuned(
 ): Promise<{ encoder: ImageEncoder; step: EncoderStep } | null> {
   if (config.encoderRate === 0) return null;
   const weights = (before ?? start)?.encoderWeights;
-  const { path, preprocessing } = store.index.encoder;
+  const { path } = store.index.encoder;
   const tuned = { layers: config.encoderLayers, ...(weights && weights.size > 0 ? { weights } : {}) };
-  const encoder = await ImageEncoder.open(encoderPath ?? path, { preprocessing, tuned });
-  if (encoder.identity.sha256 !== store.index.encoder.sha256)
-    throw new GlimpseError(`${encoder.identity.path} is not the encoder that made the features; give that file with --encoder`);
+  const otherwise = 'is not the encoder that made the features; give that file with --encoder';
+  const encoder = await ImageEncoder.reopen(store.index.encoder, encoderPath ?? path, otherwise, tuned);
   const optimizer = new Optimizer(encoder.parameters, { kind: 'adam', rate: config.encoderRate, maxNorm: config.maxNorm });
   if (before) optimizer.write(before.moments, before.progress.updates);
   return { encoder, step: { shape: [3, encoder.size, encoder.size], encode: (pictures) => encoder.encode(pictures), optimizer } };

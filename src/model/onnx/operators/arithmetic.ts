@@ -389,13 +389,14 @@ function determinant(a: Float64Array, n: number): number {
   return result;
 }
 
-function determinants({ inputs }: HostCall): HostTensor {
+function determinants({ inputs, work }: HostCall): HostTensor {
   const x = floating(inputs[0] as HostTensor);
   const [m, n] = x.shape.slice(-2);
   if (x.shape.length < 2 || m !== n) fail(`[${x.shape}]: square matrices are expected`);
   bounded(x.shape);
   const shape = bounded(x.shape.slice(0, -2));
   if (sizeOf(shape) * n ** 3 > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`determinants of [${x.shape}] take more than ${MAX_HOST_PRODUCTS} products`);
+  work?.(sizeOf(shape) * n ** 3);
   const data = Float64Array.from({ length: sizeOf(shape) }, (_, i) => determinant(Float64Array.from(x.data.slice(i * n * n, (i + 1) * n * n)), n));
   return like(x, shape, data);
 }

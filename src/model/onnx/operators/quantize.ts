@@ -17,6 +17,7 @@ import {
   int,
   ints,
   labelOf,
+  last,
   listOf,
   NotOnDevice,
   numberOf,
@@ -249,11 +250,12 @@ function productOf(a: Shape, b: Shape): Product {
 }
 
 /** The product of matrices of whole numbers. */
-function multiplied(a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
+function multiplied({ work }: HostCall, a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
   const { batch, m, k, n } = productOf(a.shape, b.shape);
   const shape = bounded([...batch, m, n]);
   const count = sizeOf(batch);
   if (count * m * n * k > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`[${shape}], each of ${k} products, is too much for the host`);
+  work?.(count * m * n * k);
   const strides = (each: Shape): number[] => {
     const own = each.slice(0, -2);
     let stride = each[each.length - 2] * each[each.length - 1];
@@ -280,9 +282,9 @@ function multiplied(a: Centered, b: Centered): { shape: number[]; data: Float64A
 
 const INT32 = ELEMENT_TYPES[6];
 
-function matmulInteger({ inputs }: HostCall): HostTensor {
-  const [a, b, zeroA, zeroB] = inputs as HostTensor[];
-  const { shape, data } = multiplied(centered(a, zeroA, zeroA && ofRows(zeroA)), centered(b, zeroB, zeroB && ofColumns(zeroB)));
+function matmulInteger(call: HostCall): HostTensor {
+  const [a, b, zeroA, zeroB] = call.inputs as HostTensor[];
+  const { shape, data } = multiplied(call, centered(a, zeroA, zeroA && ofRows(zeroA)), centered(b, zeroB, zeroB && ofColumns(zeroB)));
   return { kind: 'int', type: 'int32', shape, data: fitted(INT32, data) };
 }
 
@@ -309,9 +311,9 @@ function rescaled(
   return { kind: 'int', type: type.name, shape: sums.shape, data: Array.from(data) };
 }
 
-function qlinearMatmul({ inputs }: HostCall): HostTensor {
-  const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = inputs as HostTensor[];
-  const sums = multiplied(centered(a, zeroA, ofRows(zeroA)), centered(b, zeroB, ofColumns(zeroB)));
+function qlinearMatmul(call: HostCall): HostTensor {
+  const [a, scaleA, zeroA, b, scaleB, zeroB, scaleY, zeroY] = call.inputs as HostTensor[];
+  const sums = multiplied(call, centered(a, zeroA, ofRows(zeroA)), centered(b, zeroB, ofColumns(zeroB)));
   return rescaled(sums, [scaleA, scaleB, scaleY], [ofRows(scaleA), ofColumns(scaleB), ofRows(scaleY)], zeroY, ofRows(zeroY));
 }
 
@@ -321,8 +323,9 @@ interface Window {
   kernel: number[];
   stride: number[];
   dilation: number[];
-  /** Padding before the first place of each axis. */
+  /** Padding before the first place of each axis, and behind the last. */
   before: number[];
+  behind: number[];
   groups: number;
 }
 
@@ -340,7 +343,7 @@ function windowOf(node: OnnxNode, x: Shape, w: Shape): Window {
   const stated = listOf(node, 'kernel_shape');
   if (stated && !sameShape(stated, kernel)) fail(`kernel_shape [${stated}] contradicts the weight's [${kernel}]`);
   const auto = wordOf(node, 'auto_pad', 'NOTSET');
-  const [before, spatial]: [number[], number[]] = [[], []];
+  const [before, behind, spatial]: [number[], number[], number[]] = [[], [], []];
   for (let axis = 0; axis < axes; axis++) {
     const extent = x[2 + axis];
     const span = (kernel[axis] - 1) * dilation[axis] + 1;
@@ -349,11 +352,12 @@ function windowOf(node: OnnxNode, x: Shape, w: Shape): Window {
       ? [auto === 'SAME_UPPER' ? Math.floor(total / 2) : Math.ceil(total / 2), total]
       : [pads[axis], pads[axis] + pads[axes + axis]];
     before.push(first);
+    behind.push(both - first);
     const places = Math.floor((extent + both - span) / stride[axis]) + 1;
     if (!(places >= 0)) fail(`windows of ${span} do not fit ${extent + both} places`);
     spatial.push(places);
   }
-  return { out: [x[0], w[0], ...spatial], kernel, stride, dilation, before, groups };
+  return { out: [x[0], w[0], ...spatial], kernel, stride, dilation, before, behind, groups };
 }
 
 /** Where the products of each place of the result read their picture, −1 for padding: [places, taps]. */
@@ -385,13 +389,14 @@ function tapsOf({ out, kernel, stride, dilation, before }: Window, x: Shape): In
 }
 
 /** The convolution of whole numbers. What is padded is a 0: the zero point, less itself. */
-function convolved(node: OnnxNode, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
+function convolved({ node, work }: HostCall, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
   const window = windowOf(node, x.shape, w.shape);
   const shape = bounded(window.out);
   const [taps, channels] = [sizeOf(window.kernel), w.shape[1]];
   const [area, from] = [sizeOf(shape.slice(2)), sizeOf(x.shape.slice(2))];
   if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
     throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
+  work?.(sizeOf(shape) * channels * taps);
   const at = tapsOf(window, x.shape);
   const data = new Float64Array(sizeOf(shape));
   const per = w.shape[0] / window.groups;
@@ -420,17 +425,17 @@ const one = (zero: HostTensor | null | undefined): void => {
   if (zero && zero.data.length !== 1) fail(`the zero point of pictures is [${zero.shape}], one number is expected`);
 };
 
-function convInteger({ node, inputs }: HostCall): HostTensor {
-  const [x, w, zeroX, zeroW] = inputs as HostTensor[];
+function convInteger(call: HostCall): HostTensor {
+  const [x, w, zeroX, zeroW] = call.inputs as HostTensor[];
   one(zeroX);
-  const { shape, data } = convolved(node, centered(x, zeroX), centered(w, zeroW, zeroW && ofChannels(zeroW, w.shape.length - 1)));
+  const { shape, data } = convolved(call, centered(x, zeroX), centered(w, zeroW, zeroW && ofChannels(zeroW, w.shape.length - 1)));
   return { kind: 'int', type: 'int32', shape, data: fitted(INT32, data) };
 }
 
-function qlinearConv({ node, inputs }: HostCall): HostTensor {
-  const [x, scaleX, zeroX, w, scaleW, zeroW, scaleY, zeroY, bias] = inputs as HostTensor[];
+function qlinearConv(call: HostCall): HostTensor {
+  const [x, scaleX, zeroX, w, scaleW, zeroW, scaleY, zeroY, bias] = call.inputs as HostTensor[];
   for (const each of [zeroX, scaleX, zeroY, scaleY]) one(each);
-  const sums = convolved(node, centered(x, zeroX), centered(w, zeroW, ofChannels(zeroW, w.shape.length - 1)));
+  const sums = convolved(call, centered(x, zeroX), centered(w, zeroW, ofChannels(zeroW, w.shape.length - 1)));
   const axes = x.shape.length - 2;
   if (bias) {
     if (typeOf(bias).name !== 'int32' || !sameShape(bias.shape, [w.shape[0]]))
@@ -440,6 +445,125 @@ function qlinearConv({ node, inputs }: HostCall): HostTensor {
   }
   return rescaled(sums, [scaleX, scaleW, scaleY], [[], ofChannels(scaleW, axes), []], zeroY, []);
 }
+
+/** The largest number that a value of 8 bits can be, without its sign, when its zero point is taken off. */
+function mostOf(c: Context, i: number, zero: number): number {
+  const value = c.value(i);
+  const type = isDevice(value) || isHost(value) ? typeOf(value) : null;
+  if (type?.kind !== 'int' || type.bytes !== 1 || type.name === 'bool') return fail(`${type?.name ?? 'something else'} is given, int8 or uint8 is expected`);
+  const [low, high] = type.range ?? [0, 0];
+  const offset = c.inputs[zero] ?? null;
+  if (!offset) return Math.max(-low, high);
+  if ((isDevice(offset) || isHost(offset)) && typeOf(offset) !== type) fail(`the zero points are ${typeOf(offset).name}, ${type.name} is expected`);
+  return isHost(offset) ? Array.from(offset.data).reduce((most, each) => Math.max(most, high - each, each - low), 0) : high - low;
+}
+
+/** Whole numbers up to here are all float32. */
+const EXACT_FLOAT = 2 ** 24;
+
+/**
+ * A sum of k products of whole numbers on the GPU, f being the sum's function of one factor. If float32 does not hold all such sums,
+ * this factor is taken in two parts, of which it does: the result is rounded once. Throws NotOnDevice for still longer sums.
+ */
+function summed(a: Tensor, k: number, mostA: number, mostB: number, f: (a: Tensor) => Tensor): Tensor {
+  if (k * mostA * mostB <= EXACT_FLOAT) return f(a);
+  if (k * 16 * mostB > EXACT_FLOAT) throw new NotOnDevice(`sums of ${k} products`);
+  const high = ops.round(ops.scale(a, 1 / 16));
+  return ops.add(ops.scale(f(high), 16), f(ops.sub(a, ops.scale(high, 16))));
+}
+
+/** Less its zero points, which repeat to it in this shape. */
+const offsetBy = (c: Context, x: Tensor, zero: number, shape: readonly number[]): Tensor => (c.has(zero) ? ops.sub(x, ops.reshape(wholes(c, zero), shape)) : x);
+
+/** Whole numbers as the sums of products on the GPU; refused if float32 may not hold the sums, unless floats are asked for. */
+function asInteger(c: Context, sums: Device, k: number, mostA: number, mostB: number): Value {
+  if (c.number('asFloat', 0) === 1) return { ...sums, type: 'float' };
+  if (k * mostA * mostB > EXACT_FLOAT) throw new NotOnDevice(`sums of ${k} products as int32`);
+  return { ...sums, type: 'int32' };
+}
+
+interface Factors {
+  sums: Device;
+  k: number;
+  mostA: number;
+  mostB: number;
+}
+
+/** The product of inputs a and b, less zero points. */
+function matmulOnDevice(c: Context, [a, zeroA, b, zeroB]: readonly number[]): Factors {
+  const [mostA, mostB] = [mostOf(c, a, zeroA), mostOf(c, b, zeroB)];
+  const { batch, m, k, n } = productOf(c.shape(a), c.shape(b));
+  c.model.budget.expect([...batch, m, n], 2 * k);
+  const shape = (zero: number, of: typeof ofRows): number[] => (c.has(zero) ? of({ shape: c.shape(zero) }) : []);
+  const right = offsetBy(c, wholes(c, b), zeroB, shape(zeroB, ofColumns));
+  const left = offsetBy(c, wholes(c, a), zeroA, shape(zeroA, ofRows));
+  if (left.size === 0 || right.size === 0) throw new NotOnDevice('products of nothing');
+  return { sums: plain(summed(left, k, mostA, mostB, (part) => ops.matmul(part, right))), k, mostA, mostB };
+}
+
+/** The convolution of inputs x and w, less zero points; pictures come channels last. */
+function convOnDevice(c: Context, [x, zeroX, w, zeroW]: readonly number[]): Factors {
+  const [mostX, mostW] = [mostOf(c, x, zeroX), mostOf(c, w, zeroW)];
+  const [shape, weight] = [c.shape(x), c.shape(w)];
+  const { out, stride, dilation, before, behind, groups } = windowOf(c.node, shape, weight);
+  if (shape.length !== 4 || sizeOf(shape) === 0 || sizeOf(out) === 0) throw new NotOnDevice(`convolutions of [${shape}]`);
+  const k = sizeOf(weight.slice(1));
+  c.model.budget.expect(out, 2 * k);
+  const kernel = offsetBy(c, ops.transpose(wholes(c, w), [2, 3, 1, 0]), zeroW, c.has(zeroW) && sizeOf(c.shape(zeroW)) > 1 ? c.shape(zeroW) : []);
+  const value = c.value(x);
+  const isLast = isDevice(value) && value.order === 'nhwc' && value.tensor.dtype === 'f32';
+  const pictures = offsetBy(c, isLast ? value.tensor : ops.transpose(wholes(c, x), [0, 2, 3, 1]), zeroX, []);
+  const geometry = {
+    ...{ stride: [stride[0], stride[1]] as const, dilation: [dilation[0], dilation[1]] as const, groups, layout: 'nhwc' as const },
+    pad: [before[0], before[1], behind[0], behind[1]] as const,
+  };
+  return { sums: last(summed(pictures, k, mostX, mostW, (part) => ops.conv2d(part, kernel, null, geometry))), k, mostA: mostX, mostB: mostW };
+}
+
+/** Sums of products with the scales of both operands, as whole numbers with the scale of the result. Inputs by their place. */
+function rescaling(
+  c: Context,
+  sums: Tensor,
+  scales: readonly [number, readonly number[]][],
+  zero: number,
+  zeroShape: readonly number[],
+): { x: Tensor; type: string } {
+  const offset = c.value(zero);
+  const type = narrow(isDevice(offset) || isHost(offset) ? typeOf(offset).name : '');
+  const [a, b, y] = scales.map(([i, shape]) => ops.reshape(c.plain(i), shape));
+  const steps = ops.round(ops.mul(sums, ops.div(ops.mul(a, b), y)));
+  return { x: cut(ops.add(steps, ops.reshape(wholes(c, zero), zeroShape)), type), type: type.name };
+}
+
+function qlinearMatmulOnDevice(c: Context): Value {
+  const { sums } = matmulOnDevice(c, [0, 2, 3, 5]);
+  const rows = (i: number): [number, number[]] => [i, ofRows({ shape: c.shape(i) })];
+  const { x, type } = rescaling(c, sums.tensor, [rows(1), [4, ofColumns({ shape: c.shape(4) })], rows(6)], 7, rows(7)[1]);
+  return plain(x, type);
+}
+
+function qlinearConvOnDevice(c: Context): Value {
+  for (const i of [1, 2, 6, 7]) if (sizeOf(c.shape(i)) !== 1) fail(`${c.what(i)} is [${c.shape(i)}], one number is expected`);
+  const { sums } = convOnDevice(c, [0, 2, 3, 5]);
+  if (c.has(8) && !sameShape(c.shape(8), [c.shape(3)[0]])) fail(`the bias is [${c.shape(8)}], [${c.shape(3)[0]}] is expected`);
+  const whole = c.has(8) ? ops.add(sums.tensor, wholes(c, 8)) : sums.tensor;
+  const channels = sizeOf(c.shape(4)) === 1 ? [] : c.shape(4);
+  const { x, type } = rescaling(
+    c,
+    whole,
+    [
+      [1, []],
+      [4, channels],
+      [6, []],
+    ],
+    7,
+    [],
+  );
+  return last(x, type);
+}
+
+const asFloats = (node: OnnxNode, x: HostTensor): HostTensor =>
+  numberOf(node, 'asFloat', 0) === 1 ? { kind: 'float', type: 'float', shape: x.shape, data: Float32Array.from(x.data) } : x;
 
 const PADDING = ['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'];
 
@@ -489,8 +613,26 @@ export const QUANTIZE: Operators = {
     device: dequantizing,
   },
   DynamicQuantizeLinear: { inputs: [1, 1], outputs: [1, 3], attributes: {}, host: dynamicOnHost, device: dynamic },
-  MatMulInteger: { inputs: [2, 4], attributes: {}, host: matmulInteger },
-  QLinearMatMul: { inputs: [8, 8], attributes: {}, host: qlinearMatmul },
-  ConvInteger: { inputs: [2, 4], attributes: WINDOW, check: checkWindow, host: convInteger },
-  QLinearConv: { inputs: [8, 9], attributes: WINDOW, check: checkWindow, host: qlinearConv },
+  MatMulInteger: {
+    inputs: [2, 4],
+    attributes: {},
+    host: (call) => asFloats(call.node, matmulInteger(call)),
+    device: (c) => {
+      const { sums, k, mostA, mostB } = matmulOnDevice(c, [0, 2, 1, 3]);
+      return asInteger(c, sums, k, mostA, mostB);
+    },
+  },
+  QLinearMatMul: { inputs: [8, 8], attributes: {}, host: qlinearMatmul, device: qlinearMatmulOnDevice },
+  ConvInteger: {
+    inputs: [2, 4],
+    attributes: WINDOW,
+    check: checkWindow,
+    host: (call) => asFloats(call.node, convInteger(call)),
+    device: (c) => {
+      if (c.has(2) && sizeOf(c.shape(2)) !== 1) fail(`${c.what(2)} is [${c.shape(2)}], one number is expected`);
+      const { sums, k, mostA, mostB } = convOnDevice(c, [0, 2, 1, 3]);
+      return asInteger(c, sums, k, mostA, mostB);
+    },
+  },
+  QLinearConv: { inputs: [8, 9], attributes: WINDOW, check: checkWindow, host: qlinearConv, device: qlinearConvOnDevice },
 };

@@ -10,6 +10,7 @@ import { fuseAttention } from './attention.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
+import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
 
 /** Whether a Dropout passes its input on, whatever a run says; nobody reads its mask. */
@@ -64,6 +65,7 @@ const PASSES: Readonly<Record<string, Pass>> = {
   gelu: fuseGelu,
   attention: fuseAttention,
   bias: fuseMatmulBias,
+  'integer product': castProducts,
 };
 
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);

@@ -97,6 +97,9 @@ function evaluate(node: OnnxNode, read: (name: string) => Known | null): Known |
 /** Bytes of constants that folding may read and make beyond the size of the file. What is more is computed in every run. */
 const ALLOWANCE = 16 << 20;
 
+/** Numbers that folding may read and multiply, all nodes together. */
+const MOST_WORK = 2 ** 27;
+
 /** Bytes that a value takes on the host, at most. */
 const BYTES = 8;
 
@@ -117,8 +120,7 @@ const isNumbers = (value: Value | null): value is HostTensor | null => value ===
 /** Constants that nodes make of constants, within a budget. */
 class Constants {
   private left: number;
-  /** Steps that may be taken beyond the numbers that are read and made. */
-  private steps = 1 << 24;
+  private work = MOST_WORK;
   private readonly hosts = new Map<string, HostTensor>();
 
   constructor(
@@ -141,13 +143,14 @@ class Constants {
       tensors.map(({ shape }) => shape),
     );
     const reads = tensors.reduce((sum, { shape }) => sum + sizeOf(shape), 0);
-    if (makes > MAX_HOST_ELEMENTS || BYTES * (makes + reads) > this.left) return null;
+    if (makes > MAX_HOST_ELEMENTS || BYTES * (makes + reads) > this.left || makes + reads > this.work) return null;
+    this.work -= makes + reads;
     const inputs = node.inputs.map((name) => (name ? this.load(name) : null));
-    const spend = (steps: number) => {
-      this.steps -= steps;
-      if (this.steps < 0) throw new TooLargeForHost('more work than is done at import');
+    const work = (products: number): void => {
+      if (products > this.work) throw new TooLargeForHost(`${products} products`);
+      this.work -= products;
     };
-    const call = { node, opset: node.opset, inputs, spend };
+    const call = { node, opset: node.opset, inputs, work };
     if (!runsOnHost(call)) return null;
     try {
       const made = runOnHost(call);
