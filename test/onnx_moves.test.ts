@@ -1,7 +1,12 @@
 /** Operators of ONNX that move elements, against onnxruntime, on the GPU and on the host; casts; what is refused. */
 import { expect, test } from 'vitest';
+import { noGrad } from '../src/autograd/tape.ts';
+import { bytesAsSource } from '../src/data/bytes.ts';
+import { OnnxModel } from '../src/model/onnx/run.ts';
+import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { agreesWithOrt, bool, counted, f32, f64, floats, gives, i32, i64, list, type NodeCase, one, type Result, refusalOf, texts, u8 } from './onnx_cases.ts';
 import { ort } from './onnx_oracle.ts';
+import { node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -111,6 +116,19 @@ const KNOWN: Record<string, [NodeCase, Result[]]> = {
 };
 
 test.each(Object.entries(KNOWN))('%s', (name, [each, expected]) => gives(name, each, expected));
+
+test('casts to truth values and back stay on the GPU', async () => {
+  using _s = scope();
+  const bytes = onnxBytes({
+    nodes: [node('Cast', ['x'], ['b'], { to: 9 }), node('Cast', ['b'], ['y'], { to: 1 })],
+    inputs: [{ name: 'x', shape: [4] }],
+    outputs: ['y'],
+  });
+  const model = OnnxModel.load(bytesAsSource('model', bytes));
+  const [y] = noGrad(() => model.compute({ x: tensor([0, -0.1, nan, 1e-30]) })) as Tensor[]; // it does not wait for values
+  expect(Array.from(await y.data())).toEqual([0, 1, 1, 1]);
+  model.dispose();
+});
 
 const REFUSED: Record<string, [NodeCase, RegExp]> = {
   'a split that does not divide': [one('Split', [counted(5)], {}, { opset: 13, outputs: 2 }), /5 places are not divided by 2 outputs/],

@@ -1,5 +1,7 @@
 /** Casts from one element type to another, texts among them. */
+import * as ops from '../../../autograd/ops/index.ts';
 import { MAX_RANK } from '../../../tensor/shape.ts';
+import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { ELEMENT_TYPES, type ElementType } from '../elements.ts';
 import { attribute, type Context, fail, type Made, NotOnDevice, numberOf, type Operators } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
@@ -62,14 +64,18 @@ const castAny = (c: Context, to: ElementType | 'string'): Made | null => {
 
 const onHost = (x: HostTensor, to: ElementType | 'string'): Made => (to === 'string' ? textsOf(x) : castTo(x, to));
 
+/** 1 where x is not 0, NaN too. The engine's comparison is NaN beside a NaN. */
+const isTrue = (x: Tensor): Tensor => ops.where(ops.isNaN(x), tensor([1], []), ops.notEqual(x, tensor([0], [])));
+
 /**
  * Floats on the GPU are float32: a cast to a type that holds all of them changes the type's name only. So does one from a narrower
- * type, or of truth values.
+ * type, or of truth values. What is not 0, NaN too, is true.
  */
 function onDevice(c: Context, to: ElementType | 'string'): Device {
-  const x = c.value(0);
-  if (!isDevice(x)) return renamed(c.words(0), to);
-  return renamed(shared(x) as Device, to);
+  const given = c.value(0);
+  const x = isDevice(given) ? given : c.words(0);
+  if (to !== 'string' && to.name === 'bool' && typeOf(x).kind === 'float') return { ...x, tensor: isTrue(x.tensor), type: 'bool' };
+  return renamed(isDevice(given) ? (shared(given) as Device) : x, to);
 }
 
 function renamed(x: Device, to: ElementType | 'string'): Device {
