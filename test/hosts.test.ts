@@ -169,7 +169,7 @@ describe.skipIf(!existsSync(join(SOURCE, 'platform/web/bundle.js')))('the web pl
     using _s = scope();
     const kernel = opened.kernel({ file: 'unary', expressions: { f: 'no_such_function(x)' } });
     const [x, y] = [tensor([1, 2, 3, 4]), tensor([0, 0, 0, 0])];
-    opened.dispatch(kernel, [x.slice, y.slice], { count4: 1, alpha: 0 }, [1, 1, 1], 'broken');
+    opened.dispatch(kernel, [x.slice, y.slice], { count4: 1, alpha: 0, beta: 0 }, [1, 1, 1], 'broken');
     await expect(y.data()).rejects.toThrow(/compiling unary: [\s\S]*no_such_function[\s\S]*\d+ \| fn f\(x: vec4f/);
     expect([...(await ops.addScalar(x, 1).data())]).toEqual([2, 3, 4, 5]);
     expect([...(await ops.addScalar(x, 2).data())]).toEqual([3, 4, 5, 6]);
