@@ -65,7 +65,9 @@ for (const name of readdirSync(folder).sort()) {
   }
   const nodes = model.graph.nodes.length;
   model.dispose();
-  const theirs = ort && error((await (await ort.InferenceSession.create(path, { logSeverityLevel: 3 })).run({ x: new ort.Tensor('float32', x.data, x.shape) })).y.data, y.data);
+  const theirs =
+    ort &&
+    error((await (await ort.InferenceSession.create(path, { logSeverityLevel: 3 })).run({ x: new ort.Tensor('float32', x.data, x.shape) })).y.data, y.data);
   const median = times.sort((a, b) => a - b)[Math.floor(RUNS / 2)];
   rows.push(`| ${name} | ${nodes} | ${ours.toExponential(1)} | ${theirs === null ? '' : theirs.toExponential(1)} | ${median.toFixed(0)} |`);
   process.stderr.write(`${rows.at(-1)}\n`);

@@ -23,7 +23,24 @@ test('a CLIP from its folder: its grid is said, the last layer is trained with t
   expect(encoder).toMatchObject({ featureMap: 'last_hidden_state', layout: 'NTC', dropped: 1, tuned: null });
 
   const run = join(folder, 'clip-run');
-  const args = ['train', '--data', data, '--features', store, '--out', run, '--epochs', '1', '--batch-images', '5', '--captions', '2', '--dropout', '0', '--quiet'];
+  const args = [
+    'train',
+    '--data',
+    data,
+    '--features',
+    store,
+    '--out',
+    run,
+    '--epochs',
+    '1',
+    '--batch-images',
+    '5',
+    '--captions',
+    '2',
+    '--dropout',
+    '0',
+    '--quiet',
+  ];
   expect(await glimpse(...args, '--fine-tune', 'last:1', '--encoder-rate', '0.001')).toMatchObject({ code: 0 });
   const { tensors } = readSafetensors(join(run, 'checkpoints/epoch-001.safetensors'));
   const trained = [...tensors.keys()].filter((name) => name.startsWith('encoder.'));
@@ -33,12 +50,18 @@ test('a CLIP from its folder: its grid is said, the last layer is trained with t
   const moved = join(folder, 'moved');
   cpSync(clip, moved, { recursive: true });
   const picture = join(images, '15.jpg');
-  const [here, there] = [await glimpse('caption', run, picture, '--quiet'), await glimpse('caption', run, picture, '--encoder', join(moved, 'model.safetensors'), '--quiet')];
+  const [here, there] = [
+    await glimpse('caption', run, picture, '--quiet'),
+    await glimpse('caption', run, picture, '--encoder', join(moved, 'model.safetensors'), '--quiet'),
+  ];
   expect(here).toMatchObject({ code: 0 });
   expect(there.stdout).toBe(here.stdout);
   const config = JSON.parse(readFileSync(join(moved, 'config.json'), 'utf8'));
   writeFileSync(join(moved, 'config.json'), JSON.stringify({ ...config, vision_config: { ...config.vision_config, layer_norm_eps: 0.01 } }));
-  expect(await glimpse('caption', run, picture, '--encoder', moved)).toMatchObject({ code: 1, stderr: expect.stringContaining('is not the encoder this model was trained with') });
+  expect(await glimpse('caption', run, picture, '--encoder', moved)).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('is not the encoder this model was trained with'),
+  });
 
   const page = join(folder, 'gallery');
   expect(await glimpse('gallery', run, picture, '--out', page, '--quiet')).toMatchObject({ code: 0 });
@@ -52,7 +75,10 @@ test('refused before any picture is read: a preprocessing beside another, a grid
   const features = (...args: string[]) => glimpse('features', '--data', data, '--out', join(folder, 'none'), ...args);
   expect(await features('--encoder', vit, '--preprocess', 'imagenet')).toMatchObject({ code: 2, stderr: expect.stringContaining('leave the option out') });
   expect(await features('--encoder', vit, '--grid', '14')).toMatchObject({ code: 2, stderr: expect.stringContaining('--grid cannot change it') });
-  expect(await features('--encoder', encoder, '--preprocess', 'imagenet', '--feature', 'none')).toMatchObject({ code: 2, stderr: expect.stringContaining('makes no value called "none"') });
+  expect(await features('--encoder', encoder, '--preprocess', 'imagenet', '--feature', 'none')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('makes no value called "none"'),
+  });
   expect(await features('--encoder', folder)).toMatchObject({ code: 1, stderr: expect.stringContaining('holds no model.safetensors') });
   expect(existsSync(join(folder, 'none'))).toBe(false);
 });

@@ -152,12 +152,16 @@ test('layers over tokens behind the last convolution: what is pooled is taken, a
     });
     return path;
   };
-  const pooled = await ImageEncoder.open(write('pooled.onnx', [node('ReduceMean', ['normed'], ['y'], { axes: [1], keepdims: 0 })], ['y']), { preprocessing: SQUARE });
+  const pooled = await ImageEncoder.open(write('pooled.onnx', [node('ReduceMean', ['normed'], ['y'], { axes: [1], keepdims: 0 })], ['y']), {
+    preprocessing: SQUARE,
+  });
   expect(pooled.identity).toMatchObject({ featureMap: 'normed', layout: 'NTC', dropped: 0 });
   expect(await pooled.features([picture])).toMatchObject({ regions: 16, width: 6 });
   pooled.dispose();
   const open = ImageEncoder.open(write('plain.onnx', [node('Relu', ['normed'], ['y'])], ['y']), { preprocessing: SQUARE });
-  await expect(open).rejects.toThrow(/layers over tokens behind its last convolution, and no pooling of them: name its features with --feature; it has "y", "normed"/);
+  await expect(open).rejects.toThrow(
+    /layers over tokens behind its last convolution, and no pooling of them: name its features with --feature; it has "y", "normed"/,
+  );
 });
 
 describe('networks of torchvision, as PyTorch exports them', () => {
@@ -191,8 +195,16 @@ describe('networks of torchvision, as PyTorch exports them', () => {
 });
 
 describe('pictures as Pillow scales them', () => {
-  const cases: { width: number; height: number; edge: 'both' | 'shortest'; to: number; filter: 'bilinear' | 'bicubic' | 'lanczos'; crop: number; pixels: string; result: string }[] =
-    JSON.parse(readFileSync(join(goldens, 'pictures.json'), 'utf8'));
+  const cases: {
+    width: number;
+    height: number;
+    edge: 'both' | 'shortest';
+    to: number;
+    filter: 'bilinear' | 'bicubic' | 'lanczos';
+    crop: number;
+    pixels: string;
+    result: string;
+  }[] = JSON.parse(readFileSync(join(goldens, 'pictures.json'), 'utf8'));
 
   test.each(cases)('$width × $height, $edge edge to $to by $filter, crop $crop', async ({ width, height, edge, to, filter, crop, pixels, result }) => {
     const p: SaidPreprocessing = { size: crop, resize: { edge, to, filter }, order: 'rgb', divisor: 255, mean: [0.5, 0.25, 0.125], deviation: [0.5, 0.75, 1] };
@@ -200,7 +212,9 @@ describe('pictures as Pillow scales them', () => {
     const wanted = normalized(Buffer.from(result, 'base64'), p);
     expect(resizedAndNormalized({ data, width, height }, p)).toEqual(wanted);
     const path = join(folder, `${width}x${height}.png`);
-    await sharp(data, { raw: { width, height, channels: 3 } }).png().toFile(path);
+    await sharp(data, { raw: { width, height, channels: 3 } })
+      .png()
+      .toFile(path);
     expect(await loadImage(path, p)).toEqual(wanted);
     expect(preprocessingOf(described(p))).toEqual(p);
   });
@@ -216,7 +230,9 @@ describe('pictures as Pillow scales them', () => {
 test('a picture is shown as its encoder sees it: maps of regions cover the middle that is cut out', async () => {
   const path = join(folder, 'halves.png');
   const data = Uint8Array.from({ length: 3 * 40 * 20 }, (_, i) => (Math.floor(i / 3) % 40 >= 10 && Math.floor(i / 3) % 40 < 30 ? 200 : 0));
-  await sharp(data, { raw: { width: 40, height: 20, channels: 3 } }).png().toFile(path);
+  await sharp(data, { raw: { width: 40, height: 20, channels: 3 } })
+    .png()
+    .toFile(path);
   const whole = await readPixels(path, 20);
   expect([whole.width, whole.height]).toEqual([40, 20]);
   const seen = await readPixels(path, 20, preprocessingOf('shortest edge to 16 by bicubic, crop 16, rgb / 255, mean 0 0 0, deviation 1 1 1'));
@@ -235,16 +251,56 @@ describe('preprocessor_config.json', () => {
   };
 
   test.each<[string, object, string]>([
-    ['ViT, square', { image_processor_type: 'ViTImageProcessor', size: { height: 224, width: 224 }, resample: 2, ...MEAN }, `edges to 224 by bilinear, crop 224, ${end}`],
+    [
+      'ViT, square',
+      { image_processor_type: 'ViTImageProcessor', size: { height: 224, width: 224 }, resample: 2, ...MEAN },
+      `edges to 224 by bilinear, crop 224, ${end}`,
+    ],
     ['an old ViT', { feature_extractor_type: 'ViTFeatureExtractor', size: 224, ...MEAN }, `edges to 224 by bilinear, crop 224, ${end}`],
     ['a new fast one', { image_processor_type: 'ViTImageProcessorFast', size: { height: 64, width: 64 }, ...MEAN }, `edges to 64 by bilinear, crop 64, ${end}`],
-    ['DeiT', { image_processor_type: 'DeiTImageProcessor', size: { height: 256, width: 256 }, crop_size: { height: 224, width: 224 }, ...MEAN }, `edges to 256 by bicubic, crop 224, ${end}`],
-    ['an old CLIP', { feature_extractor_type: 'CLIPFeatureExtractor', size: 224, crop_size: 224, resample: 3, ...MEAN }, `shortest edge to 224 by bicubic, crop 224, ${end}`],
-    ['DINOv2', { image_processor_type: 'BitImageProcessor', size: { shortest_edge: 256 }, crop_size: { height: 224, width: 224 }, do_center_crop: true, resample: 3, rescale_factor: 0.00392156862745098, ...MEAN }, `shortest edge to 256 by bicubic, crop 224, ${end}`],
-    ['ConvNeXt below 384', { feature_extractor_type: 'ConvNextFeatureExtractor', size: 224, crop_pct: 0.875, resample: 3, ...MEAN }, `shortest edge to 256 by bicubic, crop 224, ${end}`],
-    ['ConvNeXt from 384', { image_processor_type: 'ConvNextImageProcessor', size: { shortest_edge: 384 }, crop_pct: 0.875, resample: 3, ...MEAN }, `edges to 384 by bicubic, crop 384, ${end}`],
-    ['no normalization', { image_processor_type: 'ViTImageProcessor', size: 32, do_normalize: false, do_rescale: false }, 'edges to 32 by bilinear, crop 32, rgb / 1, mean 0 0 0, deviation 1 1 1'],
-    ['a processor that is not known, all said', { image_processor_type: 'OtherImageProcessor', size: { shortest_edge: 40 }, crop_size: 32, do_center_crop: true, resample: 1, ...MEAN }, `shortest edge to 40 by lanczos, crop 32, ${end}`],
+    [
+      'DeiT',
+      { image_processor_type: 'DeiTImageProcessor', size: { height: 256, width: 256 }, crop_size: { height: 224, width: 224 }, ...MEAN },
+      `edges to 256 by bicubic, crop 224, ${end}`,
+    ],
+    [
+      'an old CLIP',
+      { feature_extractor_type: 'CLIPFeatureExtractor', size: 224, crop_size: 224, resample: 3, ...MEAN },
+      `shortest edge to 224 by bicubic, crop 224, ${end}`,
+    ],
+    [
+      'DINOv2',
+      {
+        image_processor_type: 'BitImageProcessor',
+        size: { shortest_edge: 256 },
+        crop_size: { height: 224, width: 224 },
+        do_center_crop: true,
+        resample: 3,
+        rescale_factor: 0.00392156862745098,
+        ...MEAN,
+      },
+      `shortest edge to 256 by bicubic, crop 224, ${end}`,
+    ],
+    [
+      'ConvNeXt below 384',
+      { feature_extractor_type: 'ConvNextFeatureExtractor', size: 224, crop_pct: 0.875, resample: 3, ...MEAN },
+      `shortest edge to 256 by bicubic, crop 224, ${end}`,
+    ],
+    [
+      'ConvNeXt from 384',
+      { image_processor_type: 'ConvNextImageProcessor', size: { shortest_edge: 384 }, crop_pct: 0.875, resample: 3, ...MEAN },
+      `edges to 384 by bicubic, crop 384, ${end}`,
+    ],
+    [
+      'no normalization',
+      { image_processor_type: 'ViTImageProcessor', size: 32, do_normalize: false, do_rescale: false },
+      'edges to 32 by bilinear, crop 32, rgb / 1, mean 0 0 0, deviation 1 1 1',
+    ],
+    [
+      'a processor that is not known, all said',
+      { image_processor_type: 'OtherImageProcessor', size: { shortest_edge: 40 }, crop_size: 32, do_center_crop: true, resample: 1, ...MEAN },
+      `shortest edge to 40 by lanczos, crop 32, ${end}`,
+    ],
   ])('%s', (_, config, wanted) => {
     expect(read(config)).toBe(wanted);
   });
@@ -257,10 +313,18 @@ describe('preprocessor_config.json', () => {
     ['no size', { resample: 2 }, /preprocessor_config\.json: is no configuration of an image processor: size/],
     ['a rectangle', { size: { height: 224, width: 192 }, resample: 2, ...MEAN }, /size: 224 × 192 pixels; only squares are taken/],
     ['no crop of the shortest edge', { size: { shortest_edge: 224 }, resample: 2, ...MEAN }, /scales the shortest edge and crops nothing/],
-    ['a crop that is larger', { size: { shortest_edge: 32 }, crop_size: 48, do_center_crop: true, resample: 2, ...MEAN }, /a crop of 48 pixels does not fit pictures that are scaled to 32/],
+    [
+      'a crop that is larger',
+      { size: { shortest_edge: 32 }, crop_size: 48, do_center_crop: true, resample: 2, ...MEAN },
+      /a crop of 48 pixels does not fit pictures that are scaled to 32/,
+    ],
     ['a filter that is not there', { size: { height: 8, width: 8 }, resample: 0, ...MEAN }, /resample 0 \(nearest\) is not done here/],
     ['no filter', { size: { height: 8, width: 8 }, ...MEAN }, /has no resample, and names no image processor/],
-    ['one number of an unknown processor', { size: 8, resample: 2, image_processor_type: 'XImageProcessor', ...MEAN }, /has no size as an object, and the default of "XImageProcessor" is not known here/],
+    [
+      'one number of an unknown processor',
+      { size: 8, resample: 2, image_processor_type: 'XImageProcessor', ...MEAN },
+      /has no size as an object, and the default of "XImageProcessor" is not known here/,
+    ],
     ['no resizing', { size: { height: 8, width: 8 }, do_resize: false, resample: 2, ...MEAN }, /do_resize is false/],
     ['a step that is not done', { size: { height: 8, width: 8 }, do_pad: true, resample: 2, ...MEAN }, /asks for "do_pad", which is not done here/],
     ['no mean', { size: { height: 8, width: 8 }, resample: 2 }, /has no image_mean/],
@@ -277,7 +341,9 @@ describe('preprocessor_config.json', () => {
     const encoder = await ImageEncoder.open(join(beside, 'model.onnx'));
     expect(encoder.identity.preprocessing).toBe(`edges to 8 by bicubic, crop 8, ${end}`);
     encoder.dispose();
-    await expect(ImageEncoder.open(join(beside, 'model.onnx'), { preprocessing: SQUARE })).rejects.toThrow(/beside it says "edges to 8 by bicubic.*leave the option out, or move the file/);
+    await expect(ImageEncoder.open(join(beside, 'model.onnx'), { preprocessing: SQUARE })).rejects.toThrow(
+      /beside it says "edges to 8 by bicubic.*leave the option out, or move the file/,
+    );
     await expect(ImageEncoder.open(join(beside, 'model.onnx'), { grid: 14 })).rejects.toThrow(/--grid sets the size of pictures to 32 times the grid/);
   });
 });
@@ -299,7 +365,10 @@ test('data beside the graph is a part of the encoder’s hash; hashes of older v
     field(13, Buffer.concat([field(1, 'location'), field(2, 'external.data')])),
   ]);
   writeOnnx(path, {
-    nodes: [node('Conv', ['x', 'w'], ['y'], { kernel_shape: [2, 2], strides: [2, 2], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }), node('GlobalAveragePool', ['y'], ['p'])],
+    nodes: [
+      node('Conv', ['x', 'w'], ['y'], { kernel_shape: [2, 2], strides: [2, 2], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }),
+      node('GlobalAveragePool', ['y'], ['p']),
+    ],
     initializers: [external],
     inputs: [{ name: 'x', shape: [-1, 3, 8, 8] }],
     outputs: ['p'],

@@ -46,9 +46,21 @@ function golden(family: string) {
 
 const FAMILIES = [
   { family: 'vit', dropped: 1, prefix: 'vit.', layer: 'encoder.layer.1', unused: '2 tensors of the file are not used: classifier (2)' },
-  { family: 'deit', dropped: 2, prefix: 'deit.', layer: 'encoder.layer.1', unused: '2 tensors of the file are not used: cls_classifier (1), distillation_classifier (1)' },
+  {
+    family: 'deit',
+    dropped: 2,
+    prefix: 'deit.',
+    layer: 'encoder.layer.1',
+    unused: '2 tensors of the file are not used: cls_classifier (1), distillation_classifier (1)',
+  },
   { family: 'dinov2', dropped: 1, prefix: '', layer: 'encoder.layer.1', unused: '1 tensor of the file is not used: embeddings.mask_token (1)' },
-  { family: 'clip', dropped: 1, prefix: 'vision_model.', layer: 'encoder.layers.1', unused: '6 tensors of the file are not used: post_layernorm (2), logit_scale (1), text_model (1), visual_projection (1), embeddings.position_ids (1)' },
+  {
+    family: 'clip',
+    dropped: 1,
+    prefix: 'vision_model.',
+    layer: 'encoder.layers.1',
+    unused: '6 tensors of the file are not used: post_layernorm (2), logit_scale (1), text_model (1), visual_projection (1), embeddings.position_ids (1)',
+  },
 ];
 
 describe.each(FAMILIES)('$family', ({ family, dropped, prefix, layer, unused }) => {
@@ -122,14 +134,30 @@ function changed(name: string, change: (weights: Weights, config: Record<string,
 const KEY = 'vit.encoder.layer.0.attention.attention.key.weight';
 const REFUSED: [string, Parameters<typeof changed>[1], RegExp, EncoderOptions?][] = [
   ['a tensor is missing', (w) => w.delete(KEY), /model\.safetensors: has no tensor "vit\.encoder\.layer\.0\.attention\.attention\.key\.weight" \[14,14\]/],
-  ['a tensor has another shape', (w) => w.set(KEY, { shape: [7, 28], data: new Float32Array(196) }), /key\.weight" is \[7,28\]; by the configuration it is \[14,14\]/],
-  ['a tensor is not known', (w) => w.set('vit.encoder.layer.2.x', { shape: [1], data: Float32Array.of(1) }), /has a tensor "vit\.encoder\.layer\.2\.x", which a vit of 2 layers has not/],
+  [
+    'a tensor has another shape',
+    (w) => w.set(KEY, { shape: [7, 28], data: new Float32Array(196) }),
+    /key\.weight" is \[7,28\]; by the configuration it is \[14,14\]/,
+  ],
+  [
+    'a tensor is not known',
+    (w) => w.set('vit.encoder.layer.2.x', { shape: [1], data: Float32Array.of(1) }),
+    /has a tensor "vit\.encoder\.layer\.2\.x", which a vit of 2 layers has not/,
+  ],
   ['a weight is NaN', (w) => (w.get(KEY) as { data: Float32Array }).data.fill(Number.NaN, 3, 5), /key\.weight" cannot be used: 2 of 196 numbers are NaN/],
-  ['another model_type', (_, c) => Object.assign(c, { model_type: 'beit' }), /config\.json: model_type "beit" is not read directly \(vit, deit, .*export the model as ONNX/],
+  [
+    'another model_type',
+    (_, c) => Object.assign(c, { model_type: 'beit' }),
+    /config\.json: model_type "beit" is not read directly \(vit, deit, .*export the model as ONNX/,
+  ],
   ['another activation', (_, c) => Object.assign(c, { hidden_act: 'silu' }), /hidden_act "silu" is not known \(gelu, .*gelu_pytorch_tanh\)/],
   ['heads that do not divide the width', (_, c) => Object.assign(c, { num_attention_heads: 3 }), /3 attention heads do not share a width of 14/],
   ['patches that do not divide the picture', (_, c) => Object.assign(c, { patch_size: 5 }), /patches of 5 pixels do not divide pictures of 16/],
-  ['a size that is no number', (_, c) => Object.assign(c, { hidden_size: 'wide' }), /config\.json: is no configuration of a vision transformer: hidden_size: expected number/],
+  [
+    'a size that is no number',
+    (_, c) => Object.assign(c, { hidden_size: 'wide' }),
+    /config\.json: is no configuration of a vision transformer: hidden_size: expected number/,
+  ],
   ['layers without end', (_, c) => Object.assign(c, { num_hidden_layers: 1e9 }), /num_hidden_layers: expected at most 1024/],
   ['no config.json', (_w, _c, path) => rmSync(join(path, 'config.json')), /has no config\.json beside model\.safetensors/],
   [
@@ -148,14 +176,39 @@ const REFUSED: [string, Parameters<typeof changed>[1], RegExp, EncoderOptions?][
     },
     /give the ONNX file itself: "m\.onnx"/,
   ],
-  ['a preprocessing that contradicts the file', () => {}, /preprocessor_config\.json beside it says "edges to 16 by bilinear.*--preprocess says "imagenet"/, { preprocessing: 'imagenet' }],
-  ['pictures of another size', (_w, _c, path) => rmSync(join(path, 'preprocessor_config.json')), /takes pictures of 16 × 16 pixels.*by "imagenet" they are 224 × 224/, { preprocessing: 'imagenet' }],
+  [
+    'a preprocessing that contradicts the file',
+    () => {},
+    /preprocessor_config\.json beside it says "edges to 16 by bilinear.*--preprocess says "imagenet"/,
+    { preprocessing: 'imagenet' },
+  ],
+  [
+    'pictures of another size',
+    (_w, _c, path) => rmSync(join(path, 'preprocessor_config.json')),
+    /takes pictures of 16 × 16 pixels.*by "imagenet" they are 224 × 224/,
+    { preprocessing: 'imagenet' },
+  ],
   ['no preprocessing', (_w, _c, path) => rmSync(join(path, 'preprocessor_config.json')), /say how its pixels are prepared with --preprocess/],
   ['a grid', () => {}, /makes a grid of 4 × 4 regions; --grid cannot change it/, { grid: 7 }],
-  ['a feature that is not there', () => {}, /--feature pooler_output: its features are last_hidden_state, and hidden_states\.0 to hidden_states\.2/, { feature: 'pooler_output' }],
-  ['a layer that is not there', () => {}, /no layer called "layer4" before its features \(last:1, or encoder\.layer\.0 to encoder\.layer\.1\)/, { tuned: { layers: ['layer4'] } }],
+  [
+    'a feature that is not there',
+    () => {},
+    /--feature pooler_output: its features are last_hidden_state, and hidden_states\.0 to hidden_states\.2/,
+    { feature: 'pooler_output' },
+  ],
+  [
+    'a layer that is not there',
+    () => {},
+    /no layer called "layer4" before its features \(last:1, or encoder\.layer\.0 to encoder\.layer\.1\)/,
+    { tuned: { layers: ['layer4'] } },
+  ],
   ['more last layers than there are', () => {}, /its features pass 2 layers; "last:3" asks for 3/, { tuned: { layers: ['last:3'] } }],
-  ['a layer behind the features', () => {}, /no layer called "encoder\.layer\.1" before/, { feature: 'hidden_states.1', tuned: { layers: ['encoder.layer.1'] } }],
+  [
+    'a layer behind the features',
+    () => {},
+    /no layer called "encoder\.layer\.1" before/,
+    { feature: 'hidden_states.1', tuned: { layers: ['encoder.layer.1'] } },
+  ],
 ];
 
 test.each(REFUSED)('refused: %s', async (name, change, message, options) => {

@@ -26,7 +26,10 @@ function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
 function regionsText({ regions, width }: { regions: number; width: number }, { dropped = 0 }: EncoderIdentity): string {
   const side = Math.sqrt(regions);
   const grid = Number.isInteger(side) ? `${side} × ${side} regions` : `${regions} regions`;
-  const left = dropped === 0 ? '' : `; ${dropped === 1 ? 'the token before them, which is of no region, is' : `the ${dropped} tokens before them, which are of no region, are`} left out`;
+  const left =
+    dropped === 0
+      ? ''
+      : `; ${dropped === 1 ? 'the token before them, which is of no region, is' : `the ${dropped} tokens before them, which are of no region, are`} left out`;
   return `${grid} of ${width} numbers${left}`;
 }
 

@@ -221,7 +221,10 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
     });
     const seenBy = preprocessingOf(checkpoint.encoder.preprocessing);
     const groups = await Promise.all(
-      chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({ title, cards: await Promise.all(group.map((each) => card(each, o.out, seenBy))) })),
+      chosen(shown, o.count, o.seed).map(async ({ title, list: group }) => ({
+        title,
+        cards: await Promise.all(group.map((each) => card(each, o.out, seenBy))),
+      })),
     );
     const dead = shown.filter(({ attention }) => attention.dead).length;
     if (dead > 0) say(o, `warning: attention is dead in ${dead} of ${shown.length} captions: their maps are the same at every word`);

@@ -91,7 +91,9 @@ export function readPreprocessorConfig(path: string, modelType?: string): SaidPr
   const isShortest = typeof size === 'number' ? (defaults ?? missing('size as an object')).edge === 'shortest' : 'shortest_edge' in size;
   let to = typeof size === 'object' && 'shortest_edge' in size ? size.shortest_edge : square('size', size);
   let crop = to;
-  const cropped = flag('do_center_crop', () => (defaults || config.crop_size === undefined || config.crop_size === null ? (defaults?.crop ?? false) : missing('do_center_crop')));
+  const cropped = flag('do_center_crop', () =>
+    defaults || config.crop_size === undefined || config.crop_size === null ? (defaults?.crop ?? false) : missing('do_center_crop'),
+  );
   let edge: 'both' | 'shortest' = isShortest ? 'shortest' : 'both';
   if (name === 'ConvNext') {
     // Up to 384 pixels the shortest edge is scaled to more and the middle cut out; from 384 on the picture is warped.

@@ -85,12 +85,7 @@ export async function loadRun(
   forget();
   const { config, encoderWeights } = checkpoint;
   const tuned = encoderWeights.size > 0 ? { layers: config.encoderLayers, weights: encoderWeights } : undefined;
-  const encoder = new EncoderNetwork(
-    bytesAsSource(names.encoder, bytes),
-    hash,
-    optionsOf(checkpoint.encoder, tuned),
-    checkpoint.encoder.tuned,
-  );
+  const encoder = new EncoderNetwork(bytesAsSource(names.encoder, bytes), hash, optionsOf(checkpoint.encoder, tuned), checkpoint.encoder.tuned);
   const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
   await gpu.idle();
   run = { gpu, checkpoint, encoder, model, vocabulary: new Vocabulary(checkpoint.vocabulary) };

@@ -1,6 +1,7 @@
 /** `glimpse features`: declared. */
-import { UsageError } from '../../errors.ts';
+
 import { LAYOUTS } from '../../data/feature_layout.ts';
+import { UsageError } from '../../errors.ts';
 import { type Condition, choice, FLAG, list, type OptionsOf, text, whole, withOption } from '../../options.ts';
 import { command, DEVICE, LINKS, OUTPUT } from '../command.ts';
 
@@ -17,7 +18,10 @@ function checkShard(given: string, flag: string): void {
 
 const options = {
   data: { values: text('file'), required: true, help: 'dataset made by prepare' },
-  encoder: { values: text('file'), help: 'network as .onnx or .onnx.gz, or a folder of Hugging Face with a ViT, DeiT, DINOv2 or CLIP as config.json and model.safetensors' },
+  encoder: {
+    values: text('file'),
+    help: 'network as .onnx or .onnx.gz, or a folder of Hugging Face with a ViT, DeiT, DINOv2 or CLIP as config.json and model.safetensors',
+  },
   model: { values: text('model'), help: 'run or checkpoint file whose encoder to take, as training left it; --encoder says where its file is now' },
   out: { values: text('folder'), required: true, help: 'feature store to write' },
   preprocess: {

@@ -53,8 +53,8 @@ export interface HostCall {
   node: OnnxNode;
   opset: number;
   inputs: readonly (HostTensor | null)[];
-  /** Counts products, or other steps, that are about to be computed. Throws a GlimpseError if they are more than may be asked for. */
-  work?(products: number): void;
+  /** Counts steps, such as products, beyond the numbers that are read and made. Throws a GlimpseError for too many. */
+  spend?(steps: number): void;
 }
 
 /** What is computed on the host. */
@@ -161,16 +161,16 @@ export class Budget {
   /** Counts a node, or a turn of a loop, that is about to run and reads so many numbers on the host. Throws a GlimpseError for one too many. */
   walk(read = 0): void {
     if (++this.nodes > MOST_NODES) throw new GlimpseError(`more than ${MOST_NODES} nodes were run: a loop does not end`);
-    this.done += read;
-    if (!(this.done <= this.mostWork))
-      throw new GlimpseError(`more work than the ${this.mostWork} that a file and inputs of this size may ask for was done: a loop does not end`);
+    this.spend(read);
   }
 
-  /** Counts products that are about to be computed on the host. Throws a GlimpseError for too many. */
-  worked(products: number): void {
-    this.done += products;
+  /** Counts steps of work that is about to be done. Throws a GlimpseError for more than the bounds allow. */
+  spend(steps: number): void {
+    this.done += steps;
     if (!(this.done <= this.mostWork))
-      throw new GlimpseError(`${products} products would be more work than the ${this.mostWork} that a file and inputs of this size may ask for`);
+      throw new GlimpseError(
+        `more work than the ${this.mostWork} that a file and inputs of this size may ask for: ${steps} steps at once, or a loop that does not end`,
+      );
   }
 
   made(size: number): void {

@@ -371,7 +371,7 @@ export class OnnxModel {
       step[Symbol.dispose]();
     };
     const all = inputs.map((_, i) => i);
-    const work = (products: number): void => model.budget.worked(products);
+    const spend = (steps: number): void => model.budget.spend(steps);
     yield* read([...(operator.where ?? []), ...(operator.read ?? [])]);
     const c = new Context(model, node, inputs);
     const asAny = () => {
@@ -388,7 +388,7 @@ export class OnnxModel {
     const early = asAny();
     if (early) return early;
     if (inputs.every(staysOnHost)) {
-      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], work };
+      const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend };
       if (runsOnHost(call)) {
         try {
           return runOnHost(call);
@@ -414,7 +414,7 @@ export class OnnxModel {
     const late = asAny();
     if (late) return late;
     if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
-    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], work };
+    const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend };
     if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
     return runOnHost(call);
   }

@@ -6,7 +6,7 @@ import { elementType } from './elements.ts';
 import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
 import { OPERATORS } from './operators/index.ts';
-import { allNodes, type OnnxInput, readOnnx } from './proto.ts';
+import { allNodes, type OnnxGraph, type OnnxInput, readOnnx } from './proto.ts';
 
 export interface Survey {
   opset: number;
@@ -24,7 +24,14 @@ export interface Survey {
 /** Reads a model's structure, and closes it. Throws a FileError if it is no ONNX file. */
 export function surveyOf(source: ByteSource): Survey {
   const { graph, close } = readOnnx(source);
-  close();
+  try {
+    return surveyed(graph);
+  } finally {
+    close();
+  }
+}
+
+function surveyed(graph: OnnxGraph): Survey {
   let problem: string | null = null;
   try {
     inlineFunctions(graph);

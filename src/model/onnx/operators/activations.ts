@@ -149,6 +149,15 @@ function softmaxOnDevice(c: Context, log: boolean): Value {
   return plain(ops.reshape(ops.softmax(ops.reshape(x, [count, n]), log), x.shape), typeOfFirst(c));
 }
 
+function hardmaxOnDevice(c: Context): Value {
+  const x = c.plain(0);
+  const { count, n } = rowsOf(c.node, x.shape);
+  if (x.size === 0) return passed(c);
+  if (c.opset < 13) return plain(ops.reshape(ops.oneHot(ops.argmax(ops.reshape(x, [count, n]), 1), n), x.shape), typeOfFirst(c));
+  const axis = c.number('axis', -1);
+  return plain(ops.oneHot(ops.argmax(x, axis), n, { axis }), typeOfFirst(c));
+}
+
 const softmax = (log: boolean): Operator => ({
   inputs: ONE,
   attributes: { axis: int },
@@ -190,7 +199,7 @@ export const ACTIVATIONS: Operators = {
   },
   PRelu: { inputs: [2, 2], attributes: CONSUMED, host: parametricOnHost, device: parametric },
   Shrink: { inputs: ONE, attributes: { bias: float, lambd: float }, host: shrinkOnHost, device: shrink },
-  Hardmax: { inputs: ONE, attributes: { axis: int }, host: (call) => byRow(call, hardest) },
+  Hardmax: { inputs: ONE, attributes: { axis: int }, host: (call) => byRow(call, hardest), device: hardmaxOnDevice },
   Softmax: softmax(false),
   LogSoftmax: softmax(true),
 };

@@ -153,11 +153,11 @@ export function typeOfFirst(c: Context): string | undefined {
 
 /**
  * Two operands on the GPU; the result has the type of the first if none is given. Pictures stay channels-last where both are so, or
- * where the other repeats to their shape. `fitted`: the shape that the second is brought to, and that of the result.
+ * where the other repeats to their shape. `shapes`: the shape that the second is brought to, and that of the result.
  */
-export function elementwise(c: Context, f: (a: Tensor, b: Tensor) => Tensor, type = typeOfFirst(c), fitted = aligned(c.node, c.shape(0), c.shape(1))): Value {
+export function elementwise(c: Context, f: (a: Tensor, b: Tensor) => Tensor, type = typeOfFirst(c), shapes = aligned(c.node, c.shape(0), c.shape(1))): Value {
   const [first, second] = [c.shape(0), c.shape(1)];
-  const { second: shape, out } = fitted;
+  const { second: shape, out } = shapes;
   c.model.budget.expect(out);
   const operand = (i: number): Tensor => (i === 0 || sameShape(shape, second) ? c.plain(i) : ops.reshape(c.plain(i), shape));
   if (c.isNhwc(0) && c.isNhwc(1)) return last(f(c.channelsLast(0), c.channelsLast(1)), type);
@@ -389,14 +389,14 @@ function determinant(a: Float64Array, n: number): number {
   return result;
 }
 
-function determinants({ inputs, work }: HostCall): HostTensor {
+function determinants({ inputs, spend }: HostCall): HostTensor {
   const x = floating(inputs[0] as HostTensor);
   const [m, n] = x.shape.slice(-2);
   if (x.shape.length < 2 || m !== n) fail(`[${x.shape}]: square matrices are expected`);
   bounded(x.shape);
   const shape = bounded(x.shape.slice(0, -2));
   if (sizeOf(shape) * n ** 3 > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`determinants of [${x.shape}] take more than ${MAX_HOST_PRODUCTS} products`);
-  work?.(sizeOf(shape) * n ** 3);
+  spend?.(sizeOf(shape) * n ** 3);
   const data = Float64Array.from({ length: sizeOf(shape) }, (_, i) => determinant(Float64Array.from(x.data.slice(i * n * n, (i + 1) * n * n)), n));
   return like(x, shape, data);
 }

@@ -12,7 +12,7 @@ function results(operator: Operator, c: Context): readonly (Value | null)[] {
   const early = operator.any?.(c) ?? null;
   if (early) return listed(early);
   if (operator.host && c.inputs.every((value) => value === null || isHost(value))) {
-    const call = { node: c.node, opset: c.opset, inputs: c.inputs as readonly (HostTensor | null)[], work: (steps: number) => c.model.budget.worked(steps) };
+    const call = { node: c.node, opset: c.opset, inputs: c.inputs as readonly (HostTensor | null)[], spend: (steps: number) => c.model.budget.spend(steps) };
     try {
       return listed(operator.host(call));
     } catch (error) {

@@ -34,7 +34,7 @@ const MOST_STEPS = 1 << 26;
 function sorting(call: HostCall, size: number, extent: number): void {
   const steps = Math.ceil(size * Math.log2(extent + 2));
   if (steps > MOST_STEPS) fail(`sorting ${size} numbers on the host takes more than ${MOST_STEPS} steps`);
-  call.work?.(steps);
+  call.spend?.(steps);
 }
 
 const axisOf = (node: OnnxNode, shape: Shape, otherwise = 0): number => normalizeAxis(numberOf(node, 'axis', otherwise), shape, node.op);
@@ -421,7 +421,7 @@ function uniqueTexts(c: Context): Results | null {
   const x = c.value(0);
   if (isDevice(x) || x.kind !== 'text') return null;
   const places: HostTensor = { kind: 'int', shape: x.shape, data: x.data.map((_, i) => i) };
-  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places], work: (steps) => c.model.budget.worked(steps) }, (a, b) =>
+  const [values, ...rest] = uniqueOf({ node: c.node, opset: c.opset, inputs: [places], spend: (steps) => c.model.budget.spend(steps) }, (a, b) =>
     x.data[a] < x.data[b] ? -1 : x.data[a] > x.data[b] ? 1 : 0,
   );
   const texts: HostText = { kind: 'text', shape: values.shape, data: Array.from(values.data, (place) => x.data[place]) };
@@ -478,7 +478,7 @@ function nonMaxSuppression(call: HostCall): HostTensor {
         if (kept.length >= most) break;
         steps += kept.length + 1;
         if (steps > MOST_STEPS) fail(`more than ${MOST_STEPS} pairs of boxes to compare`);
-        call.work?.(kept.length + 1);
+        call.spend?.(kept.length + 1);
         if (kept.every((other) => overlap(corners, 4 * (batch * count + other), 4 * (batch * count + box)) <= least)) kept.push(box);
       }
       for (const box of kept) found.push(batch, of, box);

@@ -250,12 +250,12 @@ function productOf(a: Shape, b: Shape): Product {
 }
 
 /** The product of matrices of whole numbers. */
-function multiplied({ work }: HostCall, a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
+function multiplied({ spend }: HostCall, a: Centered, b: Centered): { shape: number[]; data: Float64Array } {
   const { batch, m, k, n } = productOf(a.shape, b.shape);
   const shape = bounded([...batch, m, n]);
   const count = sizeOf(batch);
   if (count * m * n * k > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`[${shape}], each of ${k} products, is too much for the host`);
-  work?.(count * m * n * k);
+  spend?.(count * m * n * k);
   const strides = (each: Shape): number[] => {
     const own = each.slice(0, -2);
     let stride = each[each.length - 2] * each[each.length - 1];
@@ -389,14 +389,14 @@ function tapsOf({ out, kernel, stride, dilation, before }: Window, x: Shape): In
 }
 
 /** The convolution of whole numbers. What is padded is a 0: the zero point, less itself. */
-function convolved({ node, work }: HostCall, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
+function convolved({ node, spend }: HostCall, x: Centered, w: Centered): { shape: number[]; data: Float64Array } {
   const window = windowOf(node, x.shape, w.shape);
   const shape = bounded(window.out);
   const [taps, channels] = [sizeOf(window.kernel), w.shape[1]];
   const [area, from] = [sizeOf(shape.slice(2)), sizeOf(x.shape.slice(2))];
   if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
     throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
-  work?.(sizeOf(shape) * channels * taps);
+  spend?.(sizeOf(shape) * channels * taps);
   const at = tapsOf(window, x.shape);
   const data = new Float64Array(sizeOf(shape));
   const per = w.shape[0] / window.groups;

@@ -12,7 +12,7 @@ const MOST_STEPS = 1 << 27;
 /** Counts pixels that are about to be read. Throws a GlimpseError for too many. */
 function reading(call: HostCall, before: number, count: number): number {
   if (!(before + count <= MOST_STEPS)) fail(`it reads ${before + count} pixels, at most ${MOST_STEPS} are supported`);
-  call.work?.(count);
+  call.spend?.(count);
   return before + count;
 }
 

@@ -148,7 +148,7 @@ function vectorized(c: Context): HostTensor {
   const distances = Math.min(skip + 1, Math.max(1, length));
   const steps = batch * length * distances * Math.min(high, length);
   if (steps > MOST_STEPS) fail(`more than ${MOST_STEPS} n-grams to look at`);
-  c.model.budget.worked(steps);
+  c.model.budget.spend(steps);
   const mode = wordOf(c.node, 'mode', '');
   const data = new Float32Array(sizeOf(shape));
   for (let row = 0; row < batch; row++) {

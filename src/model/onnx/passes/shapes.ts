@@ -146,11 +146,11 @@ class Constants {
     if (makes > MAX_HOST_ELEMENTS || BYTES * (makes + reads) > this.left || makes + reads > this.work) return null;
     this.work -= makes + reads;
     const inputs = node.inputs.map((name) => (name ? this.load(name) : null));
-    const work = (products: number): void => {
+    const spend = (products: number): void => {
       if (products > this.work) throw new TooLargeForHost(`${products} products`);
       this.work -= products;
     };
-    const call = { node, opset: node.opset, inputs, work };
+    const call = { node, opset: node.opset, inputs, spend };
     if (!runsOnHost(call)) return null;
     try {
       const made = runOnHost(call);
