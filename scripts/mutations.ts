@@ -1517,8 +1517,8 @@ const ELEMENTS: readonly Mutation[] = [
     shader: 'classify',
     find: '(x & vec4u(0x7fffffffu)) > vec4u(0x7f800000u)',
     replace: '(x & vec4u(0x7fffffffu)) >= vec4u(0x7f800000u)',
-    ops: ['isNaN'],
-    survives: 'the cases of isNaN hold no infinity; test/elementwise.test.ts does',
+    ops: ['isNan'],
+    survives: 'the cases of isNan hold no infinity; test/elementwise.test.ts does',
   },
   {
     name: 'the last vec4 is left out',

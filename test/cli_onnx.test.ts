@@ -53,7 +53,10 @@ test('run takes inputs from files, prints the outputs and writes them', { timeou
     { name: 'y', type: 'float', shape: [2, 3], data: [0, 12, 15, 9, 26, 33] },
     { name: 'n', type: 'int64', shape: [2], data: [2, 2] },
   ]);
-  expect(readValueFile(openFile(join(out, 'output_0.pb')), 'float')).toMatchObject({ name: 'y', value: { shape: [2, 3], data: Float32Array.from([0, 12, 15, 9, 26, 33]) } });
+  expect(readValueFile(openFile(join(out, 'output_0.pb')), 'float')).toMatchObject({
+    name: 'y',
+    value: { shape: [2, 3], data: Float32Array.from([0, 12, 15, 9, 26, 33]) },
+  });
   expect(Array.from((readValueFile(openFile(join(out, 'output_1.pb')), 'int').value as { data: number[] }).data)).toEqual([2, 2]);
 });
 
@@ -76,6 +79,10 @@ test('profile counts kernels, and writes a trace', { timeout: 60_000 }, async ()
   const { code, stdout, stderr } = await glimpse('onnx', 'profile', model, '--json', '--chrome', chrome);
   if (/has no timestamps/.test(stderr)) return expect(existsSync(chrome)).toBe(false);
   expect(code).toBe(0);
-  expect(JSON.parse(stdout).rows.map(({ label }: { label: string }) => label).join()).toMatch(/matmul/);
+  expect(
+    JSON.parse(stdout)
+      .rows.map(({ label }: { label: string }) => label)
+      .join(),
+  ).toMatch(/matmul/);
   expect(JSON.parse(readFileSync(chrome, 'utf8'))).toBeTruthy();
 });

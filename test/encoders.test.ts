@@ -85,7 +85,7 @@ describe('a named value of a graph', () => {
   test('which one node computes with others is there too', async () => {
     const [before, after] = [await featuresOf({ feature: 'normed' }), await featuresOf({ feature: 'nchw' })];
     expect(before.values.some((value) => value < 0)).toBe(true);
-    before.values.forEach((value, i) => expect(Math.max(0, value)).toBeCloseTo(after.values[i], 5));
+    for (const [i, value] of before.values.entries()) expect(Math.max(0, value)).toBeCloseTo(after.values[i], 5);
   });
 
   test('whose axes are not told by its shape needs --layout', async () => {

@@ -174,9 +174,7 @@ test('what only this importer lacks is told apart from what is wrong', () => {
     }
     return 'loaded';
   };
-  expect([single('NoSuch', {}), conv({ kernel_shape: [3, 3, 3, 3] }), single('Dropout', {}, 6)].map(kind)).toEqual(
-    new Array(3).fill('unsupported'),
-  );
+  expect([single('NoSuch', {}), conv({ kernel_shape: [3, 3, 3, 3] }), single('Dropout', {}, 6)].map(kind)).toEqual(new Array(3).fill('unsupported'));
   expect([conv({ dilations: [0, 0] }), single('Relu', {}, 13, ['z'])].map(kind)).toEqual(new Array(2).fill('failed'));
 });
 

@@ -76,7 +76,7 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   asinh: of(r`y = \mathrm{arsinh}\, x`, r`dx = \frac{dy}{\sqrt{x^2 + 1}}`),
   acosh: of(r`y = \mathrm{arcosh}\, x`, r`dx = \frac{dy}{\sqrt{x^2 - 1}}`),
   atanh: of(r`y = \mathrm{artanh}\, x`, r`dx = \frac{dy}{1 - x^2}`),
-  isNaN: of(r`y = [x \text{ is no number}]`),
+  isNan: of(r`y = [x \text{ is no number}]`),
   isInf: of(r`y = [x = \pm\infty]`),
   add: of('c = a + b', r`da = dc, \quad db = dc`),
   sub: of('c = a - b', r`da = dc, \quad db = -dc`),

@@ -361,7 +361,7 @@ const UNARY: Record<string, UnaryRow> = {
     draws: ['unit', 'unit plus -1'],
     tolerance: INVERSE,
   },
-  isNaN: {
+  isNan: {
     says: '1 where x is a NaN, else 0',
     f: '(x & vec4u(0x7fffffffu)) > vec4u(0x7f800000u)',
     shader: 'classify',

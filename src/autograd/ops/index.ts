@@ -134,10 +134,9 @@ export const cosh = (x: Tensor) => unaryOf('cosh', x);
 export const asinh = (x: Tensor) => unaryOf('asinh', x);
 export const acosh = (x: Tensor) => unaryOf('acosh', x);
 export const atanh = (x: Tensor) => unaryOf('atanh', x);
-const ofNaN = (x: Tensor) => unaryOf('isNaN', x);
-
 /** 1 where x is a NaN, else 0. */
-export { ofNaN as isNaN };
+export const isNan = (x: Tensor) => unaryOf('isNan', x);
+
 /** 1 where x is infinite, with the signs asked for, else 0; 0 for a NaN. */
 export const isInf = (x: Tensor, { positive = true, negative = true } = {}) => unaryOf('isInf', x, Number(positive), Number(negative));
 export const add = (a: Tensor, b: Tensor) => binaryOf('add', a, b);

@@ -65,7 +65,7 @@ const castAny = (c: Context, to: ElementType | 'string'): Made | null => {
 const onHost = (x: HostTensor, to: ElementType | 'string'): Made => (to === 'string' ? textsOf(x) : castTo(x, to));
 
 /** 1 where x is not 0, NaN too. The engine's comparison is NaN beside a NaN. */
-const isTrue = (x: Tensor): Tensor => ops.where(ops.isNaN(x), tensor([1], []), ops.notEqual(x, tensor([0], [])));
+const isTrue = (x: Tensor): Tensor => ops.where(ops.isNan(x), tensor([1], []), ops.notEqual(x, tensor([0], [])));
 
 /**
  * Floats on the GPU are float32: a cast to a type that holds all of them changes the type's name only. So does one from a narrower

@@ -20,7 +20,7 @@ function compared(call: HostCall, holds: Comparison): HostTensor {
 }
 
 /** A comparison of the engine is NaN beside a NaN; here it does not hold. */
-const asTruth = (x: Tensor): Tensor => ops.where(ops.isNaN(x), tensor([0], []), x);
+const asTruth = (x: Tensor): Tensor => ops.where(ops.isNan(x), tensor([0], []), x);
 
 const comparison = (holds: Comparison, f: (a: Tensor, b: Tensor) => Tensor): Operator => ({
   inputs: [2, 2],
@@ -134,7 +134,7 @@ export const LOGIC: Operators = {
     device: (c) => plain(ops.addScalar(ops.neg(c.truth(0)), 1), 'bool'),
   },
   Where: { inputs: [3, 3], attributes: {}, host: chosenOnHost, device: chosen },
-  IsNaN: { inputs: [1, 1], attributes: {}, host: (call) => classified(call, Number.isNaN), device: (c) => unary(c, ops.isNaN, 'bool') },
+  IsNaN: { inputs: [1, 1], attributes: {}, host: (call) => classified(call, Number.isNaN), device: (c) => unary(c, ops.isNan, 'bool') },
   IsInf: {
     inputs: [1, 1],
     attributes: { detect_negative: flag, detect_positive: flag },
