@@ -162,6 +162,7 @@ function kernelsText(op: Op, example: string): string {
     outputs = named(op, run(example, differentiable));
   }, [op.family]);
   if (!differentiable) return `Kernels: ${forward}.`;
+  if (outputs[0][1].dtype !== 'f32') throw new Error(`${op.name}: its example gives ${outputs[0][1].dtype}, which has no gradient`);
   const [loss] = apply(END, [outputs[0][1]], null);
   return `Kernels: ${forward}. Of the gradient: ${kernelsOf(() => backward(loss), [...(op.gradientFamilies ?? []), op.family])}.`;
 }

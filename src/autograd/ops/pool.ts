@@ -220,7 +220,7 @@ export const maxPoolWithIndicesOp: Op<PoolAttrs> = {
       y: 'as of maxPool2d and maxPool3d',
       indices: 'u32, as y: numbered with the channels first in either layout; 2³² − 1 for a window that lies outside x',
     },
-    example: 'ops.maxPoolWithIndices(tensor([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 4]), { kernel: 2 }).indices',
+    example: 'ops.maxPoolWithIndices(tensor([1, 2, 3, 4, 5, 6, 7, 8], [1, 1, 2, 4]), { kernel: 2 })',
     refused: ['ops.maxPoolWithIndices(zeros([1, 1, 2, 2]), { kernel: 3 })', 'ops.maxPoolWithIndices(zeros([2, 2]), { kernel: 2 })'],
   },
   inputs: ['x'],

@@ -76,7 +76,10 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
     throw new FileError(graph.path, problem);
   };
   for (const name of [...graph.inputs.map((input) => input.name), ...graph.initializers.keys()]) {
-    if (names.has(name)) fail(`has two inputs of the same name, "${shown(name)}"`);
+    if (names.has(name))
+      fail(
+        outer?.has(name) ? `a graph within a node has the input "${shown(name)}", which is there already` : `has two inputs of the same name, "${shown(name)}"`,
+      );
     names.add(name);
   }
   for (const [name, initializer] of graph.initializers) names.define(name, initializer);
@@ -110,6 +113,8 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
     while (node.outputs.length > made && node.outputs.at(-1) === '') node.outputs.pop(); // those that are computed say how many parts there are
     if (node.outputs.length > made)
       c.unsupported(`its output ${made} ("${shown(node.outputs[made])}") is read; only ${made === 1 ? 'the first is' : `${made} are`} computed`);
+    const [reference] = node.references ?? [];
+    if (reference) c.fail(`attribute "${shown(reference[0])}" takes that of a function, but the node stands in none`);
     checkAttributes(node, form, c);
     for (const inner of graphsOf(node)) checkWithin(inner, names, read, all);
     form.check?.(node, c);

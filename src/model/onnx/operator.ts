@@ -11,7 +11,7 @@ import { type Device, type HostTensor, type HostText, inFileOrder, isDevice, isH
 import { shown } from './wire.ts';
 
 /** `node "conv1" (Conv)`, as every message names a node. */
-export const labelOf = ({ name, op }: OnnxNode): string => `node "${shown(name)}" (${op === 'FusedConv' ? 'Conv' : shown(op)})`;
+export const labelOf = ({ name, op }: OnnxNode): string => `node "${shown(name)}" (${shown(op.startsWith('Fused') ? op.slice('Fused'.length) : op)})`;
 
 /** A name that no value of the graph has. */
 export function freshName(graph: OnnxGraph, wish: string): string {

@@ -482,7 +482,7 @@ function parseFunction(message: Message, graph: OnnxGraph): void {
   }
   made.op = domain === '' || domain === 'ai.onnx' ? name : `${domain}.${name}`;
   if (graph.functions.has(made.op)) message.file.fail(message.start, `two functions are called "${shown(made.op)}"`);
-  for (const node of made.nodes) node.opset = opset;
+  for (const node of allNodes(made.nodes)) node.opset = opset;
   graph.functions.set(made.op, made);
 }
 

@@ -377,12 +377,17 @@ export class OnnxModel {
     const asAny = () => {
       if (!operator.any) return null;
       let isDone = false;
-      const results = stepped(() => {
-        const found = operator.any?.(c) ?? null;
-        isDone = found !== null;
-        return found ?? [];
-      });
-      return isDone ? results : null;
+      try {
+        const results = stepped(() => {
+          const found = operator.any?.(c) ?? null;
+          isDone = found !== null;
+          return found ?? [];
+        });
+        return isDone ? results : null;
+      } catch (error) {
+        if (error instanceof NotOnDevice) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${messageOf(error)}`);
+        throw error;
+      }
     };
     if (operator.control) return listed(yield* operator.control(c, (graph, given) => this.within(graph, given, frame, model, canRead)));
     const early = asAny();

@@ -291,7 +291,7 @@ const arithmetic = (op: string, f: (a: Tensor, b: Tensor) => Tensor): Operator =
 });
 
 /** Powers that a file states as one number, and that take no logarithm. */
-const POWERS: Record<number, (x: Tensor) => Tensor> = { 0.5: ops.sqrt, 2: ops.square, 3: (x) => ops.mul(ops.square(x), x), [-1]: ops.reciprocal };
+const POWERS: Record<number, (x: Tensor) => Tensor> = { 2: ops.square, 3: (x) => ops.mul(ops.square(x), x), [-1]: ops.reciprocal };
 
 function raising(c: Context): Value {
   const exponent = c.value(1);

@@ -46,8 +46,8 @@ const DECIMAL = /^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/;
 /** Texts as numbers. Throws a GlimpseError for a text that is no number. */
 function numbersIn(x: HostText, to: ElementType): HostTensor {
   const data = Float64Array.from(x.data, (text) => {
-    const odd = ODD_NUMBERS[text.trim().toLowerCase()];
-    if (odd !== undefined) return odd;
+    const word = text.trim().toLowerCase();
+    if (Object.hasOwn(ODD_NUMBERS, word)) return ODD_NUMBERS[word];
     const digits = text.trim();
     return digits.length <= 400 && DECIMAL.test(digits) ? Number(digits) : fail(`"${text.slice(0, 40)}" is no number`);
   });
@@ -75,7 +75,7 @@ function onDevice(c: Context, to: ElementType | 'string'): Device {
   const given = c.value(0);
   const x = isDevice(given) ? given : c.words(0);
   if (to !== 'string' && to.name === 'bool' && typeOf(x).kind === 'float') return { ...x, tensor: isTrue(x.tensor), type: 'bool' };
-  return renamed(isDevice(given) ? (shared(given) as Device) : x, to);
+  return renamed(shared(x) as Device, to); // x may be a weight of the model
 }
 
 function renamed(x: Device, to: ElementType | 'string'): Device {

@@ -198,6 +198,7 @@ function scatteringElements(c: Context): Value {
   const { tensor: x, type } = floatWords(c, 0);
   const axis = axisOf(c.node, x.shape);
   const { tensor: updates, type: other } = floatWords(c, 2);
+  if (reductionOf(c.node) !== 'none' && typeOf(plain(x, type)).kind === 'int') throw new NotOnDevice(`a reduction of ${type}`); // they wrap round
   if ((type === 'bool') !== (other === 'bool')) fail('data and updates differ in type');
   c.model.budget.expect(x.shape);
   return plain(ops.scatterElements(x, c.indices(1, x.shape[axis]), updates, axis, reductionOf(c.node)), type);
@@ -218,6 +219,7 @@ function scatteringNd(c: Context): Value {
   const { depth } = rowsOf(x.shape, c.shape(1), 0);
   if (depth === 0 || c.shape(1).length > MAX_RANK) throw new NotOnDevice(`indices of [${c.shape(1)}]`);
   const { tensor: updates, type: other } = floatWords(c, 2);
+  if (reductionOf(c.node) !== 'none' && typeOf(plain(x, type)).kind === 'int') throw new NotOnDevice(`a reduction of ${type}`); // they wrap round
   if ((type === 'bool') !== (other === 'bool')) fail('data and updates differ in type');
   c.model.budget.expect(x.shape);
   return plain(ops.scatterNd(x, coordinates(c, x.shape.slice(0, depth)), updates, reductionOf(c.node)), type);
@@ -297,7 +299,7 @@ function oneHot({ node, inputs }: HostCall): HostTensor {
   return { ...values, shape, data };
 }
 
-/** A code of floats. Of an index made on the GPU that is outside, the code is NaN; of one from the host it is off everywhere. */
+/** A code of floats. That of an index outside is off everywhere. */
 function oneHotting(c: Context): Value {
   const indices = c.value(0);
   const values = c.numbers(2) as HostTensor;
@@ -306,7 +308,11 @@ function oneHotting(c: Context): Value {
   const [off, on] = pairIn(values);
   if (shape.length > MAX_RANK) throw new NotOnDevice(`[${shape}] has ${shape.length} axes; at most ${MAX_RANK} are supported`);
   c.model.budget.expect(shape);
-  if (isDevice(indices)) return plain(ops.oneHot(c.indices(0, depth), depth, { axis, on, off }), values.type);
+  if (isDevice(indices)) {
+    if (Number.isNaN(on) || Number.isNaN(off)) throw new NotOnDevice('a one-hot code of NaN');
+    const code = ops.oneHot(c.indices(0, depth), depth, { axis, on, off });
+    return plain(ops.where(ops.isNan(code), tensor([off], []), code), values.type); // the engine's code of an index outside is NaN
+  }
   const given = c.numbers(0) as HostTensor;
   const places = Uint32Array.from(given.data, (value) => {
     const index = Math.trunc(value);

@@ -3,7 +3,7 @@ import * as ops from '../../../autograd/ops/index.ts';
 import { broadcastShapes, broadcastStrides, sameShape } from '../../../tensor/shape.ts';
 import { type Tensor, tensor } from '../../../tensor/tensor.ts';
 import { bools, bounded, broadcastOf, mapped, oneType, places, roomFor } from '../host.ts';
-import { type Context, fail, flag, type HostCall, type Operator, type Operators, plain } from '../operator.ts';
+import { type Context, fail, flag, type HostCall, NotOnDevice, type Operator, type Operators, plain } from '../operator.ts';
 import { type HostTensor, type HostText, isDevice, typeOf, type Value } from '../values.ts';
 import { aligned, alignedOnHost, elementwise, floating, LEGACY, unary } from './arithmetic.ts';
 
@@ -93,7 +93,9 @@ function chosen(c: Context): Value {
   const condition = c.truth(0);
   const [first, second] = [c.words(1), c.words(2)];
   const [type, other] = [first, second].map((each) => typeOf(each).name);
-  if (type !== other) fail(`${type} and ${other} differ in type`);
+  // Floats of every width are float32 on the GPU.
+  if (type !== other && [first, second].some((each) => typeOf(each).kind !== 'float')) fail(`${type} and ${other} differ in type`);
+  if (first.tensor.dtype !== 'f32' || second.tensor.dtype !== 'f32') throw new NotOnDevice(`a choice of ${type}`);
   c.model.budget.expect(broadcastShapes(condition.shape, broadcastShapes(first.tensor.shape, second.tensor.shape, 'Where'), 'Where'));
   return plain(ops.where(condition, first.tensor, second.tensor), type);
 }

@@ -56,9 +56,11 @@ function attention(c: Context): Value {
   const scale = c.number('scale', 1);
   const batch = q.shape.slice(0, -2);
   const [length, width] = q.shape.slice(-2);
-  c.model.budget.expect([...batch, length, k.shape[k.rank - 2]], width + v.shape[v.rank - 1]);
+  const scoresShape = [...batch, length, k.shape[k.rank - 2]];
+  if (q.rank >= 2) c.model.budget.expect(scoresShape, width + v.shape[v.rank - 1]);
   const isPlain = (q.rank === 3 || q.rank === 4) && [k, v].every((x) => x.rank === q.rank && sameShape(x.shape.slice(0, -2), batch));
-  if (!isPlain || (mask && mask.rank > q.rank)) {
+  const isMask = !mask || (mask.rank <= q.rank && isPlain && sameShape(broadcastShapes(mask.shape, scoresShape, 'the mask'), scoresShape));
+  if (!isPlain || !isMask) {
     // Batches that broadcast: the product, the weights and the sum apart.
     const turned = ops.transpose(k, [...k.shape.slice(0, -2).map((_, i) => i), k.rank - 1, k.rank - 2]);
     const scores = ops.scale(ops.matmul(q, turned), scale);

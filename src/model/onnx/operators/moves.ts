@@ -77,7 +77,8 @@ export function axesOf(node: OnnxNode, given: HostTensor | null | undefined, ran
 /** The shape after Squeeze or Unsqueeze. */
 export function resizedTo(node: OnnxNode, axes: HostTensor | null | undefined, shape: Shape): number[] {
   if (node.op === 'Squeeze') {
-    const gone = axesOf(node, axes, shape.length) ?? shape.flatMap((extent, axis) => (extent === 1 ? [axis] : []));
+    const named = axesOf(node, axes, shape.length) ?? [];
+    const gone = named.length > 0 ? named : shape.flatMap((extent, axis) => (extent === 1 ? [axis] : []));
     const wide = gone.find((axis) => shape[axis] !== 1);
     if (wide !== undefined) fail(`axis ${wide} of [${shape}] has ${shape[wide]} places, 1 is expected`);
     return shape.filter((_, axis) => !gone.includes(axis));

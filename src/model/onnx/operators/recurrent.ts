@@ -13,16 +13,19 @@ type Activation = (x: Tensor) => Tensor;
 
 const scalar = (value: number): Tensor => tensor([value], []);
 
-/** Activations by their name in lower case, with their constants; `defaults` are those of ONNX. */
-const ACTIVATIONS: Readonly<Record<string, { defaults: readonly [number, number]; of: (x: Tensor, alpha: number, beta: number) => Tensor }>> = {
-  sigmoid: { defaults: [0, 0], of: ops.sigmoid },
-  tanh: { defaults: [0, 0], of: ops.tanh },
-  relu: { defaults: [0, 0], of: ops.relu },
-  affine: { defaults: [1, 0], of: (x, alpha, beta) => ops.addScalar(ops.scale(x, alpha), beta) },
-  leakyrelu: { defaults: [0.01, 0], of: ops.leakyRelu },
-  scaledtanh: { defaults: [1, 1], of: (x, alpha, beta) => ops.scale(ops.tanh(ops.scale(x, beta)), alpha) },
-  hardsigmoid: { defaults: [0.2, 0.5], of: (x, alpha, beta) => ops.minimum(ops.maximum(ops.addScalar(ops.scale(x, alpha), beta), scalar(0)), scalar(1)) },
-  softsign: { defaults: [0, 0], of: (x) => ops.div(x, ops.addScalar(ops.abs(x), 1)) },
+/** Activations by their name in lower case, with ONNX's values of the constants that they take. */
+const ACTIVATIONS: Readonly<Record<string, { constants: readonly number[]; of: (x: Tensor, alpha: number, beta: number) => Tensor }>> = {
+  sigmoid: { constants: [], of: ops.sigmoid },
+  tanh: { constants: [], of: ops.tanh },
+  relu: { constants: [], of: ops.relu },
+  affine: { constants: [1, 0], of: (x, alpha, beta) => ops.addScalar(ops.scale(x, alpha), beta) },
+  leakyrelu: { constants: [0.01], of: ops.leakyRelu },
+  thresholdedrelu: { constants: [1], of: ops.thresholdedRelu },
+  scaledtanh: { constants: [1, 1], of: (x, alpha, beta) => ops.scale(ops.tanh(ops.scale(x, beta)), alpha) },
+  hardsigmoid: { constants: [0.2, 0.5], of: ops.hardSigmoid },
+  elu: { constants: [1], of: ops.elu },
+  softsign: { constants: [], of: ops.softsign },
+  softplus: { constants: [], of: ops.softplus },
 };
 
 /** The activations of a direction: `count` of them, from the node's lists, which go on from direction to direction. */
@@ -36,11 +39,10 @@ function activationsOf(c: Context, direction: number, otherwise: readonly string
     const found = ACTIVATIONS[name.toLowerCase()];
     if (!found || !Object.hasOwn(ACTIVATIONS, name.toLowerCase()))
       return c.unsupported(`the activation "${shown(name)}" (${Object.keys(ACTIVATIONS).join(', ')} are known)`);
-    // The lists hold constants only of those activations that have some.
-    const [first, second] = found.defaults;
-    const takes = first !== 0 || second !== 0;
-    const alpha = takes ? (alphas.shift() ?? first) : first;
-    const beta = takes && second !== 0 ? (betas.shift() ?? second) : second;
+    // Each list holds constants only of the activations that take one there.
+    const [first = 0, second = 0] = found.constants;
+    const alpha = found.constants.length > 0 ? (alphas.shift() ?? first) : 0;
+    const beta = found.constants.length > 1 ? (betas.shift() ?? second) : 0;
     return (x: Tensor) => found.of(x, alpha, beta);
   });
   return all.slice(direction * count, (direction + 1) * count);

@@ -49,7 +49,7 @@ const FOLDS: Record<string, Fold> = {
   ReduceProd: { start: 1, step: (sum, x) => sum * x, wraps: Math.imul },
   ReduceL1: { start: 0, step: (sum, x) => sum + Math.abs(x) },
   ReduceL2: { ...SQUARES, end: Math.sqrt },
-  ReduceSumSquare: SQUARES,
+  ReduceSumSquare: { ...SQUARES, wraps: (sum, x) => (sum + Math.imul(x, x)) | 0 },
   ReduceLogSum: { ...SUM, end: Math.log },
 };
 

@@ -17,9 +17,8 @@ function keysOf(p: Pattern, graph: OnnxGraph, turned: OnnxNode): { name: string;
   return p.readers(turned.outputs[0]) > 0 ? { name, nodes: [{ ...node, outputs: [name] }] } : null;
 }
 
-/** Whether a softmax is over the last axis. */
-const isOverLast = (node: OnnxNode): boolean =>
-  node.attributes.get('axis') === -1 || (node.opset >= 13 && !node.attributes.has('axis')) || node.attributes.get('axis') === 3;
+/** Whether a softmax is over the last axis, whatever the rank. */
+const isOverLast = (node: OnnxNode): boolean => node.opset >= 13 && (node.attributes.get('axis') ?? -1) === -1;
 
 export function fuseAttention(graph: OnnxGraph, keep: (name: string) => boolean): void {
   const p = new Pattern(graph, keep);

@@ -18,7 +18,7 @@ export function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean)
   const made = producer(graph);
   const dropped = new Set<OnnxNode>();
   for (const norm of graph.nodes) {
-    if (norm.op !== 'BatchNormalization') continue;
+    if (norm.op !== 'BatchNormalization' || norm.attributes.get('training_mode') === 1) continue;
     const conv = made.get(norm.inputs[0]);
     if (conv?.op !== 'Conv' || uses.get(conv.outputs[0])?.length !== 1) continue;
     const names = [conv.inputs[1], conv.inputs[2], ...norm.inputs.slice(1)].filter(Boolean);
@@ -73,7 +73,9 @@ export function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): voi
   if ([...graph.initializers.keys()].some(keep)) return;
   const uses = consumers(graph);
   const made = producer(graph);
-  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode => node?.op === 'Conv' && uses.get(node.outputs[0])?.length === 1;
+  // The fused kernel is for pictures.
+  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode =>
+    node?.op === 'Conv' && graph.initializers.get(node.inputs[1])?.shape.length === 4 && uses.get(node.outputs[0])?.length === 1;
   const result: OnnxNode[] = [];
   const dropped = new Set<OnnxNode>();
   const fused = new Map<string, OnnxNode>();

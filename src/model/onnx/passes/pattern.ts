@@ -51,7 +51,7 @@ export class Pattern {
   /** A constant that is one number; null for anything else. */
   scalar(name: string | undefined): number | null {
     const constant = this.graph.initializers.get(name ?? '');
-    if (!constant || constant.kind === 'text' || sizeOf(constant.shape) !== 1 || this.keep(constant.name)) return null;
+    if (!constant || constant.kind === 'text' || constant.shape.length > 1 || sizeOf(constant.shape) !== 1 || this.keep(constant.name)) return null;
     return constant.load().data[0];
   }
 

@@ -55,7 +55,7 @@ function evaluate(node: OnnxNode, read: (name: string) => Known | null): Known |
     case 'Identity':
       return first;
     case 'Cast':
-      return [6, 7].includes(node.attributes.get('to') as number) ? first : null;
+      return node.attributes.get('to') === 7 ? first : null;
     case 'Gather': {
       const indices = numbersOf(inputs[1]);
       const picked = indices && (node.attributes.get('axis') ?? 0) === 0 ? pick(first, indices) : null;
@@ -71,6 +71,7 @@ function evaluate(node: OnnxNode, read: (name: string) => Known | null): Known |
       const place = (value: number) => (length === null ? value : Math.max(0, Math.min(length, value < 0 ? value + length : value)));
       const [from, to] = [place(starts[0]), place(ends[0])];
       if (from < 0 || to < from || to - from > MAX_LENGTH) return null;
+      if (length === null && to - from !== 1) return null; // there may be fewer axes
       const picked = pick(
         first,
         Array.from({ length: to - from }, (_, i) => from + i),
