@@ -169,6 +169,8 @@ function scaledDotProductGradient(of: 'query' | 'keys', batch: number, heads: nu
 
 /** Multiply-adds of ResNet-50 at 224² (4.09 G), two operations each. */
 const RESNET_FLOPS = 8.18e9;
+/** Those of ViT-B/16 at 224² (17.6 G). */
+const VIT_FLOPS = 35.2e9;
 
 function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean): Benchmark {
   const shape = { batch, steps: 20, regions: 49, features: 2048, vocabulary: 5000, replayed };
@@ -258,6 +260,16 @@ export function catalog(model: string | null): Benchmark[] {
         flops: images * RESNET_FLOPS,
         bytes: 4 * (25.6e6 + images * 22e6),
       });
+  if (model)
+    list.push({
+      name: 'vit-b-16',
+      shape: 'batch 1',
+      work: { kind: 'vit', images: 1, model },
+      family: null,
+      peers: true,
+      flops: VIT_FLOPS,
+      bytes: 4 * (86.6e6 + 50e6),
+    });
   return list;
 }
 
@@ -330,7 +342,7 @@ export const KERNEL_BENCHMARKS: readonly { name: string; numbers: string; exampl
 /** Names of benchmarks that take `--shape`. */
 export const KERNELS: readonly string[] = Object.keys(SHAPES);
 
-export const NAMES = [...KERNELS, 'train-step', 'greedy', 'resnet50', 'first-caption'];
+export const NAMES = [...KERNELS, 'train-step', 'greedy', 'resnet50', 'vit-b-16', 'first-caption'];
 
 /** A benchmark at a size that is given as numbers with x between them. Throws a UsageError that names the numbers expected. */
 export function customBenchmark(name: string, shape: string, layout: 'NN' | 'NT' | 'TN'): Benchmark {
@@ -357,11 +369,12 @@ export interface Selection {
 }
 
 /**
- * The benchmarks of these names (none: all) whose shape holds the text `only`. `model` is the file of ResNet-50, `canCaption`
+ * The benchmarks of these names (none: all) whose shape holds the text `only`. `model` is the file of ResNet-50 or ViT-B/16, `canCaption`
  * whether there are a run and a picture. Throws UsageError where nothing is selected, naming the shapes there are.
  */
 export function select(names: readonly string[], only: string | undefined, model: string | null, canCaption: boolean): Selection {
-  const wanted = (name: string) => names.length === 0 || names.includes('all') || names.includes(name);
+  // --model is one file: without a name it is that of ResNet-50.
+  const wanted = (name: string) => names.includes(name) || (name !== 'vit-b-16' && (names.length === 0 || names.includes('all')));
   const leftOut = [
     ...(!model && wanted('resnet50') ? ['resnet50 (it needs --model FILE)'] : []),
     ...(!canCaption && wanted('first-caption') ? ['first-caption (it needs --run FOLDER and --picture FILE)'] : []),

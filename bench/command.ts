@@ -47,13 +47,13 @@ async function timeAll(gpu: Gpu, engine: Engine, list: readonly Benchmark[], o: 
   const peers = o.peers ? new Peers(o.adapter ?? '') : null;
   const bar = progress(o, 'bench', list.length, 'benchmarks');
   const flush = deviceFlush(gpu.device, gpu.host.shaderSource('roof_copy'));
-  const resnetOracle = oraclesInstalled() ? onnxruntimeLogits : undefined;
+  const modelOracle = oraclesInstalled() ? onnxruntimeLogits : undefined;
   let { roofs } = report;
   try {
     for (const [i, benchmark] of list.entries()) {
       const note = (text: string) => bar.update(i, `${benchmark.name} ${benchmark.shape}${text ? `, ${text}` : ''}`);
       const sampling = { minSamples: o.samples, maxSeconds: o.seconds };
-      const measured = await measure(gpu, engine, { benchmark, versions: versionsFor(gpu, benchmark, o), sampling, flush, roofs, peers, note, resnetOracle });
+      const measured = await measure(gpu, engine, { benchmark, versions: versionsFor(gpu, benchmark, o), sampling, flush, roofs, peers, note, modelOracle });
       report.rows.push(...measured.rows);
       for (const wrong of measured.wrong) refuse(wrong, report);
       roofs = measured.roofs;
@@ -75,7 +75,9 @@ function selection(o: BenchOptions, names: readonly string[]): Selection {
   for (const name of names) if (!NAMES.includes(name) && name !== 'all') throw new UsageError(`there is no benchmark "${name}" (${NAMES.join(', ')}, all)`);
   if (o.peers && !oraclesInstalled()) throw new GlimpseError('the peers are not installed\n  Install them with `npm run oracles`.');
   if (o.model && !existsSync(o.model)) throw new UsageError(`--model ${o.model}: no such file`);
-  if (names.includes('resnet50') && !o.model) throw new UsageError('resnet50 needs --model FILE (.onnx or .onnx.gz)');
+  const models = names.filter((name) => name === 'resnet50' || name === 'vit-b-16');
+  if (models.length > 0 && !o.model) throw new UsageError(`${models[0]} needs --model FILE (.onnx or .onnx.gz)`);
+  if (models.length > 1) throw new UsageError('--model is the file of one model: time resnet50 and vit-b-16 one after the other');
   if (names.includes('first-caption') && !(o.run && o.picture)) throw new UsageError('first-caption needs --run FOLDER and --picture FILE');
   if (o.worklog && names.join() !== 'matmul') throw new UsageError('--worklog is of the matrix product: npx glimpse bench matmul --worklog FILE');
   if (o.shape) {

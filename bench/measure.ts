@@ -28,15 +28,15 @@ export class WrongResult extends GlimpseError {
   }
 }
 
-/** Another engine that says what ResNet-50 must give. */
-export type ResnetOracle = (work: Extract<Work, { kind: 'resnet50' }>, set: InputSet) => Promise<Expected>;
+/** Another engine that says what a model from a file must give. */
+export type ModelOracle = (work: Extract<Work, { kind: 'resnet50' | 'vit' }>, set: InputSet) => Promise<Expected>;
 
 /** Results that work must have, each computed once; null for models that are checked in another way. */
 export type Expectations = (set: InputSet) => Promise<Expected | null>;
 
-export function expectations(work: Work, logitsOf?: ResnetOracle): Expectations {
+export function expectations(work: Work, logitsOf?: ModelOracle): Expectations {
   const known = new Map<InputSet, Promise<Expected | null>>();
-  const compute = async (set: InputSet) => (work.kind === 'resnet50' && logitsOf ? logitsOf(work, set) : expectedResult(work, set));
+  const compute = async (set: InputSet) => ((work.kind === 'resnet50' || work.kind === 'vit') && logitsOf ? logitsOf(work, set) : expectedResult(work, set));
   return (set) => {
     const expected = known.get(set) ?? compute(set);
     known.set(set, expected);
@@ -145,7 +145,7 @@ export interface Measurement {
   roofs: Roofs;
   peers: Peers | null;
   /** Where another engine is installed. */
-  resnetOracle?: ResnetOracle;
+  modelOracle?: ModelOracle;
   note(text: string): void;
 }
 
@@ -159,7 +159,7 @@ export interface Measured {
 /** Times a benchmark. Versions that cannot run have a reason, wrong results have no row. */
 export async function measure(gpu: Gpu, engine: Engine, m: Measurement): Promise<Measured> {
   const { benchmark: b } = m;
-  const expected = expectations(b.work, m.resnetOracle);
+  const expected = expectations(b.work, m.modelOracle);
   const rows: Row[] = [];
   const wrong: WrongResult[] = [];
   const ours: OurTurns[] = [];

@@ -349,6 +349,7 @@ export function openOurs(gpu: Gpu, resnet?: (gpu: Gpu, images: number, model: st
       case 'op':
         return ofOp(work);
       case 'resnet50':
+      case 'vit':
         return resnet?.(gpu, work.images, work.model) ?? null;
       case 'trainStep':
         return trainStep(work);

@@ -65,7 +65,7 @@ export type Work =
   | { kind: 'softmaxGrad'; rows: number; columns: number }
   | ({ kind: 'scaledDotProductGrad'; of: 'query' | 'keys' } & DotProductShape)
   | OpWork
-  | { kind: 'resnet50'; images: number; model: string }
+  | { kind: 'resnet50' | 'vit'; images: number; model: string }
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
 
 /** Numbers between −scale and scale, the same everywhere for a seed. */

@@ -96,7 +96,7 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
   }
 
   async function prepare(work: Work): Promise<Prepared | null> {
-    if (work.kind === 'resnet50') {
+    if (work.kind === 'resnet50' || work.kind === 'vit') {
       const bytes = readFileSync(work.model);
       const s = await session(work.model.endsWith('.gz') ? gunzipSync(bytes) : bytes, false);
       const [input, output]: string[] = [s.inputNames[0], s.outputNames[0]];
@@ -147,10 +147,10 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
   return { name: kind, prepare };
 }
 
-/** The logits of ResNet-50 as onnxruntime has them on the CPU, in this process. */
-export async function onnxruntimeLogits(work: Extract<Work, { kind: 'resnet50' }>, set: InputSet): Promise<Expected> {
+/** The logits of a model from a file as onnxruntime has them on the CPU, in this process. */
+export async function onnxruntimeLogits(work: Extract<Work, { kind: 'resnet50' | 'vit' }>, set: InputSet): Promise<Expected> {
   const prepared = await (await openOnnxruntime('onnxruntime-cpu')).prepare(work);
-  if (!prepared?.load || !prepared.result) throw new Error('onnxruntime cannot run ResNet-50');
+  if (!prepared?.load || !prepared.result) throw new Error(`onnxruntime cannot run ${work.model}`);
   await prepared.load(set);
   await prepared.run();
   const values = await prepared.result();

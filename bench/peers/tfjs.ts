@@ -364,6 +364,7 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         return repeat(() => tf.sub(dy, tf.mul(tf.exp(y), tf.sum(dy, 1, true))), [y, dy], same);
       }
       case 'scaledDotProductGrad':
+      case 'vit':
         return null;
       case 'op':
         return ofOp(work);

@@ -3,11 +3,11 @@ import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, with
 import { command, DEVICE, OUTPUT, SHADER, WATCH } from '../command.ts';
 
 const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
-const includes = (name: string): Condition => ({
-  to: `the benchmark ${name}`,
-  holds: (values) => chosen(values).length === 0 || chosen(values).includes(name),
+const includes = (...names: string[]): Condition => ({
+  to: `the benchmark ${names.join(' or ')}`,
+  holds: (values) => chosen(values).length === 0 || names.some((name) => chosen(values).includes(name)),
 });
-const MODELS = ['train-step', 'greedy', 'resnet50', 'first-caption'];
+const MODELS = ['train-step', 'greedy', 'resnet50', 'vit-b-16', 'first-caption'];
 const KERNELS: Condition = {
   to: 'benchmarks of kernels',
   why: 'whole models have no versions',
@@ -25,7 +25,7 @@ const options = {
   shape: { values: text('numbers'), belongsTo: [KERNELS], help: 'a size of your own for one benchmark, such as 777x333x555 for matmul (M, K, N)' },
   layout: { values: choice('layout', ['NN', 'NT', 'TN']), default: 'NN', belongsTo: [withOption('shape')], help: 'which operands of matmul are transposed' },
   only: { values: text('text'), belongsTo: [TIMED, withoutOption('shape', 'the sizes of the catalog')], help: 'take only sizes whose name holds this text' },
-  model: { values: text('file'), belongsTo: [includes('resnet50')], help: 'ResNet-50 as .onnx or .onnx.gz' },
+  model: { values: text('file'), belongsTo: [includes('resnet50', 'vit-b-16')], help: 'ResNet-50 or ViT-B/16 as .onnx or .onnx.gz' },
   run: { values: text('folder'), belongsTo: [includes('first-caption'), withOption('picture')], help: 'a trained run' },
   picture: { values: text('file'), belongsTo: [includes('first-caption'), withOption('run')], help: 'a picture' },
   samples: { values: whole('count', { atLeast: 3 }), default: 15, belongsTo: [TIMED], help: 'timed runs of each benchmark at least' },
@@ -46,7 +46,7 @@ export const bench = command({
   description: 'time kernels and models, beside the roofs of this adapter and, if asked, beside other engines',
   arguments: {
     '[names...]':
-      'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, lstm-cell, lstm-cell-grad, attention, attention-grad, attention-scores-grad, adam, softmax-grad, reduce, bias-rows, axpby, argmax-token, top-k, train-step, greedy, resnet50, first-caption, or all',
+      'matmul, conv, conv-grad-input, conv-grad-weight, softmax, cross-entropy, lstm-cell, lstm-cell-grad, attention, attention-grad, attention-scores-grad, adam, softmax-grad, reduce, bias-rows, axpby, argmax-token, top-k, train-step, greedy, resnet50, vit-b-16, first-caption, or all',
   },
   options,
   run: async () => (await import('../../../bench/command.ts')).bench,
