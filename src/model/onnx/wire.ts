@@ -15,8 +15,10 @@ export class ByteFile {
   private open = true;
   private window: Uint8Array = new Uint8Array(0);
   private windowStart = 0;
-  /** Bytes that tensors have claimed of other files, by their location. */
+  /** Bytes that tensors have claimed of other files, by the names that their locations lead to. */
   readonly claimed = new Map<string, number>();
+  /** Elements that its sparse tensors have when they are written out. */
+  sparse = 0;
 
   constructor(readonly source: ByteSource) {}
 
