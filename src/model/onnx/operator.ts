@@ -9,7 +9,7 @@ import { type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { type AttributeKind, type AttributeValue, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
 import { type Device, type HostTensor, type HostText, inFileOrder, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
-import { shown } from './wire.ts';
+import { reasonShown, shown } from './wire.ts';
 
 /** `node "conv1" (Conv)`, as every message names a node. */
 export const labelOf = ({ name, op }: OnnxNode): string => `node "${shown(name)}" (${op === 'FusedConv' ? 'Conv' : shown(op)})`;
@@ -183,7 +183,8 @@ export class Budget {
   spend(steps: number): void {
     this.done += steps;
     this.steps += steps;
-    if (!(this.steps <= MOST_HOST_STEPS)) throw new GlimpseError(`more than ${MOST_HOST_STEPS} steps on the host: ${steps} at once, or a loop that does not end`);
+    if (!(this.steps <= MOST_HOST_STEPS))
+      throw new GlimpseError(`more than ${MOST_HOST_STEPS} steps on the host: ${steps} at once, or a loop that does not end`);
     if (!(this.done <= this.mostWork))
       throw new GlimpseError(
         `more work than the ${this.mostWork} that a file and inputs of this size may ask for: ${steps} steps at once, or a loop that does not end`,
@@ -213,7 +214,7 @@ export class Context {
   }
 
   unsupported(reason: string): never {
-    throw new UnsupportedOnnx(this.model.path, `${labelOf(this.node)}: ${reason}`);
+    throw new UnsupportedOnnx(this.model.path, `${labelOf(this.node)}: ${reasonShown(reason)}`);
   }
 
   has(i: number): boolean {

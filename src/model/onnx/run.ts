@@ -39,7 +39,7 @@ import {
   typeOf,
   type Value,
 } from './values.ts';
-import { shown } from './wire.ts';
+import { reasonShown, shown } from './wire.ts';
 
 export { UnsupportedOnnx } from './proto.ts';
 
@@ -339,7 +339,7 @@ export class OnnxModel {
         }
       } catch (error) {
         if (error instanceof UnsupportedOnnx || error instanceof NodeError || !(error instanceof GlimpseError || error instanceof RangeError)) throw error;
-        throw new NodeError(`${this.graph.path}: ${labelOf(node)}: ${messageOf(error)}`);
+        throw new NodeError(`${this.graph.path}: ${labelOf(node)}: ${reasonShown(messageOf(error))}`);
       }
       for (const name of reads[i]) {
         const left = (remaining.get(name) ?? 0) - 1;
@@ -414,13 +414,13 @@ export class OnnxModel {
     reason ??= `${node.op} of ${inputs.map((value) => (value ? typeName(value) : 'nothing')).join(', ')} is not supported`;
     const isLost = !canRead && inputs.some((value) => value && isDevice(value));
     const isOdd = inputs.some((value) => value && !isDevice(value) && !isHost(value));
-    if (!operator.host || isLost || (isOdd && !operator.any)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (!operator.host || isLost || (isOdd && !operator.any)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     yield* read(all);
     const late = asAny();
     if (late) return late;
-    if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend };
-    if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     return runOnHost(call);
   }
 

@@ -9,7 +9,10 @@ const WINDOW = 1 << 16;
 const utf8 = new TextDecoder();
 
 /** A name from a file as messages show it: short, on one line. */
-export const shown = (name: string): string => (name.length > 100 ? `${name.slice(0, 100)}…` : name).replace(/\p{Cc}/gu, '?');
+export const shown = (name: string, most = 100): string => (name.length > most ? `${name.slice(0, most)}…` : name).replace(/\p{Cc}/gu, '?');
+
+/** What is wrong with a node, whose lists and texts may be of any length: as `shown`, but longer. */
+export const reasonShown = (reason: string): string => shown(reason, 1000);
 
 export class ByteFile {
   private open = true;

@@ -29,6 +29,7 @@ import {
 } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
 import { type Device, type HostTensor, inFileOrder, isDevice, isHost, type Numbers, typeOf, type Value } from '../values.ts';
+import { shown } from '../wire.ts';
 import { floating, MAX_HOST_PRODUCTS } from './arithmetic.ts';
 
 const halfToEven = (x: number): number => {
@@ -569,7 +570,7 @@ const PADDING = ['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'];
 
 function checkWindow(node: OnnxNode, c: Check): void {
   const auto = wordOf(node, 'auto_pad', 'NOTSET');
-  if (!PADDING.includes(auto)) c.fail(`auto_pad is "${auto}", one of ${PADDING.join(', ')} is expected`);
+  if (!PADDING.includes(auto)) c.fail(`auto_pad is "${shown(auto)}", one of ${PADDING.join(', ')} is expected`);
   if (auto !== 'NOTSET' && listOf(node, 'pads')?.some((pad) => pad !== 0)) c.fail(`auto_pad ${auto} and pads contradict each other`);
 }
 
