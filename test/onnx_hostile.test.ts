@@ -126,7 +126,7 @@ const CASES: Record<string, Case> = {
   ],
   'a ConstantOfShape of nothing': [single('ConstantOfShape', ['s'], [intTensor('s', [2], [HUGE, 0])]), /\[1099511627776,0\] has more than 536870912 elements/],
   'EyeLike of nothing': [reshaped([WIDE, 0], node('EyeLike', ['x'], ['y'])), null],
-  'EyeLike of whole numbers below its diagonal': [single('EyeLike', ['x'], [ones('x', [3, 5])], { k: -2 ** 40 }), null],
+  'EyeLike of whole numbers below its diagonal': [single('EyeLike', ['x'], [ones('x', [3, 5])], { k: -(2 ** 40) }), null],
   'NonMaxSuppression of no boxes': [
     {
       ...single('NonMaxSuppression', ['b', 's', 'm'], [nothing('b', [2 ** 14, 0, 4]), nothing('s', [2 ** 14, 2 ** 14, 0]), numberTensor('m', 1)]),
