@@ -12,6 +12,7 @@ import { type OnnxInput, readValueFile } from '../model/onnx/proto.ts';
 import { type Given, OnnxModel } from '../model/onnx/run.ts';
 import { type Survey, surveyOf } from '../model/onnx/survey.ts';
 import { type HostTensor, isDevice, isHost, shapeOfValue, sizeOfValue, typeName } from '../model/onnx/values.ts';
+import { shown } from '../model/onnx/wire.ts';
 import { ELEMENT, tensorMessage } from '../model/onnx/writer.ts';
 import { Random } from '../random.ts';
 import { profileStep } from '../study/profile.ts';
@@ -21,6 +22,9 @@ import type { OnnxInspectOptions, OnnxProfileOptions, OnnxRunOptions } from './c
 import { result, say } from './output.ts';
 import { formatStepProfile } from './profile.ts';
 import { withGpu } from './session.ts';
+
+/** Most numbers of an input that is made up. */
+const MOST_MADE = 2 ** 26;
 
 type Pairs<T> = readonly (readonly [string, T])[] | undefined;
 
@@ -48,6 +52,8 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
       continue;
     }
     const shape = input.shape.map((extent, i) => (extent < 0 ? (sizes.get(input.open[i] ?? '') ?? 1) : extent));
+    if (!(sizeOf(shape) <= MOST_MADE))
+      throw new UsageError(`input "${shown(name)}" [${shape}] has more than ${MOST_MADE} numbers; give it with --input ${shown(name)}=FILE.pb`);
     const random = new Random(1, name);
     if (kind === 'float')
       given[name] = tensor(

@@ -86,3 +86,13 @@ export function wrapped({ name, bytes }: ElementType, value: number): number | n
   if (bytes === 8) return Math.abs(value) < EXACT && (name === 'int64' || value >= 0) ? value : null;
   return Number(name.startsWith('u') ? BigInt.asUintN(8 * bytes, BigInt(value)) : BigInt.asIntN(8 * bytes, BigInt(value)));
 }
+
+/** Most elements that a tensor may have. No known model comes near it. */
+export const MAX_ELEMENTS = 2 ** 29;
+
+/**
+ * What a shape claims: its elements, where an extent of 0 counts as 1, because loops over the extents beside it run all the same. Not
+ * a number where an extent is none from 0 on.
+ */
+export const claimOf = (shape: readonly number[]): number =>
+  shape.reduce((product, extent) => (Number.isSafeInteger(extent) && extent >= 0 ? product * Math.max(1, extent) : Number.NaN), 1);

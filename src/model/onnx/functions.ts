@@ -1,25 +1,31 @@
 /** Functions of a model: operators that other operators define. Each node of such an operator is replaced by the nodes of its function. */
 import { FileError } from '../../errors.ts';
 import { labelOf } from './operator.ts';
-import type { OnnxFunction, OnnxGraph, OnnxNode } from './proto.ts';
+import { allNodes, type OnnxFunction, type OnnxGraph, type OnnxNode } from './proto.ts';
 
-/** Most nodes that functions may become, and how deep they may call each other. */
+/** Most nodes that functions may become, and names that these may read and make, and how deep functions may call each other. */
 const MOST_NODES = 1 << 17;
+const MOST_NAMES = 1 << 21;
 const MOST_DEPTH = 16;
 
 /** Replaces the nodes of functions, also in the graphs within nodes. Throws a FileError for functions that call themselves or grow too large. */
 export function inlineFunctions(graph: OnnxGraph): void {
   if (graph.functions.size === 0) return;
-  let count = 0;
+  let [count, names] = [0, 0];
   const expand = (nodes: readonly OnnxNode[], depth: number): OnnxNode[] =>
     nodes.flatMap((node) => {
       for (const value of node.attributes.values()) if (typeof value === 'object' && 'nodes' in value) value.nodes = expand(value.nodes, depth);
       const called = graph.functions.get(node.op);
       if (!called) return [node];
       if (depth >= MOST_DEPTH) throw new FileError(graph.path, `${labelOf(node)}: functions call each other more than ${MOST_DEPTH} deep`);
-      count += called.nodes.length;
-      if (count > MOST_NODES) throw new FileError(graph.path, `${labelOf(node)}: its functions become more than ${MOST_NODES} nodes`);
-      return expand(bodyOf(graph, called, node), depth + 1);
+      const body = bodyOf(graph, called, node);
+      // Graphs within its nodes count, also those that the calling node gives.
+      for (const each of allNodes(body)) {
+        names += each.inputs.length + each.outputs.length;
+        if (++count > MOST_NODES || names > MOST_NAMES)
+          throw new FileError(graph.path, `${labelOf(node)}: its functions become more than ${MOST_NODES} nodes, or ${MOST_NAMES} names`);
+      }
+      return expand(body, depth + 1);
     });
   graph.nodes = expand(graph.nodes, 0);
 }

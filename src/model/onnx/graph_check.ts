@@ -8,7 +8,7 @@ import { OPERATORS } from './operators/index.ts';
 import { tensorOfConstant } from './operators/moves.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
 import { graphsOf } from './subgraphs.ts';
-import { shown } from './wire.ts';
+import { reasonShown, shown } from './wire.ts';
 
 function checkAttributes(node: OnnxNode, form: Operator, c: Check): void {
   const { opset } = node;
@@ -88,9 +88,9 @@ function checkWithin(graph: OnnxGraph, outer: Names | null, read: ReadonlySet<st
     const c: Check = {
       graph,
       constant: (name) => names.constant(name ?? ''),
-      fail: (reason) => fail(`${label}: ${reason}`),
+      fail: (reason) => fail(`${label}: ${reasonShown(reason)}`),
       unsupported: (reason) => {
-        throw new UnsupportedOnnx(graph.path, `${label}: ${reason}`);
+        throw new UnsupportedOnnx(graph.path, `${label}: ${reasonShown(reason)}`);
       },
     };
     const form = Object.hasOwn(OPERATORS, node.op) && !node.op.startsWith('Fused') ? OPERATORS[node.op] : null;

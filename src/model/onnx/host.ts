@@ -4,7 +4,7 @@
  */
 import { toHalf } from '../../data/half.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
-import { type ElementType, EXACT, fromBits, wrapped } from './elements.ts';
+import { claimOf, type ElementType, EXACT, fromBits, MAX_ELEMENTS, wrapped } from './elements.ts';
 import { type Context, fail, MAX_HOST_ELEMENTS, type Operator, type Results, TooLargeForHost } from './operator.ts';
 import { MAX_AXES } from './proto.ts';
 import { type HostTensor, isDevice, type Numbers, typeOf } from './values.ts';
@@ -33,9 +33,12 @@ export function rounded(type: ElementType, data: ArrayLike<number>): Numbers {
 export const like = (x: HostTensor, shape: number[], data: ArrayLike<number>): HostTensor =>
   x.kind === 'float' ? { ...x, shape, data: rounded(typeOf(x), data) } : { ...x, shape, data: Array.isArray(data) ? data : Array.from(data) };
 
-/** The shape, if a tensor on the host may have it. Throws TooLargeForHost, or a GlimpseError for too many axes. */
+/** The shape, if a tensor on the host may have it. Throws TooLargeForHost, or a GlimpseError for a shape that no tensor may have. */
 export function bounded(shape: number[]): number[] {
   if (shape.length > MAX_AXES) fail(`[${shape}] has ${shape.length} axes, at most ${MAX_AXES} are supported`);
+  const odd = shape.find((extent) => !(extent >= 0));
+  if (odd !== undefined) fail(`[${shape}] has an extent of ${odd}`);
+  if (sizeOf(shape) === 0 && !(claimOf(shape) <= MAX_ELEMENTS)) fail(`[${shape}] has more than ${MAX_ELEMENTS} elements, its extents of 0 aside`);
   if (!(sizeOf(shape) <= MAX_HOST_ELEMENTS))
     throw new TooLargeForHost(`[${shape}] has more than ${MAX_HOST_ELEMENTS} elements, the most that are computed on the host`);
   return shape;

@@ -6,9 +6,10 @@ import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { MAX_RANK, type Shape, sizeOf } from '../../tensor/shape.ts';
 import { type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
+import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { type AttributeKind, type AttributeValue, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
 import { type Device, type HostTensor, type HostText, inFileOrder, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
-import { shown } from './wire.ts';
+import { reasonShown, shown } from './wire.ts';
 
 /** `node "conv1" (Conv)`, as every message names a node. */
 export const labelOf = ({ name, op }: OnnxNode): string => `node "${shown(name)}" (${shown(op.startsWith('Fused') ? op.slice('Fused'.length) : op)})`;
@@ -127,6 +128,9 @@ export interface Surroundings {
 /** Most nodes that one run may walk over, those of loops counted each time. */
 const MOST_NODES = 1 << 22;
 
+/** Most steps of one run on the host: it takes a minute, not a day, whatever the file holds. */
+const MOST_HOST_STEPS = 2 ** 33;
+
 /**
  * What one run may hold and compute, in numbers. Otherwise a small file could ask for any memory and any time: lists that double
  * again and again, wide padding, outer products, endless loops. The bounds follow from what the file and the inputs hold.
@@ -135,6 +139,7 @@ export class Budget {
   private live = 0;
   private done = 0;
   private nodes = 0;
+  private steps = 0;
   private readonly mostLive: number;
   private readonly mostWork: number;
 
@@ -147,6 +152,7 @@ export class Budget {
   /** Throws a GlimpseError if a value of this shape, each element from so many products, would go beyond the bounds. */
   expect(shape: Shape, taps = 1): void {
     const size = sizeOf(shape);
+    if (size === 0 && !(claimOf(shape) <= MAX_ELEMENTS)) fail(`[${shape}] has more than ${MAX_ELEMENTS} elements, its extents of 0 aside`);
     if (!(this.live + size <= this.mostLive))
       throw new GlimpseError(
         `[${shape}] would be ${size} numbers, with ${this.live} there; a file and inputs of this size may hold ${this.mostLive} at a time`,
@@ -158,15 +164,27 @@ export class Budget {
     this.done += size * (taps - 1);
   }
 
-  /** Counts a node, or a turn of a loop, that is about to run and reads so many numbers on the host. Throws a GlimpseError for one too many. */
-  walk(read = 0): void {
-    if (++this.nodes > MOST_NODES) throw new GlimpseError(`more than ${MOST_NODES} nodes were run: a loop does not end`);
+  /**
+   * Counts nodes, or turns of a loop, that are about to run and read so many numbers on the host. Throws a GlimpseError for one too
+   * many.
+   */
+  walk(read = 0, nodes = 1): void {
+    this.nodes += nodes;
+    if (!(this.nodes <= MOST_NODES)) throw new GlimpseError(`more than ${MOST_NODES} nodes were run: a loop does not end`);
     this.spend(read);
   }
 
-  /** Counts steps of work that is about to be done. Throws a GlimpseError for more than the bounds allow. */
+  /** Throws a GlimpseError if so many turns of so many nodes would be too many. They are counted as they run. */
+  expectTurns(turns: number, nodes: number): void {
+    if (!(this.nodes + turns * (1 + nodes) <= MOST_NODES)) fail(`${turns} turns of ${nodes} nodes; at most ${MOST_NODES} nodes may be run`);
+  }
+
+  /** Counts steps of work on the host that is about to be done. Throws a GlimpseError for more than the bounds allow. */
   spend(steps: number): void {
     this.done += steps;
+    this.steps += steps;
+    if (!(this.steps <= MOST_HOST_STEPS))
+      throw new GlimpseError(`more than ${MOST_HOST_STEPS} steps on the host: ${steps} at once, or a loop that does not end`);
     if (!(this.done <= this.mostWork))
       throw new GlimpseError(
         `more work than the ${this.mostWork} that a file and inputs of this size may ask for: ${steps} steps at once, or a loop that does not end`,
@@ -196,7 +214,7 @@ export class Context {
   }
 
   unsupported(reason: string): never {
-    throw new UnsupportedOnnx(this.model.path, `${labelOf(this.node)}: ${reason}`);
+    throw new UnsupportedOnnx(this.model.path, `${labelOf(this.node)}: ${reasonShown(reason)}`);
   }
 
   has(i: number): boolean {

@@ -2,7 +2,7 @@
 import type { ByteSource } from '../../data/bytes.ts';
 import { FileError } from '../../errors.ts';
 import { sizeOf } from '../../tensor/shape.ts';
-import { ELEMENT_TYPES, type ElementType, EXACT, fromBits, fromRaw } from './elements.ts';
+import { claimOf, ELEMENT_TYPES, type ElementType, EXACT, fromBits, fromRaw, MAX_ELEMENTS } from './elements.ts';
 import type { HostTensor, HostText, Numbers, Optional, Sequence, Value } from './values.ts';
 import { ByteFile, type Field, Message, shown } from './wire.ts';
 
@@ -79,10 +79,9 @@ export interface OnnxGraph {
   functions: Map<string, OnnxFunction>;
 }
 
-/** Bounds on what a file may hold. No known model comes near them. */
-const MAX_ELEMENTS = 1 << 29;
 /** Tensors may share the bytes of another file, as tied weights do; on average no byte is claimed more often. */
 const MAX_SHARING = 4;
+/** Bounds on what a file may hold. No known model comes near them. */
 const MAX_WHOLE_NUMBERS = 1 << 22;
 const MAX_NODES = 1 << 17;
 const MAX_NAMES = 1 << 20;
@@ -110,13 +109,11 @@ function externalData(message: Message, entries: ReadonlyMap<string, string>): E
 
 /** The elements that a shape claims. Refuses an extent below 0, and sizes that no memory holds. */
 function countOf(message: Message, what: string, shape: readonly number[]): number {
-  let count = 1;
-  for (const extent of shape) {
-    if (!(extent >= 0)) message.file.fail(message.start, `${what} has an extent of ${extent}`);
-    count *= extent;
-    if (count > MAX_ELEMENTS) message.file.fail(message.start, `${what} [${shape}] has more than ${MAX_ELEMENTS} elements`);
-  }
-  return count;
+  const odd = shape.find((extent) => !(extent >= 0));
+  if (odd !== undefined) message.file.fail(message.start, `${what} has an extent of ${odd}`);
+  if (!(claimOf(shape) <= MAX_ELEMENTS))
+    message.file.fail(message.start, `${what} [${shape}] has more than ${MAX_ELEMENTS} elements${shape.includes(0) ? ', its extents of 0 aside' : ''}`);
+  return sizeOf(shape);
 }
 
 function extentsOf(message: Message, field: Field, shape: number[]): void {
@@ -224,8 +221,8 @@ export function parseTensor(message: Message): OnnxTensor {
     if (!external) return elementsOf(message, `${what} [${shape}]`, type, runs.get(type.field) ?? [], count);
     const other = new ByteFile(file.source.beside(external.location));
     try {
-      const claimed = (file.claimed.get(external.location) ?? 0) + expected;
-      file.claimed.set(external.location, claimed);
+      const claimed = (file.claimed.get(other.path) ?? 0) + expected;
+      file.claimed.set(other.path, claimed);
       if (claimed > MAX_SHARING * other.size)
         file.fail(message.start, `${what} and those before it claim ${claimed} bytes of "${shown(external.location)}", which has ${other.size}`);
       return fromRaw(type, other.read(external.offset, expected), count);
@@ -432,7 +429,6 @@ function parseGraph(message: Message, graph: OnnxGraph): void {
   const { file } = message;
   const inputs: OnnxInput[] = [];
   let names = 0;
-  let sparse = 0;
   const addInitializer = (tensor: OnnxTensor) => {
     if (tensor.name === '' || graph.initializers.has(tensor.name)) file.fail(message.start, `two initializers are called "${shown(tensor.name)}"`);
     graph.initializers.set(tensor.name, tensor);
@@ -445,8 +441,8 @@ function parseGraph(message: Message, graph: OnnxGraph): void {
     } else if (field.number === 5) addInitializer(parseTensor(message.child(field)));
     else if (field.number === 15) {
       const tensor = parseSparse(message.child(field));
-      sparse += sizeOf(tensor.shape);
-      if (sparse > MAX_SPARSE)
+      file.sparse += sizeOf(tensor.shape);
+      if (file.sparse > MAX_SPARSE)
         throw new UnsupportedOnnx(file.path, `its sparse tensors have more than ${MAX_SPARSE} elements, "${shown(tensor.name)}" among them`);
       addInitializer(tensor);
     } else if (field.number === 11) inputs.push(parseInput(message.child(field)));

@@ -19,6 +19,7 @@ import { rewriteForInference } from './passes/index.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf } from './subgraphs.ts';
 import {
+  checkExtents,
   type Device,
   drop,
   type HostTensor,
@@ -38,7 +39,7 @@ import {
   typeOf,
   type Value,
 } from './values.ts';
-import { shown } from './wire.ts';
+import { reasonShown, shown } from './wire.ts';
 
 export { UnsupportedOnnx } from './proto.ts';
 
@@ -265,7 +266,10 @@ export class OnnxModel {
     const frame = new Frame(null);
     for (const [name, value] of this.inputsOf(inputs, wanted, needed)) frame.values.set(name, value);
     let given = this.held;
-    for (const value of frame.values.values()) given += sizeOfValue(value);
+    for (const value of frame.values.values()) {
+      checkExtents(value);
+      given += sizeOfValue(value);
+    }
     const { graph } = this;
     const surroundings: Surroundings = {
       ...{ path: graph.path, training: this.training, budget: new Budget(given) },
@@ -316,7 +320,7 @@ export class OnnxModel {
     for (const [i, node] of nodes.entries()) {
       let results: readonly (Value | null)[];
       try {
-        let held = 0;
+        let held = reads[i].length + node.outputs.length;
         for (const name of node.inputs) {
           const value = name === '' ? undefined : frame.find(name);
           if (value && !isDevice(value)) held += value.kind === 'sequence' ? value.elements.length : sizeOfValue(value);
@@ -329,12 +333,13 @@ export class OnnxModel {
           if (name === '') continue;
           const value = results[k];
           if (!value) throw new GlimpseError(`output ${k} ("${shown(name)}") is not computed`);
+          checkExtents(value);
           model.budget.made(sizeOfValue(value));
           values.set(name, value);
         }
       } catch (error) {
-        if (error instanceof UnsupportedOnnx || error instanceof NodeError || !(error instanceof GlimpseError)) throw error;
-        throw new NodeError(`${this.graph.path}: ${labelOf(node)}: ${messageOf(error)}`);
+        if (error instanceof UnsupportedOnnx || error instanceof NodeError || !(error instanceof GlimpseError || error instanceof RangeError)) throw error;
+        throw new NodeError(`${this.graph.path}: ${labelOf(node)}: ${reasonShown(messageOf(error))}`);
       }
       for (const name of reads[i]) {
         const left = (remaining.get(name) ?? 0) - 1;
@@ -414,13 +419,13 @@ export class OnnxModel {
     reason ??= `${node.op} of ${inputs.map((value) => (value ? typeName(value) : 'nothing')).join(', ')} is not supported`;
     const isLost = !canRead && inputs.some((value) => value && isDevice(value));
     const isOdd = inputs.some((value) => value && !isDevice(value) && !isHost(value));
-    if (!operator.host || isLost || (isOdd && !operator.any)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (!operator.host || isLost || (isOdd && !operator.any)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     yield* read(all);
     const late = asAny();
     if (late) return late;
-    if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (isOdd) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend };
-    if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reason}`);
+    if (!runsOnHost(call)) throw new UnsupportedOnnx(model.path, `${labelOf(node)}: ${reasonShown(reason)}`);
     return runOnHost(call);
   }
 
@@ -431,6 +436,7 @@ export class OnnxModel {
       throw new GlimpseError(
         `its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`,
       );
+    model.budget.spend(graph.inputs.length + graph.outputs.length);
     for (const [i, { name }] of graph.inputs.entries()) {
       frame.values.set(name, shared(given[i]));
       model.budget.made(sizeOfValue(given[i]));

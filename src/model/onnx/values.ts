@@ -6,7 +6,7 @@ import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import type { Tensor } from '../../tensor/tensor.ts';
-import { ELEMENT_TYPES, type ElementType, elementType } from './elements.ts';
+import { claimOf, ELEMENT_TYPES, type ElementType, elementType, MAX_ELEMENTS } from './elements.ts';
 
 /** Longest list of floats that stays on the host, where nodes may compute with it at once. */
 export const SHORT = 1024;
@@ -82,12 +82,22 @@ export function shapeOfValue(value: Value): readonly number[] {
   return value.shape;
 }
 
-/** How many numbers a value holds. */
+/** How many numbers a value holds. A character of a text counts as one. */
 export function sizeOfValue(value: Value): number {
   if (isDevice(value)) return value.tensor.size;
   if (value.kind === 'sequence') return value.elements.reduce((sum, each) => sum + sizeOfValue(each), 0);
   if (value.kind === 'optional') return value.value ? sizeOfValue(value.value) : 0;
+  if (value.kind === 'text') return value.data.reduce((sum, each) => sum + each.length, value.data.length);
   return value.data.length;
+}
+
+/** Throws a GlimpseError for extents beyond what a tensor may have, also beside an extent of 0. */
+export function checkExtents(value: Value): void {
+  if (!isDevice(value) && value.kind === 'sequence') value.elements.forEach(checkExtents);
+  else if (!isDevice(value) && value.kind === 'optional') {
+    if (value.value) checkExtents(value.value);
+  } else if (!(claimOf(shapeOfValue(value)) <= MAX_ELEMENTS))
+    throw new GlimpseError(`[${shapeOfValue(value)}] has more than ${MAX_ELEMENTS} elements, its extents of 0 aside`);
 }
 
 /** The tensors on the GPU that a value holds. */

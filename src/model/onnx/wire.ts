@@ -9,14 +9,19 @@ const WINDOW = 1 << 16;
 const utf8 = new TextDecoder();
 
 /** A name from a file as messages show it: short, on one line. */
-export const shown = (name: string): string => (name.length > 100 ? `${name.slice(0, 100)}…` : name).replace(/\p{Cc}/gu, '?');
+export const shown = (name: string, most = 100): string => (name.length > most ? `${name.slice(0, most)}…` : name).replace(/\p{Cc}/gu, '?');
+
+/** What is wrong with a node, whose lists and texts may be of any length: as `shown`, but longer. */
+export const reasonShown = (reason: string): string => shown(reason, 1000);
 
 export class ByteFile {
   private open = true;
   private window: Uint8Array = new Uint8Array(0);
   private windowStart = 0;
-  /** Bytes that tensors have claimed of other files, by their location. */
+  /** Bytes that tensors have claimed of other files, by the names that their locations lead to. */
   readonly claimed = new Map<string, number>();
+  /** Elements that its sparse tensors have when they are written out. */
+  sparse = 0;
 
   constructor(readonly source: ByteSource) {}
 

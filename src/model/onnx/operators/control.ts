@@ -129,6 +129,7 @@ function* scanned(c: Context, run: RunGraph, form: ScanForm): Reading<Value[]> {
   const extents = scans.map((value, i) => shapeOfValue(value)[axes[i]]);
   const odd = extents.find((extent) => extent !== extents[0]);
   if (odd !== undefined) fail(`it goes along axes of ${extents[0]} and ${odd} places`);
+  c.model.budget.expectTurns(extents[0], body.nodes.length);
   const kept = new Kept(c, outAxes.length);
   let carried = states.map(shared);
   for (let turn = 0; turn < extents[0]; turn++) {
@@ -167,6 +168,7 @@ function* scan(c: Context, run: RunGraph): Reading<Results> {
   if (given.some((value) => shapeOfValue(value)[0] !== batches)) fail('its inputs differ in their number of batches');
   const zeros = new Array<number>(outs).fill(0);
   const kept = new Kept(c, first + outs);
+  c.model.budget.walk(0, batches);
   for (let batch = 0; batch < batches; batch++) {
     const own = given.map((value) => placeOf(c, value, 0, batch));
     const form = { body, states: own.slice(0, first), scans: own.slice(first), axes: new Array<number>(count).fill(0) };

@@ -473,7 +473,7 @@ function nonMaxSuppression(call: HostCall): HostTensor {
   });
   const found: number[] = [];
   let steps = 0;
-  for (let batch = 0; batch < batches; batch++)
+  for (let batch = 0; count > 0 && batch < batches; batch++)
     for (let of = 0; of < classes; of++) {
       const score = (batch * classes + of) * count;
       const order: number[] = [];

@@ -104,7 +104,7 @@ function eyeLike(c: Context): Value {
   const k = c.number('k', 0);
   bounded(shape);
   const data = new Float64Array(sizeOf(shape));
-  for (let row = 0; row < shape[0]; row++) if (row + k >= 0 && row + k < shape[1]) data[row * shape[1] + row + k] = 1;
+  for (let row = Math.max(0, -k); row < Math.min(shape[0], shape[1] - k); row++) data[row * shape[1] + row + k] = 1;
   return placed(numbersOf(typeNamed(c.node, typeIn(c)), shape, data));
 }
 
@@ -161,6 +161,7 @@ function multinomial(c: Context): Value {
   if (x.kind !== 'float' || x.shape.length !== 2) fail(`log-probabilities ${typeOf(x).name} [${x.shape}]; floats of two axes are expected`);
   const [batch, classes] = x.shape;
   const samples = c.number('sample_size', 1);
+  if (!(samples >= 1)) fail(`sample_size is ${samples}, at least 1 is expected`);
   const shape = bounded([batch, samples]);
   if (classes === 0 || type.kind !== 'int') fail(classes === 0 ? 'no class to draw' : `classes as ${type.name}`);
   const random = randomOf(c);

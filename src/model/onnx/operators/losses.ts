@@ -6,6 +6,7 @@ import { bounded, like, oneType } from '../host.ts';
 import { attribute, type Check, type Context, fail, type HostCall, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { HostTensor, Value } from '../values.ts';
+import { shown } from '../wire.ts';
 import { softmaxOf } from './activations.ts';
 import { floating, typeOfFirst } from './arithmetic.ts';
 
@@ -96,7 +97,7 @@ function onDevice(c: Context): Value[] {
 
 function checkReduction(node: OnnxNode, c: Check): void {
   const reduction = wordOf(node, 'reduction', 'mean');
-  if (!REDUCTIONS.includes(reduction)) c.fail(`reduction is "${reduction}", one of ${REDUCTIONS.join(', ')} is expected`);
+  if (!REDUCTIONS.includes(reduction)) c.fail(`reduction is "${shown(reduction)}", one of ${REDUCTIONS.join(', ')} is expected`);
 }
 
 const loss: Operator = {

@@ -13,6 +13,7 @@ function layerNormalization(c: Context): (Value | null)[] {
   if (c.number('stash_type', 1) !== 1) c.unsupported(`stash_type ${c.number('stash_type', 1)}; statistics are float32`);
   const [outer, inner] = [x.shape.slice(0, axis), x.shape.slice(axis)];
   const eps = c.number('epsilon', 1e-5);
+  c.model.budget.expect(inner); // scale and bias are made as wide, also beside an extent of 0
   const rows = ops.reshape(x, [sizeOf(outer), sizeOf(inner)]);
   const whole = (i: number): Tensor => ops.reshape(ops.broadcastTo(c.plain(i), inner), [sizeOf(inner)]);
   const scale = whole(1);
@@ -32,6 +33,7 @@ function byGroups(c: Context, groups: number, x: Tensor, scale: Tensor, bias: Te
   const [count, channels] = x.shape;
   if (!(groups >= 1) || channels % groups !== 0) throw new GlimpseError(`${groups} groups do not divide the ${channels} channels`);
   const width = sizeOf(x.shape.slice(1)) / groups;
+  c.model.budget.expect([width]);
   const rows = ops.reshape(x, [count * groups, width]);
   const normal = ops.reshape(ops.layerNorm(rows, full([width], 1), zeros([width]), c.number('epsilon', 1e-5)), x.shape);
   const column = (each: Tensor): Tensor => {
@@ -59,6 +61,7 @@ function localResponse(c: Context): Value {
   if (x.rank < 3) throw new GlimpseError(`[${x.shape}] has no axis of channels and places`);
   const size = c.number('size', 0);
   if (!(size >= 1)) throw new GlimpseError(`size ${size}, at least 1 is expected`);
+  if (x.size === 0) return plain(ops.reshape(x, x.shape));
   const channels = x.shape[1];
   const [before, after] = [Math.floor((size - 1) / 2), Math.ceil((size - 1) / 2)];
   c.model.budget.expect(x.shape, Math.min(size, channels));
@@ -91,6 +94,7 @@ function rootMeanSquare(c: Context): Value {
   const x = c.plain(0);
   const axis = normalizeAxis(c.number('axis', -1), x.shape, 'RMSNormalization');
   const inner = x.shape.slice(axis);
+  c.model.budget.expect(inner);
   const rows = ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(inner)]);
   const root = ops.sqrt(ops.addScalar(ops.mean(ops.square(rows), 1, true), c.number('epsilon', 1e-5)));
   return plain(ops.mul(ops.reshape(ops.div(rows, root), x.shape), ops.broadcastTo(c.plain(1), inner)));

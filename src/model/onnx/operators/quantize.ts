@@ -29,6 +29,7 @@ import {
 } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
 import { type Device, type HostTensor, inFileOrder, isDevice, isHost, type Numbers, typeOf, type Value } from '../values.ts';
+import { shown } from '../wire.ts';
 import { floating, MAX_HOST_PRODUCTS } from './arithmetic.ts';
 
 const halfToEven = (x: number): number => {
@@ -254,8 +255,9 @@ function multiplied({ spend }: HostCall, a: Centered, b: Centered): { shape: num
   const { batch, m, k, n } = productOf(a.shape, b.shape);
   const shape = bounded([...batch, m, n]);
   const count = sizeOf(batch);
-  if (count * m * n * k > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`[${shape}], each of ${k} products, is too much for the host`);
-  spend?.(count * m * n * k);
+  const products = count * m * Math.max(1, n) * k;
+  if (products > MAX_HOST_PRODUCTS) throw new TooLargeForHost(`[${shape}], each of ${k} products, is too much for the host`);
+  spend?.(products);
   const strides = (each: Shape): number[] => {
     const own = each.slice(0, -2);
     let stride = each[each.length - 2] * each[each.length - 1];
@@ -394,9 +396,10 @@ function convolved({ node, spend }: HostCall, x: Centered, w: Centered): { shape
   const shape = bounded(window.out);
   const [taps, channels] = [sizeOf(window.kernel), w.shape[1]];
   const [area, from] = [sizeOf(shape.slice(2)), sizeOf(x.shape.slice(2))];
-  if (sizeOf(shape) * channels * taps > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
+  const products = shape[0] * shape[1] * channels * Math.max(1, area * taps);
+  if (products > MAX_HOST_PRODUCTS || area * taps > 1 << 24)
     throw new TooLargeForHost(`[${shape}], each of ${channels * taps} products, is too much for the host`);
-  spend?.(sizeOf(shape) * channels * taps);
+  spend?.(products);
   const at = tapsOf(window, x.shape);
   const data = new Float64Array(sizeOf(shape));
   const per = w.shape[0] / window.groups;
@@ -569,7 +572,7 @@ const PADDING = ['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'];
 
 function checkWindow(node: OnnxNode, c: Check): void {
   const auto = wordOf(node, 'auto_pad', 'NOTSET');
-  if (!PADDING.includes(auto)) c.fail(`auto_pad is "${auto}", one of ${PADDING.join(', ')} is expected`);
+  if (!PADDING.includes(auto)) c.fail(`auto_pad is "${shown(auto)}", one of ${PADDING.join(', ')} is expected`);
   if (auto !== 'NOTSET' && listOf(node, 'pads')?.some((pad) => pad !== 0)) c.fail(`auto_pad ${auto} and pads contradict each other`);
 }
 

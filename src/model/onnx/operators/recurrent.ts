@@ -4,7 +4,7 @@
  */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { type Tensor, tensor, zeros } from '../../../tensor/tensor.ts';
+import { scope, type Tensor, tensor, zeros } from '../../../tensor/tensor.ts';
 import { attribute, type Context, flag, float, int, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
@@ -138,6 +138,8 @@ function recurrent(c: Context): (Value | null)[] {
     if (c.has(5 + i)) expect(`input ${5 + i}`, c.shape(5 + i), batchFirst ? [count, directions, hidden] : [directions, count, hidden]);
   if (c.has(7)) expect('P', c.shape(7), [directions, 3 * hidden]);
   c.model.budget.expect([time, count, rows, directions], width + hidden);
+  const steps = count * hidden > 0 ? time : 0; // states of nothing have no steps
+  c.model.budget.walk(0, steps * directions);
   const lengths = c.host(4);
   if (lengths) {
     expect('sequence_lens', lengths.shape, [count]);
@@ -158,25 +160,29 @@ function recurrent(c: Context): (Value | null)[] {
     });
     const products = ops.reshape(ops.matmul(ops.reshape(x, [time * count, width]), row(w, d), { transB: true }), [time, count, rows]);
     let states = Array.from({ length: cell.states }, (_, i) => (c.has(5 + i) ? row(swapped(c.plain(5 + i), [1, 0, 2]), d) : zeros([count, hidden])));
-    const outputs = new Array<Tensor>(time);
-    for (let s = 0; s < time; s++) {
+    const outputs = new Array<Tensor>(steps);
+    for (let s = 0; s < steps; s++) {
       const t = isReverse ? time - 1 - s : s;
-      const after = step(row(products, t), states);
-      if (!lengths) {
+      const before = states;
+      // What only the step needs is disposed with it. What gradients need of it, the tape holds.
+      using own = scope();
+      const after = step(row(products, t), before);
+      if (lengths) {
+        // A sequence that is over keeps its states, and its outputs are 0.
+        const runs = tensor(
+          Float32Array.from(lengths.data, (length) => Number(t < length)),
+          [count, 1],
+        );
+        states = after.map((each, i) => ops.add(ops.mul(each, runs), ops.mul(before[i], one(runs))));
+        outputs[t] = own.keep(ops.mul(after[0], runs));
+      } else {
         states = after;
         [outputs[t]] = after;
-        continue;
       }
-      // A sequence that is over keeps its states, and its outputs are 0.
-      const runs = tensor(
-        Float32Array.from(lengths.data, (length) => Number(t < length)),
-        [count, 1],
-      );
-      const before = states;
-      states = after.map((each, i) => ops.add(ops.mul(each, runs), ops.mul(before[i], one(runs))));
-      outputs[t] = ops.mul(after[0], runs);
+      for (const each of states) own.keep(each);
+      for (const each of lengths ? before : before.slice(1)) if (s > 0) each.dispose(); // without lengths the first one is an output
     }
-    sequences.push(time > 0 ? ops.reshape(ops.concat(outputs, 0), [time, 1, count, hidden]) : zeros([0, 1, count, hidden]));
+    sequences.push(steps > 0 ? ops.reshape(ops.concat(outputs, 0), [time, 1, count, hidden]) : zeros([time, 1, count, hidden]));
     finals.push(states);
   }
   const all = directions === 1 ? sequences[0] : ops.concat(sequences, 1);

@@ -1,7 +1,8 @@
 /** Resize and Upsample: other grids over sequences, pictures and volumes. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { normalizeAxis } from '../../../tensor/shape.ts';
+import { normalizeAxis, sizeOf } from '../../../tensor/shape.ts';
+import { zeros } from '../../../tensor/tensor.ts';
 import { attribute, type Check, type Context, type Operators, plain, text, wordOf } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
@@ -55,6 +56,7 @@ function resizing(c: Context): Value {
   const out = [...x.shape];
   for (const [i, axis] of axes.entries()) out[axis] = used.sizes?.[i] ?? Math.floor(x.shape[axis] * (used.scales?.[i] ?? 1));
   c.model.budget.expect(out, mode === 'nearest' ? 1 : 16);
+  if (sizeOf(out) === 0) return plain(zeros(out));
   // An axis that is neither scaled nor cropped is not touched.
   const moving = axes.flatMap((axis, i) =>
     coordinates === 'tf_crop_and_resize' || (used.scales ? used.scales[i] !== 1 : out[axis] !== x.shape[axis]) ? [i] : [],

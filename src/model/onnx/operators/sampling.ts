@@ -77,7 +77,7 @@ function gridSample(call: HostCall): HostTensor {
   const shape = bounded([n, channels, ...out]);
   if (extents.includes(0) && sizeOf(shape) > 0) fail(`[${x.shape}] has no pixels`);
   const each = { nearest: 1, linear: 2, cubic: 4 }[mode] ** axes;
-  reading(call, 0, sizeOf(shape) * each);
+  reading(call, 0, n * sizeOf(out) * Math.max(1, channels) * each);
   const strides = stridesOf(x.shape);
   const points = sizeOf(out);
 
@@ -163,7 +163,8 @@ function roiAlign(call: HostCall): HostTensor {
   const isHalf = opset >= 16 && wordOf(node, 'coordinate_transformation_mode', 'half_pixel') === 'half_pixel';
   const isMean = wordOf(node, 'mode', 'avg') === 'avg';
   const [scale, ratio] = [numberOf(node, 'spatial_scale', 1), numberOf(node, 'sampling_ratio', 0)];
-  const shape = bounded([count, channels, rows, columns]);
+  bounded([count, Math.max(1, channels), rows, columns]);
+  const shape = [count, channels, rows, columns];
   if (sizeOf(shape) > 0 && height * width === 0) fail(`[${x.shape}] has no pixels`);
   const data = new Float64Array(sizeOf(shape));
   let read = 0;
@@ -174,7 +175,7 @@ function roiAlign(call: HostCall): HostTensor {
     const [tall, wide] = [bottom - top, right - left].map((extent) => (isHalf ? extent : Math.max(1, extent)));
     const [binTall, binWide] = [tall / rows, wide / columns];
     const [down, across] = ratio > 0 ? [ratio, ratio] : [Math.max(0, Math.ceil(binTall)), Math.max(0, Math.ceil(binWide))];
-    read = reading(call, read, rows * columns * down * across * channels * 4);
+    read = reading(call, read, rows * columns * Math.max(1, down) * Math.max(1, across) * Math.max(1, channels) * 4);
     for (let row = 0; row < rows; row++)
       for (let column = 0; column < columns; column++) {
         const points: ReturnType<typeof between>[] = [];
@@ -218,7 +219,8 @@ function maxRoiPool(call: HostCall): HostTensor {
   const [rows, columns] = pooled;
   const scale = numberOf(node, 'spatial_scale', 1);
   const count = boxes.shape[0];
-  const shape = bounded([count, channels, rows, columns]);
+  bounded([count, Math.max(1, channels), rows, columns]);
+  const shape = [count, channels, rows, columns];
   const data = new Float64Array(sizeOf(shape));
   const away = (value: number) => Math.sign(value) * Math.floor(Math.abs(value) + 0.5);
   let read = 0;
@@ -233,7 +235,7 @@ function maxRoiPool(call: HostCall): HostTensor {
       for (let column = 0; column < columns; column++) {
         const [y0, y1] = part(top, row, binTall, height);
         const [x0, x1] = part(left, column, binWide, width);
-        read = reading(call, read, Math.max(1, (y1 - y0) * (x1 - x0)) * channels);
+        read = reading(call, read, Math.max(1, y1 - y0) * Math.max(1, x1 - x0) * Math.max(1, channels));
         for (let channel = 0; channel < channels; channel++) {
           const from = (owner * channels + channel) * height * width;
           let most = y1 > y0 && x1 > x0 ? Number.NEGATIVE_INFINITY : 0;

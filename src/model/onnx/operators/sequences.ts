@@ -97,6 +97,8 @@ function concat(c: Context): Value {
 }
 
 function optional(c: Context): Value {
+  const given = c.inputs[0] ?? null;
+  if (given && !isDevice(given) && given.kind === 'optional') fail(`${c.what(0)} is an optional value; a tensor or a sequence is expected`);
   return { kind: 'optional', value: c.has(0) ? shared(c.value(0)) : null };
 }
 

@@ -146,7 +146,7 @@ function vectorized(c: Context): HostTensor {
   const [low, high, skip] = ['min_gram_length', 'max_gram_length', 'max_skip_count'].map((name) => c.number(name, 0));
   const shape = bounded(x.shape.length === 2 ? [batch, width] : [width]);
   const distances = Math.min(skip + 1, Math.max(1, length));
-  const steps = batch * length * distances * Math.min(high, length);
+  const steps = batch * (length * distances * Math.min(high, length) + count);
   if (steps > MOST_STEPS) fail(`more than ${MOST_STEPS} n-grams to look at`);
   c.model.budget.spend(steps);
   const mode = wordOf(c.node, 'mode', '');

@@ -1,0 +1,322 @@
+/** Small files that ask for much: memory, time, depth. Each is refused by name and reason, or done at once. */
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { expect, test } from 'vitest';
+import { bytesAsSource } from '../src/data/bytes.ts';
+import { openFile } from '../src/data/file_source.ts';
+import { OnnxModel } from '../src/model/onnx/run.ts';
+import { graphMessage } from '../src/model/onnx/writer.ts';
+import { scoped, Tensor } from '../src/tensor/tensor.ts';
+import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor, varint } from './onnx_writer.ts';
+import { temporaryFolder, useGpu } from './support.ts';
+
+const device = useGpu();
+const folder = temporaryFolder();
+
+const [FLOAT, UINT8, INT64, STRING, BOOL] = [1, 2, 7, 8, 9];
+/** A tensor of no elements. */
+const nothing = (name: string, shape: number[], type = FLOAT): Buffer => rawTensor(name, type, shape, new Uint8Array(0));
+const ones = (name: string, shape: number[]): Buffer => floatTensor(name, shape, new Float32Array(shape.reduce((size, extent) => size * extent, 1)).fill(1));
+const numberTensor = (name: string, value: number): Buffer => intTensor(name, [], [value]);
+const value = (name: string, type: number) => ({ name, type });
+type Declared = ReturnType<typeof value>;
+const within = (nodes: Buffer[], inputs: Declared[], outputs: Declared[], initializers: Buffer[] = []) => ({
+  graph: graphMessage({ name: 'body', nodes: nodes.map((each) => [each]), initializers: initializers.map((each) => [each]), inputs, outputs }),
+});
+
+/** A graph of one node without inputs but constants. */
+const single = (op: string, inputs: string[], initializers: Buffer[], attributes: Attributes = {}, opset = 13): OnnxParts => ({
+  ...{ opset, nodes: [node(op, inputs, ['y'], attributes)], initializers, inputs: [], outputs: ['y'] },
+});
+/** A constant of no elements, whose shape comes of a Reshape: the file's own check does not see it. */
+const reshaped = (shape: number[], ...nodes: Buffer[]): OnnxParts => ({
+  opset: 14,
+  nodes: [node('Reshape', ['none', 'shape'], ['x'], { allowzero: 1 }), ...nodes],
+  initializers: [nothing('none', [0]), intTensor('shape', [shape.length], shape)],
+  inputs: [],
+  outputs: ['y'],
+});
+const adding = (parts: OnnxParts, ...more: Buffer[]): OnnxParts => ({ ...parts, initializers: [...(parts.initializers ?? []), ...more] });
+
+/** `turns` turns of a loop over a value. */
+const looping = (turns: number, first: string, type: number, nodes: Buffer[], initializers: Buffer[], opset = 16): OnnxParts => ({
+  opset,
+  nodes: [
+    node('Loop', ['turns', '', first], ['y'], {
+      body: within(
+        [node('Identity', ['going'], ['on']), ...nodes],
+        [value('turn', INT64), value('going', BOOL), value('a', type)],
+        [value('on', BOOL), value('b', type)],
+      ),
+    }),
+  ],
+  initializers: [numberTensor('turns', turns), ...initializers],
+  inputs: [],
+  outputs: ['y'],
+});
+
+const attributeInts = (name: string, values: readonly number[]): Buffer => {
+  const packed = Buffer.concat(values.map(varint));
+  return field(5, Buffer.concat([field(1, name), field(8, packed), field(20, 7)]));
+};
+const longText = (name: string, length: number): Buffer => Buffer.concat([field(2, STRING), field(1, 1), field(6, 'a'.repeat(length)), field(8, name)]);
+
+/** A function of domain "my". */
+const functionBytes = (name: string, inputs: string[], outputs: string[], nodes: Buffer[], attributes: string[] = []): Buffer =>
+  field(
+    25,
+    Buffer.concat([
+      field(1, name),
+      ...inputs.map((each) => field(4, each)),
+      ...outputs.map((each) => field(5, each)),
+      ...attributes.map((each) => field(6, each)),
+      ...nodes.map((each) => field(7, each)),
+      field(9, Buffer.concat([field(1, ''), field(2, 13)])),
+      field(10, 'my'),
+    ]),
+  );
+const call = (op: string, inputs: string[], outputs: string[], attributes: Attributes = {}): Buffer =>
+  Buffer.concat([node(op, inputs, outputs, attributes), field(7, 'my')]);
+const negated = (count: number, tag: string): Attributes[string] =>
+  within(
+    Array.from({ length: count }, (_, i) => node('Neg', [i === 0 ? 'a' : tag + i], [tag + (i + 1)])),
+    [],
+    [value(tag + count, FLOAT)],
+  );
+/** The node with both branches given by an attribute of the function that it stands in. */
+const referring = (bytes: Buffer, name: string): Buffer =>
+  Buffer.concat([bytes, ...['then_branch', 'else_branch'].map((each) => field(5, Buffer.concat([field(1, each), field(20, 5), field(21, name)])))]);
+const MINE = field(8, Buffer.concat([field(1, 'my'), field(2, 1)]));
+
+const HUGE = 2 ** 40;
+/** As many as a tensor may have, beside an extent of 0. */
+const WIDE = 2 ** 29;
+const optional = node('Optional', ['a'], ['b']);
+const gram = (count: number, output = 'b'): Buffer =>
+  Buffer.concat([
+    node('TfIdfVectorizer', ['x'], [output], { max_gram_length: 1, min_gram_length: 1, max_skip_count: 0, mode: 'TF', ngram_counts: [0] }),
+    attributeInts('ngram_indexes', new Array<number>(count).fill(0)),
+    attributeInts(
+      'pool_int64s',
+      Array.from({ length: count }, (_, i) => i),
+    ),
+  ]);
+
+type Case = [OnnxParts | Buffer, RegExp | null];
+/** Null: it is computed. */
+const CASES: Record<string, Case> = {
+  // Extents beside one of 0
+  'a constant of nothing with a giant extent': [
+    single('Relu', ['x'], [nothing('x', [0, HUGE])]),
+    /tensor "x" \[0,1099511627776\] has more than 536870912 elements, its extents of 0 aside/,
+  ],
+  'a sparse one': [
+    {
+      ...single('Relu', ['x'], []),
+      sparse: [Buffer.concat([field(1, floatTensor('x', [0], [])), field(2, intTensor('', [0], [])), field(3, 0), field(3, HUGE)])],
+    },
+    /sparse tensor "x" \[0,1099511627776\] has more than/,
+  ],
+  'a Reshape to giant extents': [reshaped([HUGE, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): \[1099511627776,0\] has more than 536870912 elements/],
+  'two giants and a 0': [reshaped([2 ** 52, 2 ** 52, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): .* has more than 536870912 elements/],
+  'extents whose product is too large': [reshaped([2 ** 20, 2 ** 20, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): .* has more than 536870912 elements/],
+  'an Expand of nothing': [
+    single('Expand', ['x', 's'], [nothing('x', [0, 1]), intTensor('s', [2], [1, HUGE])]),
+    /\(Expand\): \[0,1099511627776\] has more than 536870912 elements/,
+  ],
+  'a ConstantOfShape of nothing': [single('ConstantOfShape', ['s'], [intTensor('s', [2], [HUGE, 0])]), /\[1099511627776,0\] has more than 536870912 elements/],
+  'EyeLike of nothing': [reshaped([WIDE, 0], node('EyeLike', ['x'], ['y'])), null],
+  'EyeLike of whole numbers below its diagonal': [single('EyeLike', ['x'], [ones('x', [3, 5])], { k: -(2 ** 40) }), null],
+  'NonMaxSuppression of no boxes': [
+    {
+      ...single('NonMaxSuppression', ['b', 's', 'm'], [nothing('b', [2 ** 14, 0, 4]), nothing('s', [2 ** 14, 2 ** 14, 0]), numberTensor('m', 1)]),
+      outputTypes: [INT64],
+    },
+    null,
+  ],
+  'a Scan of nothing': [
+    reshaped(
+      [WIDE, 0],
+      node('Scan', ['x'], ['y'], { num_scan_inputs: 1, body: within([node('Neg', ['e'], ['o'])], [value('e', FLOAT)], [value('o', FLOAT)]) }),
+    ),
+    /\(Scan\): 536870912 turns of 1 nodes; at most 4194304 nodes may be run/,
+  ],
+  'LRN of nothing': [reshaped([0, WIDE, 1], node('LRN', ['x'], ['y'], { size: 2 ** 30 })), null],
+  'LRN over more channels than there are': [single('LRN', ['x'], [ones('x', [1, 3, 2])], { size: 2 ** 30 }), null],
+  'an RNN of nothing': [
+    adding(reshaped([WIDE, 0, 1], node('RNN', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 1 })), ones('w', [1, 1, 1]), ones('r', [1, 1, 1])),
+    null,
+  ],
+  'an LSTM of giant steps': [
+    adding(reshaped([WIDE, 0, 1], node('LSTM', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 1 })), ones('w', [1, 4, 1]), ones('r', [1, 4, 1])),
+    /\(LSTM\): \[536870912,0,4,1\] has more than 536870912 elements/,
+  ],
+  'a GRU of no units': [
+    adding(reshaped([2 ** 24, 1, 0], node('GRU', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 0 })), nothing('w', [1, 0, 0]), nothing('r', [1, 0, 0])),
+    null,
+  ],
+  'a Resize of nothing': [
+    single('Resize', ['x', '', '', 'z'], [nothing('x', [0, 1, 4]), intTensor('z', [3], [0, 1, HUGE])]),
+    /\(Resize\): \[0,1,1099511627776\] has more than 536870912 elements/,
+  ],
+  'a Resize of nothing to what may be': [single('Resize', ['x', '', '', 'z'], [nothing('x', [0, 1, 4]), intTensor('z', [3], [0, 1, WIDE])]), null],
+  'InstanceNormalization of nothing': [
+    adding(reshaped([0, 1, WIDE], node('InstanceNormalization', ['x', 's', 's'], ['y'])), ones('s', [1])),
+    /\(InstanceNormalization\): \[536870912\] would be 536870912 numbers/,
+  ],
+  'LayerNormalization of nothing': [
+    adding({ ...reshaped([0, WIDE], node('LayerNormalization', ['x', 's'], ['y'])), opset: 17 }, ones('s', [1])),
+    /\(LayerNormalization\): \[536870912\] would be 536870912 numbers/,
+  ],
+  'ReverseSequence of nothing': [
+    adding(reshaped([2 ** 28, 1, 0], node('ReverseSequence', ['x', 'l'], ['y'])), intTensor('l', [1], [1])),
+    /\(ReverseSequence\): \[268435456,1,0\]; at most 4194304 steps/,
+  ],
+  'RoiAlign of no channels': [
+    single('RoiAlign', ['x', 'b', 'o'], [nothing('x', [1, 0, 1, 1]), ones('b', [1, 4]), intTensor('o', [1], [0])], {
+      output_height: 2 ** 12,
+      output_width: 2 ** 12,
+    }),
+    /\(RoiAlign\): \[1,1,4096,4096\] has more than 1048576 elements/,
+  ],
+  'RoiAlign of many points': [
+    single('RoiAlign', ['x', 'b', 'o'], [nothing('x', [1, 0, 1, 1]), floatTensor('b', [1, 4], [0, 0, 1e30, -1e30]), intTensor('o', [1], [0])], {}, 16),
+    /\(RoiAlign\): it reads .* pixels, at most/,
+  ],
+  'MaxRoiPool of no channels': [
+    single('MaxRoiPool', ['x', 'b'], [nothing('x', [1, 0, 1, 1]), floatTensor('b', [1, 5], [0, 0, 0, 1, 1])], { pooled_shape: [2 ** 12, 2 ** 12] }),
+    /\(MaxRoiPool\): \[1,1,4096,4096\] has more than 1048576 elements/,
+  ],
+  'GridSample of no channels': [
+    { ...single('GridSample', ['x', 'g'], [nothing('x', [1, 0, 2, 2]), nothing('g', [1, WIDE, 0, 2])], {}, 16) },
+    /tensor "g" .* has more than/,
+  ],
+  'MatMulInteger of no columns': [
+    single('MatMulInteger', ['a', 'b'], [rawTensor('a', UINT8, [512, 512], new Uint8Array(512 * 512)), nothing('b', [2 ** 10, 512, 0], UINT8)]),
+    /\(MatMulInteger\): .* is too much for the host/,
+  ],
+  'random numbers of negative extents': [{ ...single('RandomNormal', [], [], { shape: [-2, -3] }) }, /\(RandomNormal\): \[-2,-3\] has an extent of -2/],
+  'random numbers of one': [{ ...single('RandomUniform', [], [], { shape: [-2, 3] }) }, /\(RandomUniform\): \[-2,3\] has an extent of -2/],
+  'no samples': [single('Multinomial', ['x'], [ones('x', [1, 3])], { sample_size: 0 }), /\(Multinomial\): sample_size is 0, at least 1 is expected/],
+  'fewer samples than none': [single('Multinomial', ['x'], [ones('x', [1, 3])], { sample_size: -1 }), /sample_size is -1/],
+
+  // Depth
+  'an optional of an optional': [
+    {
+      ...looping(12_000, 'o', FLOAT, [optional], []),
+      nodes: [node('Optional', ['k'], ['o']), ...looping(12_000, 'o', FLOAT, [optional], []).nodes],
+      initializers: [ones('k', [1]), numberTensor('turns', 12_000)],
+    },
+    /\(Optional\): input 0 \("a"\) is an optional value; a tensor or a sequence is expected/,
+  ],
+  'functions that hold large graphs': [
+    Buffer.concat([
+      onnxBytes({
+        nodes: Array.from({ length: 400 }, (_, i) => call('F', [i === 0 ? 'x' : `y${i}`, 'c'], [`y${i + 1}`])),
+        inputs: [
+          { name: 'x', shape: [2] },
+          { name: 'c', shape: [], type: BOOL },
+        ],
+        outputs: ['y400'],
+      }),
+      MINE,
+      functionBytes('F', ['a', 'c'], ['b'], [node('If', ['c'], ['b'], { then_branch: negated(500, 'p'), else_branch: negated(500, 'q') })]),
+    ]),
+    /its functions become more than 131072 nodes/,
+  ],
+  'functions that are given large graphs': [
+    Buffer.concat([
+      onnxBytes({
+        nodes: Array.from({ length: 200 }, (_, i) =>
+          call('F', ['x', 'c'], [`y${i + 1}`], {
+            g: within(
+              [...Array(1000)].map((_, k) => node('Neg', [k === 0 ? 'x' : `n${i}_${k}`], [`n${i}_${k + 1}`])),
+              [],
+              [value(`n${i}_1000`, FLOAT)],
+            ),
+          }),
+        ),
+        inputs: [
+          { name: 'x', shape: [2] },
+          { name: 'c', shape: [], type: BOOL },
+        ],
+        outputs: ['y200'],
+      }),
+      MINE,
+      functionBytes('F', ['a', 'c'], ['b'], [referring(node('If', ['c'], ['b']), 'g')], ['g']),
+    ]),
+    /its functions become more than 131072 nodes/,
+  ],
+  'functions of many names': [
+    Buffer.concat([
+      onnxBytes({ nodes: Array.from({ length: 60 }, (_, i) => call('F', ['x'], [`y${i}`])), inputs: [{ name: 'x', shape: [2] }], outputs: ['y59'] }),
+      MINE,
+      functionBytes('F', ['a'], ['b'], [node('Sum', new Array<string>(50_000).fill('a'), ['b'])]),
+    ]),
+    /or 2097152 names/,
+  ],
+
+  // Time and memory
+  'n-grams that are looked at again and again': [
+    { ...looping(40, 'k', FLOAT, [gram(20_000)], [ones('k', [1]), intTensor('x', [2000, 1], new Array<number>(2000).fill(1))], 9) },
+    /\(TfIdfVectorizer\): more than \d+ n-grams to look at|\(TfIdfVectorizer\): more (work|steps)/,
+  ],
+  'n-grams for many rows': [
+    { ...single('TfIdfVectorizer', ['x'], [intTensor('x', [8000, 1], new Array<number>(8000).fill(1))], {}, 9), nodes: [gram(20_000, 'y')] },
+    /\(TfIdfVectorizer\): more than 67108864 n-grams to look at/,
+  ],
+  'a node that reads a name again and again': [
+    {
+      ...looping(2 ** 20, 'z', INT64, [node('Concat', new Array<string>(200_000).fill('z'), ['b'], { axis: 0 })], [nothing('z', [0], INT64)]),
+      outputTypes: [INT64],
+    },
+    /more work than/,
+  ],
+  'texts that a loop keeps': [
+    {
+      ...looping(300, 't', STRING, [], []),
+      nodes: [
+        node('Loop', ['turns', '', 't'], ['r', 'k'], {
+          body: within(
+            [node('Identity', ['going'], ['on']), node('StringNormalizer', ['t'], ['b'], { case_change_action: 'UPPER' }), node('Identity', ['b'], ['kept'])],
+            [value('turn', INT64), value('going', BOOL), value('a', STRING)],
+            [value('on', BOOL), value('b', STRING), value('kept', STRING)],
+          ),
+        }),
+        node('Shape', ['k'], ['y']),
+      ],
+      initializers: [numberTensor('turns', 300), longText('t', 2 ** 20)],
+      outputTypes: [INT64],
+    },
+    /node "\w+ of \w+" \(\w+\): \[\d+\] would be \d+ numbers|more work/,
+  ],
+  'an equation without end': [
+    { ...single('Einsum', ['x'], [ones('x', [2])], {}), nodes: [node('Einsum', ['x'], ['y'], { equation: `${'a'.repeat(100_000)}->` })] },
+    /^.{0,1500}$/s,
+  ],
+  'a word without end': [single('MaxPool', ['x'], [ones('x', [1, 1, 2])], { kernel_shape: [1], auto_pad: 'S'.repeat(100_000) }), /auto_pad is "S{100}…"/],
+};
+
+test.each(Object.entries(CASES))('%s', async (_name, [given, reason]) => {
+  const bytes = Buffer.isBuffer(given) ? given : onnxBytes(given);
+  const started = performance.now();
+  const before = process.memoryUsage().rss;
+  let said = 'computed';
+  try {
+    await scoped(async () => {
+      const model = OnnxModel.load(bytesAsSource('model', bytes));
+      try {
+        await model.computeAsync({});
+      } finally {
+        model.dispose();
+      }
+    });
+  } catch (error) {
+    said = String(error);
+  }
+  expect(said).toMatch(reason ?? /^computed$/);
+  expect(said.length).toBeLessThan(1500);
+  expect(performance.now() - started).toBeLessThan(2000);
+  expect(process.memoryUsage().rss - before).toBeLessThan(512 * 2 ** 20);
+  device.gpu.pool.trim();
+});
