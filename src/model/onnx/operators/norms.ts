@@ -27,20 +27,12 @@ function layerNormalization(c: Context): (Value | null)[] {
   return [out, plain(ops.reshape(mean, shape)), plain(ops.reshape(deviation, shape))];
 }
 
-/** Each channel of each instance has a mean and a variance of its own: rows of a layer normalization, then scale and bias a channel. */
+/** Wu & He 2018: each group of channels of each instance has a mean and a variance of its own; scale and bias are those of a channel. */
 function byGroups(c: Context, groups: number, x: Tensor, scale: Tensor, bias: Tensor): Value {
+  const channels = x.shape[1];
   if (x.rank < 3) throw new GlimpseError(`[${x.shape}] has no places after its axis of channels`);
-  const [count, channels] = x.shape;
   if (!(groups >= 1) || channels % groups !== 0) throw new GlimpseError(`${groups} groups do not divide the ${channels} channels`);
-  const width = sizeOf(x.shape.slice(1)) / groups;
-  c.model.budget.expect([width]);
-  const rows = ops.reshape(x, [count * groups, width]);
-  const normal = ops.reshape(ops.layerNorm(rows, full([width], 1), zeros([width]), c.number('epsilon', 1e-5)), x.shape);
-  const column = (each: Tensor): Tensor => {
-    if (each.size !== channels) throw new GlimpseError(`[${each.shape}] for ${channels} channels`);
-    return ops.reshape(each, [channels, ...x.shape.slice(2).map(() => 1)]);
-  };
-  return plain(ops.add(ops.mul(normal, column(scale)), column(bias)));
+  return plain(ops.groupNorm(x, scale, bias, groups, c.number('epsilon', 1e-5)));
 }
 
 function groupNormalization(c: Context): Value {
@@ -94,10 +86,9 @@ function rootMeanSquare(c: Context): Value {
   const x = c.plain(0);
   const axis = normalizeAxis(c.number('axis', -1), x.shape, 'RMSNormalization');
   const inner = x.shape.slice(axis);
-  c.model.budget.expect(inner);
+  const scale = ops.reshape(ops.broadcastTo(c.plain(1), inner), [sizeOf(inner)]);
   const rows = ops.reshape(x, [sizeOf(x.shape.slice(0, axis)), sizeOf(inner)]);
-  const root = ops.sqrt(ops.addScalar(ops.mean(ops.square(rows), 1, true), c.number('epsilon', 1e-5)));
-  return plain(ops.mul(ops.reshape(ops.div(rows, root), x.shape), ops.broadcastTo(c.plain(1), inner)));
+  return plain(ops.reshape(ops.rmsNorm(rows, scale, c.number('epsilon', 1e-5)), x.shape));
 }
 
 /** x / ‖x‖ of norm 1 or 2 along an axis; 0 where the norm is 0. */
