@@ -119,9 +119,9 @@ const CASES: Record<string, Case> = {
     },
     /sparse tensor "x" \[0,1099511627776\] has more than/,
   ],
-  'a Reshape to giant extents': [reshaped([HUGE, 0], node('Relu', ['x'], ['y'])), /"x" \[1099511627776,0\] has more than 536870912 elements/],
-  'two giants and a 0': [reshaped([2 ** 52, 2 ** 52, 0], node('Relu', ['x'], ['y'])), /"x" \[.*,0\] has more than 536870912 elements/],
-  'extents whose product is too large': [reshaped([2 ** 20, 2 ** 20, 0], node('Relu', ['x'], ['y'])), /"x" \[.*,0\] has more than 536870912 elements/],
+  'a Reshape to giant extents': [reshaped([HUGE, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[1099511627776,0\] has more than 536870912 elements/],
+  'two giants and a 0': [reshaped([2 ** 52, 2 ** 52, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[.*,0\] has more than 536870912 elements/],
+  'extents whose product is too large': [reshaped([2 ** 20, 2 ** 20, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[.*,0\] has more than 536870912 elements/],
   'an Expand of nothing': [
     single('Expand', ['x', 's'], [nothing('x', [0, 1]), intTensor('s', [2], [1, HUGE])]),
     /\(Expand\): \[0,1099511627776\] has more than 536870912 elements/,
@@ -170,10 +170,7 @@ const CASES: Record<string, Case> = {
     adding({ ...reshaped([0, WIDE], node('LayerNormalization', ['x', 's'], ['y'])), opset: 17 }, ones('s', [1])),
     /\(LayerNormalization\): \[536870912\] would be 536870912 numbers/,
   ],
-  'ReverseSequence of nothing': [
-    adding(reshaped([2 ** 28, 1, 0], node('ReverseSequence', ['x', 'l'], ['y'])), intTensor('l', [1], [1])),
-    null,
-  ],
+  'ReverseSequence of nothing': [adding(reshaped([2 ** 28, 1, 0], node('ReverseSequence', ['x', 'l'], ['y'])), intTensor('l', [1], [1])), null],
   'RoiAlign of no channels': [
     single('RoiAlign', ['x', 'b', 'o'], [nothing('x', [1, 0, 1, 1]), ones('b', [1, 4]), intTensor('o', [1], [0])], {
       output_height: 2 ** 12,
@@ -321,7 +318,7 @@ test('a node counts by the names that it reads, and a recurrent layer by its ste
       await model.computeAsync(Object.fromEntries(parts.inputs.map(({ name, shape }) => [name, zeros(shape)])));
       model.dispose();
     });
-    return walk.mock.calls.reduce(([read, nodes], [more = 0, turns = 1]) => [read + more, nodes + turns], [0, 0]);
+    return walk.mock.calls.reduce<[number, number]>(([read, nodes], [more = 0, turns = 1]) => [read + more, nodes + turns], [0, 0]);
   };
   const x = { name: 'x', shape: [0] };
   const [read] = await spent({ nodes: [node('Concat', new Array<string>(5000).fill('x'), ['y'], { axis: 0 })], inputs: [x], outputs: ['y'] });
@@ -348,7 +345,7 @@ test('a RangeError names its node', async () => {
   model.watch = () => {
     throw new RangeError('Invalid array length');
   };
-  await expect(scoped(() => model.computeAsync({ x: zeros([1]) }))).rejects.toThrow(/node "Relu of y" \(Relu\): Invalid array length|\(Relu\): Invalid array length/);
+  await expect(scoped(() => model.computeAsync({ x: zeros([1]) }))).rejects.toThrow(/node "Relu of y" \(Relu\): Invalid array length/);
   model.dispose();
 });
 

@@ -158,7 +158,8 @@ export class OnnxModel {
 
   private loaded(name: string, initializer: OnnxTensor): HostTensor {
     const host = initializer.load();
-    if (!(claimOf(host.shape) <= MAX_ELEMENTS)) // a constant that nodes made
+    if (!(claimOf(host.shape) <= MAX_ELEMENTS))
+      // a constant that nodes made
       throw new FileError(this.graph.path, `"${shown(name)}" [${host.shape}] has more than ${MAX_ELEMENTS} elements, its extents of 0 aside`);
     this.held += host.data.length;
     if (this.refuseNaN && host.data instanceof Float32Array && nonFinite(host.data) && host.data.some(Number.isNaN))
