@@ -2,13 +2,15 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
+import * as ops from '../src/autograd/ops/index.ts';
+import { backward, gradOf } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { Budget } from '../src/model/onnx/operator.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { sizeOfValue } from '../src/model/onnx/values.ts';
 import { graphMessage } from '../src/model/onnx/writer.ts';
-import { memory, Scope, scoped, type Tensor, zeros } from '../src/tensor/tensor.ts';
+import { memory, Scope, scoped, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor, varint } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
@@ -422,4 +424,38 @@ test('sparse tensors are counted by the file, not by the graph', () => {
     outputs: ['y'],
   });
   expect(() => OnnxModel.load(bytesAsSource('model', bytes))).toThrow(/its sparse tensors have more than 4194304 elements, "q" among them/);
+});
+
+test('the gradients of a recurrent layer outlive its steps', async () => {
+  await scoped(async () => {
+    const weights = [0.3, -0.2, 0.5, 0.1];
+    const steps = 5;
+    const x = tensor(
+      Float32Array.from({ length: steps }, (_, i) => Math.sin(i + 1)),
+      [steps, 1, 1],
+    );
+    const lossOf = async (w: readonly number[], isTraining: boolean) => {
+      const bytes = onnxBytes({
+        nodes: [node('LSTM', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 1 })],
+        initializers: [floatTensor('w', [1, 4, 1], w), floatTensor('r', [1, 4, 1], [0.4, 0.3, -0.1, 0.2])],
+        inputs: [{ name: 'x', shape: [steps, 1, 1] }],
+        outputs: ['y'],
+      });
+      const model = OnnxModel.load(bytesAsSource('model', bytes), { trainable: (name) => isTraining && name === 'w' });
+      const [y] = model.run({ x });
+      const loss = ops.sum(y);
+      const found = { loss: await loss.item(), gradient: new Float32Array(0) };
+      if (isTraining) {
+        backward(loss);
+        found.gradient = (await (gradOf(model.parameters.get('w')) as Tensor).data()) as Float32Array<ArrayBuffer>;
+      }
+      model.dispose();
+      return found;
+    };
+    const { gradient } = await lossOf(weights, true);
+    for (const k of weights.keys()) {
+      const moved = async (by: number) => (await lossOf(weights.with(k, weights[k] + by), false)).loss;
+      expect(gradient[k]).toBeCloseTo(((await moved(0.01)) - (await moved(-0.01))) / 0.02, 3);
+    }
+  });
 });
