@@ -17,6 +17,8 @@ writeOnnx(model, {
 });
 const odd = join(folder, 'odd.onnx');
 writeOnnx(odd, { nodes: [node('NoSuch', ['x'], ['z']), node('Relu', ['z'], ['y'])], inputs: [{ name: 'x', shape: [2] }], outputs: ['y'] });
+const wide = join(folder, 'wide.onnx');
+writeOnnx(wide, { nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [2 ** 26 + 1] }], outputs: ['y'] });
 
 test('inspect tells inputs, operators, shapes, work and memory', { timeout: 60_000 }, async () => {
   const { code, stdout } = await glimpse('onnx', 'inspect', model, '--json', '--nodes', '--dim', 'N=4');
@@ -64,6 +66,7 @@ test.each([
   [['run', model, '--input', 'z=none.pb'], 2, /the model has no input "z" \(x\)/],
   [['run', model, '--dim', 'M=4'], 2, /no input has an open extent "M" \(N\)/],
   [['run', model, '--dim', 'N=0'], 2, /--dim N: "0" is no extent from 1/],
+  [['run', wide], 2, /input "x" \[67108865\]: inputs of more than 67108864 numbers are not made up; give it with --input x=FILE\.pb/],
   [['run', model, '--input', 'x=none.pb'], 1, /none\.pb: no such file/],
   [['run', join(folder, 'none.onnx')], 1, /none\.onnx: no such file/],
   [['inspect', import.meta.filename], 1, /onnx_writer|at byte|holds no ONNX graph/],

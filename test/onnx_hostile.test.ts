@@ -1,12 +1,16 @@
 /** Small files that ask for much: memory, time, depth. Each is refused by name and reason, or done at once. */
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { expect, test } from 'vitest';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test, vi } from 'vitest';
+import * as ops from '../src/autograd/ops/index.ts';
+import { backward, gradOf } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { openFile } from '../src/data/file_source.ts';
+import { Budget } from '../src/model/onnx/operator.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
+import { sizeOfValue } from '../src/model/onnx/values.ts';
 import { graphMessage } from '../src/model/onnx/writer.ts';
-import { scoped, Tensor } from '../src/tensor/tensor.ts';
+import { memory, Scope, scoped, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor, varint } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
@@ -117,9 +121,9 @@ const CASES: Record<string, Case> = {
     },
     /sparse tensor "x" \[0,1099511627776\] has more than/,
   ],
-  'a Reshape to giant extents': [reshaped([HUGE, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): \[1099511627776,0\] has more than 536870912 elements/],
-  'two giants and a 0': [reshaped([2 ** 52, 2 ** 52, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): .* has more than 536870912 elements/],
-  'extents whose product is too large': [reshaped([2 ** 20, 2 ** 20, 0], node('Relu', ['x'], ['y'])), /\(Reshape\): .* has more than 536870912 elements/],
+  'a Reshape to giant extents': [reshaped([HUGE, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[1099511627776,0\] has more than 536870912 elements/],
+  'two giants and a 0': [reshaped([2 ** 52, 2 ** 52, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[.*,0\] has more than 536870912 elements/],
+  'extents whose product is too large': [reshaped([2 ** 20, 2 ** 20, 0], node('Relu', ['x'], ['y'])), /\(Relu\): \[.*,0\] has more than 536870912 elements/],
   'an Expand of nothing': [
     single('Expand', ['x', 's'], [nothing('x', [0, 1]), intTensor('s', [2], [1, HUGE])]),
     /\(Expand\): \[0,1099511627776\] has more than 536870912 elements/,
@@ -168,10 +172,7 @@ const CASES: Record<string, Case> = {
     adding({ ...reshaped([0, WIDE], node('LayerNormalization', ['x', 's'], ['y'])), opset: 17 }, ones('s', [1])),
     /\(LayerNormalization\): \[536870912\] would be 536870912 numbers/,
   ],
-  'ReverseSequence of nothing': [
-    adding(reshaped([2 ** 28, 1, 0], node('ReverseSequence', ['x', 'l'], ['y'])), intTensor('l', [1], [1])),
-    /\(ReverseSequence\): \[268435456,1,0\]; at most 4194304 steps/,
-  ],
+  'ReverseSequence of nothing': [adding(reshaped([2 ** 28, 1, 0], node('ReverseSequence', ['x', 'l'], ['y'])), intTensor('l', [1], [1])), null],
   'RoiAlign of no channels': [
     single('RoiAlign', ['x', 'b', 'o'], [nothing('x', [1, 0, 1, 1]), ones('b', [1, 4]), intTensor('o', [1], [0])], {
       output_height: 2 ** 12,
@@ -192,7 +193,7 @@ const CASES: Record<string, Case> = {
     /tensor "g" .* has more than/,
   ],
   'MatMulInteger of no columns': [
-    single('MatMulInteger', ['a', 'b'], [rawTensor('a', UINT8, [512, 512], new Uint8Array(512 * 512)), nothing('b', [2 ** 10, 512, 0], UINT8)]),
+    single('MatMulInteger', ['a', 'b'], [rawTensor('a', UINT8, [512, 512], new Uint8Array(512 * 512)), nothing('b', [2 ** 14, 512, 0], UINT8)]),
     /\(MatMulInteger\): .* is too much for the host/,
   ],
   'random numbers of negative extents': [{ ...single('RandomNormal', [], [], { shape: [-2, -3] }) }, /\(RandomNormal\): \[-2,-3\] has an extent of -2/],
@@ -257,20 +258,9 @@ const CASES: Record<string, Case> = {
   ],
 
   // Time and memory
-  'n-grams that are looked at again and again': [
-    { ...looping(40, 'k', FLOAT, [gram(20_000)], [ones('k', [1]), intTensor('x', [2000, 1], new Array<number>(2000).fill(1))], 9) },
-    /\(TfIdfVectorizer\): more than \d+ n-grams to look at|\(TfIdfVectorizer\): more (work|steps)/,
-  ],
-  'n-grams for many rows': [
-    { ...single('TfIdfVectorizer', ['x'], [intTensor('x', [8000, 1], new Array<number>(8000).fill(1))], {}, 9), nodes: [gram(20_000, 'y')] },
-    /\(TfIdfVectorizer\): more than 67108864 n-grams to look at/,
-  ],
-  'a node that reads a name again and again': [
-    {
-      ...looping(2 ** 20, 'z', INT64, [node('Concat', new Array<string>(200_000).fill('z'), ['b'], { axis: 0 })], [nothing('z', [0], INT64)]),
-      outputTypes: [INT64],
-    },
-    /more work than/,
+  'n-grams for many rows, again and again': [
+    looping(20, 'k', FLOAT, [gram(20_000)], [ones('k', [1]), intTensor('x', [2000, 1], new Array<number>(2000).fill(1))], 9),
+    null,
   ],
   'texts that a loop keeps': [
     {
@@ -319,4 +309,153 @@ test.each(Object.entries(CASES))('%s', async (_name, [given, reason]) => {
   expect(performance.now() - started).toBeLessThan(2000);
   expect(process.memoryUsage().rss - before).toBeLessThan(512 * 2 ** 20);
   device.gpu.pool.trim();
+});
+
+test('a node counts by the names that it reads, and a recurrent layer by its steps', async () => {
+  const walk = vi.spyOn(Budget.prototype, 'walk');
+  const spent = async (parts: OnnxParts): Promise<[number, number]> => {
+    walk.mockClear();
+    await scoped(async () => {
+      const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+      await model.computeAsync(Object.fromEntries(parts.inputs.map(({ name, shape }) => [name, zeros(shape)])));
+      model.dispose();
+    });
+    return walk.mock.calls.reduce<[number, number]>(([read, nodes], [more = 0, turns = 1]) => [read + more, nodes + turns], [0, 0]);
+  };
+  const x = { name: 'x', shape: [0] };
+  const [read] = await spent({ nodes: [node('Concat', new Array<string>(5000).fill('x'), ['y'], { axis: 0 })], inputs: [x], outputs: ['y'] });
+  expect(read).toBeGreaterThan(64 * 5000);
+  const sequence = { name: 'x', shape: [30, 1, 1] };
+  const rnn = node('RNN', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 1, direction: 'bidirectional' });
+  const [, nodes] = await spent({ nodes: [rnn], initializers: [ones('w', [2, 1, 1]), ones('r', [2, 1, 1])], inputs: [sequence], outputs: ['y'] });
+  expect(nodes).toBe(61);
+  walk.mockRestore();
+});
+
+test('work on the host has a bound of its own, whatever the file holds', () => {
+  const budget = new Budget(2 ** 30);
+  budget.spend(2 ** 33);
+  expect(() => budget.spend(1)).toThrow(/more than 8589934592 steps on the host/);
+});
+
+test('a text counts by its characters', () => {
+  expect(sizeOfValue({ kind: 'text', shape: [2], data: ['four', ''] })).toBe(6);
+});
+
+test('a RangeError names its node', async () => {
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes({ nodes: [node('Relu', ['x'], ['y'])], inputs: [{ name: 'x', shape: [1] }], outputs: ['y'] })));
+  model.watch = () => {
+    throw new RangeError('Invalid array length');
+  };
+  await expect(scoped(() => model.computeAsync({ x: zeros([1]) }))).rejects.toThrow(/node "Relu of y" \(Relu\): Invalid array length/);
+  model.dispose();
+});
+
+test('a recurrent layer frees what only a step needs', async () => {
+  const [steps, width] = [64, 64];
+  const peak = await scoped(async () => {
+    const model = OnnxModel.load(
+      bytesAsSource(
+        'model',
+        onnxBytes({
+          nodes: [node('LSTM', ['x', 'w', 'r'], ['', 'y'], { hidden_size: width })],
+          initializers: [ones('w', [1, 4 * width, 1]), ones('r', [1, 4 * width, width])],
+          inputs: [{ name: 'x', shape: [steps, 1, 1] }],
+          outputs: ['y'],
+        }),
+      ),
+    );
+    const x = zeros([steps, 1, 1]);
+    const added = Scope.add;
+    const add = vi.spyOn(Scope, 'add');
+    let [most, made] = [0, 0];
+    const before = memory().tensors;
+    add.mockImplementation((tensor: Tensor) => {
+      made++;
+      most = Math.max(most, memory().tensors - before);
+      return added.call(Scope, tensor);
+    });
+    await model.computeAsync({ x });
+    add.mockRestore();
+    model.dispose();
+    return { most, made };
+  });
+  expect(peak.made).toBeGreaterThan(10 * steps);
+  expect(peak.most).toBeLessThan(3 * steps);
+});
+
+/** A tensor whose values lie in another file. */
+const outside = (name: string, location: string, count: number): Buffer => {
+  const entry = Buffer.concat([field(1, 'location'), field(2, location)]);
+  return Buffer.concat([field(1, count), field(2, FLOAT), field(8, name), field(13, entry), field(14, 1)]);
+};
+
+test('the bytes of another file are counted by the file, however it is spelled', () => {
+  const path = join(folder, 'shared.onnx');
+  writeFileSync(join(folder, 'a.bin'), Buffer.alloc(4096));
+  const spelled = Array.from({ length: 5 }, (_, i) => [`w${i}`, `${'./'.repeat(i)}a.bin`] as const);
+  const parts = (count: number): OnnxParts => ({
+    nodes: [
+      node(
+        'Sum',
+        spelled.slice(0, count).map(([name]) => name),
+        ['y'],
+      ),
+    ],
+    initializers: spelled.slice(0, count).map(([name, location]) => outside(name, location, 1024)),
+    inputs: [],
+    outputs: ['y'],
+  });
+  writeFileSync(path, onnxBytes(parts(4)));
+  OnnxModel.load(openFile(path)).dispose();
+  writeFileSync(path, onnxBytes(parts(5)));
+  expect(() => OnnxModel.load(openFile(path))).toThrow(/claim 20480 bytes of ".*a\.bin", which has 4096/);
+});
+
+test('sparse tensors are counted by the file, not by the graph', () => {
+  const half = 1 << 21;
+  const sparse = (name: string): Buffer => Buffer.concat([field(1, floatTensor(name, [0], [])), field(2, intTensor('', [0], [])), field(3, half + 1)]);
+  const branch = (name: string): Attributes[string] => ({
+    graph: [field(15, sparse(name)), field(1, node('Identity', [name], [`${name}y`])), field(12, Buffer.concat([field(1, `${name}y`)]))],
+  });
+  const bytes = onnxBytes({
+    nodes: [node('If', ['c'], ['y'], { then_branch: branch('p'), else_branch: branch('q') })],
+    inputs: [{ name: 'c', shape: [], type: BOOL }],
+    outputs: ['y'],
+  });
+  expect(() => OnnxModel.load(bytesAsSource('model', bytes))).toThrow(/its sparse tensors have more than 4194304 elements, "q" among them/);
+});
+
+test('the gradients of a recurrent layer outlive its steps', async () => {
+  await scoped(async () => {
+    const weights = [0.3, -0.2, 0.5, 0.1];
+    const steps = 5;
+    const x = tensor(
+      Float32Array.from({ length: steps }, (_, i) => Math.sin(i + 1)),
+      [steps, 1, 1],
+    );
+    const lossOf = async (w: readonly number[], isTraining: boolean) => {
+      const bytes = onnxBytes({
+        nodes: [node('LSTM', ['x', 'w', 'r'], ['', 'y'], { hidden_size: 1 })],
+        initializers: [floatTensor('w', [1, 4, 1], w), floatTensor('r', [1, 4, 1], [0.4, 0.3, -0.1, 0.2])],
+        inputs: [{ name: 'x', shape: [steps, 1, 1] }],
+        outputs: ['y'],
+      });
+      const model = OnnxModel.load(bytesAsSource('model', bytes), { trainable: (name) => isTraining && name === 'w' });
+      const [y] = model.run({ x });
+      const loss = ops.sum(y);
+      const found = { loss: await loss.item(), gradient: new Float32Array(0) };
+      if (isTraining) {
+        backward(loss);
+        found.gradient = (await (gradOf(model.parameters.get('w')) as Tensor).data()) as Float32Array<ArrayBuffer>;
+      }
+      model.dispose();
+      return found;
+    };
+    const { gradient } = await lossOf(weights, true);
+    for (const k of weights.keys()) {
+      const moved = async (by: number) => (await lossOf(weights.with(k, weights[k] + by), false)).loss;
+      expect(gradient[k]).toBeCloseTo(((await moved(0.01)) - (await moved(-0.01))) / 0.02, 3);
+    }
+  });
 });

@@ -23,7 +23,7 @@ import { result, say } from './output.ts';
 import { formatStepProfile } from './profile.ts';
 import { withGpu } from './session.ts';
 
-/** Most numbers of an input that is made up. */
+/** Most numbers of the inputs that are made up. */
 const MOST_MADE = 2 ** 26;
 
 type Pairs<T> = readonly (readonly [string, T])[] | undefined;
@@ -42,6 +42,7 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
     throw new UsageError(`no input has an open extent "${other}" (${[...open].filter((name) => name !== null).join(', ') || 'none has one with a name'})`);
   const given: Record<string, Given> = {};
   const said: string[] = [];
+  let made = 0;
   for (const input of inputs) {
     const { name, kind, type } = input;
     const path = chosen.get(name);
@@ -52,8 +53,11 @@ function inputsOf(inputs: readonly OnnxInput[], files: Pairs<string>, dims: Pair
       continue;
     }
     const shape = input.shape.map((extent, i) => (extent < 0 ? (sizes.get(input.open[i] ?? '') ?? 1) : extent));
-    if (!(sizeOf(shape) <= MOST_MADE))
-      throw new UsageError(`input "${shown(name)}" [${shape}] has more than ${MOST_MADE} numbers; give it with --input ${shown(name)}=FILE.pb`);
+    made += sizeOf(shape);
+    if (!(made <= MOST_MADE))
+      throw new UsageError(
+        `input "${shown(name)}" [${shape}]: inputs of more than ${MOST_MADE} numbers are not made up; give it with --input ${shown(name)}=FILE.pb`,
+      );
     const random = new Random(1, name);
     if (kind === 'float')
       given[name] = tensor(

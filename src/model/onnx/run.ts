@@ -10,6 +10,7 @@ import { currentGpu } from '../../gpu/gpu.ts';
 import { Parameters } from '../../nn/parameters.ts';
 import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
+import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
@@ -157,6 +158,9 @@ export class OnnxModel {
 
   private loaded(name: string, initializer: OnnxTensor): HostTensor {
     const host = initializer.load();
+    if (!(claimOf(host.shape) <= MAX_ELEMENTS))
+      // a constant that nodes made
+      throw new FileError(this.graph.path, `"${shown(name)}" [${host.shape}] has more than ${MAX_ELEMENTS} elements, its extents of 0 aside`);
     this.held += host.data.length;
     if (this.refuseNaN && host.data instanceof Float32Array && nonFinite(host.data) && host.data.some(Number.isNaN))
       throw new FileError(this.graph.path, `the weights "${shown(name)}" cannot be used: ${nonFiniteFault(host.data)}`);
@@ -320,7 +324,7 @@ export class OnnxModel {
     for (const [i, node] of nodes.entries()) {
       let results: readonly (Value | null)[];
       try {
-        let held = reads[i].length + node.outputs.length;
+        let held = STEPS_A_NAME * (reads[i].length + node.outputs.length);
         for (const name of node.inputs) {
           const value = name === '' ? undefined : frame.find(name);
           if (value && !isDevice(value)) held += value.kind === 'sequence' ? value.elements.length : sizeOfValue(value);
@@ -436,7 +440,7 @@ export class OnnxModel {
       throw new GlimpseError(
         `its graph has ${graph.inputs.length} inputs (${graph.inputs.map(({ name }) => shown(name)).join(', ')}), but gets ${given.length}`,
       );
-    model.budget.spend(graph.inputs.length + graph.outputs.length);
+    model.budget.spend(STEPS_A_NAME * (graph.inputs.length + graph.outputs.length));
     for (const [i, { name }] of graph.inputs.entries()) {
       frame.values.set(name, shared(given[i]));
       model.budget.made(sizeOfValue(given[i]));
@@ -505,6 +509,9 @@ export class OnnxModel {
     this.weights.clear();
   }
 }
+
+/** Steps on the host that finding a value by its name counts as. */
+const STEPS_A_NAME = 64;
 
 /** Bytes that a kernel may bind on this adapter. */
 const bindingLimit = (): number => currentGpu().device.limits.maxStorageBufferBindingSize;

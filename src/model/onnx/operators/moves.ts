@@ -606,9 +606,6 @@ function triangle(c: Context): Value {
   return plain(ops.trilu(x, c.host(1)?.data[0] ?? 0, c.number('upper', 1) === 1), type);
 }
 
-/** Most steps of the sequences that one node turns. */
-const MOST_STEPS = 1 << 22;
-
 /** For each place of the first two axes, in order, the place that ReverseSequence takes: the first elements of each sequence turned. */
 function turnedOf({ node, inputs }: HostCall, shape: Shape): number[] {
   const [time, batch] = [numberOf(node, 'time_axis', 0), numberOf(node, 'batch_axis', 1)];
@@ -616,7 +613,6 @@ function turnedOf({ node, inputs }: HostCall, shape: Shape): number[] {
   const lengths = listIn(inputs[1], 'the lengths');
   if (lengths.length !== shape[batch] || lengths.some((length) => !(length >= 0 && length <= shape[time])))
     fail(`lengths [${lengths.slice(0, 10)}] for ${shape[batch]} sequences of ${shape[time]} places`);
-  if (shape[0] * shape[1] > MOST_STEPS) fail(`[${shape}]; at most ${MOST_STEPS} steps of all sequences are supported`);
   const at: number[] = [];
   for (let i = 0; i < shape[0]; i++)
     for (let j = 0; j < shape[1]; j++) {

@@ -146,13 +146,13 @@ function vectorized(c: Context): HostTensor {
   const [low, high, skip] = ['min_gram_length', 'max_gram_length', 'max_skip_count'].map((name) => c.number(name, 0));
   const shape = bounded(x.shape.length === 2 ? [batch, width] : [width]);
   const distances = Math.min(skip + 1, Math.max(1, length));
-  const steps = batch * (length * distances * Math.min(high, length) + count);
+  const steps = count + batch * length * distances * Math.min(high, length);
   if (steps > MOST_STEPS) fail(`more than ${MOST_STEPS} n-grams to look at`);
   c.model.budget.spend(steps);
   const mode = wordOf(c.node, 'mode', '');
   const data = new Float32Array(sizeOf(shape));
   for (let row = 0; row < batch; row++) {
-    const counts = new Array<number>(count).fill(0);
+    const counts = new Map<number, number>();
     for (let distance = 1; distance <= distances; distance++)
       for (let start = 0; start < length; start++) {
         let gram: Gram | undefined = root;
@@ -160,11 +160,10 @@ function vectorized(c: Context): HostTensor {
           gram = gram?.next.get(x.data[row * length + at]);
           if (!gram) break;
           // What is one item long has no distances.
-          if (gram.id !== null && size >= low && (size > 1 || distance === 1)) counts[gram.id]++;
+          if (gram.id !== null && size >= low && (size > 1 || distance === 1)) counts.set(gram.id, (counts.get(gram.id) ?? 0) + 1);
         }
       }
-    for (const [id, times] of counts.entries()) {
-      if (times === 0) continue;
+    for (const [id, times] of Array.from(counts).sort(([a], [b]) => a - b)) {
       const weight = mode === 'TF' ? 1 : (weights?.[id] ?? 1);
       data[row * width + slots[id]] = (mode === 'IDF' ? 1 : times) * weight;
     }
