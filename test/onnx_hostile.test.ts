@@ -166,7 +166,7 @@ const CASES: Record<string, Case> = {
   'a Resize of nothing to what may be': [single('Resize', ['x', '', '', 'z'], [nothing('x', [0, 1, 4]), intTensor('z', [3], [0, 1, WIDE])]), null],
   'InstanceNormalization of nothing': [
     adding(reshaped([0, 1, WIDE], node('InstanceNormalization', ['x', 's', 's'], ['y'])), ones('s', [1])),
-    /\(InstanceNormalization\): \[536870912\] would be 536870912 numbers/,
+    null, // the kernels take no width apart
   ],
   'LayerNormalization of nothing': [
     adding({ ...reshaped([0, WIDE], node('LayerNormalization', ['x', 's'], ['y'])), opset: 17 }, ones('s', [1])),

@@ -27,7 +27,7 @@ function layerNormalization(c: Context): (Value | null)[] {
   return [out, plain(ops.reshape(mean, shape)), plain(ops.reshape(deviation, shape))];
 }
 
-/** Wu & He 2018: each group of channels of each instance has a mean and a variance of its own; scale and bias are those of a channel. */
+/** Wu & He 2018: each group of channels of an instance has its own mean and variance. Scale and bias are those of a channel. */
 function byGroups(c: Context, groups: number, x: Tensor, scale: Tensor, bias: Tensor): Value {
   const channels = x.shape[1];
   if (x.rank < 3) throw new GlimpseError(`[${x.shape}] has no places after its axis of channels`);
