@@ -27,7 +27,7 @@ try {
   report.product = await loss.item();
   const kernel = gpu.kernel({ file: 'unary', expressions: { f: 'no_such_function(x)' } });
   const [x, y] = [tensor([1, 2, 3, 4]), tensor([0, 0, 0, 0])];
-  gpu.dispatch(kernel, [x.slice, y.slice], { count4: 1, alpha: 0 }, [1, 1, 1], 'broken');
+  gpu.dispatch(kernel, [x.slice, y.slice], { count4: 1, alpha: 0, beta: 0 }, [1, 1, 1], 'broken');
   report.fault = await y.data().then(() => 'none', (error) => error instanceof GpuError && error.message);
   report.after = [...(await ops.addScalar(x, 1).data())];
   own[Symbol.dispose]();
