@@ -2151,6 +2151,40 @@ const GRIDS: readonly Mutation[] = [
   },
 ];
 
+const DOT_PRODUCT: readonly Mutation[] = [
+  ...[
+    'scaled_dot_product',
+    'scaled_dot_product_subgroup',
+    'scaled_dot_product_workgroup',
+    'scaled_dot_product_grad_query',
+    'scaled_dot_product_grad_query_subgroup',
+    'scaled_dot_product_grad_query_workgroup',
+    'scaled_dot_product_grad_keys',
+    'scaled_dot_product_grad_keys_subgroup',
+    'scaled_dot_product_grad_keys_workgroup',
+  ].map((shader) => ({
+    name: 'a query does not see the last of its keys',
+    shader,
+    find: 'i + 1u + params.keys',
+    replace: 'i + params.keys',
+    ops: ['scaledDotProductAttention'],
+  })),
+  {
+    name: 'only the gradient counts in Δ',
+    shader: 'scaled_dot_product_rows',
+    find: 'delta += dy[e] * y[e];',
+    replace: 'delta += dy[e];',
+    ops: ['scaledDotProductAttention'],
+  },
+  {
+    name: 'what was added is not scaled down for a larger score',
+    shader: 'scaled_dot_product',
+    find: 'sum = sum * shrink + weight;',
+    replace: 'sum = sum + weight;',
+    ops: ['scaledDotProductAttention'],
+  },
+];
+
 export const MUTATIONS: readonly Mutation[] = [
   ...MATMUL,
   ...CONVOLUTION,
@@ -2159,6 +2193,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...NORMALIZATION,
   ...RECURRENCE,
   ...ATTENTION,
+  ...DOT_PRODUCT,
   ...ELEMENTS,
   ...UPDATES,
   ...SEARCH,

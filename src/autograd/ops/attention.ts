@@ -12,6 +12,7 @@ import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
 import { expectRank, type Op, type OpCase, reference } from '../op.ts';
 import { apply } from '../tape.ts';
 
+/** How scores become weights. */
 export interface ScaledDotProductAttrs {
   /** The scores are multiplied by it, before the mask is added. */
   scale: number;
