@@ -56,7 +56,7 @@ describe('mistakes', () => {
     );
     expect(verdict.right).toBe(survives !== undefined);
     // A verdict names an element, a case, or the line that does not compile.
-    if (!survives) expect(verdict.says).toMatch(/\[[\d,]*\] (of \[.*\] )?is |sum with random signs|\d+:\d+: |products with K|it gives|T = \d+/);
+    if (!survives) expect(verdict.says).toMatch(/\[.*\] (of \[.*\] )?is |sum with random signs|\d+:\d+: |products with K|it gives|T = \d+/);
   });
 
   test.each(BUGS.map((bug) => [bug.number, bug] as const))('the bug of %s is called wrong, and its kernel without the bug is right', async (_number, {
