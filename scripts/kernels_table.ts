@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { OPS } from '../src/autograd/ops/index.ts';
 import { FAMILIES } from '../src/kernels/families.ts';
 import type { Family, Version } from '../src/kernels/family.ts';
+import { withPart } from './page_part.ts';
 
 export const KERNELS_PAGE = new URL('../docs/kernels.md', import.meta.url);
 const [FIRST, LAST] = ['<!-- made by scripts/kernels_table.ts: do not edit -->', '<!-- end of the tables -->'];
@@ -27,10 +28,6 @@ function section({ name, versions }: Family<never>): string {
 }
 
 /** The page with the tables as they should be. */
-export function withTables(page: string): string {
-  const [start, end] = [page.indexOf(FIRST), page.indexOf(LAST)];
-  if (start < 0 || end < start) throw new Error(`the page needs a line "${FIRST}" and, after it, a line "${LAST}"`);
-  return `${page.slice(0, start)}${FIRST}\n\n${Object.values(FAMILIES).map(section).join('\n\n')}\n\n${page.slice(end)}`;
-}
+export const withTables = (page: string): string => withPart(page, FIRST, LAST, Object.values(FAMILIES).map(section).join('\n\n'));
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) writeFileSync(KERNELS_PAGE, withTables(readFileSync(KERNELS_PAGE, 'utf8')));

@@ -14,6 +14,7 @@ import { readValueFile } from '../src/model/onnx/proto.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { openGpu } from '../src/node.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { withPart } from './page_part.ts';
 import { oracle } from './third_party.js';
 
 interface Ort {
@@ -73,10 +74,6 @@ for (const name of readdirSync(folder).sort()) {
   process.stderr.write(`${rows.at(-1)}\n`);
 }
 
-const page = new URL('../docs/onnx.md', import.meta.url);
-const text = readFileSync(page, 'utf8');
-const [start, end] = [text.indexOf(FIRST), text.indexOf(LAST)];
-if (start < 0 || end < start) throw new Error(`docs/onnx.md needs a line "${FIRST}" and, after it, a line "${LAST}"`);
 const table = [
   `Adapter: ${gpu.description}${gpu.software ? ', a software adapter' : ''}. One picture at a time, the median of ${RUNS} runs.`,
   '',
@@ -84,6 +81,7 @@ const table = [
   '|---|---:|---:|---:|---:|',
   ...rows,
 ].join('\n');
-writeFileSync(page, `${text.slice(0, start)}${FIRST}\n\n${table}\n\n${text.slice(end)}`);
+const page = new URL('../docs/onnx.md', import.meta.url);
+writeFileSync(page, withPart(readFileSync(page, 'utf8'), FIRST, LAST, table));
 await gpu.close();
 process.exit(0);

@@ -14,6 +14,7 @@ import { checkModelFolder, type OnnxCase } from '../src/model/onnx/check.ts';
 import { OPERATORS } from '../src/model/onnx/operators/index.ts';
 import { readOnnx } from '../src/model/onnx/proto.ts';
 import { openGpu } from '../src/node.ts';
+import { withPart } from './page_part.ts';
 
 /** Where Debian's package puts the tests, and the sets of them. */
 export const SUITE = process.env.GLIMPSE_ONNX_TESTS ?? '/usr/include/onnx/backend/test/data';
@@ -132,13 +133,8 @@ if (import.meta.url === pathToFileURL(process.argv[1]).href) {
     process.stderr.write(`${set} done\n`);
   }
   const page = new URL('../docs/onnx.md', import.meta.url);
-  const text = readFileSync(page, 'utf8');
-  const [start, end] = [text.indexOf(FIRST), text.indexOf(LAST)];
-  if (start < 0 || end < start) throw new Error(`docs/onnx.md needs a line "${FIRST}" and, after it, a line "${LAST}"`);
-  writeFileSync(
-    page,
-    `${text.slice(0, start)}${FIRST}\n\n${tables(cases, `${gpu.description}${gpu.software ? ', a software adapter' : ''}`)}\n\n${text.slice(end)}`,
-  );
+  const description = `${gpu.description}${gpu.software ? ', a software adapter' : ''}`;
+  writeFileSync(page, withPart(readFileSync(page, 'utf8'), FIRST, LAST, tables(cases, description)));
   await gpu.close();
   process.exit(0);
 }

@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import { TRAINING_OPTIONS } from '../src/model/training/options.ts';
 import { defaultText, flagOf, type Row } from '../src/options.ts';
+import { withPart } from './page_part.ts';
 
 export const OPTIONS_PAGE = new URL('../docs/captioner.md', import.meta.url);
 const [FIRST, LAST] = ['<!-- made by scripts/options_table.ts: do not edit -->', '<!-- end of the table -->'];
@@ -30,10 +31,6 @@ function table(): string {
 }
 
 /** The page with the table as it should be. */
-export function withTable(page: string): string {
-  const [start, end] = [page.indexOf(FIRST), page.indexOf(LAST)];
-  if (start < 0 || end < start) throw new Error(`the page needs a line "${FIRST}" and, after it, a line "${LAST}"`);
-  return `${page.slice(0, start)}${FIRST}\n\n${table()}\n\n${page.slice(end)}`;
-}
+export const withTable = (page: string): string => withPart(page, FIRST, LAST, table());
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) writeFileSync(OPTIONS_PAGE, withTable(readFileSync(OPTIONS_PAGE, 'utf8')));

@@ -2,15 +2,14 @@
  * Elementwise functions at their ends and over their whole range, on both software drivers: infinities, zeros with a sign, halves,
  * what lies outside of a domain, and angles of any size.
  */
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Op } from '../src/autograd/op.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
 import { apply, backward, gradOf, variable } from '../src/autograd/tape.ts';
-import type { Gpu } from '../src/gpu/gpu.ts';
-import { openGpu } from '../src/platform/node/open.ts';
 import { Random } from '../src/random.ts';
 import { readTensors, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
+import { useGpu } from './support.ts';
 
 const { NaN: nan, POSITIVE_INFINITY: most, NEGATIVE_INFINITY: least } = Number;
 
@@ -125,13 +124,7 @@ const PAIRS: [name: string, f: (a: Tensor, b: Tensor) => Tensor, a: number[], b:
 const entry = (name: string): Op => OPS.find((op) => op.name === name) as Op;
 
 describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
-  let gpu: Gpu;
-  beforeAll(async () => {
-    gpu = await openGpu({ adapter });
-  });
-  afterAll(async () => {
-    await gpu.close();
-  });
+  useGpu(adapter);
 
   test.each(ENDS)('%s at its ends', async (_name, f, values, wanted) => {
     using _s = scope();

@@ -2,21 +2,20 @@
  * What must not be lost or made up: differences under a common offset, infinities, NaNs, the digits of long sums; ids and whole
  * numbers out of range. On both software drivers.
  */
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { checkNaNs, checksOf } from '../src/autograd/check.ts';
 import type { Op } from '../src/autograd/op.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { OPS } from '../src/autograd/ops/index.ts';
 import { apply, backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { GlimpseError } from '../src/errors.ts';
-import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES, forceVersion } from '../src/kernels/families.ts';
 import { VersionNotApplicable } from '../src/kernels/family.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
-import { openGpu } from '../src/platform/node/open.ts';
 import { full, readTensors, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { LENGTH, lively, PICTURES, randomPictures } from './small_captioner.ts';
+import { useGpu } from './support.ts';
 
 /** Runs `work` with every version of a family that can serve it; gives how many could. */
 async function withEachVersion(family: string, work: (version: string) => Promise<void>): Promise<number> {
@@ -36,13 +35,7 @@ async function withEachVersion(family: string, work: (version: string) => Promis
 }
 
 describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
-  let gpu: Gpu;
-  beforeAll(async () => {
-    gpu = await openGpu({ adapter });
-  });
-  afterAll(async () => {
-    await gpu.close();
-  });
+  const device = useGpu(adapter);
 
   test.each([0, 1e3, 1e4, 1e5, -1e5])('log-softmax does not change under an offset of %f', async (offset) => {
     using _s = scope();
@@ -247,7 +240,7 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
     learn();
     learn();
     expect(await gradients()).toEqual(new Set([4]));
-    const clears = vi.spyOn(gpu, 'clear');
+    const clears = vi.spyOn(device.gpu, 'clear');
     optimizer.zeroGrad();
     expect(clears).toHaveBeenCalledTimes(1);
     clears.mockRestore();
@@ -312,7 +305,7 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
   const onDevice = (ids: number[], shape = [ids.length]) => {
     const written = tensor(Uint32Array.from(ids), shape);
     const copy = zeros(shape, 'u32');
-    gpu.copy(written.slice, copy.slice, 4 * ids.length);
+    device.gpu.copy(written.slice, copy.slice, 4 * ids.length);
     return copy;
   };
 
@@ -415,8 +408,8 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
   test('rows too long for a workgroup are left to the version that cuts them', () => {
     const problem = { inner: 1, outer: 1, n: 2 ** 25 } as never;
     const version = FAMILIES.reduce.named('workgroup');
-    expect(version.unable(gpu, problem)).toBeNull();
-    expect(version.unable(gpu, { inner: 1, outer: 1, n: 2 ** 25 + 1 } as never)).toContain('33554433 numbers');
+    expect(version.unable(device.gpu, problem)).toBeNull();
+    expect(version.unable(device.gpu, { inner: 1, outer: 1, n: 2 ** 25 + 1 } as never)).toContain('33554433 numbers');
   });
 
   test('tokens that there are not limit nothing', async () => {
@@ -434,13 +427,7 @@ describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
 });
 
 describe('whole numbers from the host', () => {
-  let gpu: Gpu;
-  beforeAll(async () => {
-    gpu = await openGpu();
-  });
-  afterAll(async () => {
-    await gpu.close();
-  });
+  const device = useGpu();
 
   test.each([
     ['i32', [0, 3e10], 'tensor: value 1 is 30000000000; i32 holds whole numbers from -2147483648 to 2147483647'],
@@ -484,7 +471,7 @@ describe('whole numbers from the host', () => {
     expect([...(await ops.embedding(table, ids).data())]).toEqual([1, 2, 3, 1]);
     ids.write(Uint32Array.of(0, 1, 2, 9));
     expect(() => ops.embedding(table, ids)).toThrow('embedding: ids[3] is 9');
-    gpu.clear(ids.slice);
+    device.gpu.clear(ids.slice);
     expect([...(await ops.embedding(table, ids).data())]).toEqual([1, 1, 1, 1]);
   });
 });

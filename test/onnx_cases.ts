@@ -8,7 +8,7 @@ import { type Attribute, type Chunks, field, nodeMessage } from '../src/model/on
 import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
-import { ort } from './onnx_oracle.ts';
+import { type Ort, ort } from './onnx_oracle.ts';
 import { type OnnxParts, onnxBytes } from './onnx_writer.ts';
 
 export const ELEMENTS = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7, string: 8, bool: 9, float16: 10, double: 11 } as const;
@@ -96,10 +96,8 @@ function given({ type, shape, data }: Read, onGpu: boolean): Given {
 const ARRAYS = { float: Float32Array, double: Float64Array, uint8: Uint8Array, int8: Int8Array, int32: Int32Array, bool: Uint8Array };
 const ORT_NAMES: Partial<Record<Element, string>> = { float: 'float32', double: 'float64' };
 
-type Fed = new (type: string, data: unknown, shape: readonly number[]) => object;
-
 function fed({ type, shape, data }: Read): object {
-  const Made = ort?.Tensor as unknown as Fed;
+  const { Tensor: Made } = ort as Ort;
   if (type === 'string') return new Made('string', [...data], shape);
   if (type === 'int64') return new Made('int64', BigInt64Array.from(data as number[], BigInt), shape);
   return new Made(ORT_NAMES[type] ?? type, ARRAYS[type as keyof typeof ARRAYS].from(data as number[]), shape);

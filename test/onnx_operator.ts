@@ -1,5 +1,4 @@
 /** Runs one ONNX operator for tests: here on the host, here on the GPU, and by onnxruntime. */
-import { oracle } from '../scripts/third_party.js';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { toHalf } from '../src/data/half.ts';
@@ -7,7 +6,10 @@ import { fromBits } from '../src/model/onnx/elements.ts';
 import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import type { HostTensor, HostText } from '../src/model/onnx/values.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
+import { type Ort, ort } from './onnx_oracle.ts';
 import { type Attributes, node, onnxBytes } from './onnx_writer.ts';
+
+export { ort } from './onnx_oracle.ts';
 
 /** The number of each element type in a file. */
 export const TYPES: Record<string, number> = {
@@ -89,18 +91,6 @@ export async function outputsOf(call: Call, on: 'host' | 'gpu'): Promise<{ shape
     model.dispose();
   }
 }
-
-interface Ort {
-  InferenceSession: {
-    create(
-      bytes: Uint8Array,
-      options: object,
-    ): Promise<{ run(feeds: object): Promise<Record<string, { data: ArrayLike<number | bigint | string>; dims: readonly number[] }>> }>;
-  };
-  Tensor: new (type: string, data: unknown, shape: readonly number[]) => object;
-}
-
-export const ort = oracle('onnxruntime-node') as Ort | null;
 
 const ARRAYS: Record<string, (data: number[]) => unknown> = {
   float: (data) => Float32Array.from(data),

@@ -8,14 +8,14 @@ import type { HostTensor } from '../src/model/onnx/values.ts';
 import { scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type OnnxParts, onnxBytes } from './onnx_writer.ts';
 
-interface Ort {
+export interface Ort {
   InferenceSession: {
     create(
       bytes: Uint8Array,
       options: object,
-    ): Promise<{ run(feeds: object): Promise<Record<string, { data: ArrayLike<number | bigint>; dims: readonly number[] }>> }>;
+    ): Promise<{ run(feeds: object): Promise<Record<string, { data: ArrayLike<number | bigint | string>; dims: readonly number[] }>> }>;
   };
-  Tensor: new (type: string, data: ArrayBufferView, shape: readonly number[]) => object;
+  Tensor: new (type: string, data: unknown, shape: readonly number[]) => object;
 }
 
 export const ort = oracle('onnxruntime-node') as Ort | null;

@@ -1,14 +1,13 @@
 /** Reductions over any set of axes, at their ends, and the gradients that the op table's cases do not reach. On both software drivers. */
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { gradcheck } from '../src/autograd/gradcheck.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, variable } from '../src/autograd/tape.ts';
-import type { Gpu } from '../src/gpu/gpu.ts';
-import { openGpu } from '../src/platform/node/open.ts';
 import { Random } from '../src/random.ts';
 import { sizeOf, stridesOf } from '../src/tensor/shape.ts';
 import { scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
+import { useGpu } from './support.ts';
 
 const { NaN: nan, POSITIVE_INFINITY: most, NEGATIVE_INFINITY: least } = Number;
 const total = (values: number[]) => values.reduce((sum, value) => sum + value, 0);
@@ -51,13 +50,7 @@ async function gradient(f: (x: Tensor) => Tensor, values: number[], shape: numbe
 }
 
 describe.each([undefined, 'swiftshader'])('on the driver %s', (adapter) => {
-  let gpu: Gpu;
-  beforeAll(async () => {
-    gpu = await openGpu({ adapter });
-  });
-  afterAll(async () => {
-    await gpu.close();
-  });
+  useGpu(adapter);
 
   test.each(NAMES)('property: %s over any set of axes', async (name) => {
     const shapes = fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 5 });

@@ -18,11 +18,11 @@ export function dataFolder(what: string): string | null {
   return null;
 }
 
-/** Opens the device for a test file and closes it afterwards. */
-export function useGpu(): { readonly gpu: Gpu } {
+/** Opens a device for a test file, or for the tests of a block, and closes it afterwards. */
+export function useGpu(adapter?: string): { readonly gpu: Gpu } {
   let gpu: Gpu | null = null;
   beforeAll(async () => {
-    gpu = await openGpu();
+    gpu = await openGpu({ adapter });
   });
   afterAll(async () => {
     await gpu?.close();

@@ -3,6 +3,7 @@ import { ShapeError } from '../../errors.ts';
 import {
   scaledDotProduct as attentionKernel,
   type ScaledDotProductProblem,
+  type ScaledDotProductSizes,
   scaledDotProductGradKeys,
   scaledDotProductGradQuery,
   scaledDotProductRows,
@@ -22,17 +23,7 @@ export interface ScaledDotProductAttrs {
 
 const NAME = 'scaledDotProductAttention';
 
-interface Sizes {
-  /** B · H. */
-  batch: number;
-  heads: number;
-  queries: number;
-  keys: number;
-  width: number;
-  valuesWidth: number;
-}
-
-function sizes([q, k, v, mask]: readonly Shape[]): Sizes {
+function sizes([q, k, v, mask]: readonly Shape[]): ScaledDotProductSizes {
   for (const [name, shape] of Object.entries({ q, k, v })) expectRank(NAME, name, shape, 4);
   const [pictures, heads, queries, width] = q;
   const [keys, valuesWidth] = [k[2], v[3]];
@@ -48,7 +39,8 @@ function sizes([q, k, v, mask]: readonly Shape[]): Sizes {
 }
 
 /** Keys that query i sees, counted from the first. */
-const seenBy = (i: number, { queries, keys }: Sizes, causal: boolean): number => (causal ? Math.max(0, Math.min(keys, i + 1 + keys - queries)) : keys);
+const seenBy = (i: number, { queries, keys }: ScaledDotProductSizes, causal: boolean): number =>
+  causal ? Math.max(0, Math.min(keys, i + 1 + keys - queries)) : keys;
 
 function problem(inputs: readonly Tensor[], attrs: ScaledDotProductAttrs, label: string): ScaledDotProductProblem {
   const [q, k, v, mask] = inputs;

@@ -6,8 +6,8 @@ import { FileError } from '../../errors.ts';
 import { type Check, labelOf, NEWEST, type Operator } from './operator.ts';
 import { OPERATORS } from './operators/index.ts';
 import { tensorOfConstant } from './operators/moves.ts';
-import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
-import { graphsOf } from './subgraphs.ts';
+import { type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
+import { graphsOf, readsOf } from './subgraphs.ts';
 import { reasonShown, shown } from './wire.ts';
 
 function checkAttributes(node: OnnxNode, form: Operator, c: Check): void {
@@ -52,16 +52,6 @@ class Names {
   define(name: string, value: OnnxTensor): void {
     this.constants.set(name, value);
   }
-}
-
-/** What the nodes of a graph read, and its outputs; also those of the graphs within it. */
-function readsOf(graph: OnnxGraph): Set<string> {
-  const reads = new Set(graph.outputs);
-  for (const node of allNodes(graph.nodes)) {
-    for (const name of node.inputs) reads.add(name);
-    for (const inner of graphsOf(node)) for (const name of inner.outputs) reads.add(name);
-  }
-  return reads;
 }
 
 /** Refuses a graph that is no graph (names that nothing makes, or twice), or whose nodes contradict themselves. Reads no weights. */

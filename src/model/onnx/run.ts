@@ -18,7 +18,7 @@ import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
 import { tensorOfConstant } from './operators/moves.ts';
 import { rewriteForInference } from './passes/index.ts';
 import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
-import { capturedBy, graphsOf } from './subgraphs.ts';
+import { capturedBy, graphsOf, readsOf } from './subgraphs.ts';
 import {
   checkExtents,
   type Device,
@@ -128,15 +128,10 @@ export class OnnxModel {
 
   /** Loads every initializer that is read. Convolution weights become HWIO on the GPU; whole numbers stay on the host. */
   private loadWeights(): void {
-    const { nodes, outputs, initializers } = this.graph;
+    const { nodes, initializers } = this.graph;
     const kernels = new Set(nodes.flatMap(({ op, inputs }) => (op === 'Conv' || op === 'FusedConv' ? [inputs[1]] : [])));
     this.held = this.graph.size / 4;
-    const read = new Set(outputs);
-    for (const node of allNodes(nodes)) {
-      for (const name of node.inputs) read.add(name);
-      for (const inner of graphsOf(node)) for (const name of inner.outputs) read.add(name);
-    }
-    for (const name of read) {
+    for (const name of readsOf(this.graph)) {
       const initializer = initializers.get(name);
       if (initializer) this.prepare(name, initializer, kernels.has(name));
     }

@@ -1,5 +1,5 @@
 /** Graphs within nodes: branches, and the bodies of loops. They read values of the graphs around them by name. */
-import type { OnnxGraph, OnnxNode } from './proto.ts';
+import { allNodes, type OnnxGraph, type OnnxNode } from './proto.ts';
 
 /** The graphs that a node holds. */
 export const graphsOf = (node: OnnxNode): OnnxGraph[] =>
@@ -20,6 +20,16 @@ export function capturedBy(node: OnnxNode): readonly string[] {
   const found = [...names];
   captured.set(node, found);
   return found;
+}
+
+/** What the nodes of a graph read, and its outputs; also those of the graphs within it. */
+export function readsOf(graph: OnnxGraph): Set<string> {
+  const reads = new Set(graph.outputs);
+  for (const node of allNodes(graph.nodes)) {
+    for (const name of node.inputs) reads.add(name);
+    for (const inner of graphsOf(node)) for (const name of inner.outputs) reads.add(name);
+  }
+  return reads;
 }
 
 /** A node whose inner graphs read other names in the place of some. */

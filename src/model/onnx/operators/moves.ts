@@ -49,7 +49,7 @@ export function castTo(x: HostTensor, to: ElementType): HostTensor {
 }
 
 /** The shape that a Reshape asks for: 0 copies an extent, −1 takes what is left. */
-export function reshapedTo(shape: Shape, wanted: readonly number[], allowZero: boolean): number[] {
+function reshapedTo(shape: Shape, wanted: readonly number[], allowZero: boolean): number[] {
   const said = `[${wanted}] for [${shape}]`;
   if (wanted.length > MAX_AXES) fail(`a shape of ${wanted.length} axes, at most ${MAX_AXES} are supported`);
   const out = wanted.map((extent, i) => (extent === 0 && !allowZero ? (shape[i] ?? fail(`${said}: 0 copies an extent that is not there`)) : extent));
@@ -75,7 +75,7 @@ export function axesOf(node: OnnxNode, given: HostTensor | null | undefined, ran
 }
 
 /** The shape after Squeeze or Unsqueeze. */
-export function resizedTo(node: OnnxNode, axes: HostTensor | null | undefined, shape: Shape): number[] {
+function resizedTo(node: OnnxNode, axes: HostTensor | null | undefined, shape: Shape): number[] {
   if (node.op === 'Squeeze') {
     const named = axesOf(node, axes, shape.length) ?? [];
     const gone = named.length > 0 ? named : shape.flatMap((extent, axis) => (extent === 1 ? [axis] : []));
@@ -91,7 +91,7 @@ export function resizedTo(node: OnnxNode, axes: HostTensor | null | undefined, s
 }
 
 /** The axes at which Flatten cuts a shape in two. */
-export function flattenedTo(node: OnnxNode, shape: Shape): number[] {
+function flattenedTo(node: OnnxNode, shape: Shape): number[] {
   const axis = (node.attributes.get('axis') as number | undefined) ?? 1;
   const at = axis < 0 ? axis + shape.length : axis;
   if (!(at >= 0 && at <= shape.length)) fail(`axis ${axis} of [${shape}]`);
@@ -99,7 +99,7 @@ export function flattenedTo(node: OnnxNode, shape: Shape): number[] {
 }
 
 /** The order of axes that a Transpose asks for. */
-export function orderOf(node: OnnxNode, rank: number): number[] {
+function orderOf(node: OnnxNode, rank: number): number[] {
   const order = listOf(node, 'perm') ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
   return order.length === rank ? order : fail(`perm [${order}] for ${rank} axes`);
 }
@@ -127,7 +127,7 @@ export interface Range {
 }
 
 /** What a Slice takes of a shape: from attributes in older opsets, from inputs in newer ones. */
-export function rangesOf(node: OnnxNode, inputs: readonly (HostTensor | null)[], shape: Shape): Range[] {
+function rangesOf(node: OnnxNode, inputs: readonly (HostTensor | null)[], shape: Shape): Range[] {
   const values = (name: string, i: number): number[] | null => {
     const given = inputs[i];
     return listOf(node, name) ?? (given ? Array.from(given.data) : null);
@@ -172,7 +172,7 @@ function slice({ node, inputs }: HostCall): HostTensor {
 }
 
 /** The axis of a Concat and the shape that it makes. */
-export function concatenatedTo(node: OnnxNode, shapes: readonly Shape[]): { axis: number; shape: number[] } {
+function concatenatedTo(node: OnnxNode, shapes: readonly Shape[]): { axis: number; shape: number[] } {
   const axis = normalizeAxis((node.attributes.get('axis') as number | undefined) ?? 1, shapes[0], 'Concat');
   const odd = shapes.find((shape) => shape.length !== shapes[0].length || shape.some((extent, i) => i !== axis && extent !== shapes[0][i]));
   if (odd) fail(`[${shapes[0]}] and [${odd}] do not join along axis ${axis}`);

@@ -10,7 +10,6 @@ import { ELEMENT_TYPES, type ElementType, elementType } from '../elements.ts';
 import { bounded, fitted, mapped, places, rounded } from '../host.ts';
 import {
   attribute,
-  type Check,
   type Context,
   fail,
   type HostCall,
@@ -25,12 +24,11 @@ import {
   plain,
   TooLargeForHost,
   text,
-  wordOf,
 } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
 import { type Device, type HostTensor, inFileOrder, isDevice, isHost, type Numbers, typeOf, type Value } from '../values.ts';
-import { shown } from '../wire.ts';
 import { floating, MAX_HOST_PRODUCTS } from './arithmetic.ts';
+import { checkPadding, padsOf } from './windows.ts';
 
 const halfToEven = (x: number): number => {
   const down = Math.floor(x);
@@ -341,24 +339,18 @@ function windowOf(node: OnnxNode, x: Shape, w: Shape): Window {
     const given = listOf(node, name) ?? new Array<number>(count).fill(otherwise);
     return given.length === count && given.every((each) => each >= otherwise) ? given : fail(`${name} [${given}] for ${axes} axes`);
   };
-  const [stride, dilation, pads] = [list('strides', 1), list('dilations', 1), list('pads', 0, 2 * axes)];
+  const [stride, dilation] = [list('strides', 1), list('dilations', 1)];
+  list('pads', 0, 2 * axes);
   const stated = listOf(node, 'kernel_shape');
   if (stated && !sameShape(stated, kernel)) fail(`kernel_shape [${stated}] contradicts the weight's [${kernel}]`);
-  const auto = wordOf(node, 'auto_pad', 'NOTSET');
-  const [before, behind, spatial]: [number[], number[], number[]] = [[], [], []];
-  for (let axis = 0; axis < axes; axis++) {
-    const extent = x[2 + axis];
-    const span = (kernel[axis] - 1) * dilation[axis] + 1;
-    const total = auto.startsWith('SAME') ? Math.max(0, (Math.ceil(extent / stride[axis]) - 1) * stride[axis] + span - extent) : 0;
-    const [first, both] = auto.startsWith('SAME')
-      ? [auto === 'SAME_UPPER' ? Math.floor(total / 2) : Math.ceil(total / 2), total]
-      : [pads[axis], pads[axis] + pads[axes + axis]];
-    before.push(first);
-    behind.push(both - first);
-    const places = Math.floor((extent + both - span) / stride[axis]) + 1;
-    if (!(places >= 0)) fail(`windows of ${span} do not fit ${extent + both} places`);
-    spatial.push(places);
-  }
+  const pads = padsOf(node, x.slice(2), kernel, stride, dilation);
+  const [before, behind] = [pads.slice(0, axes), pads.slice(axes)];
+  const spatial = kernel.map((extent, axis) => {
+    const span = (extent - 1) * dilation[axis] + 1;
+    const padded = x[2 + axis] + before[axis] + behind[axis];
+    const places = Math.floor((padded - span) / stride[axis]) + 1;
+    return places >= 0 ? places : fail(`windows of ${span} do not fit ${padded} places`);
+  });
   return { out: [x[0], w[0], ...spatial], kernel, stride, dilation, before, behind, groups };
 }
 
@@ -568,14 +560,6 @@ function qlinearConvOnDevice(c: Context): Value {
 const asFloats = (node: OnnxNode, x: HostTensor): HostTensor =>
   numberOf(node, 'asFloat', 0) === 1 ? { kind: 'float', type: 'float', shape: x.shape, data: Float32Array.from(x.data) } : x;
 
-const PADDING = ['NOTSET', 'VALID', 'SAME_UPPER', 'SAME_LOWER'];
-
-function checkWindow(node: OnnxNode, c: Check): void {
-  const auto = wordOf(node, 'auto_pad', 'NOTSET');
-  if (!PADDING.includes(auto)) c.fail(`auto_pad is "${shown(auto)}", one of ${PADDING.join(', ')} is expected`);
-  if (auto !== 'NOTSET' && listOf(node, 'pads')?.some((pad) => pad !== 0)) c.fail(`auto_pad ${auto} and pads contradict each other`);
-}
-
 const WINDOW = { auto_pad: text, pads: ints, strides: ints, dilations: ints, kernel_shape: ints, group: int };
 
 const SCALES = { axis: attribute('int', { since: 13 }), block_size: attribute('int', { since: 21 }) };
@@ -629,7 +613,7 @@ export const QUANTIZE: Operators = {
   ConvInteger: {
     inputs: [2, 4],
     attributes: WINDOW,
-    check: checkWindow,
+    check: checkPadding,
     host: (call) => asFloats(call.node, convInteger(call)),
     device: (c) => {
       if (c.has(2) && sizeOf(c.shape(2)) !== 1) fail(`${c.what(2)} is [${c.shape(2)}], one number is expected`);
@@ -637,5 +621,5 @@ export const QUANTIZE: Operators = {
       return asInteger(c, sums, k, mostA, mostB);
     },
   },
-  QLinearConv: { inputs: [8, 9], attributes: WINDOW, check: checkWindow, host: qlinearConv, device: qlinearConvOnDevice },
+  QLinearConv: { inputs: [8, 9], attributes: WINDOW, check: checkPadding, host: qlinearConv, device: qlinearConvOnDevice },
 };

@@ -52,10 +52,15 @@ function checkWindow(node: OnnxNode, kernel: readonly number[] | null, c: Check)
   checkList(node, 'strides', axes, 1, c);
   checkList(node, 'dilations', axes, 1, c);
   checkList(node, 'pads', 2 * axes, 0, c);
+  checkPadding(node, c);
+  return axes;
+}
+
+/** Padding is said once: by name, or by numbers. */
+export function checkPadding(node: OnnxNode, c: Check): void {
   const auto = word(node, 'auto_pad', 'NOTSET');
   if (!AUTO.includes(auto)) c.fail(`auto_pad is "${shown(auto)}", one of ${AUTO.join(', ')} is expected`);
   if (auto !== 'NOTSET' && list(node, 'pads')?.some((pad) => pad !== 0)) c.fail(`auto_pad ${auto} and pads [${list(node, 'pads')}] contradict each other`);
-  return axes;
 }
 
 /** `outputs`: the axis of the weight that counts output channels; 1 for a transposed convolution, which has those of one group. */
@@ -85,9 +90,15 @@ function checkPool(node: OnnxNode, c: Check): void {
 }
 
 /** The padding around an input with these extents: before every axis, then behind every axis. */
-function padsOf(c: Context, extents: readonly number[], kernel: readonly number[], stride: readonly number[], dilation: readonly number[]): number[] {
-  const auto = (c.node.attributes.get('auto_pad') as string | undefined) ?? 'NOTSET';
-  if (!auto.startsWith('SAME')) return c.list('pads') ?? [...extents, ...extents].map(() => 0);
+export function padsOf(
+  node: OnnxNode,
+  extents: readonly number[],
+  kernel: readonly number[],
+  stride: readonly number[],
+  dilation: readonly number[],
+): number[] {
+  const auto = word(node, 'auto_pad', 'NOTSET');
+  if (!auto.startsWith('SAME')) return list(node, 'pads') ?? [...extents, ...extents].map(() => 0);
   const sides = extents.map((extent, axis) => {
     const total = Math.max(0, (Math.ceil(extent / stride[axis]) - 1) * stride[axis] + (kernel[axis] - 1) * dilation[axis] + 1 - extent);
     const less = Math.floor(total / 2);
@@ -106,7 +117,7 @@ function plainConvolution(c: Context): Value {
   if (x.rank !== w.rank) throw new GlimpseError(`[${x.shape}] and the weight [${w.shape}] differ in their axes`);
   const kernel = w.shape.slice(2);
   const [stride, dilation] = [perAxis(c, 'strides', axes), perAxis(c, 'dilations', axes)];
-  const pad = padsOf(c, x.shape.slice(2), kernel, stride, dilation);
+  const pad = padsOf(c.node, x.shape.slice(2), kernel, stride, dilation);
   const bias = c.has(2) ? c.plain(2) : null;
   const out = x.shape
     .slice(2)
@@ -132,7 +143,7 @@ function convolution(c: Context): Value {
     stride,
     dilation,
     groups: c.number('group', 1),
-    pad: padsOf(c, x.shape.slice(1, 3), kernel, stride, dilation) as Sides,
+    pad: padsOf(c.node, x.shape.slice(1, 3), kernel, stride, dilation) as Sides,
     layout: 'nhwc',
   };
   const bias = c.has(2) ? c.plain(2) : null;
@@ -172,7 +183,7 @@ function pooling(c: Context, kind: 'maxPool' | 'avgPool' | 'lpPool'): Results {
   if (x.rank !== axes + 2) throw new GlimpseError(`[${c.shape(0)}] under a window [${kernel}]`);
   const [stride, dilation] = [perAxis(c, 'strides', axes), perAxis(c, 'dilations', axes)];
   const extents = axes === 2 ? x.shape.slice(1, 3) : x.shape.slice(2);
-  const pad = padsOf(c, extents, kernel, stride, dilation);
+  const pad = padsOf(c.node, extents, kernel, stride, dilation);
   if (extents.includes(0)) throw new GlimpseError(`[${c.shape(0)}] has no places`);
   const [ceil, countPadding] = [c.number('ceil_mode', 0) === 1, c.number('count_include_pad', 0) === 1];
   const out = extents.map((extent, i) => Math.max(0, Math.ceil((extent + pad[i] + pad[axes + i] - (kernel[i] - 1) * dilation[i] - 1) / stride[i]) + 1));
@@ -200,20 +211,13 @@ function maxPoolOnHost({ node, inputs }: HostCall): (HostTensor | null)[] {
   if (x.shape.length !== axes + 2) return fail(`[${x.shape}] under a window [${kernel}]`);
   const numbers = (name: string) => list(node, name) ?? kernel.map(() => 1);
   const [stride, dilation] = [numbers('strides'), numbers('dilations')];
-  const auto = word(node, 'auto_pad', 'NOTSET');
   const extents = x.shape.slice(2);
-  const isSame = auto.startsWith('SAME');
-  const pad = extents.map((extent, i) => {
-    if (!isSame) return [list(node, 'pads')?.[i] ?? 0, list(node, 'pads')?.[axes + i] ?? 0];
-    const total = Math.max(0, (Math.ceil(extent / stride[i]) - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1 - extent);
-    const less = Math.floor(total / 2);
-    return auto === 'SAME_UPPER' ? [less, total - less] : [total - less, less];
-  });
+  const pad = padsOf(node, extents, kernel, stride, dilation);
   const rounding = numberOf(node, 'ceil_mode', 0) === 1 ? Math.ceil : Math.floor;
   const out = extents.map((extent, i) => {
-    const places = rounding((extent + pad[i][0] + pad[i][1] - (kernel[i] - 1) * dilation[i] - 1) / stride[i]) + 1;
+    const places = rounding((extent + pad[i] + pad[axes + i] - (kernel[i] - 1) * dilation[i] - 1) / stride[i]) + 1;
     // The last window must begin within the input or the padding before it.
-    return Math.max(0, rounding === Math.ceil && (places - 1) * stride[i] >= extent + pad[i][0] ? places - 1 : places);
+    return Math.max(0, rounding === Math.ceil && (places - 1) * stride[i] >= extent + pad[i] ? places - 1 : places);
   });
   const shape = bounded([...x.shape.slice(0, 2), ...out]);
   if (!(sizeOf(shape) * sizeOf(kernel) <= MOST_TAPS)) return fail(`[${shape}] with windows [${kernel}] would be too much work on the host`);
@@ -235,7 +239,7 @@ function maxPoolOnHost({ node, inputs }: HostCall): (HostTensor | null)[] {
       for (let axis = axes - 1; axis >= 0; axis--) {
         const k = rest % kernel[axis];
         rest = Math.floor(rest / kernel[axis]);
-        const along = place[2 + axis] * stride[axis] - pad[axis][0] + k * dilation[axis];
+        const along = place[2 + axis] * stride[axis] - pad[axis] + k * dilation[axis];
         isInside &&= along >= 0 && along < extents[axis];
         from += along * strides[2 + axis];
         index += along * counted[2 + axis];

@@ -5,7 +5,7 @@ import { fusedNode } from './layers.ts';
 import { Pattern, rewritten } from './pattern.ts';
 
 /** The keys as rows, from the node that turns them: its order of axes with the last two exchanged. */
-function keysOf(p: Pattern, graph: OnnxGraph, turned: OnnxNode): { name: string; nodes: OnnxNode[] } | null {
+function keysOf(graph: OnnxGraph, turned: OnnxNode): { name: string; nodes: OnnxNode[] } | null {
   const order = turned.attributes.get('perm');
   if (!Array.isArray(order) || order.length < 3) return null;
   const rows = [...(order as number[])];
@@ -14,7 +14,7 @@ function keysOf(p: Pattern, graph: OnnxGraph, turned: OnnxNode): { name: string;
   if (rows.every((axis, i) => axis === i)) return { name: turned.inputs[0], nodes: [] };
   const name = freshName(graph, `${turned.outputs[0]}/rows`);
   const node = fusedNode(turned, 'Transpose', turned.opset, [turned.inputs[0]], { perm: ['ints', rows] });
-  return p.readers(turned.outputs[0]) > 0 ? { name, nodes: [{ ...node, outputs: [name] }] } : null;
+  return { name, nodes: [{ ...node, outputs: [name] }] };
 }
 
 /** Whether a softmax is over the last axis, whatever the rank. */
@@ -46,7 +46,7 @@ export function fuseAttention(graph: OnnxGraph, keep: (name: string) => boolean)
     }
     const product = p.only(scores, 'MatMul');
     const turned = product && p.maker(product.inputs[1], 'Transpose');
-    const keys = turned && keysOf(p, graph, turned);
+    const keys = turned && keysOf(graph, turned);
     if (!product || !keys) continue;
     const inputs = [product.inputs[0], keys.name, out.inputs[1], ...(mask ? [mask] : [])];
     replaced.set(out, [...keys.nodes, fusedNode(out, 'FusedAttention', out.opset, inputs, { scale: ['float', factor] })]);

@@ -1,11 +1,7 @@
 /** Convolutions: the normalization after one folds into its weights; a residual sum and ReLU become one node with it, which is one kernel. */
 import { freshName } from '../operator.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
-import { consumers } from './pattern.ts';
-
-function producer(graph: OnnxGraph): Map<string, OnnxNode> {
-  return new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)));
-}
+import { Pattern } from './pattern.ts';
 
 function floats(tensor: OnnxTensor): Float32Array {
   const { data } = tensor.load();
@@ -14,16 +10,15 @@ function floats(tensor: OnnxTensor): Float32Array {
 
 /** w' = w · γ/√(σ²+ε), b' = β + (b − μ) · γ/√(σ²+ε), per output channel, in float64. */
 export function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean): void {
-  const uses = consumers(graph);
-  const made = producer(graph);
+  const p = new Pattern(graph, keep);
   const dropped = new Set<OnnxNode>();
   for (const norm of graph.nodes) {
     if (norm.op !== 'BatchNormalization' || norm.attributes.get('training_mode') === 1) continue;
-    const conv = made.get(norm.inputs[0]);
-    if (conv?.op !== 'Conv' || uses.get(conv.outputs[0])?.length !== 1) continue;
+    const conv = p.only(norm.inputs[0], 'Conv');
+    if (!conv) continue;
     const names = [conv.inputs[1], conv.inputs[2], ...norm.inputs.slice(1)].filter(Boolean);
     if (names.some((name) => graph.initializers.get(name)?.kind !== 'float' || keep(name))) continue;
-    if (uses.get(conv.inputs[1])?.length !== 1) continue; // a weight that others read too would be held once for each
+    if (p.readers(conv.inputs[1]) !== 1) continue; // a weight that others read too would be held once for each
     const initializer = (name: string) => graph.initializers.get(name) as OnnxTensor;
     const weight = initializer(conv.inputs[1]);
     const oldBias = conv.inputs[2] ? initializer(conv.inputs[2]) : null;
@@ -71,21 +66,22 @@ export function foldBatchNorm(graph: OnnxGraph, keep: (name: string) => boolean)
 export function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): void {
   // The fused kernel has no gradient, but trained parameters may lie before it.
   if ([...graph.initializers.keys()].some(keep)) return;
-  const uses = consumers(graph);
-  const made = producer(graph);
-  // The fused kernel is for pictures.
-  const isPlainConv = (node: OnnxNode | undefined): node is OnnxNode =>
-    node?.op === 'Conv' && graph.initializers.get(node.inputs[1])?.shape.length === 4 && uses.get(node.outputs[0])?.length === 1;
+  const p = new Pattern(graph, keep);
+  /** The convolution that makes a value which nobody else reads. The fused kernel is for pictures. */
+  const plainConv = (name: string): OnnxNode | null => {
+    const conv = p.only(name, 'Conv');
+    return conv && p.shape(conv.inputs[1])?.length === 4 ? conv : null;
+  };
   const result: OnnxNode[] = [];
   const dropped = new Set<OnnxNode>();
   const fused = new Map<string, OnnxNode>();
   for (const node of graph.nodes) {
     let current = node;
     if (node.op === 'Add' && graph.opset >= 7) {
-      const index = node.inputs.findIndex((name) => isPlainConv(made.get(name)) && !fused.has(name));
+      const index = node.inputs.findIndex((name) => plainConv(name) && !fused.has(name));
       const other = node.inputs[1 - index];
       if (index >= 0 && !graph.initializers.has(other)) {
-        const conv = made.get(node.inputs[index]) as OnnxNode;
+        const conv = plainConv(node.inputs[index]) as OnnxNode;
         dropped.add(conv);
         current = {
           ...conv,
@@ -97,8 +93,8 @@ export function fuseConv(graph: OnnxGraph, keep: (name: string) => boolean): voi
         fused.set(current.outputs[0], current);
       }
     } else if (node.op === 'Relu') {
-      const before = fused.get(node.inputs[0]) ?? made.get(node.inputs[0]);
-      if (before && uses.get(node.inputs[0])?.length === 1 && (before.op === 'FusedConv' || isPlainConv(before))) {
+      const before = p.readers(node.inputs[0]) === 1 ? (fused.get(node.inputs[0]) ?? plainConv(node.inputs[0])) : null;
+      if (before) {
         dropped.add(before);
         current = { ...before, op: 'FusedConv', outputs: node.outputs, attributes: new Map([...before.attributes, ['relu', 1]]) };
         fused.set(current.outputs[0], current);

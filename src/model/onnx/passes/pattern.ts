@@ -6,7 +6,7 @@ import { capturedBy } from '../subgraphs.ts';
 const OUTPUT: OnnxNode = { op: 'Output', name: '', inputs: [], outputs: [], attributes: new Map(), kinds: new Map(), opset: 1 };
 
 /** Every name with the nodes that read it. An extra node "Output" reads each output of the graph. */
-export function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
+function consumers(graph: OnnxGraph): Map<string, OnnxNode[]> {
   const map = new Map<string, OnnxNode[]>();
   const add = (name: string, node: OnnxNode) => {
     const list = map.get(name);
