@@ -3,11 +3,12 @@
  * are checked in this process: plain versions of all kernels, and one pass over all words.
  */
 import { spawnSync } from 'node:child_process';
-import { END, Vocabulary } from '../src/data/words.ts';
+import { END } from '../src/data/words.ts';
 import { GlimpseError } from '../src/errors.ts';
 import { Captioner } from '../src/model/captioner/captioner.ts';
 import { openEncoderOf } from '../src/model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../src/model/training/checkpoint.ts';
+import { vocabularyOf } from '../src/model/training/checkpoint_format.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { FIRST_CAPTION } from './catalog.ts';
 import { WrongResult } from './measure.ts';
@@ -22,7 +23,7 @@ const RUNS = 6;
 async function checkCaption(run: string, picture: string, words: readonly string[]): Promise<Check> {
   const checkpoint = loadCheckpoint(resolveCheckpoint(run));
   const { sizes, options, preset, maxLength } = checkpoint.config;
-  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const vocabulary = vocabularyOf(checkpoint);
   const tokens = words.map((word) => vocabulary.words.indexOf(word));
   if (tokens.length < maxLength - 1) tokens.push(END); // else the length ran out before it
   const encoder = await openEncoderOf(checkpoint);

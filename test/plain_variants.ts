@@ -1,6 +1,6 @@
 /**
  * The decoders that plain.ts leaves out, in float64 loops from its pieces: the other orders, scores and queries, GRUs, hard
- * attention, the transformer.
+ * attention, the transformers.
  */
 import type { Captioner, CaptionerOptions, CaptionerSizes } from '../src/model/captioner/captioner.ts';
 import {
@@ -77,8 +77,10 @@ export class PlainVariant {
 
   encode(features: Vector): { picture: Picture; start: State } {
     const { features: F, hidden: H } = this.sizes;
-    const a = rows(features, F).map((x) => linear(x, this.p('enc_w'), this.p('enc_b')).map((value) => Math.max(0, value)));
-    if (this.options.decoder === 'transformer') return { picture: { values: concat(...a), keys: new Float64Array(0) }, start: [new Float64Array(0)] };
+    const isLanguageModel = this.options.decoder === 'gpt2';
+    const a = rows(features, F).map((x) => linear(x, this.p('enc_w'), this.p('enc_b')).map((value) => (isLanguageModel ? value : Math.max(0, value))));
+    if (isLanguageModel || this.options.decoder === 'transformer')
+      return { picture: { values: concat(...a), keys: new Float64Array(0) }, start: [new Float64Array(0)] };
     const keys = a.map((x) => linear(x, this.p('w1'), this.p('b1')));
     const count = stateCount(this.options);
     const all = this.options.learnedStart ? linear(meanOf(a), this.p('start_w'), this.p('start_b')).map(Math.tanh) : new Float64Array(count * H);
@@ -110,7 +112,7 @@ export class PlainVariant {
   step(picture: Picture, state: State, id: number): Scores & { state: State } {
     const { decoder, query } = this.options;
     const word = row(this.p('emb'), id, this.sizes.embedding);
-    if (decoder === 'transformer') return this.transform(picture.values, state[0], word);
+    if (decoder === 'transformer' || decoder === 'gpt2') return this.transform(picture.values, state[0], word);
     const [first, second] = [state.slice(0, state.length / 2), state.slice(state.length / 2)];
     if (decoder === 'show-attend-tell') {
       const { alpha, context } = this.attend(picture, state[0]);
@@ -132,7 +134,9 @@ export class PlainVariant {
   /** All words from the first on, without a cache: decoding with one is to give the same. α is the mean of the last layer's heads. */
   private transform(values: Vector, before: Vector, word: Vector): Scores & { state: State } {
     const { project: D, hidden: H, embedding: E } = this.sizes;
-    const { heads, layers } = this.options;
+    const { heads, layers, decoder, pictureAs } = this.options;
+    const isLanguageModel = decoder === 'gpt2';
+    const crosses = !isLanguageModel || pictureAs === 'cross-attention';
     const words = concat(before, word);
     const layer = (x: Vector, name: string) => linear(x, this.p(`${name}_w`), this.p(`${name}_b`));
     const norm = (x: Vector, name: string) => layerNorm(x, this.p(`${name}_g`), this.p(`${name}_b`));
@@ -153,39 +157,52 @@ export class PlainVariant {
       return { out: concat(...out), weights: meanOf(weights) };
     };
 
-    let x: Float64Array[] = rows(words, E).map((each, place) =>
-      layer(each, 'word').map((value, k) => {
+    const inPlace = (each: Vector, place: number): Float64Array => {
+      if (isLanguageModel) return plus(each, row(this.p('positions'), place, H));
+      return layer(each, 'word').map((value, k) => {
         const angle = place / 10_000 ** ((2 * Math.floor(k / 2)) / H);
         return value + (k % 2 === 0 ? Math.sin(angle) : Math.cos(angle));
-      }),
-    );
-    const memory = rows(values, D).map((a) => rows(layer(a, 'memory'), H));
+      });
+    };
+    const regions = values.length / D;
+    let x: Float64Array[] = [...(crosses ? [] : rows(values, D)), ...rows(words, E)].map(inPlace);
+    const memory = crosses ? rows(values, D).map((a) => rows(layer(a, 'memory'), H)) : [];
+    const gelu = (value: number) => 0.5 * value * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (value + 0.044715 * value ** 3)));
     for (let l = 0; l < layers; l++) {
       const own = x.map((each) => rows(layer(norm(each, `layer${l}.norm1`), `layer${l}.self`), H)); // [q, k, v] of every word
       x = x.map((each, i) => {
         const seen = own.slice(0, i + 1); // a word sees itself and those before
-        const { out } = attention(
+        const { out, weights } = attention(
           own[i][0],
           seen.map((parts) => parts[1]),
           seen.map((parts) => parts[2]),
         );
+        const ofRegions = weights.slice(0, regions);
+        if (!crosses) alpha = ofRegions.map((value) => value / total(ofRegions));
         return plus(each, layer(out, `layer${l}.self_out`));
       });
+      if (crosses)
+        x = x.map((each) => {
+          const { out, weights } = attention(
+            layer(norm(each, `layer${l}.norm2`), `layer${l}.query`),
+            memory.map((parts) => parts[2 * l]),
+            memory.map((parts) => parts[2 * l + 1]),
+          );
+          alpha = weights;
+          return plus(each, layer(out, `layer${l}.cross_out`));
+        });
       x = x.map((each) => {
-        const { out, weights } = attention(
-          layer(norm(each, `layer${l}.norm2`), `layer${l}.query`),
-          memory.map((parts) => parts[2 * l]),
-          memory.map((parts) => parts[2 * l + 1]),
-        );
-        alpha = weights;
-        return plus(each, layer(out, `layer${l}.cross_out`));
-      });
-      x = x.map((each) => {
-        const inner = layer(norm(each, `layer${l}.norm3`), `layer${l}.inner`).map((value) => Math.max(0, value));
+        const inner = layer(norm(each, `layer${l}.norm3`), `layer${l}.inner`).map((value) => (isLanguageModel ? gelu(value) : Math.max(0, value)));
         return plus(each, layer(inner, `layer${l}.outer`));
       });
     }
-    return { logits: layer(norm(x[x.length - 1], 'final'), 'out'), alpha, state: [words] };
+    const output = norm(x[x.length - 1], 'final');
+    const scores = () =>
+      plus(
+        Float64Array.from(rows(this.p('emb'), E), (each) => dot(each, output)),
+        this.p('out_b'),
+      );
+    return { logits: isLanguageModel ? scores() : layer(output, 'out'), alpha, state: [words] };
   }
 }
 

@@ -19,7 +19,7 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   }));
   const model = Captioner.create(sizes, PRESETS.basic, 3);
   const config = { samples: 6, maxLength: 9, temperature: 1, baseline: 'others', mix: 0, normalize: false } as const;
-  const critic = new SelfCritical(model, vocabulary, training, config, 1, 'ascii');
+  const critic = new SelfCritical(model, vocabulary, training, config, 1);
   const random = new Random(4, 'features');
   const features = Float32Array.from({ length: 2 * sizes.regions * sizes.features }, () => random.normal());
   const { inputs, rollout } = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
@@ -34,7 +34,7 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   const again = await critic.rollout(['0.jpg', '2.jpg'], features, 1);
   expect(again.inputs.targets).toEqual(inputs.targets);
   expect((await critic.rollout(['0.jpg', '2.jpg'], features, 2)).inputs.targets).not.toEqual(inputs.targets);
-  const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1, 'ascii');
+  const mixed = new SelfCritical(model, vocabulary, training, { ...config, mix: 0.25 }, 1);
   const both = (await mixed.rollout(['0.jpg', '2.jpg'], features, 1)).inputs;
   expect(both.ids.length / both.length).toBe(14);
   const ofReferences = Array.from(both.weights).filter((_, at) => at % 7 === 6);

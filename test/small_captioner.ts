@@ -12,6 +12,11 @@ export const LENGTH = 7;
 /** A transformer has neither gate nor starting states. */
 export const TRANSFORMER: Partial<CaptionerOptions> = { decoder: 'transformer', layers: 2, heads: 3, gate: false, learnedStart: false };
 
+/** A language model has widths that fit its embedding, and positions for the regions before its words. */
+export const LANGUAGE_MODEL: Partial<CaptionerOptions> = { ...TRANSFORMER, decoder: 'gpt2' };
+const LANGUAGE_SIZES: CaptionerSizes = { ...SIZES, project: 12, embedding: 12, positions: 14 };
+export const sizesFor = ({ decoder }: Partial<CaptionerOptions>): CaptionerSizes => (decoder === 'gpt2' ? LANGUAGE_SIZES : SIZES);
+
 /** Pictures as a tensor [N, P, F], and each one's own features. */
 export interface Pictures {
   all: Tensor;
@@ -35,7 +40,7 @@ export function picturesOf(data: Float32Array, { regions, features }: Pick<Capti
 
 /** Choices differ from word to word and from picture to picture, and captions end at different lengths. */
 export function lively(preset: 'basic' | 'recommended', change: Partial<CaptionerOptions> = {}): { model: Captioner; pictures: Pictures } {
-  const model = Captioner.create(SIZES, { ...PRESETS[preset], ...change }, 5);
+  const model = Captioner.create(sizesFor(change), { ...PRESETS[preset], ...change }, 5);
   const random = new Random(3, 'weights');
   for (const [name, parameter] of model.parameters.all)
     parameter.write(

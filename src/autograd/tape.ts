@@ -95,6 +95,13 @@ export function variable(tensor: Tensor): Tensor {
   return tensor;
 }
 
+/** Makes a constant of a variable: no gradient is computed for it any more. */
+export function constantOf(tensor: Tensor): Tensor {
+  leafOf(tensor).grad?.dispose();
+  tensor.attachment = null;
+  return tensor;
+}
+
 function leafOf(tensor: Tensor): Leaf {
   if (!(tensor.attachment instanceof Leaf)) throw new GlimpseError(`${tensor.label} [${tensor.shape}] is no variable`);
   return tensor.attachment;

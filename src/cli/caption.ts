@@ -1,11 +1,11 @@
 /** `glimpse caption`: pictures → captions. While the GPU works on a batch, the pictures of the next are read and decoded. */
 import { existsSync } from 'node:fs';
 import { countLeftOut, picturesIn } from '../data/picture_folder.ts';
-import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import type { GeneratedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
+import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { CaptionOptions } from './commands/caption.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
@@ -20,7 +20,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
   const { pictures, leftOut } = await picturesIn(given);
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = checkpointAt(o, modelPath);
-  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const vocabulary = vocabularyOf(checkpoint);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   return withGpu(o, async (gpu) => {
     await useCheckedShaders(gpu, o, shaders);
@@ -64,7 +64,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
         : await decoding.ranked(features, maxLength, beam);
       found.forEach(([{ tokens, logProb }, ...rest], i) => {
         const others = rest.slice(0, o.nBest - 1).map((each) => vocabulary.decode(each.tokens));
-        captions.push({ image: batch[i].image, caption: vocabulary.decode(tokens), tokens: tokens.map((id) => vocabulary.words[id]), logProb, others });
+        captions.push({ image: batch[i].image, caption: vocabulary.decode(tokens), tokens: tokens.map((id) => vocabulary.word(id)), logProb, others });
       });
       bar.update(Math.min(pictures.length, first + o.batch));
     }

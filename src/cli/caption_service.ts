@@ -96,7 +96,7 @@ export class CaptionService {
     const found = await this.model.decoding.ranked(tensor(values, [pictures.length, regions, width]), this.o.maxLength, this.o.beam);
     return found.map(([best, ...rest]) => ({
       caption: this.vocabulary.decode(best.tokens),
-      words: best.tokens.map((id, t) => ({ word: this.vocabulary.words[id], probability: Math.exp(best.logProbs[t]) })),
+      words: best.tokens.map((id, t) => ({ word: this.vocabulary.word(id), probability: Math.exp(best.logProbs[t]) })),
       ...{ logProb: best.logProb, others: rest.map(({ tokens }) => this.vocabulary.decode(tokens)), batch: pictures.length },
     }));
   }

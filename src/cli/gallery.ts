@@ -11,7 +11,7 @@ import { readReferencesByFile } from '../data/coco_results.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { countLeftOut, type LeftOut, picturePath, picturesIn } from '../data/picture_folder.ts';
 import { type Preprocessing, preprocessingOf } from '../data/preprocessing.ts';
-import { Vocabulary } from '../data/words.ts';
+import type { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { type AttentionReport, attentionReport } from '../metrics/attention.ts';
 import { type ScoreReport, scoreCaptions } from '../metrics/score.ts';
@@ -19,6 +19,7 @@ import { Captioner } from '../model/captioner/captioner.ts';
 import type { RankedCaption } from '../model/captioner/decoding.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
 import type { Checkpoint } from '../model/training/checkpoint.ts';
+import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
@@ -95,7 +96,7 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
 
 function describe(source: Source, hypotheses: readonly RankedCaption[], vocabulary: Vocabulary): Shown {
   const [best] = hypotheses;
-  const words = best.tokens.map((id, t) => ({ word: vocabulary.words[id], probability: Math.exp(best.logProbs[t]), alpha: best.alpha[t] }));
+  const words = best.tokens.map((id, t) => ({ word: vocabulary.word(id), probability: Math.exp(best.logProbs[t]), alpha: best.alpha[t] }));
   return {
     path: source.path,
     references: source.references,
@@ -176,7 +177,7 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
   if (pictures.length === 0 && !o.data) throw new UsageError('give pictures, or --data with --features');
   const checkpoint = checkpointAt(o, modelPath);
   const { config } = checkpoint;
-  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const vocabulary = vocabularyOf(checkpoint);
   const { beam, maxLength } = decodingOf(o, config);
   return withGpu(o, async (gpu) => {
     const { list, close, leftOut, withoutFeatures } = await sources(o, checkpoint, pictures);

@@ -6,6 +6,8 @@ import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_s
 import { type CaptionedImage, distinctPictures, prepareDataset, type Split } from '../data/captions.ts';
 import { separatorText, type TableForm } from '../data/table.ts';
 import { parseColumns } from '../data/table_columns.ts';
+import { readTokenizer } from '../data/tokenizer_files.ts';
+import { SMALLEST_OF_TOKENS } from '../data/words.ts';
 import { UsageError } from '../errors.ts';
 import type { PrepareOptions } from './commands/prepare.ts';
 import { progress, result, say } from './output.ts';
@@ -36,6 +38,10 @@ function readCaptions(o: PrepareOptions, onUnlisted: (file: string) => void, onF
 
 export async function prepare(o: PrepareOptions): Promise<number> {
   if (o.valShare + o.testShare >= 1) throw new UsageError(`--val-share ${o.valShare} and --test-share ${o.testShare} leave nothing to train on`);
+  if (o.words === 'byte-pairs' && !o.tokenizer) throw new UsageError('--words byte-pairs needs the folder of a language model: name it with --tokenizer');
+  if (o.words === 'byte-pairs' && o.vocabulary < SMALLEST_OF_TOKENS)
+    throw new UsageError(`--vocabulary has room for the ${SMALLEST_OF_TOKENS} special words and bytes at least with --words byte-pairs, got ${o.vocabulary}`);
+  const tokenizer = o.tokenizer ? readTokenizer(o.tokenizer) : null;
   const unlisted = new Map<string, number>();
   let form: TableForm | null = null;
   const found = readCaptions(
@@ -49,6 +55,7 @@ export async function prepare(o: PrepareOptions): Promise<number> {
   const bar = progress(o, 'prepare', found.length, 'pictures');
   const { dataset, report } = await prepareDataset(found, {
     imageFolder: resolve(o.images),
+    ...(tokenizer ? { bytePairs: tokenizer.bytePairs } : {}),
     ...{ words: o.words, vocabularySize: o.vocabulary, minCount: o.minCount, maxLength: o.maxLength },
     ...{ fraction: o.fraction, valShare: o.valShare, testShare: o.testShare, seed: o.seed, skipBad: o.skipBad, followLinks: o.followLinks },
     onChecked: (done) => bar.update(done),

@@ -7,12 +7,12 @@ import { pipeline } from 'node:stream/promises';
 import { fileURLToPath } from 'node:url';
 import rawBody from 'raw-body';
 import sirv from 'sirv';
-import { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
 import { openEncoderOf, unpackedModel } from '../model/encoder/encoder.ts';
 import { visionFiles } from '../model/encoder/hugging_face.ts';
 import { resolveCheckpoint } from '../model/training/checkpoint.ts';
+import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { Busy, CaptionService } from './caption_service.ts';
 import type { ServeOptions } from './commands/serve.ts';
 import { checkDecoding, decodingOf } from './decoding.ts';
@@ -82,7 +82,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
   return withGpu(o, async (gpu) => {
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const model = Captioner.fromWeights(checkpoint.config.sizes, checkpoint.config.options, checkpoint.weights);
-    const service = new CaptionService(encoder, model, new Vocabulary(checkpoint.vocabulary), { beam, maxLength, batch: o.batch, queue: o.queue });
+    const service = new CaptionService(encoder, model, vocabularyOf(checkpoint), { beam, maxLength, batch: o.batch, queue: o.queue });
     const files: Readonly<Record<string, string>> = encoderPath ? { checkpoint: path, encoder: encoderPath } : {};
     const name = basename(modelPath);
     const run = encoderPath && {

@@ -3,12 +3,13 @@ import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import type { Preprocessing } from '../data/preprocessing.ts';
-import { END, PAD, Vocabulary } from '../data/words.ts';
+import { END, PAD } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { Captioner, PRESETS } from '../model/captioner/captioner.ts';
 import { batchMajor, distance, readGolden } from '../model/captioner/golden.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
+import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { dataUrl, heatMap, readPixels } from '../plot/heat_map.ts';
 import { short } from '../study/numbers.ts';
 import { captionInput, type Trace, type TraceInput, type TraceNode, trace } from '../study/trace.ts';
@@ -35,7 +36,7 @@ interface Subject {
 async function ofPicture(o: TraceOptions, run: string, picture: string): Promise<Subject> {
   const checkpoint = checkpointAt(o, run);
   const { sizes, options, maxLength, preset } = checkpoint.config;
-  const vocabulary = new Vocabulary(checkpoint.vocabulary);
+  const vocabulary = vocabularyOf(checkpoint);
   const encoder = await openEncoderOf(checkpoint);
   const model = Captioner.fromWeights(sizes, options, checkpoint.weights);
   using _caption = scope();
@@ -45,7 +46,7 @@ async function ofPicture(o: TraceOptions, run: string, picture: string): Promise
   const said = [...tokens, END];
   if (o.word !== undefined && o.word > said.length) throw new UsageError(`--word ${o.word}: the caption has ${said.length} words, its end included`);
   const input = captionInput(values, said);
-  return { name: run, model, input, words: said.map((id) => vocabulary.words[id]), picture, seenBy: encoder.preprocessing, dispose: () => model.dispose() };
+  return { name: run, model, input, words: said.map((id) => vocabulary.word(id)), picture, seenBy: encoder.preprocessing, dispose: () => model.dispose() };
 }
 
 /** A golden's tensors, batch-major there and time-major here. */

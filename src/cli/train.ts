@@ -4,7 +4,8 @@ import { type Dataset, readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
-import { DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
+import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
+import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
 import { type Checkpoint, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
@@ -25,7 +26,9 @@ function hashOf(images: Dataset['images']): string {
 }
 
 /** What no option says alone; all of it is known before a file is opened. */
-function checkOptions({ decoder, heads, objective, start, baseline, samples }: TrainOptions): void {
+function checkOptions({ decoder, heads, objective, start, baseline, samples, languageModel }: TrainOptions): void {
+  if (decoder === 'gpt2' && !start && !languageModel)
+    throw new UsageError('--decoder gpt2 goes on from a language model that was trained before: name its folder with --language-model');
   if (decoder === 'transformer' && DEFAULT_WIDTHS.hidden % heads !== 0)
     throw new UsageError(`--heads must divide the width of ${DEFAULT_WIDTHS.hidden}, got ${heads}`);
   if (objective !== 'scst') return;
@@ -43,19 +46,31 @@ const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
   objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
 
 /** The configuration of a run, as its checkpoints keep it. */
-function configOf(o: TrainOptions, dataset: Dataset, store: FeatureStore, start: Checkpoint | null, vectors: WordVectors | null): TrainingConfig {
+function configOf(
+  o: TrainOptions,
+  dataset: Dataset,
+  store: FeatureStore,
+  { start, vectors, language }: { start: Checkpoint | null; vectors: WordVectors | null; language: LanguageModel | null },
+): TrainingConfig {
   const preset = start ? start.config.preset : o.preset;
   const settled = settledOptions(o, preset);
   const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, schedule, warmup, patience } = settled;
   // With --start, only the checkpoint tells the preset, and with it the patience.
   if (start) refuseWithoutEffect(TRAINING_OPTIONS, new Set(o.schedule ? ['schedule'] : []), settled);
-  const widths = { ...DEFAULT_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}) };
+  const own = language ? { project: language.width, hidden: language.width, embedding: language.width, positions: language.positions } : {};
+  const widths = { ...DEFAULT_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}), ...own };
   const sizes = { features: store.index.width, regions: store.index.regions, ...widths, vocabulary: dataset.vocabulary.length };
+  const options = {
+    ...modelOptions(o, preset, start ? start.config.options : null),
+    ...(language ? { layers: language.layers, heads: language.heads } : {}),
+  };
+  checkLanguage(o, options, start?.config.sizes ?? sizes, dataset);
+  const languageRate = options.decoder === 'gpt2' ? { languageRate: settled.languageRate ?? start?.config.languageRate ?? 0 } : {};
   const trainable = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
   return {
     ...{ preset, seed, rate, schedule, warmup, patience, maxNorm, accumulate },
     sizes: start ? start.config.sizes : sizes,
-    options: modelOptions(o, preset, start ? start.config.options : null),
+    options,
     batch: { images: batchImages, captionsPerImage: captions },
     objective: o.objective === 'scst' ? 'scst' : LOSSES[preset],
     selfCritical:
@@ -66,15 +81,40 @@ function configOf(o: TrainOptions, dataset: Dataset, store: FeatureStore, start:
           }
         : null,
     horizon: schedule === 'cosine' || o.scheduledSampling > 0 ? epochs : 0,
-    maxLength: dataset.maxLength,
+    ...{ maxLength: dataset.maxLength, words: dataset.words },
     trainingSet: hashOf(trainable),
     // A run that trains its encoder reads pictures instead.
     ...(o.fineTune ? {} : { featurePrecision: store.index.type, featureHash: store.hashOf(trainable.map(({ file }) => file)) }),
     start: start ? weightsHash(start.weights) : null,
     wordVectors: vectors ? vectors.sha256 : null,
+    ...(language ? { languageModel: weightsHash(language.weights) } : {}),
+    ...languageRate,
     encoderLayers: o.fineTune ?? start?.config.encoderLayers ?? [],
     encoderRate: o.fineTune ? o.encoderRate : 0,
   };
+}
+
+/** The language model to start from. Its tokens must be the dataset's words. */
+function languageModelOf(o: TrainOptions, folder: string, { words, vocabulary }: Dataset): LanguageModel {
+  if (words !== 'byte-pairs')
+    throw new GlimpseError(
+      `the words of ${o.data} are by the rule ${words}; a language model needs its own tokens: prepare with --words byte-pairs --tokenizer ${folder}`,
+    );
+  return readLanguageModel(folder, vocabulary, o.pictureAs === 'cross-attention');
+}
+
+/** What holds of a language model, be it new or started from a run. */
+function checkLanguage(o: TrainOptions, { decoder, labelSmoothing, pictureAs }: CaptionerOptions, sizes: CaptionerSizes, { maxLength }: Dataset): void {
+  if (decoder !== 'gpt2') {
+    if (o.languageRate !== undefined) throw new UsageError(`--language-rate belongs to --decoder gpt2; ${o.start} is a model of the kind ${decoder}`);
+    return;
+  }
+  if (labelSmoothing > 0) throw new UsageError('--label-smoothing would raise special words, which a language model never says');
+  const needed = maxLength - 1 + (pictureAs === 'prefix' ? sizes.regions : 0);
+  if (needed > (sizes.positions ?? 0)) {
+    const what = pictureAs === 'prefix' ? `${sizes.regions} regions and captions of up to ${maxLength - 1} words` : `captions of up to ${maxLength - 1} words`;
+    throw new GlimpseError(`the language model has ${sizes.positions} positions, ${what} need ${needed}`);
+  }
 }
 
 export async function trainCommand(o: TrainOptions): Promise<number> {
@@ -94,12 +134,16 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
       throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);
     store.requireEncoder(start.encoder);
   }
-  const config = configOf(o, dataset, store, start, vectors);
+  const language = o.languageModel ? languageModelOf(o, o.languageModel, dataset) : null;
+  const config = configOf(o, dataset, store, { start, vectors, language });
   const { epochs } = settledOptions(o, config.preset);
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
   for (const note of vectors?.notes ?? []) say(o, `${o.wordVectors}: ${note}`);
   if (vectors) say(o, `${o.wordVectors}: vectors of ${vectors.width} numbers for ${vectors.rows.size} of ${dataset.vocabulary.length} words`);
+  for (const note of language?.notes ?? []) say(o, `${o.languageModel} ${note}`);
+  if (language)
+    say(o, `${o.languageModel}: ${language.layers} layers of width ${language.width}, rows of its embedding for ${dataset.vocabulary.length} words`);
   if (o.resume && !holdsCheckpoint(o.out)) say(o, `${o.out} holds no checkpoint yet: this is a new run`);
   using end = endRequest((signal) => say(o, `${signal}: stopping after this update; go on later with --resume`));
   try {
@@ -119,6 +163,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
         ...(o.encoder ? { encoderPath: o.encoder } : {}),
         ...(o.followLinks ? { followLinks: true } : {}),
         ...(vectors ? { wordVectors: vectors.rows } : {}),
+        ...(language ? { languageWeights: language.weights } : {}),
         validationImages: o.validation,
         shouldStop: () => end.signal !== null,
         hooks: {

@@ -2,16 +2,30 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { type Counted, counted } from '../counted.ts';
-import { FileError, GlimpseError } from '../errors.ts';
+import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { withoutControls } from '../printable.ts';
 import { Random } from '../random.ts';
+import type { BytePairs } from './byte_pairs.ts';
 import { inspectPicture } from './images.ts';
 import { PictureFolder, picturePath } from './picture_folder.ts';
 import { renamedValue } from './renamed.ts';
 import { type SameContent, sameContent } from './same_content.ts';
 import { readText } from './text.ts';
 import { parseJson, quoted } from './validation.ts';
-import { END, PAD, RENAMED_WORD_RULES, START, UNKNOWN, unframed, Vocabulary, WORD_RULES, type WordRule, wordsOf } from './words.ts';
+import {
+  END,
+  PAD,
+  RENAMED_WORD_RULES,
+  SMALLEST_OF_TOKENS,
+  START,
+  tokensOf,
+  UNKNOWN,
+  unframed,
+  Vocabulary,
+  WORD_RULES,
+  type WordRule,
+  wordsOf,
+} from './words.ts';
 
 /** The part of a dataset that a picture belongs to. */
 export type Split = 'train' | 'val' | 'test';
@@ -129,6 +143,8 @@ export interface DatasetReport {
 export interface PrepareOptions {
   imageFolder: string;
   words: WordRule;
+  /** The merges of the tokenizer, with the rule `byte-pairs`. */
+  bytePairs?: BytePairs;
   vocabularySize: number;
   minCount: number;
   maxLength: number;
@@ -212,11 +228,20 @@ interface Spoken {
 }
 
 /** The captions of a picture with their words, and what was done to each. Those without a word stay, to be counted. */
-function spokenOf({ captions }: CaptionedImage, rule: WordRule): (Spoken & { framed: boolean; controls: boolean })[] {
+function spokenOf({ captions }: CaptionedImage, split: (caption: string) => string[]): (Spoken & { framed: boolean; controls: boolean })[] {
   return captions.map((given) => {
     const caption = unframed(given);
-    return { caption, words: wordsOf(caption, rule), framed: caption !== given, controls: withoutControls(caption) !== caption };
+    return { caption, words: split(caption), framed: caption !== given, controls: withoutControls(caption) !== caption };
   });
+}
+
+/** How captions become words. Throws a GlimpseError for options that do not fit together. */
+function splitterOf({ words, bytePairs, vocabularySize }: PrepareOptions): (caption: string) => string[] {
+  if (words !== 'byte-pairs') return (caption) => wordsOf(caption, words);
+  if (!bytePairs) throw new GlimpseError('the rule byte-pairs needs the merges of a tokenizer');
+  if (vocabularySize < SMALLEST_OF_TOKENS)
+    throw new GlimpseError(`a vocabulary of byte pairs has at least ${SMALLEST_OF_TOKENS} tokens (special ones and bytes), got ${vocabularySize}`);
+  return (caption) => tokensOf(caption, bytePairs);
 }
 
 const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
@@ -230,7 +255,8 @@ const SPLITS = ['train', 'val', 'test'] as const;
 export async function prepareDataset(found: readonly CaptionedImage[], o: PrepareOptions): Promise<{ dataset: Dataset; report: DatasetReport }> {
   const folder = new PictureFolder(o.imageFolder);
   const split = sampled(assignSplits(distinctPictures(found), o), o.fraction, o.seed);
-  const heard = split.map((image) => spokenOf(image, o.words));
+  const splitter = splitterOf(o);
+  const heard = split.map((image) => spokenOf(image, splitter));
   const spoken = heard.map((captions) => captions.filter(({ words }) => words.length > 0));
   const onDisk = new Map(split.map(({ file }) => [file, folder.find(file)]));
   const withoutPicture = split.filter(({ file }) => onDisk.get(file) === null).map(({ file }) => file);
@@ -253,7 +279,7 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
       );
   }
   const bad = new Set([...withoutPicture, ...withoutCaption, ...unreadable]);
-  const kept = split
+  const listed = split
     .map(({ file, split: own, id }, i) => {
       const name = onDisk.get(file) ?? file;
       const called = id ?? (name === file ? undefined : JSON.stringify(file));
@@ -267,14 +293,20 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
         words,
       };
     })
-    .filter(({ listed }) => !bad.has(listed));
-  const of = (name: Split) => kept.filter((image) => image.split === name);
-  if (of('train').length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
+    .filter((image) => !bad.has(image.listed));
+  const training = listed.filter((image) => image.split === 'train');
+  if (training.length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
   const vocabulary = Vocabulary.build(
-    of('train').flatMap(({ words }) => words),
+    training.flatMap(({ words }) => words),
     o.vocabularySize,
     o.minCount,
+    o.words,
   );
+  // A token that is not in the vocabulary is said by the tokens that it was merged from, so none is unknown.
+  const { bytePairs } = o;
+  const inVocabulary = (words: string[]) => (bytePairs ? words.flatMap((token) => bytePairs.within(token, (each) => vocabulary.has(each))) : words);
+  const kept = listed.map((image) => ({ ...image, words: image.words.map(inVocabulary) }));
+  const of = (name: Split) => kept.filter((image) => image.split === name);
   const images = kept.map(({ file, id, split: own, captions, words }) => ({
     ...{ file, ...(id === undefined ? {} : { id }), split: own, captions },
     ids: words.map((list) => vocabulary.encode(list, o.maxLength)),
@@ -344,6 +376,11 @@ function isJsonId(id: string): boolean {
 /** Reads a `dataset.json` written by `glimpse prepare`. Throws a FileError if it is damaged. */
 export function readDataset(path: string): Dataset {
   const dataset = parseJson(path, readText(path), DatasetFile, 'is no prepared dataset');
+  try {
+    new Vocabulary(dataset.vocabulary, dataset.words);
+  } catch (error) {
+    throw new FileError(path, messageOf(error));
+  }
   distinctPictures(dataset.images.map(({ file, split, captions, id }) => ({ file, split, captions, ...(id === undefined ? {} : { id }), source: { path } })));
   const size = dataset.vocabulary.length;
   for (const { file, ids, captions } of dataset.images) {

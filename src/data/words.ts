@@ -1,17 +1,21 @@
 /** Words and their ids: the rules that split captions into words, the special words, the vocabulary. Uses no file and no host. */
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
-import { withoutControls } from '../printable.ts';
+import { printable, withoutControls } from '../printable.ts';
+import { asWritten, BYTE_TOKENS, type BytePairs, isToken, textOfTokens } from './byte_pairs.ts';
 
-export const WORD_RULES = ['ascii', 'ptb', 'unicode'] as const;
+export const WORD_RULES = ['ascii', 'ptb', 'unicode', 'byte-pairs'] as const;
 /** Old name of a rule → its name now. */
 export const RENAMED_WORD_RULES = { seed: 'ascii' } as const;
 /**
  * How a caption is split into words, all of them lower-case. `ascii` drops everything but letters a–z, digits and spaces
  * ("man's" becomes "mans"). `ptb` gives the tokens that scores are defined on ("man 's"). `unicode` keeps letters, marks and
- * digits of any script; everything else separates words.
+ * digits of any script; everything else separates words. `byte-pairs` is the rule of a language model (byte_pairs.ts): it keeps
+ * capitals and marks, and words are tokens, which say themselves where spaces are.
  */
 export type WordRule = (typeof WORD_RULES)[number];
+/** The rules that need nothing but the caption. */
+export type PlainRule = Exclude<WordRule, 'byte-pairs'>;
 
 const OPENING = /^(?:start(?:of)?seq(?=\s|$)|<(?:start(?:of)?(?:seq)?|s|sos|bos|go)>|\[(?:start|sos|bos|cls)\]|<\|[a-z_]+\|>)/i;
 const CLOSING = /(?:(?<=^|\s)end(?:of)?seq|<(?:end(?:of)?(?:seq)?|\/s|eos|stop|pad)>|\[(?:end|eos|sep|pad)\]|<\|[a-z_]+\|>)$/i;
@@ -35,7 +39,7 @@ export function unframed(caption: string): string {
 }
 
 /** The words of a caption by a rule. Control characters are dropped. */
-export function wordsOf(caption: string, rule: WordRule): string[] {
+export function wordsOf(caption: string, rule: PlainRule): string[] {
   const text = withoutControls(caption);
   if (rule === 'ptb') return captionTokens(text);
   const lower = text.normalize('NFC').toLowerCase();
@@ -46,30 +50,49 @@ export function wordsOf(caption: string, rule: WordRule): string[] {
 export const SPECIAL_WORDS = ['<pad>', '<unk>', 'startseq', 'endseq'];
 export const [PAD, UNKNOWN, START, END] = [0, 1, 2, 3];
 
+/** Words of the smallest vocabulary of byte pairs: the special ones and the bytes. */
+export const SMALLEST_OF_TOKENS = SPECIAL_WORDS.length + BYTE_TOKENS.length;
+
+/** The tokens of a caption, as a language model reads them. Control characters are dropped. */
+export const tokensOf = (caption: string, bytePairs: BytePairs): string[] => bytePairs.tokens(asWritten(withoutControls(caption)));
+
 /** Words and their ids: four special words, then the most frequent first. */
 export class Vocabulary {
   private readonly ids: Map<string, number>;
 
-  constructor(readonly words: readonly string[]) {
+  /** `rule` is the one that made the words: it says how they are put together again. */
+  constructor(
+    readonly words: readonly string[],
+    readonly rule: WordRule = 'ascii',
+  ) {
     if (SPECIAL_WORDS.some((word, i) => words[i] !== word)) throw new GlimpseError(`a vocabulary starts with ${SPECIAL_WORDS.join(', ')}`);
     this.ids = new Map(words.map((word, id) => [word, id]));
     if (this.ids.size !== words.length) throw new GlimpseError('the vocabulary lists a word twice');
+    const odd = rule === 'byte-pairs' ? words.slice(SPECIAL_WORDS.length).find((word) => !isToken(word)) : undefined;
+    if (odd !== undefined) throw new GlimpseError(`the vocabulary has "${printable(odd)}" among its byte-pair tokens, which stands for no bytes`);
   }
 
   /**
    * At most `size` words: the special ones, then the most frequent of the captions. A word must occur `minCount` times. Ties go
-   * to the word that appears first.
+   * to the word that appears first. By the rule `byte-pairs`, the tokens of single bytes come before the most frequent, so that every
+   * text can be said.
    */
-  static build(captions: Iterable<readonly string[]>, size: number, minCount: number): Vocabulary {
+  static build(captions: Iterable<readonly string[]>, size: number, minCount: number, rule: WordRule = 'ascii'): Vocabulary {
+    const always = rule === 'byte-pairs' ? [...SPECIAL_WORDS, ...BYTE_TOKENS] : SPECIAL_WORDS;
     const counts = new Map<string, number>();
     for (const words of captions) for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
-    const kept = [...counts].filter(([word, count]) => count >= minCount && !SPECIAL_WORDS.includes(word)).sort((a, b) => b[1] - a[1]);
-    return new Vocabulary([...SPECIAL_WORDS, ...kept.slice(0, Math.max(0, size - SPECIAL_WORDS.length)).map(([word]) => word)]);
+    const listed = new Set(always);
+    const kept = [...counts].filter(([word, count]) => count >= minCount && !listed.has(word)).sort((a, b) => b[1] - a[1]);
+    return new Vocabulary([...always, ...kept.slice(0, Math.max(0, size - always.length)).map(([word]) => word)], rule);
   }
 
   /** Words, the special ones included. */
   get size(): number {
     return this.words.length;
+  }
+
+  has(word: string): boolean {
+    return this.ids.has(word);
   }
 
   /** The ids of startseq, the words and endseq. A longer caption is cut to `maxLength` ids that still end with endseq. */
@@ -78,8 +101,30 @@ export class Vocabulary {
     return [START, ...ids, END];
   }
 
-  /** Ids as words with blanks between them; special words are written as they are. */
+  /** Ids as text; special words are written as they are. There are blanks between words; tokens have their own. */
   decode(ids: readonly number[]): string {
-    return ids.map((id) => this.words[id] ?? '<unk>').join(' ');
+    const words = ids.map((id) => this.words[id] ?? '<unk>');
+    if (this.rule !== 'byte-pairs') return words.join(' ');
+    const texts: string[] = [];
+    const run: string[] = [];
+    for (const word of [...words, null]) {
+      if (word !== null && !SPECIAL_WORDS.includes(word)) run.push(word);
+      else texts.push(textOfTokens(run.splice(0)).trim(), word ?? '');
+    }
+    return texts.filter(Boolean).join(' ');
+  }
+
+  /** A word alone, for people. */
+  word(id: number): string {
+    return this.decode([id]);
+  }
+
+  /** The words of a generated caption that rewards and validation compare with `referenceWords`, special ones included. */
+  scoredWords(ids: readonly number[]): string[] {
+    return this.rule === 'byte-pairs' ? wordsOf(this.decode(ids), 'ptb') : ids.map((id) => this.words[id]);
+  }
+
+  referenceWords(caption: string): string[] {
+    return wordsOf(caption, this.rule === 'byte-pairs' ? 'ptb' : this.rule);
   }
 }

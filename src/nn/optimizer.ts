@@ -58,7 +58,7 @@ export class Optimizer {
   private readonly gpu: Gpu;
 
   constructor(
-    parameters: Parameters,
+    parameters: Pick<Parameters, 'all'>,
     readonly options: OptimizerOptions,
   ) {
     if (!(options.rate > 0)) throw new GlimpseError(`optimizer: the learning rate is ${options.rate}, it must be positive`);

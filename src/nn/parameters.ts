@@ -1,5 +1,5 @@
 /** Named parameters of a model: made from initializers or values, in a fixed order, read and written as a whole. */
-import { variable } from '../autograd/tape.ts';
+import { constantOf, variable } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import { type Shape, sizeOf } from '../tensor/shape.ts';
 import { readTensors, Scope, type Tensor, tensor } from '../tensor/tensor.ts';
@@ -14,6 +14,7 @@ export interface NamedArray {
 /** Variables by name, in the order in which they were added. They live until `dispose`. */
 export class Parameters {
   private readonly tensors = new Map<string, Tensor>();
+  private readonly frozen = new Set<string>();
 
   /** A variable with these values. Throws a GlimpseError if the name is taken or the values do not fill the shape. */
   add(name: string, shape: Shape, data: Float32Array): Tensor {
@@ -36,9 +37,23 @@ export class Parameters {
     return found;
   }
 
-  /** All variables by name. */
+  /** All by name. */
   get all(): ReadonlyMap<string, Tensor> {
     return this.tensors;
+  }
+
+  /** Leaves the parameters of these names as they are: no gradient is computed for them any more. Must come before an optimizer is made. */
+  freeze(isFrozen: (name: string) => boolean): void {
+    for (const [name, parameter] of this.tensors) {
+      if (!isFrozen(name) || this.frozen.has(name)) continue;
+      constantOf(parameter);
+      this.frozen.add(name);
+    }
+  }
+
+  /** Those that are not frozen, of the names that are chosen, for an optimizer. */
+  trained(isChosen: (name: string) => boolean = () => true): { all: ReadonlyMap<string, Tensor> } {
+    return { all: new Map([...this.tensors].filter(([name]) => !this.frozen.has(name) && isChosen(name))) };
   }
 
   /** Numbers in all variables together. */

@@ -2,13 +2,13 @@
 import Pica from 'pica';
 import { bytesAsSource } from '../../../src/data/bytes.ts';
 import { normalized, type Preprocessing, resizedAndNormalized, saysResize, seenPart } from '../../../src/data/preprocessing.ts';
-import { Vocabulary } from '../../../src/data/words.ts';
+import type { Vocabulary } from '../../../src/data/words.ts';
 import { FileError, GlimpseError, messageOf, UsageError } from '../../../src/errors.ts';
 import type { Gpu } from '../../../src/gpu/gpu.ts';
 import { WU_ALPHA } from '../../../src/kernels/beam.ts';
 import { Captioner } from '../../../src/model/captioner/captioner.ts';
 import { EncoderNetwork, optionsOf } from '../../../src/model/encoder/network.ts';
-import { type Checkpoint, parseCheckpoint } from '../../../src/model/training/checkpoint_format.ts';
+import { type Checkpoint, parseCheckpoint, vocabularyOf } from '../../../src/model/training/checkpoint_format.ts';
 import { scope, tensor } from '../../../src/tensor/tensor.ts';
 import type { Jobs, RunFiles } from '../protocol.ts';
 import { gathered } from '../stream.ts';
@@ -88,7 +88,7 @@ export async function loadRun(
   const encoder = new EncoderNetwork(bytesAsSource(names.encoder, bytes), hash, optionsOf(checkpoint.encoder, tuned), checkpoint.encoder.tuned);
   const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
   await gpu.idle();
-  run = { gpu, checkpoint, encoder, model, vocabulary: new Vocabulary(checkpoint.vocabulary) };
+  run = { gpu, checkpoint, encoder, model, vocabulary: vocabularyOf(checkpoint) };
   return {
     ...{ vocabulary: checkpoint.vocabulary.length, parameters: model.parameters.count, regions: config.sizes.regions },
     ...{ preprocessing: checkpoint.encoder.preprocessing, epoch: checkpoint.progress.epoch },
@@ -175,7 +175,7 @@ export async function captionPicture(gpu: Gpu, { picture, name, beam: width }: J
   return {
     captions: found.map(({ tokens, logProb, logProbs, alpha }) => ({
       ...{ text: vocabulary.decode(tokens), logProb },
-      words: tokens.map((id, t) => ({ word: vocabulary.words[id], probability: Math.exp(logProbs[t]), alpha: alpha[t] })),
+      words: tokens.map((id, t) => ({ word: vocabulary.word(id), probability: Math.exp(logProbs[t]), alpha: alpha[t] })),
     })),
     ...{ pixels: await scaled(part, shown, height), width: shown, height, ms },
   };

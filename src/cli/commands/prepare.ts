@@ -1,7 +1,7 @@
 /** `glimpse prepare`: declared. */
 import { parseColumns } from '../../data/table_columns.ts';
 import { RENAMED_WORD_RULES, WORD_RULES } from '../../data/words.ts';
-import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, withOption } from '../../options.ts';
+import { type Condition, choice, FLAG, number, type OptionsOf, text, whenOption, whole, withOption } from '../../options.ts';
 import { command, ENCODING, LINKS, OUTPUT } from '../command.ts';
 
 /** Flickr's lists and Karpathy's file name a split for every picture, and so does `--coco-val`. */
@@ -50,7 +50,12 @@ const options = {
   words: {
     values: choice('rule', WORD_RULES, { what: 'word rule', names: RENAMED_WORD_RULES }),
     default: 'ascii',
-    help: 'how captions become words: ascii keeps a–z and digits, ptb makes the tokens of the scores, unicode keeps letters and digits of any script',
+    help: 'how captions become words: ascii keeps a–z and digits, ptb makes the tokens of the scores, unicode keeps letters and digits of any script, byte-pairs makes the tokens of a language model',
+  },
+  tokenizer: {
+    values: text('folder'),
+    belongsTo: [whenOption('words', 'byte-pairs')],
+    help: 'folder of the language model, with vocab.json and merges.txt',
   },
   vocabulary: { values: whole('size', { atLeast: 5 }), default: 5000, help: 'most frequent words to keep, special words included' },
   minCount: { values: whole('count', { atLeast: 1 }), default: 1, help: 'occurrences below which a word becomes <unk>' },

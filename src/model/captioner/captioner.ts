@@ -7,7 +7,8 @@
  *   h2, α = recur(a, K, xe)             the only part that runs step by step (recurrence.ts)
  *   logits = h2 Wo + bo                 [T,B,V], or [h2 ; z] Wo + bo
  *
- * A transformer (transformer.ts) takes the place of K, xe and recur. plain.ts has the same equations in plain loops.
+ * A transformer (transformer.ts) takes the place of K, xe and recur; if it is a language model, a = X We + be, and it has no Wo.
+ * plain.ts has the same equations in plain loops.
  *
  * Everything here is time-major. The preset `recommended` adds dropout, the gate, a learned initial state, and the attention
  * penalty.
@@ -24,7 +25,7 @@ import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
 import type { CaptionerOptions } from '../training/options.ts';
 import { Decoding } from './decoding.ts';
 import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
-import { transform, transformerMemory, transformerTable } from './transformer.ts';
+import { hasPrefix, isTransformer, languageScores, neverSpecial, prefixStates, transform, transformerMemory, transformerTable } from './transformer.ts';
 
 export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
@@ -39,6 +40,8 @@ export interface CaptionerSizes {
   hidden: number;
   embedding: number;
   vocabulary: number;
+  /** Learned positions of a language model. Others have none. */
+  positions?: number | undefined;
 }
 
 /** Weight of the entropy of α in the objective of hard attention (Xu and others 2015, section 4.1). */
@@ -84,16 +87,22 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
 
 /** Every parameter with its shape and initializer, in order. */
 export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
-  if (o.decoder === 'transformer' && o.contextToOutput) throw new GlimpseError('a transformer has no single context to give to the output');
-  const { attention, layers, extras } = o.decoder === 'transformer' ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
+  if (isTransformer(o) && o.contextToOutput) throw new GlimpseError('a transformer has no single context to give to the output');
+  const { attention, layers, extras } = isTransformer(o) ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
+  const scores: Row[] =
+    o.decoder === 'gpt2'
+      ? [['out_b', [s.vocabulary], neverSpecial]]
+      : [
+          ['out_w', [s.hidden + (o.contextToOutput ? s.project : 0), s.vocabulary], glorotUniform],
+          ['out_b', [s.vocabulary], zerosInit],
+        ];
   return [
     ['enc_w', [s.features, s.project], glorotUniform],
     ['enc_b', [s.project], zerosInit],
     ...attention,
     ['emb', [s.vocabulary, s.embedding], embeddingInit],
     ...layers,
-    ['out_w', [s.hidden + (o.contextToOutput ? s.project : 0), s.vocabulary], glorotUniform],
-    ['out_b', [s.vocabulary], zerosInit],
+    ...scores,
     ...extras,
   ];
 }
@@ -168,10 +177,13 @@ export class Captioner {
     const [batch, regions, width] = features.shape;
     if (width !== this.sizes.features) throw new GlimpseError(`the features are ${width} wide, this model was made for ${this.sizes.features}`);
     const rows = ops.reshape(features, [batch * regions, width]);
-    const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: true });
+    const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: this.options.decoder !== 'gpt2' });
     const a = this.drop(projected, 'projected features', step);
     const values = ops.reshape(a, [batch, regions, project]);
-    if (this.options.decoder === 'transformer') return { values, keys: transformerMemory((name) => this.p(name), a, batch), start: [] };
+    const p = (name: string) => this.p(name);
+    if (hasPrefix(this.options))
+      return { values, keys: values, start: prefixStates(this.sizes, this.options, p, values, (x, name) => this.drop(x, name, step)) };
+    if (isTransformer(this.options)) return { values, keys: transformerMemory(p, a, batch), start: [] };
     const keys = ops.reshape(ops.matmul(a, this.p('w1'), { bias: this.p('b1') }), [batch, regions, attention]);
     const count = stateCount(this.options);
     if (!this.options.learnedStart) {
@@ -186,7 +198,7 @@ export class Captioner {
   private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
     const p = (name: string) => this.p(name);
-    if (this.options.decoder !== 'transformer') return recur(this.sizes, this.options, p, encoded, this.wordGates(words), step);
+    if (!isTransformer(this.options)) return recur(this.sizes, this.options, p, encoded, this.wordGates(words), step);
     return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, regionLogProb: null };
   }
 
@@ -205,6 +217,7 @@ export class Captioner {
     const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
     const [steps, batch, width] = all.shape;
     const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
+    if (this.options.decoder === 'gpt2') return languageScores((name) => this.p(name), rows);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
@@ -272,8 +285,8 @@ export class Captioner {
    * if decoding uses the table, else an empty text. Captures are told apart by this.
    */
   prepareDecoding(words: number): string {
-    const { decoder, cell } = this.options;
-    if (decoder === 'transformer') return '';
+    const { cell } = this.options;
+    if (isTransformer(this.options)) return '';
     const writes = ['emb', `${cell}1_w`, `${cell}1_b`]
       .map((name) => this.p(name).slice.buffer)
       .map(({ id, writes: count }) => `${id}:${count}`)

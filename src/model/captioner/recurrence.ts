@@ -209,7 +209,7 @@ export function recur(
   composed = false,
 ): Recurrence {
   const { decoder, cell, attention } = options;
-  if (decoder === 'transformer') throw new GlimpseError('a transformer has no recurrence');
+  if (decoder === 'transformer' || decoder === 'gpt2') throw new GlimpseError('a transformer has no recurrence');
   if (decoder === 'stacked' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
   const [steps, batch, width] = xe.shape;
   const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);

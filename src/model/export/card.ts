@@ -3,6 +3,7 @@ import { basename } from 'node:path';
 import { type Preprocessing, preprocessingOf } from '../../data/preprocessing.ts';
 import { END, PAD, START, UNKNOWN } from '../../data/words.ts';
 import type { CaptionerOptions } from '../captioner/captioner.ts';
+import { isTransformer } from '../captioner/transformer.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import type { ExportedGraph } from './decoder_models.ts';
 import { OPSET, type Port } from './graph.ts';
@@ -34,8 +35,9 @@ export const suppressOf = ({ config }: Checkpoint): boolean => config.preset ===
 const longestOf = ({ config }: Checkpoint): number => config.maxLength - 1;
 
 /** The options that the decoder of this kind has. */
-function architectureOf({ decoder, cell, score, query, attention, contextToOutput, gate, learnedStart, layers, heads }: CaptionerOptions) {
+function architectureOf({ decoder, cell, score, query, attention, contextToOutput, gate, learnedStart, layers, heads, pictureAs }: CaptionerOptions) {
   if (decoder === 'transformer') return { decoder, layers, heads };
+  if (decoder === 'gpt2') return { decoder, layers, heads, pictureAs };
   return { decoder, cell, score, ...(decoder === 'stacked' ? { query } : {}), attention, contextToOutput, gate, learnedStart };
 }
 
@@ -57,6 +59,7 @@ export function configFile(o: Exported, models: readonly Pick<ExportedGraph, 'na
   return {
     ...{ format: 'glimpse model 1', madeWith: `glimpse ${o.version}` },
     ...{ architecture: architectureOf(config.options), sizes: config.sizes },
+    ...(config.words ? { words: config.words } : {}),
     specialWords: { pad: PAD, unknown: UNKNOWN, start: START, end: END },
     ...{ suppressSpecialWords: suppressOf(o.checkpoint), maxLength: longestOf(o.checkpoint) },
     ...{ vocabulary: VOCABULARY_FILE, preprocessing: PREPROCESSING_FILE },
@@ -85,15 +88,15 @@ function whatItIs({ checkpoint, version }: Exported): string[] {
     'show-attend-tell': 'attention and one recurrent layer (Xu and others 2015)',
     'up-down': 'attention between two recurrent layers (Anderson and others 2018)',
     transformer: `a transformer of ${counted(o.layers, 'layer')} with ${counted(o.heads, 'head')}`,
+    gpt2: `GPT-2 (Radford and others 2019) of ${counted(o.layers, 'layer')} with ${counted(o.heads, 'head')}, which sees the picture ${o.pictureAs === 'prefix' ? 'as tokens before the words' : 'by cross-attention'}`,
   }[o.decoder];
-  const details =
-    o.decoder === 'transformer'
-      ? []
-      : [
-          `cells: ${o.cell.toUpperCase()}`,
-          `${o.attention} additive attention, scored by ${o.score}`,
-          o.gate ? 'a gate on the context' : 'no gate on the context',
-        ];
+  const details = isTransformer(o)
+    ? []
+    : [
+        `cells: ${o.cell.toUpperCase()}`,
+        `${o.attention} additive attention, scored by ${o.score}`,
+        o.gate ? 'a gate on the context' : 'no gate on the context',
+      ];
   return [
     `An image captioner, made with glimpse ${version}: ${layers}${details.length > 0 ? `; ${details.join('; ')}` : ''}.`,
     '',
@@ -115,6 +118,7 @@ function training({ checkpoint, logged }: Exported): string[] {
     ...known('hash of the training pictures and captions', config.trainingSet),
     ...known('started from weights', config.start),
     ...known('word vectors', config.wordVectors),
+    ...known('language model', config.languageModel),
     ...known('trained on', trainedOn && `${trainedOn.adapter}, glimpse ${trainedOn.version}`),
   ];
   const scores = logged
@@ -166,8 +170,22 @@ function resizeText({ size, resize }: Preprocessing): string {
   return `Pictures are scaled by ${resize.filter}, ${resize.edge === 'both' ? 'both edges' : 'the shortest edge'} to ${resize.to} pixels; the middle ${size} × ${size} are taken, once they are`;
 }
 
+const hasTokens = ({ checkpoint }: Exported): boolean => checkpoint.config.words === 'byte-pairs';
+
+const wordsText = (o: Exported): string => (hasTokens(o) ? 'the tokens by their ids, a character for each byte as GPT-2 has them' : 'the words by their ids');
+
+/** Lines of Python that print the words of a caption. */
+const pythonText = (o: Exported): string =>
+  hasTokens(o)
+    ? `text = ''.join(vocabulary[i] for i in words[0] if i not in (special['end'], special['pad']))
+seen = [*range(0x21, 0x7f), *range(0xa1, 0xad), *range(0xae, 0x100)]
+hidden = iter(range(256, 512))
+byte = {chr(b if b in seen else next(hidden)): b for b in range(256)}
+print(bytes(byte[character] for character in text).decode(errors='replace'))`
+    : `print(' '.join(vocabulary[i] for i in words[0] if i not in (special['end'], special['pad'])))`;
+
 /** Captions a picture in Python, with what the folder holds. The inputs are those of the encoder and of decoder_greedy. */
-const python = (preprocessing: Preprocessing, pixels: string, features: string): string => `import json
+const python = (o: Exported, preprocessing: Preprocessing, pixels: string, features: string): string => `import json
 import numpy as np
 import onnxruntime
 from PIL import Image
@@ -183,7 +201,7 @@ encoder, decoder = (onnxruntime.InferenceSession(f'{name}.onnx') for name in ('e
 length = np.array(config['maxLength'], np.int64)
 words, log_probs, attention = decoder.run(None, {${JSON.stringify(features)}: features, 'max_length': length})
 special = config['specialWords']
-print(' '.join(vocabulary[i] for i in words[0] if i not in (special['end'], special['pad'])))`;
+${pythonText(o)}`;
 
 export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string {
   const [encoder, greedy] = [models[0], models[models.length - 1]];
@@ -196,7 +214,7 @@ export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string 
       ['file', ''],
       [
         ...models.map(({ name, doc }) => [`\`${name}.onnx\``, doc]),
-        ['`vocabulary.json`', 'the words by their ids'],
+        ['`vocabulary.json`', wordsText(o)],
         ['`preprocessing.json`', 'how pixels become the encoder’s input'],
         ['`config.json`', 'sizes, special words, inputs and outputs'],
       ],
@@ -207,7 +225,7 @@ export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string 
       ? 'Greedy decoding never says pad, unknown or startseq, as the model was trained to be used.'
       : 'Greedy decoding may say every word, also special ones, as the model was trained to be used.',
     '',
-    ...['With onnxruntime:', '', '```python', python(preprocessing, encoder.inputs[0].name, greedy.inputs[0].name), '```', ''],
+    ...['With onnxruntime:', '', '```python', python(o, preprocessing, encoder.inputs[0].name, greedy.inputs[0].name), '```', ''],
     'To choose words by another rule, run `decoder_start` once. Then run `decoder_step` for each word: its `next_…` outputs are the next step’s states.',
     'The first word is startseq.',
     ...[
@@ -230,7 +248,7 @@ export function safetensorsCard(o: Exported): string {
       ['file', ''],
       [
         ['`model.safetensors`', `the parameters, float32: \`weight.NAME\` of the captioner${encoderWeights.size > 0 ? ', `encoder.NAME` of the encoder' : ''}`],
-        ['`vocabulary.json`', 'the words by their ids'],
+        ['`vocabulary.json`', wordsText(o)],
         ['`preprocessing.json`', 'how pixels become the encoder’s input'],
         ['`config.json`', 'kind of decoder, sizes, special words, encoder'],
       ],

@@ -9,6 +9,7 @@ import { GlimpseError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import type { CaptionerOptions, CaptionerSizes } from '../captioner/captioner.ts';
 import { GATES, layerCount, stateCount, wordRows } from '../captioner/recurrence.ts';
+import { hasPrefix, isTransformer, MASKED } from '../captioner/transformer.ts';
 import type { GraphBuilder, Port, Value } from './graph.ts';
 
 export interface ExportedModel {
@@ -66,8 +67,11 @@ class Weights {
 
 const port = (name: string, shape: Port['shape'], doc: string): Port => ({ name, type: 'float', shape, doc });
 
-/** a = ReLU(X We + be), [rows, regions, D]. */
-const projected = (g: GraphBuilder, w: Weights, features: Value): Value => g.relu(w.linear(g, features, 'enc'));
+/** a = ReLU(X We + be), [rows, regions, D]; without ReLU for a language model. */
+const projected = (g: GraphBuilder, w: Weights, features: Value, { decoder }: CaptionerOptions): Value => {
+  const a = w.linear(g, features, 'enc');
+  return decoder === 'gpt2' ? a : g.relu(a);
+};
 
 // ── Attention and recurrent layers ──
 
@@ -145,12 +149,13 @@ function recurrentGraphs({ sizes, options, weights: all }: ExportedModel): Decod
 
   const orders: Partial<Record<CaptionerOptions['decoder'], typeof stacked>> = { stacked, 'show-attend-tell': showAttendTell, 'up-down': upDown };
   const order = orders[decoder];
-  if (!order) throw new GlimpseError(`a decoder of the kind "${decoder}" cannot be exported as ONNX (${Object.keys(orders).join(', ')}, transformer can)`);
+  if (!order)
+    throw new GlimpseError(`a decoder of the kind "${decoder}" cannot be exported as ONNX (${Object.keys(orders).join(', ')}, transformer, gpt2 can)`);
 
   return {
     ...{ picture, states, after: states },
     start(g, features) {
-      const values = projected(g, w, features);
+      const values = projected(g, w, features, options);
       const keys = g.add(g.matmul(values, w.in(g, 'w1')), w.in(g, 'b1'));
       const pictureGates = decoder === 'up-down' ? [g.matmul(g.mean(values, 1), w.rows(g, `${cell}1_w`, 'picture', hidden, project))] : [];
       if (options.learnedStart) {
@@ -169,11 +174,13 @@ function recurrentGraphs({ sizes, options, weights: all }: ExportedModel): Decod
   };
 }
 
-// ── Transformer ──
+// ── Transformers ──
 
 function transformerGraphs({ sizes, options, weights: all }: ExportedModel): DecoderGraphs {
-  const { hidden } = sizes;
+  const { hidden, regions } = sizes;
   const { layers, heads } = options;
+  const isLanguageModel = options.decoder === 'gpt2';
+  const crosses = !hasPrefix(options);
   const each = hidden / heads;
   const w = new Weights(all);
   const perLayer = (make: (i: number) => Port[]): Port[] => Array.from({ length: layers }, (_, i) => make(i)).flat();
@@ -183,9 +190,10 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
   /** [rows, n, H] → [rows, heads, n, d], or [rows, heads, d, n] for keys that are multiplied. */
   const split = (g: GraphBuilder, x: Value, asKeys = false) => g.transpose(g.reshape(x, [0, 0, heads, each]), asKeys ? [0, 2, 3, 1] : [0, 2, 1, 3]);
 
-  /** q [rows, heads, 1, d], transposed keys [rows, heads, d, n], values [rows, heads, n, d] → [rows, 1, H], and the weights. */
-  const attention = (g: GraphBuilder, q: Value, keys: Value, values: Value): { out: Value; weights: Value } => {
-    const weights = g.softmax(g.mul(g.matmul(q, keys), g.float(1 / Math.sqrt(each))));
+  /** q [rows, heads, m, d], transposed keys [rows, heads, d, n], values [rows, heads, n, d] → [rows, m, H], and the weights. */
+  const attention = (g: GraphBuilder, q: Value, keys: Value, values: Value, mask: Value | null = null): { out: Value; weights: Value } => {
+    const scores = g.mul(g.matmul(q, keys), g.float(1 / Math.sqrt(each)));
+    const weights = g.softmax(mask ? g.add(scores, mask) : scores);
     return { out: g.reshape(g.transpose(g.matmul(weights, values), [0, 2, 1, 3]), [0, 0, hidden]), weights };
   };
 
@@ -207,15 +215,64 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
     return g.cast(g.node('Sin', [g.add(g.mul(position, frequencies), phases)]), 'float');
   };
 
+  const norm = (g: GraphBuilder, x: Value, name: string) => g.layerNorm(x, w.in(g, `${name}_g`), w.in(g, `${name}_b`));
+
+  /** 0.5 x (1 + tanh(√(2 / π) (x + 0.044715 x³))) */
+  const gelu = (g: GraphBuilder, x: Value): Value => {
+    const cube = g.mul(g.mul(x, x), x);
+    const inner = g.mul(g.add(x, g.mul(cube, g.float(0.044715))), g.float(Math.sqrt(2 / Math.PI)));
+    return g.mul(g.mul(x, g.float(0.5)), g.add(g.tanh(inner), g.float(1)));
+  };
+
+  /** A layer of the words, without the picture: x and its keys and values so far → what it adds to x, the keys and values, the weights. */
+  const hear = (g: GraphBuilder, x: Value, i: number, before: readonly Value[] | null, mask: Value | null) => {
+    const own = g.parts(w.linear(g, norm(g, x, `layer${i}.norm1`), `layer${i}.self`), ['query', 'key', 'value'], hidden).map((part) => split(g, part));
+    const [keys, values] = [0, 1].map((k) => (before ? g.concat([before[2 * i + k], own[1 + k]], 2) : own[1 + k]));
+    const { out, weights } = attention(g, own[0], g.transpose(keys, [0, 1, 3, 2]), values, mask);
+    return { heard: w.linear(g, out, `layer${i}.self_out`), states: [keys, values], weights };
+  };
+
+  const feedForward = (g: GraphBuilder, x: Value, i: number): Value => {
+    const inner = w.linear(g, norm(g, x, `layer${i}.norm3`), `layer${i}.inner`);
+    return w.linear(g, isLanguageModel ? gelu(g, inner) : g.relu(inner), `layer${i}.outer`);
+  };
+
+  /** The keys and values of the regions that stand before the words. */
+  const prefix = (g: GraphBuilder, features: Value): Value[] => {
+    let x = g.add(projected(g, w, features, options), w.rows(g, 'positions', 'of the regions', 0, regions));
+    const mask = g.weight(
+      'mask of the regions',
+      [regions, regions],
+      Float32Array.from({ length: regions * regions }, (_, k) => (k % regions <= Math.floor(k / regions) ? 0 : MASKED)),
+    );
+    const states: Value[] = [];
+    for (let i = 0; i < layers; i++) {
+      const { heard, states: own } = hear(g, x, i, null, mask);
+      states.push(...own);
+      x = g.add(x, heard);
+      x = g.add(x, feedForward(g, x, i));
+    }
+    return states;
+  };
+
+  /** The share of each region in the attention to all that came before, [rows, regions]. */
+  const regionsOf = (g: GraphBuilder, weights: Value): Value => {
+    const mean = g.squeeze(g.mean(g.node('Slice', [weights, g.wholes([0]), g.wholes([regions]), g.wholes([3])]), 1), 1);
+    return g.node('Div', [mean, g.node('ReduceSum', [mean, g.wholes([1])], { keepdims: 1 })]);
+  };
+
   return {
-    picture: perLayer((i) => [
-      port(`layer${i}.memory_key`, ['rows', heads, each, 'regions'], `keys of the picture in layer ${i}, transposed`),
-      port(`layer${i}.memory_value`, ['rows', heads, 'regions', each], `values of the picture in layer ${i}`),
-    ]),
+    picture: !crosses
+      ? []
+      : perLayer((i) => [
+          port(`layer${i}.memory_key`, ['rows', heads, each, 'regions'], `keys of the picture in layer ${i}, transposed`),
+          port(`layer${i}.memory_value`, ['rows', heads, 'regions', each], `values of the picture in layer ${i}`),
+        ]),
     states: perLayer((i) => state(i, 'words')),
     after: perLayer((i) => state(i, 'next_words')),
     start(g, features) {
-      const memory = w.linear(g, projected(g, w, features), 'memory');
+      if (!crosses) return { picture: [], states: prefix(g, features) };
+      const memory = w.linear(g, projected(g, w, features, options), 'memory');
       const parts = g.parts(
         memory,
         Array.from({ length: 2 * layers }, (_, i) => `memory_${i}`),
@@ -225,27 +282,30 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
       return { picture: parts.map((part, i) => split(g, part, i % 2 === 0)), states: parts.map(() => none) };
     },
     step(g, seen, before, words) {
-      const norm = (x: Value, name: string) => g.layerNorm(x, w.in(g, `${name}_g`), w.in(g, `${name}_b`));
       const embedded = g.unsqueeze(g.node('Gather', [w.in(g, 'emb'), words], { axis: 0 }), 1);
-      let x = g.add(w.linear(g, embedded, 'word'), positionalEncoding(g, before[0]));
+      let x = isLanguageModel
+        ? g.add(embedded, g.node('Gather', [w.in(g, 'positions'), g.extent(before[0], 2)], { axis: 0 }))
+        : g.add(w.linear(g, embedded, 'word'), positionalEncoding(g, before[0]));
       const states: Value[] = [];
       let alpha: Value = '';
       for (let i = 0; i < layers; i++) {
-        const own = g.parts(w.linear(g, norm(x, `layer${i}.norm1`), `layer${i}.self`), ['query', 'key', 'value'], hidden).map((part) => split(g, part));
-        const [keys, values] = [0, 1].map((k) => g.concat([before[2 * i + k], own[1 + k]], 2));
-        states.push(keys, values);
-        x = g.add(x, w.linear(g, attention(g, own[0], g.transpose(keys, [0, 1, 3, 2]), values).out, `layer${i}.self_out`));
-        const query = split(g, w.linear(g, norm(x, `layer${i}.norm2`), `layer${i}.query`));
-        const { out, weights } = attention(g, query, seen[2 * i], seen[2 * i + 1]);
-        x = g.add(x, w.linear(g, out, `layer${i}.cross_out`));
-        x = g.add(x, w.linear(g, g.relu(w.linear(g, norm(x, `layer${i}.norm3`), `layer${i}.inner`)), `layer${i}.outer`));
-        alpha = g.squeeze(g.mean(weights, 1), 1); // of the last layer, averaged over its heads
+        const { heard, states: own, weights } = hear(g, x, i, before, null);
+        states.push(...own);
+        x = g.add(x, heard);
+        if (crosses) {
+          const query = split(g, w.linear(g, norm(g, x, `layer${i}.norm2`), `layer${i}.query`));
+          const looked = attention(g, query, seen[2 * i], seen[2 * i + 1]);
+          x = g.add(x, w.linear(g, looked.out, `layer${i}.cross_out`));
+          alpha = g.squeeze(g.mean(looked.weights, 1), 1); // of the last layer, averaged over its heads
+        } else if (i === layers - 1) alpha = regionsOf(g, weights);
+        x = g.add(x, feedForward(g, x, i));
       }
-      return { logits: w.linear(g, g.squeeze(norm(x, 'final'), 1), 'out'), alpha, states };
+      const output = g.squeeze(norm(g, x, 'final'), 1);
+      const logits = isLanguageModel ? g.add(g.matmul(output, g.transpose(w.in(g, 'emb'), [1, 0])), w.in(g, 'out_b')) : w.linear(g, output, 'out');
+      return { logits, alpha, states };
     },
   };
 }
 
 /** The graphs of a captioner's decoder. Throws a GlimpseError that names a kind of decoder which has none. */
-export const decoderGraphs = (model: ExportedModel): DecoderGraphs =>
-  model.options.decoder === 'transformer' ? transformerGraphs(model) : recurrentGraphs(model);
+export const decoderGraphs = (model: ExportedModel): DecoderGraphs => (isTransformer(model.options) ? transformerGraphs(model) : recurrentGraphs(model));

@@ -9,6 +9,7 @@ import { nonFiniteFault } from '../../data/finite.ts';
 import { renamedKeys, renamedValue } from '../../data/renamed.ts';
 import { parseSafetensors } from '../../data/safetensors_format.ts';
 import { parseJson } from '../../data/validation.ts';
+import { Vocabulary, WORD_RULES } from '../../data/words.ts';
 import { FileError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import type { Kind } from '../../options.ts';
@@ -45,7 +46,11 @@ function fieldSchemas<R extends Readonly<Record<string, TrainingRow>>>(rows: R):
 const Size = z.number().int().positive();
 const Sizes = z.preprocess(
   renamedKeys({ places: 'regions' }),
-  z.object({ ...{ features: Size, regions: Size, project: Size, attention: Size, hidden: Size, embedding: Size }, vocabulary: Size }),
+  z.object({
+    ...{ features: Size, regions: Size, project: Size, attention: Size, hidden: Size, embedding: Size },
+    vocabulary: Size,
+    positions: Size.optional(),
+  }),
 );
 
 const SelfCriticalConfig = z.object(fieldSchemas(CHECKPOINTED.selfCritical));
@@ -64,6 +69,8 @@ export const TrainingConfig = z.object({
   /** Epochs until `cosine` reaches its lowest rate and scheduled sampling its share; 0 without them. */
   horizon: z.number().int().nonnegative().default(0),
   maxLength: z.number().int().min(3),
+  /** The rule that split the captions; absent in files of older versions. */
+  words: z.enum(WORD_RULES).optional(),
   /** Hash of the training pictures and captions. A resumed run must draw the same mini-batches. */
   trainingSet: z.string().optional(),
   /** Precision and hash of the training pictures' features. A resumed run must read the same numbers. */
@@ -72,6 +79,9 @@ export const TrainingConfig = z.object({
   /** Hashes of the weights and word vectors that the run started from. */
   start: z.string().nullable().default(null),
   wordVectors: z.string().nullable().default(null),
+  /** Hash of the language model that the run started from, and the learning rate of its own weights; 0 does not train them. */
+  languageModel: z.string().optional(),
+  languageRate: z.number().nonnegative().optional(),
   /** Layers of the encoder that were trained, in this run or before, and their learning rate in this run; 0 does not train them. */
   encoderLayers: z.array(z.string()).default([]),
   encoderRate: z.number().nonnegative().default(0),
@@ -143,6 +153,9 @@ function checkClaims({ config, vocabulary, weights }: Pick<Checkpoint, 'config' 
 
 /** Regions of the largest feature map, 256 by 256. The weights do not tell their number. */
 const MOST_REGIONS = 1 << 16;
+
+/** The words of a checkpoint, with the rule that made them. */
+export const vocabularyOf = ({ vocabulary, config }: Pick<Checkpoint, 'vocabulary' | 'config'>): Vocabulary => new Vocabulary(vocabulary, config.words);
 
 const NOTES = {
   right: [],

@@ -43,8 +43,16 @@ const CALLED_SEED = (what: string, name: string) => ({ what, names: { seed: name
 
 const CROSS_ENTROPY = whenOption('objective', 'cross-entropy');
 const SELF_CRITICAL_ONLY = whenOption('objective', 'scst');
-const RECURRENT: Condition = { to: 'recurrent decoders', why: 'a transformer has no place for it', holds: ({ decoder }) => decoder !== 'transformer' };
+const RECURRENT: Condition = {
+  to: 'recurrent decoders',
+  why: 'a transformer has no place for it',
+  holds: ({ decoder }) => decoder !== 'transformer' && decoder !== 'gpt2',
+};
 const TRANSFORMER = whenOption('decoder', 'transformer');
+const GPT2 = whenOption('decoder', 'gpt2');
+const OWN_WORDS: Condition = { to: 'decoders other than gpt2', why: 'a language model brings its own', holds: ({ decoder }) => decoder !== 'gpt2' };
+/** A started model may be of any kind; only its checkpoint tells. */
+const OF_GPT2: Condition = { to: '--decoder gpt2', holds: ({ decoder, start }) => decoder === 'gpt2' || start !== undefined };
 const STACKED: Condition = {
   to: '--decoder stacked',
   why: 'in the other orders one state alone can be the query',
@@ -85,10 +93,10 @@ const RUN = grouped('The run', {
 /** How a model is built. */
 const ARCHITECTURE = grouped('The model', {
   decoder: {
-    values: choice('name', ['stacked', 'show-attend-tell', 'up-down', 'transformer'], CALLED_SEED('decoder', 'stacked')),
+    values: choice('name', ['stacked', 'show-attend-tell', 'up-down', 'transformer', 'gpt2'], CALLED_SEED('decoder', 'stacked')),
     ...{ default: 'stacked', absent: 'stacked' },
     belongsTo: [NEW_MODEL],
-    help: 'order of attention and recurrent layers, or a transformer without recurrence',
+    help: 'order of attention and recurrent layers, or a transformer without recurrence: a new one, or gpt2, a language model that was trained before',
   },
   cell: {
     values: choice('name', ['lstm', 'gru']),
@@ -122,13 +130,13 @@ const ARCHITECTURE = grouped('The model', {
   },
   gate: {
     values: SWITCH,
-    defaults: { recommended: true, basic: false, transformer: false },
+    defaults: { recommended: true, basic: false, transformer: false, gpt2: false },
     belongsTo: [NEW_MODEL, RECURRENT],
     help: 'multiply the attention context by a learned scalar gate',
   },
   learnedStart: {
     values: SWITCH,
-    defaults: { recommended: true, basic: false, transformer: false },
+    defaults: { recommended: true, basic: false, transformer: false, gpt2: false },
     belongsTo: [NEW_MODEL, RECURRENT],
     help: 'compute the first states from the picture; without it they are zero',
   },
@@ -144,24 +152,30 @@ const ARCHITECTURE = grouped('The model', {
     belongsTo: [NEW_MODEL, TRANSFORMER],
     help: 'attention heads of the transformer',
   },
+  pictureAs: {
+    values: choice('way', ['cross-attention', 'prefix']),
+    ...{ default: 'cross-attention', absent: 'cross-attention' },
+    belongsTo: [NEW_MODEL, GPT2],
+    help: 'how gpt2 sees the picture: each layer attends to its regions, or the regions stand before the words',
+  },
 });
 
 /** Options that change the model's loss or inputs in training. Self-critical training does not use most of them by default. */
 const REGULARIZATION = grouped('Regularization', {
   dropout: {
     values: number('rate', { atLeast: 0, below: 1 }),
-    defaults: { recommended: 0.5, basic: 0, transformer: 0.1, scst: 0 },
+    defaults: { recommended: 0.5, basic: 0, transformer: 0.1, gpt2: 0.1, scst: 0 },
     help: 'dropout of the embedding, the projected features and the output',
   },
   attentionPenalty: {
     values: number('number', { atLeast: 0 }),
-    defaults: { recommended: 1, basic: 0, transformer: 0, scst: 0 },
+    defaults: { recommended: 1, basic: 0, transformer: 0, gpt2: 0, scst: 0 },
     help: 'λ of the penalty λ · mean (1 − Σ α)², α summed over the words',
   },
   labelSmoothing: {
     values: number('share', { atLeast: 0, below: 1 }),
     ...{ default: 0, absent: 0 },
-    belongsTo: [CROSS_ENTROPY],
+    belongsTo: [CROSS_ENTROPY, { ...OWN_WORDS, why: 'it would raise special words, which a language model never says' }],
     help: 'share of the target distribution that is spread over all words',
   },
   scheduledSampling: {
@@ -251,8 +265,19 @@ const SELF_CRITICAL = grouped('Self-critical training', {
 const ENCODER = grouped('Pretrained parts', {
   wordVectors: {
     values: text('file'),
-    belongsTo: [{ ...NEW_MODEL, refusal: 'belongs to a new model: leave it out, --start brings its own word vectors' }],
+    belongsTo: [{ ...NEW_MODEL, refusal: 'belongs to a new model: leave it out, --start brings its own word vectors' }, OWN_WORDS],
     help: 'GloVe text vectors to start the embedding from; they give it their width',
+  },
+  languageModel: {
+    values: text('folder'),
+    belongsTo: [{ ...NEW_MODEL, refusal: 'belongs to a new model: leave it out, --start brings its own weights' }, GPT2],
+    help: 'language model to start from: a GPT-2 of Hugging Face, with config.json, model.safetensors, vocab.json and merges.txt',
+  },
+  languageRate: {
+    values: number('number', { atLeast: 0 }),
+    defaults: { gpt2: 2e-5 },
+    belongsTo: [OF_GPT2],
+    help: 'learning rate of the weights that the language model brought; 0 leaves them as they are',
   },
   fineTune: {
     values: list('layers'),

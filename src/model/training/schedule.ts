@@ -32,6 +32,11 @@ export function encoderRateAt(config: TrainingConfig, rate: number): number {
   return config.encoderRate * (rate / config.rate);
 }
 
+/** The learning rate of the language model's own weights, likewise. */
+export function languageRateAt(config: TrainingConfig, rate: number): number {
+  return (config.languageRate ?? 0) * (rate / config.rate);
+}
+
 /** The probability that scheduled sampling replaces a word. It grows linearly from 0 to its share at the last epoch. */
 export function samplingProbability(config: TrainingConfig, epochs: number): number {
   return (config.options.scheduledSampling * epochs) / Math.max(1, config.horizon);

@@ -9,7 +9,7 @@
  * the weighted cross-entropy of the samples under teacher forcing. Document frequencies are those of the training split.
  */
 import type { CaptionedWords } from '../../data/captions.ts';
-import { END, START, type Vocabulary, type WordRule, wordsOf } from '../../data/words.ts';
+import { END, START, type Vocabulary } from '../../data/words.ts';
 import { CiderD } from '../../metrics/cider.ts';
 import { endsInFunctionWord } from '../../metrics/function_words.ts';
 import { type Tensor, tensor } from '../../tensor/tensor.ts';
@@ -47,18 +47,17 @@ export class SelfCritical {
     training: readonly CaptionedWords[],
     private readonly config: SelfCriticalConfig,
     private readonly seed: number,
-    private readonly rule: WordRule,
   ) {
     for (const image of training) this.references.set(image.file, image);
     this.cider = new CiderD(training.map((image) => this.rewardWords(image)));
   }
 
   private rewardWords({ captions }: CaptionedWords): string[][] {
-    return captions.map((caption) => [...wordsOf(caption, this.rule), END_WORD]);
+    return captions.map((caption) => [...this.vocabulary.referenceWords(caption), END_WORD]);
   }
 
   private said({ tokens, ended }: GeneratedCaption): string[] {
-    return [...tokens.map((id) => this.vocabulary.words[id]), ...(ended ? [END_WORD] : [])];
+    return [...this.vocabulary.scoredWords(tokens), ...(ended ? [END_WORD] : [])];
   }
 
   /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `draw` selects the random numbers. */
@@ -91,7 +90,7 @@ export class SelfCritical {
     const inputs = this.layOut(images, features, drawn, advantages, mix, draw);
     const tokens = drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    const sentences = drawn.map((caption) => caption.tokens.map((id) => this.vocabulary.words[id]));
+    const sentences = drawn.map(({ tokens: ids }) => this.vocabulary.scoredWords(ids));
     const rollout = {
       reward: mean(rewards),
       baseline: mean(baselines),

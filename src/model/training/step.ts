@@ -60,6 +60,7 @@ export interface MicroBatch {
   most?: number;
 }
 
+/** Gradients and updates of a captioner. `language` updates the weights that a language model brought, `optimizer` all others. */
 export class TrainingStep {
   private readonly captured = new CaptureCache<Baked, CapturedMicroBatch>(MAX_SHAPES, (baked) => this.capture(baked));
   private updating: Replay | null = null;
@@ -75,10 +76,11 @@ export class TrainingStep {
     private readonly optimizer: Optimizer,
     private readonly seed: number,
     private readonly encoder: EncoderStep | null = null,
+    private readonly language: Optimizer | null = null,
   ) {}
 
   private get optimizers(): Optimizer[] {
-    return this.encoder ? [this.optimizer, this.encoder.optimizer] : [this.optimizer];
+    return [this.optimizer, ...(this.language ? [this.language] : []), ...(this.encoder ? [this.encoder.optimizer] : [])];
   }
 
   /**

@@ -14,7 +14,7 @@ import { encoderDifferences, type FeatureStore } from '../../data/feature_store.
 import { nonFinite } from '../../data/finite.ts';
 import { lockFolder } from '../../data/lock.ts';
 import { picturePath } from '../../data/picture_folder.ts';
-import { SPECIAL_WORDS, Vocabulary, wordsOf } from '../../data/words.ts';
+import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { currentGpu } from '../../gpu/gpu.ts';
 import { ciderD } from '../../metrics/cider.ts';
@@ -23,6 +23,7 @@ import type { NamedArray } from '../../nn/parameters.ts';
 import { VERSION } from '../../platform/node/version.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
+import { isOfLanguageModel } from '../captioner/transformer.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
 import { packed } from '../encoder/network.ts';
 import { type Batch, epochBatches } from './batches.ts';
@@ -38,7 +39,7 @@ import {
   type TrainedOn,
   type TrainingConfig,
 } from './checkpoint.ts';
-import { afterEpoch, encoderRateAt, hasStalled, rateAt, samplingProbability } from './schedule.ts';
+import { afterEpoch, encoderRateAt, hasStalled, languageRateAt, rateAt, samplingProbability } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
 import { weightsHash } from './weights_hash.ts';
@@ -100,6 +101,8 @@ export interface TrainerOptions {
   encoderPath?: string;
   /** Rows of the embedding to start from, by word id. */
   wordVectors?: ReadonlyMap<number, Float32Array>;
+  /** Weights of a language model to start from, by the names of the captioner's parameters. */
+  languageWeights?: ReadonlyMap<string, NamedArray>;
   /** Number of validation pictures to decode and score; 0 skips the validation. */
   validationImages: number;
   hooks: TrainerHooks;
@@ -177,10 +180,12 @@ function progressOf(o: TrainerOptions, before: Checkpoint | null): Progress {
   return { ...progress, bestScore: null, epochsSinceBest: 0 };
 }
 
-function startModel({ dataset, config, start, wordVectors }: TrainerOptions): Captioner {
+function startModel({ dataset, config, start, wordVectors, languageWeights }: TrainerOptions): Captioner {
   if (start) return Captioner.fromWeights(config.sizes, config.options, start.weights);
   const model = Captioner.create(config.sizes, config.options, config.seed);
-  if (config.preset === 'recommended') setUnigramBias(model, dataset);
+  for (const [name, { data }] of languageWeights ?? []) model.parameters.get(name).write(data);
+  // A language model knows how frequent words are.
+  if (config.preset === 'recommended' && config.options.decoder !== 'gpt2') setUnigramBias(model, dataset);
   if (wordVectors) {
     const table = model.parameters.get('emb');
     const values = embeddingInit(table.shape, config.seed, 'emb');
@@ -210,6 +215,8 @@ async function openTuned(
 class Run {
   readonly model: Captioner;
   readonly optimizer: Optimizer;
+  /** Updates the weights of a language model, if there is one and the run trains it. */
+  readonly language: Optimizer | null;
   readonly step: TrainingStep;
   readonly critic: SelfCritical | null;
   readonly log: AppendFile;
@@ -227,14 +234,22 @@ class Run {
   ) {
     const { config, dataset, store, run } = o;
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
-    this.optimizer = new Optimizer(this.model.parameters, { kind: 'adam', rate: config.rate, maxNorm: config.maxNorm });
+    const { languageRate = 0 } = config;
+    const isSlow = (name: string) => config.options.decoder === 'gpt2' && isOfLanguageModel(name);
+    if (languageRate === 0) this.model.parameters.freeze(isSlow);
+    const adam = { kind: 'adam', maxNorm: config.maxNorm } as const;
+    this.optimizer = new Optimizer(
+      this.model.parameters.trained((name) => !isSlow(name)),
+      { ...adam, rate: config.rate },
+    );
+    this.language = languageRate > 0 ? new Optimizer(this.model.parameters.trained(isSlow), { ...adam, rate: languageRate }) : null;
     this.progress = progressOf(o, before);
-    if (before) this.optimizer.write(before.moments, this.progress.updates);
+    for (const optimizer of [this.optimizer, this.language]) if (before) optimizer?.write(before.moments, this.progress.updates);
     this.optimizer.norm.write(Float32Array.of(this.progress.gradNorm));
-    this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null);
+    this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null, this.language);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
     this.critic = config.selfCritical
-      ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary), training, config.selfCritical, config.seed, dataset.words)
+      ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary, dataset.words), training, config.selfCritical, config.seed)
       : null;
     this.log = new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes, wholeLines);
     this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
@@ -271,10 +286,11 @@ class Run {
     this.begun = null;
   }
 
-  /** Sets the learning rate of the next update, for the captioner and the encoder. */
+  /** Sets the learning rate of the next update, for the captioner, its language model and the encoder. */
   set rate(rate: number) {
     const { config } = this.o;
     this.optimizer.rate = rate;
+    if (this.language) this.language.rate = languageRateAt(config, rate);
     if (this.tuned) this.tuned.step.optimizer.rate = encoderRateAt(config, rate);
   }
 
@@ -323,7 +339,8 @@ class Run {
     const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
     const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
     const meta = { config, progress, vocabulary: dataset.vocabulary, encoder, encoderWeights, trainedOn: trainedOn() };
-    await saveCheckpoint(path, this.model, [this.optimizer, ...(this.tuned ? [this.tuned.step.optimizer] : [])], meta);
+    const optimizers = [this.optimizer, ...(this.language ? [this.language] : []), ...(this.tuned ? [this.tuned.step.optimizer] : [])];
+    await saveCheckpoint(path, this.model, optimizers, meta);
   }
 
   dispose(): void {
@@ -331,6 +348,7 @@ class Run {
     this.events.file.close();
     this.step.dispose();
     this.optimizer.dispose();
+    this.language?.dispose();
     this.tuned?.step.optimizer.dispose();
     this.tuned?.encoder.dispose();
     this.model.dispose();
@@ -508,7 +526,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
 
 /** Which gradients are no numbers, and how large the inputs were. */
 async function causeOf({ model, tuned }: Run, features: Float32Array): Promise<string> {
-  const named = [...model.parameters.all, ...(tuned ? tuned.encoder.parameters.all : [])].flatMap(([name, parameter]) => {
+  const named = [...model.parameters.trained().all, ...(tuned ? tuned.encoder.parameters.all : [])].flatMap(([name, parameter]) => {
     const gradient = gradOf(parameter);
     return gradient ? [{ name, gradient }] : [];
   });
@@ -552,7 +570,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   const { dataset, store, config } = o;
   const images = validationImages(o);
   if (images.length === 0) return null;
-  const vocabulary = new Vocabulary(dataset.vocabulary);
+  const vocabulary = new Vocabulary(dataset.vocabulary, dataset.words);
   const subset = { ...dataset, images };
   let nats = 0;
   let tokens = 0;
@@ -571,18 +589,11 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
     const part = images.slice(first, first + 32);
     const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
     const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
-    candidates.push(
-      ...captions.map(({ tokens: ids }) =>
-        vocabulary
-          .decode(ids)
-          .split(' ')
-          .filter((word) => !SPECIAL_WORDS.includes(word)),
-      ),
-    );
+    candidates.push(...captions.map(({ tokens: ids }) => vocabulary.scoredWords(ids).filter((word) => !SPECIAL_WORDS.includes(word))));
   }
   const { mean } = ciderD(
     candidates,
-    images.map(({ captions }) => captions.map((caption) => wordsOf(caption, dataset.words))),
+    images.map(({ captions }) => captions.map((caption) => vocabulary.referenceWords(caption))),
   );
   return { loss: nats / tokens, cider: mean };
 }
