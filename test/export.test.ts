@@ -11,7 +11,7 @@ import { decoderGraphs } from '../src/model/export/decoders.ts';
 import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { CHECKER, captionsOf, expectClose, feed, type OrtTensor, ort, pythonWithOnnx, sessionOf, wholes } from './exported.ts';
-import { LENGTH, lively, PICTURES, randomPictures, SIZES, TRANSFORMER } from './small_captioner.ts';
+import { LANGUAGE_MODEL, LENGTH, lively, PICTURES, randomPictures, SIZES, TRANSFORMER } from './small_captioner.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
@@ -32,6 +32,8 @@ const KINDS: [string, Partial<CaptionerOptions>][] = [
   ['hard attention, show-attend-tell', { attention: 'hard', decoder: 'show-attend-tell' }],
   ['transformer', TRANSFORMER],
   ['transformer of one layer and one head', { ...TRANSFORMER, layers: 1, heads: 1 }],
+  ['gpt2 with cross-attention', LANGUAGE_MODEL],
+  ['gpt2 with a prefix', { ...LANGUAGE_MODEL, pictureAs: 'prefix' }],
 ];
 
 async function modelsOf(model: Captioner, suppress: boolean): Promise<Record<string, ExportedGraph>> {
@@ -118,9 +120,13 @@ describe.skipIf(!ort).each(KINDS.flatMap(([name, change]) => (['basic', 'recomme
 /** No two widths are the same, so that none can stand in for another. */
 const DISTINCT: CaptionerSizes = { features: 7, regions: 5, project: 9, attention: 11, hidden: 12, embedding: 10, vocabulary: 19 };
 
+/** A language model has one width throughout. */
+const distinctFor = ({ decoder }: Partial<CaptionerOptions>): CaptionerSizes =>
+  decoder === 'gpt2' ? { ...DISTINCT, project: 12, embedding: 12, positions: 17 } : DISTINCT;
+
 test.skipIf(!ort).each(KINDS)('widths that all differ: %s', async (_name, change) => {
   using _s = scope();
-  const model = Captioner.create(DISTINCT, { ...PRESETS.recommended, ...change }, 6);
+  const model = Captioner.create(distinctFor(change), { ...PRESETS.recommended, ...change }, 6);
   const random = new Random(7, 'weights');
   for (const parameter of model.parameters.all.values()) parameter.write(Float32Array.from({ length: parameter.size }, () => random.uniform(-0.9, 0.9)));
   const pictures = randomPictures(3, 2, 'distinct', DISTINCT);
@@ -173,7 +179,7 @@ test('no word below endseq is chosen only with `suppress`', async () => {
 test('a decoder of another kind is refused by its name; a missing weight too', () => {
   const options = { ...PRESETS.basic, decoder: 'mamba' as CaptionerOptions['decoder'] };
   expect(() => decoderGraphs({ sizes: SIZES, options, weights: new Map() })).toThrow(
-    /kind "mamba" cannot be exported as ONNX \(stacked, show-attend-tell, up-down, transformer can\)/,
+    /kind "mamba" cannot be exported as ONNX \(stacked, show-attend-tell, up-down, transformer, gpt2 can\)/,
   );
   expect(() => decoderModels({ sizes: SIZES, options: PRESETS.basic, weights: new Map() }, { suppress: false, version: '0' })).toThrow(/have no "enc_w"/);
 });

@@ -64,6 +64,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ['--flickr', 'none'],
     ['--table', 'none'],
     ['--karpathy', 'none', '--fraction', '0.5'],
+    ['--table', 'none', '--words', 'byte-pairs'],
   ],
   features: [
     ['--encoder', 'none'],
@@ -75,6 +76,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ...[
       ['--decoder', 'transformer'],
       ['--decoder', 'up-down'],
+      ['--decoder', 'gpt2'],
     ],
     ...[
       ['--start', 'none'],
@@ -209,7 +211,7 @@ describe('defaults', () => {
   const given = (own: Record<string, unknown> = {}) => ({ ...fixedDefaults(TRAINING_OPTIONS), ...own }) as TrainingOptions;
   const plain = {
     ...{ decoder: 'stacked', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
-    ...{ layers: 2, heads: 8, labelSmoothing: 0, scheduledSampling: 0 },
+    ...{ layers: 2, heads: 8, pictureAs: 'cross-attention', labelSmoothing: 0, scheduledSampling: 0 },
   };
 
   test('of the presets', () => {
@@ -231,6 +233,14 @@ describe('defaults', () => {
   test('of a transformer, of a model that is started from, and of self-critical training', () => {
     const transformer = { gate: false, learnedStart: false, attentionPenalty: 0, dropout: 0.1, decoder: 'transformer' };
     expect(modelOptions(given({ decoder: 'transformer' }), 'recommended', null)).toEqual({ ...plain, ...transformer });
+    expect(modelOptions(given({ decoder: 'gpt2', pictureAs: 'prefix' }), 'recommended', null)).toEqual({
+      ...plain,
+      ...transformer,
+      decoder: 'gpt2',
+      pictureAs: 'prefix',
+    });
+    expect(settledOptions(given({ decoder: 'gpt2' }), 'recommended')).toMatchObject({ languageRate: 2e-5 });
+    expect(settledOptions(given(), 'recommended').languageRate).toBeUndefined();
     expect(modelOptions(given({ decoder: 'transformer', dropout: 0.2 }), 'basic', null)).toEqual({ ...plain, ...transformer, dropout: 0.2 });
     const start = { ...PRESETS.recommended, decoder: 'up-down', dropout: 0.3, labelSmoothing: 0.1 } as const;
     const going = given({ start: 'x' });

@@ -14,7 +14,7 @@ export const TRANSFORMER: Partial<CaptionerOptions> = { decoder: 'transformer', 
 
 /** A language model has widths that fit its embedding, and positions for the regions before its words. */
 export const LANGUAGE_MODEL: Partial<CaptionerOptions> = { ...TRANSFORMER, decoder: 'gpt2' };
-const LANGUAGE_SIZES: CaptionerSizes = { ...SIZES, project: 12, embedding: 12, positions: 14 };
+const LANGUAGE_SIZES: CaptionerSizes = { ...SIZES, project: 12, embedding: 12, positions: 26 };
 export const sizesFor = ({ decoder }: Partial<CaptionerOptions>): CaptionerSizes => (decoder === 'gpt2' ? LANGUAGE_SIZES : SIZES);
 
 /** Pictures as a tensor [N, P, F], and each one's own features. */
