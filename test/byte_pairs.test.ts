@@ -1,9 +1,11 @@
 /** Byte-pair tokens: those of transformers, round trips of any text, vocabularies that hold only some of them, files that are damaged. */
 import { cpSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { oracle } from '../scripts/third_party.js';
 import { asWritten, BYTE_TOKENS, BytePairs, isToken, textOfTokens } from '../src/data/byte_pairs.ts';
 import { readTokenizer } from '../src/data/tokenizer_files.ts';
 import { SPECIAL_WORDS, tokensOf, Vocabulary } from '../src/data/words.ts';
@@ -15,6 +17,25 @@ test.each(
   JSON.parse(readFileSync(`${FOLDER}/texts.json`, 'utf8')) as { text: string; ids: number[] }[],
 )('the tokens of "$text" are those of transformers', (given) => {
   expect(bytePairs.tokens(given.text).map((token) => ids.get(token))).toEqual(given.ids);
+});
+
+const other = oracle('gpt-3-encoder') as { encode(text: string): number[] } | null;
+test.skipIf(!other)('the tokens of GPT-2’s own tokenizer are those of another implementation', () => {
+  const files = dirname(createRequire(new URL('../oracles/package.json', import.meta.url)).resolve('gpt-3-encoder'));
+  const folder = mkdtempSync(join(tmpdir(), 'glimpse-tokenizer-'));
+  cpSync(join(files, 'encoder.json'), join(folder, 'vocab.json'));
+  cpSync(join(files, 'vocab.bpe'), join(folder, 'merges.txt'));
+  const own = readTokenizer(folder);
+  expect(own.ids.size).toBe(50_257);
+  const words = fc.array(
+    fc.constantFrom('dog', ' running', ' in', " it's", ' 1,234.5', ' naïve', '日本', '🙂', '  ', '\n', ' antidisestablishmentarianism', '!?'),
+  );
+  fc.assert(
+    fc.property(words, (list) => {
+      const text = list.join('');
+      expect(own.bytePairs.tokens(text).map((token) => own.ids.get(token))).toEqual(other?.encode(text));
+    }),
+  );
 });
 
 test('the tokens of any text give the text back', () => {
