@@ -133,7 +133,7 @@ test('what does not fit together is refused, and told what to do', async () => {
   expect(await train('--language-model', MODEL)).toMatchObject({ code: 2, stderr: expect.stringContaining('--language-model belongs to --decoder gpt2') });
   expect(await train('--decoder', 'gpt2', '--language-model', MODEL, '--data', words)).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/by the rule ascii; a language model needs its own tokens: prepare with --words byte-pairs --tokenizer/),
+    stderr: expect.stringMatching(/by the rule ascii; a language model needs its own tokens: glimpse prepare --words byte-pairs --tokenizer/),
   });
   expect(await train('--decoder', 'gpt2', '--language-model', MODEL, '--label-smoothing', '0.1')).toMatchObject({ code: 2 });
   expect(await train('--decoder', 'gpt2', '--language-model', MODEL, '--picture-as', 'prefix')).toMatchObject({

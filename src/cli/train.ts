@@ -98,7 +98,7 @@ function configOf(
 function languageModelOf(o: TrainOptions, folder: string, { words, vocabulary }: Dataset): LanguageModel {
   if (words !== 'byte-pairs')
     throw new GlimpseError(
-      `the words of ${o.data} are by the rule ${words}; a language model needs its own tokens: prepare with --words byte-pairs --tokenizer ${folder}`,
+      `the words of ${o.data} are by the rule ${words}; a language model needs its own tokens: glimpse prepare --words byte-pairs --tokenizer ${folder}`,
     );
   return readLanguageModel(folder, vocabulary, o.pictureAs === 'cross-attention');
 }

@@ -91,6 +91,7 @@ export class Vocabulary {
     return this.words.length;
   }
 
+  /** Whether the word has an id. */
   has(word: string): boolean {
     return this.ids.has(word);
   }
@@ -124,6 +125,7 @@ export class Vocabulary {
     return this.rule === 'byte-pairs' ? wordsOf(this.decode(ids), 'ptb') : ids.map((id) => this.words[id]);
   }
 
+  /** The words of a caption that generated ones are compared with, split by the rule; with tokens, as scores define it. */
   referenceWords(caption: string): string[] {
     return wordsOf(caption, this.rule === 'byte-pairs' ? 'ptb' : this.rule);
   }

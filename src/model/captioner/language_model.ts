@@ -145,7 +145,9 @@ function embeddingRows(
   for (const [id, token] of vocabulary.entries()) {
     const own = id < SPECIAL_WORDS.length ? (id === START ? begin : end) : ids.get(token);
     if (own === undefined || own * width >= wte.length)
-      throw new GlimpseError(`${folder} has no token ${quoted(token)} of the dataset; prepare the dataset with --tokenizer ${printable(folder)}`);
+      throw new GlimpseError(
+        `${folder} has no token ${quoted(token)} of the dataset; glimpse prepare --tokenizer ${printable(folder)} makes one of its tokens`,
+      );
     data.set(wte.subarray(own * width, (own + 1) * width), id * width);
   }
   return { shape: [vocabulary.length, width], data };
