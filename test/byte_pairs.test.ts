@@ -74,15 +74,22 @@ describe('a vocabulary of tokens', () => {
   const captions = ['A dog runs .', 'A dog sits .', 'The dog runs .'].map((caption) => tokensOf(caption, bytePairs));
 
   test('has the special words, the bytes, and then the most frequent tokens', () => {
-    const vocabulary = Vocabulary.build(captions, 262, 1, 'byte-pairs');
+    const vocabulary = Vocabulary.build(captions, 262, 1, bytePairs);
     expect(vocabulary.size).toBe(262);
     expect(vocabulary.words.slice(0, 4)).toEqual(SPECIAL_WORDS);
     expect(vocabulary.words.slice(4, 260)).toEqual(BYTE_TOKENS);
     expect(vocabulary.has('Ġdog')).toBe(true);
   });
 
+  test('is filled with what is merged first, up to all tokens', () => {
+    expect(new Set(Vocabulary.build(captions, 10_000, 1, bytePairs).words.slice(4))).toEqual(
+      new Set([...ids.keys()].filter((token) => token !== '<|endoftext|>')),
+    );
+    expect(Vocabulary.build([], 263, 1, bytePairs).words.slice(260)).toEqual([...bytePairs.merges].slice(0, 3));
+  });
+
   test('says a token that it has not by the tokens that this was merged from', () => {
-    const vocabulary = Vocabulary.build([], 260, 1, 'byte-pairs');
+    const vocabulary = Vocabulary.build([], 260, 1, bytePairs);
     for (const tokens of captions) {
       const said = tokens.flatMap((token) => bytePairs.within(token, (each) => vocabulary.has(each)));
       const encoded = vocabulary.encode(said, 99).slice(1, -1);
@@ -92,7 +99,7 @@ describe('a vocabulary of tokens', () => {
   });
 
   test('puts words together as text, and special words beside it', () => {
-    const vocabulary = Vocabulary.build(captions, 500, 1, 'byte-pairs');
+    const vocabulary = Vocabulary.build(captions, 500, 1, bytePairs);
     const tokens = vocabulary.encode(tokensOf('A dog runs.', bytePairs), 99);
     expect(vocabulary.decode(tokens)).toBe('startseq A dog runs. endseq');
     expect(vocabulary.word(tokens[2])).toBe('dog');

@@ -51,6 +51,11 @@ export class BytePairs {
     for (const pair of merges) if (!this.parts.has(pair.join(''))) this.parts.set(pair.join(''), pair);
   }
 
+  /** The tokens that are merged of others, those that were merged first in front: which are the more frequent ones. */
+  get merges(): Iterable<string> {
+    return this.parts.keys();
+  }
+
   /** The tokens of a text. */
   tokens(text: string): string[] {
     const parts = text.match(PARTS) ?? [];

@@ -296,14 +296,14 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
     .filter((image) => !bad.has(image.listed));
   const training = listed.filter((image) => image.split === 'train');
   if (training.length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
+  const { bytePairs = null } = o;
   const vocabulary = Vocabulary.build(
     training.flatMap(({ words }) => words),
     o.vocabularySize,
     o.minCount,
-    o.words,
+    bytePairs,
   );
   // A token that is not in the vocabulary is said by the tokens that it was merged from, so none is unknown.
-  const { bytePairs } = o;
   const inVocabulary = (words: string[]) => (bytePairs ? words.flatMap((token) => bytePairs.within(token, (each) => vocabulary.has(each))) : words);
   const kept = listed.map((image) => ({ ...image, words: image.words.map(inVocabulary) }));
   const of = (name: Split) => kept.filter((image) => image.split === name);

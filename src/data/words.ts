@@ -74,16 +74,20 @@ export class Vocabulary {
 
   /**
    * At most `size` words: the special ones, then the most frequent of the captions. A word must occur `minCount` times. Ties go
-   * to the word that appears first. By the rule `byte-pairs`, the tokens of single bytes come before the most frequent, so that every
-   * text can be said.
+   * to the word that appears first. With byte pairs, the tokens of single bytes come before the most frequent, so that every text can
+   * be said, and what is left of `size` is filled with the tokens that are merged first.
    */
-  static build(captions: Iterable<readonly string[]>, size: number, minCount: number, rule: WordRule = 'ascii'): Vocabulary {
-    const always = rule === 'byte-pairs' ? [...SPECIAL_WORDS, ...BYTE_TOKENS] : SPECIAL_WORDS;
+  static build(captions: Iterable<readonly string[]>, size: number, minCount: number, bytePairs: BytePairs | null = null): Vocabulary {
+    const always = bytePairs ? [...SPECIAL_WORDS, ...BYTE_TOKENS] : SPECIAL_WORDS;
     const counts = new Map<string, number>();
     for (const words of captions) for (const word of words) counts.set(word, (counts.get(word) ?? 0) + 1);
     const listed = new Set(always);
     const kept = [...counts].filter(([word, count]) => count >= minCount && !listed.has(word)).sort((a, b) => b[1] - a[1]);
-    return new Vocabulary([...always, ...kept.slice(0, Math.max(0, size - always.length)).map(([word]) => word)], rule);
+    const room = Math.max(0, size - always.length);
+    const chosen = kept.slice(0, room).map(([word]) => word);
+    for (const word of chosen) listed.add(word);
+    const filling = [...(bytePairs?.merges ?? [])].filter((token) => !listed.has(token)).slice(0, room - chosen.length);
+    return new Vocabulary([...always, ...chosen, ...filling], bytePairs ? 'byte-pairs' : 'ascii');
   }
 
   /** Words, the special ones included. */
