@@ -1,6 +1,6 @@
 /** The benchmarks by name: what is timed at which sizes, what it costs, and which kernel family's versions it can compare. */
 import { UsageError } from '../src/errors.ts';
-import { type AttentionShape, type ConvShape, type OpWork, outSize, type Work } from './work.ts';
+import { type AttentionShape, type ConvShape, type OpWork, outSize, type VitShape, type Work } from './work.ts';
 
 export interface Benchmark {
   name: string;
@@ -171,6 +171,7 @@ function scaledDotProductGradient(of: 'query' | 'keys', batch: number, heads: nu
 const RESNET_FLOPS = 8.18e9;
 /** Those of ViT-B/16 at 224² (17.6 G). */
 const VIT_FLOPS = 35.2e9;
+const VIT_B: VitShape = { blocks: 12, width: 768, heads: 12, hidden: 3072, classes: 1000 };
 
 function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean): Benchmark {
   const shape = { batch, steps: 20, regions: 49, features: 2048, vocabulary: 5000, replayed };
@@ -190,9 +191,30 @@ function decoder(kind: 'trainStep' | 'greedy', batch: number, replayed: boolean)
   };
 }
 
-/** All benchmarks; those of ResNet-50 need the model's file. */
-export function catalog(model: string | null): Benchmark[] {
-  const list = [
+/** Benchmarks of models from files, by the names of the command. */
+export const MODELS = ['resnet50', 'vit-b-16'] as const;
+export type ModelName = (typeof MODELS)[number];
+
+export interface ModelFile {
+  name: ModelName;
+  path: string;
+  /** Pictures that it takes at a time; null where any number of them. */
+  images: number | null;
+}
+
+/** Pictures at a time, where the file leaves that open. */
+const BATCHES: Readonly<Record<ModelName, readonly number[]>> = { resnet50: [1, 8], 'vit-b-16': [1] };
+
+function model({ name, path }: ModelFile, images: number): Benchmark {
+  const common = { name, shape: `batch ${images}`, family: null, peers: true };
+  return name === 'resnet50'
+    ? { ...common, work: { kind: 'resnet50', images, model: path }, flops: images * RESNET_FLOPS, bytes: 4 * (25.6e6 + images * 22e6) }
+    : { ...common, work: { kind: 'vit', images, model: path, ...VIT_B }, flops: images * VIT_FLOPS, bytes: 4 * (86.6e6 + images * 50e6) };
+}
+
+/** All benchmarks; those of models need their files. */
+export function catalog(files: readonly ModelFile[] = []): Benchmark[] {
+  return [
     matmul(512, 512, 512),
     matmul(1024, 1024, 1024),
     matmul(64, 512, 5000),
@@ -248,29 +270,10 @@ export function catalog(model: string | null): Benchmark[] {
     decoder('greedy', 64, false),
     decoder('greedy', 1, true),
     decoder('greedy', 1, false),
+    ...MODELS.flatMap((name) => files.filter((file) => file.name === name)).flatMap((file) =>
+      (file.images === null ? BATCHES[file.name] : [file.images]).map((images) => model(file, images)),
+    ),
   ];
-  if (model)
-    for (const images of [1, 8])
-      list.push({
-        name: 'resnet50',
-        shape: `batch ${images}`,
-        work: { kind: 'resnet50', images, model },
-        family: null,
-        peers: true,
-        flops: images * RESNET_FLOPS,
-        bytes: 4 * (25.6e6 + images * 22e6),
-      });
-  if (model)
-    list.push({
-      name: 'vit-b-16',
-      shape: 'batch 1',
-      work: { kind: 'vit', images: 1, model },
-      family: null,
-      peers: true,
-      flops: VIT_FLOPS,
-      bytes: 4 * (86.6e6 + 50e6),
-    });
-  return list;
 }
 
 /** Benchmarks of kernels, with the numbers of their `--shape` in order; those in brackets may be left out. */
@@ -342,7 +345,7 @@ export const KERNEL_BENCHMARKS: readonly { name: string; numbers: string; exampl
 /** Names of benchmarks that take `--shape`. */
 export const KERNELS: readonly string[] = Object.keys(SHAPES);
 
-export const NAMES = [...KERNELS, 'train-step', 'greedy', 'resnet50', 'vit-b-16', 'first-caption'];
+export const NAMES = [...KERNELS, 'train-step', 'greedy', ...MODELS, 'first-caption'];
 
 /** A benchmark at a size that is given as numbers with x between them. Throws a UsageError that names the numbers expected. */
 export function customBenchmark(name: string, shape: string, layout: 'NN' | 'NT' | 'TN'): Benchmark {
@@ -369,17 +372,26 @@ export interface Selection {
 }
 
 /**
- * The benchmarks of these names (none: all) whose shape holds the text `only`. `model` is the file of ResNet-50 or ViT-B/16, `canCaption`
- * whether there are a run and a picture. Throws UsageError where nothing is selected, naming the shapes there are.
+ * The benchmarks of these names (none: all) whose shape holds the text `only`. `canCaption` is whether there are a run and a picture.
+ * Throws UsageError where a model that is named has no file, where a file would not be used, and where nothing is selected, naming
+ * the shapes there are.
  */
-export function select(names: readonly string[], only: string | undefined, model: string | null, canCaption: boolean): Selection {
-  // --model is one file: without a name it is that of ResNet-50.
-  const wanted = (name: string) => names.includes(name) || (name !== 'vit-b-16' && (names.length === 0 || names.includes('all')));
+export function select(names: readonly string[], only: string | undefined, files: readonly ModelFile[], canCaption: boolean): Selection {
+  const wanted = (name: string) => names.length === 0 || names.includes(name) || names.includes('all');
+  const fileOf = (name: ModelName) => files.find((file) => file.name === name);
+  const given = files.map(({ path, name }) => `\n  ${path} is of ${name}`).join('');
+  for (const name of MODELS) if (names.includes(name) && !fileOf(name)) throw new UsageError(`${name} needs --model FILE (.onnx or .onnx.gz)${given}`);
+  for (const { name, path } of files) if (!wanted(name)) throw new UsageError(`--model ${path}: is of ${name}, which is not asked for`);
   const leftOut = [
-    ...(!model && wanted('resnet50') ? ['resnet50 (it needs --model FILE)'] : []),
+    ...MODELS.filter(wanted).flatMap((name) => {
+      const file = fileOf(name);
+      if (!file) return [`${name} (it needs --model FILE)`];
+      if (file.images === null) return [];
+      return BATCHES[name].filter((images) => images !== file.images).map((images) => `${name} batch ${images} (${file.path} takes ${file.images} at a time)`);
+    }),
     ...(!canCaption && wanted('first-caption') ? ['first-caption (it needs --run FOLDER and --picture FILE)'] : []),
   ];
-  const there = catalog(model).filter(({ name }) => wanted(name));
+  const there = catalog(files).filter(({ name }) => wanted(name));
   const fits = ({ shape }: { shape: string }) => !only || shape.includes(only);
   const selection = { benchmarks: there.filter(fits), firstCaption: canCaption && wanted('first-caption') && fits(FIRST_CAPTION), leftOut };
   if (selection.benchmarks.length > 0 || selection.firstCaption) return selection;

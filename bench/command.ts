@@ -5,7 +5,7 @@
  * Wall time is from the first line of JavaScript until the device is idle, caches flushed on the device before each sample. GPU
  * time comes from timestamp queries in runs of their own, one pass per dispatch; the two are never mixed in one number.
  */
-import { appendFileSync, existsSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import type { BenchOptions } from '../src/cli/commands/bench.ts';
 import { progress, result, say } from '../src/cli/output.ts';
 import { withGpu } from '../src/cli/session.ts';
@@ -16,10 +16,11 @@ import type { Gpu } from '../src/gpu/gpu.ts';
 import { FAMILIES, useShader } from '../src/kernels/families.ts';
 import { tunedFirsts } from '../src/kernels/tuning.ts';
 import { chartPage } from '../src/plot/chart.ts';
-import { type Benchmark, customBenchmark, KERNELS, NAMES, type Selection, select } from './catalog.ts';
+import { type Benchmark, customBenchmark, KERNELS, type ModelFile, NAMES, type Selection, select } from './catalog.ts';
 import { firstCaption } from './first_caption.ts';
 import { deviceFlush } from './flush.ts';
 import { measure, WrongResult } from './measure.ts';
+import { recognizedModels } from './model_files.ts';
 import { openOurs } from './ours.ts';
 import { onnxruntimeLogits } from './peers/onnxruntime.ts';
 import { Peers } from './peers/turns.ts';
@@ -71,13 +72,9 @@ function refuse({ row, problem, message }: WrongResult, report: Report): void {
 }
 
 /** What is asked for, before a device is opened. Throws a UsageError for what there is not. */
-function selection(o: BenchOptions, names: readonly string[]): Selection {
+function selection(o: BenchOptions, names: readonly string[], files: readonly ModelFile[]): Selection {
   for (const name of names) if (!NAMES.includes(name) && name !== 'all') throw new UsageError(`there is no benchmark "${name}" (${NAMES.join(', ')}, all)`);
   if (o.peers && !oraclesInstalled()) throw new GlimpseError('the peers are not installed\n  Install them with `npm run oracles`.');
-  if (o.model && !existsSync(o.model)) throw new UsageError(`--model ${o.model}: no such file`);
-  const models = names.filter((name) => name === 'resnet50' || name === 'vit-b-16');
-  if (models.length > 0 && !o.model) throw new UsageError(`${models[0]} needs --model FILE (.onnx or .onnx.gz)`);
-  if (models.length > 1) throw new UsageError('--model is the file of one model: time resnet50 and vit-b-16 one after the other');
   if (names.includes('first-caption') && !(o.run && o.picture)) throw new UsageError('first-caption needs --run FOLDER and --picture FILE');
   if (o.worklog && names.join() !== 'matmul') throw new UsageError('--worklog is of the matrix product: npx glimpse bench matmul --worklog FILE');
   if (o.shape) {
@@ -86,7 +83,7 @@ function selection(o: BenchOptions, names: readonly string[]): Selection {
   }
   const selected = o.shape
     ? { benchmarks: [customBenchmark(names[0], o.shape, o.layout)], firstCaption: false, leftOut: [] }
-    : select(names, o.only, o.model ?? null, Boolean(o.run && o.picture));
+    : select(names, o.only, files, Boolean(o.run && o.picture));
   const families = readShaders(o.shader).map(({ family }) => family);
   if (families.length === 0) return selected;
   const benchmarks = selected.benchmarks.filter(({ family }) => family !== null && families.includes(family));
@@ -96,8 +93,8 @@ function selection(o: BenchOptions, names: readonly string[]): Selection {
   return { ...selected, benchmarks, firstCaption: false };
 }
 
-async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], open: (gpu: Gpu) => Engine): Promise<number> {
-  const { benchmarks, firstCaption: first, leftOut } = selection(o, names);
+async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], selected: Selection, open: (gpu: Gpu) => Engine): Promise<number> {
+  const { benchmarks, firstCaption: first, leftOut } = selected;
   for (const reason of leftOut) say(o, `left out: ${reason}`);
   const shaders = readShaders(o.shader);
   await useShaders(gpu, shaders);
@@ -158,7 +155,7 @@ async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], open: (g
 
 /** Exit status 1 when a result was wrong. `open` makes the engine that is timed. */
 export async function bench(o: BenchOptions, names: string[], open: (gpu: Gpu) => Engine = (gpu) => openOurs(gpu, resnet)): Promise<number> {
-  selection(o, names); // what is wrong with the question is told before a device opens
+  const selected = selection(o, names, await recognizedModels(o.model ?? [])); // what is wrong with the question is told before a device opens
   process.env.MESA_SHADER_CACHE_DISABLE = 'true'; // a cold call compiles
-  return withGpu(o, (gpu) => againOnSave(o, () => run(gpu, o, names, open)));
+  return withGpu(o, (gpu) => againOnSave(o, () => run(gpu, o, names, selected, open)));
 }

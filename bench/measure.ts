@@ -15,7 +15,7 @@ import { type Check, compare, type Expected, expectedResult } from './reference.
 import { measureRoofs, type Roofs, roofsMoved } from './roofs.ts';
 import type { Named, Row } from './rows.ts';
 import { bootstrapRatio, type Flush, LocalTurns, median, type Participant, type SamplingOptions, summary, takeTurns } from './sampling.ts';
-import type { Engine, InputSet, Prepared, Work } from './work.ts';
+import type { Engine, FileWork, InputSet, Prepared, Work } from './work.ts';
 
 /** A timed run gave a wrong result: there is no row for it. */
 export class WrongResult extends GlimpseError {
@@ -29,14 +29,14 @@ export class WrongResult extends GlimpseError {
 }
 
 /** Another engine that says what a model from a file must give. */
-export type ModelOracle = (work: Extract<Work, { kind: 'resnet50' | 'vit' }>, set: InputSet) => Promise<Expected>;
+export type ModelOracle = (work: FileWork, set: InputSet) => Promise<Expected>;
 
 /** Results that work must have, each computed once; null for models that are checked in another way. */
 export type Expectations = (set: InputSet) => Promise<Expected | null>;
 
 export function expectations(work: Work, logitsOf?: ModelOracle): Expectations {
   const known = new Map<InputSet, Promise<Expected | null>>();
-  const compute = async (set: InputSet) => ((work.kind === 'resnet50' || work.kind === 'vit') && logitsOf ? logitsOf(work, set) : expectedResult(work, set));
+  const compute = async (set: InputSet) => ('model' in work && logitsOf ? logitsOf(work, set) : expectedResult(work, set));
   return (set) => {
     const expected = known.get(set) ?? compute(set);
     known.set(set, expected);

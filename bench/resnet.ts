@@ -1,4 +1,4 @@
-/** ResNet-50 from its file as work to time. It stands apart from the other models because it needs files. */
+/** ResNet-50 or ViT-B/16 from its file as work to time. It stands apart from the other models because it needs files. */
 import { noGrad } from '../src/autograd/tape.ts';
 import { openFile } from '../src/data/file_source.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
@@ -7,12 +7,12 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Scope, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { TOLERANCE, withPlainVersions } from './models.ts';
 import { compare } from './reference.ts';
-import { type Prepared, pictureInputs } from './work.ts';
+import { PICTURE, type Prepared, pictureInputs } from './work.ts';
 
 export async function resnet(gpu: Gpu, images: number, path: string): Promise<Prepared> {
   const model = OnnxModel.load(openFile(await unpackedModel(path)));
   const [{ name }] = model.graph.inputs;
-  const x = Scope.release(tensor(pictureInputs(images, 0), [images, 3, 224, 224]));
+  const x = Scope.release(tensor(pictureInputs(images, 0), [images, 3, PICTURE, PICTURE]));
   const forward = () => noGrad(() => model.run({ [name]: x })[0]);
   let last: Tensor | null = null;
   return {

@@ -55,6 +55,15 @@ export interface DecoderShape {
   replayed: boolean;
 }
 
+/** A vision transformer: blocks, width of a token, heads, width within the perceptron of a block, classes. */
+export interface VitShape {
+  blocks: number;
+  width: number;
+  heads: number;
+  hidden: number;
+  classes: number;
+}
+
 export type Work =
   | { kind: 'matmul'; m: number; n: number; k: number; transA: boolean; transB: boolean }
   | ({ kind: 'conv' | 'convGradInput' | 'convGradWeight' } & ConvShape)
@@ -65,8 +74,18 @@ export type Work =
   | { kind: 'softmaxGrad'; rows: number; columns: number }
   | ({ kind: 'scaledDotProductGrad'; of: 'query' | 'keys' } & DotProductShape)
   | OpWork
-  | { kind: 'resnet50' | 'vit'; images: number; model: string }
+  | { kind: 'resnet50'; images: number; model: string }
+  | ({ kind: 'vit'; images: number; model: string } & VitShape)
   | ({ kind: 'trainStep' | 'greedy' } & DecoderShape);
+
+/** Work on a model from a file. */
+export type FileWork = Extract<Work, { model: string }>;
+export type VitWork = Extract<Work, { kind: 'vit' }>;
+
+/** Sides of a picture and of a patch, and the patches of a picture. */
+export const PICTURE = 224;
+export const PATCH = 16;
+export const PATCHES = (PICTURE / PATCH) ** 2;
 
 /** Numbers between −scale and scale, the same everywhere for a seed. */
 export function numbers(count: number, seed: number, scale = 1): Float32Array<ArrayBuffer> {
@@ -173,7 +192,7 @@ export function adamInputs({ count }: { count: number }, set: InputSet): Record<
 
 /** [images, 3, 224, 224] */
 export function pictureInputs(images: number, set: InputSet): Float32Array<ArrayBuffer> {
-  return numbers(images * 3 * 224 * 224, fresh(1, set));
+  return numbers(images * 3 * PICTURE * PICTURE, fresh(1, set));
 }
 
 /** features [batch, regions, width]; ids and targets [steps, batch]. */

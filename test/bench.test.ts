@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { type Benchmark, catalog } from '../bench/catalog.ts';
+import { type Benchmark, catalog, MODELS } from '../bench/catalog.ts';
 import { bench } from '../bench/command.ts';
 import { type Measured, type Measurement, measure } from '../bench/measure.ts';
 import { compareWords } from '../bench/models.ts';
@@ -315,7 +315,7 @@ describe('glimpse bench', () => {
     const { code, stdout, stderr } = await glimpse('bench', 'softmax', 'conv-grad-weight', '--only', '777');
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
     expect(stderr).toContain('no shape holds "777"');
-    for (const { name, shape } of catalog(null)) expect(stderr.includes(`${name} ${shape}\n`), shape).toBe(['softmax', 'conv-grad-weight'].includes(name));
+    for (const { name, shape } of catalog()) expect(stderr.includes(`${name} ${shape}\n`), shape).toBe(['softmax', 'conv-grad-weight'].includes(name));
     expect(stderr).not.toContain('adapter:');
     expect(await glimpse('bench', '--only', '777')).toMatchObject({ code: 2, stderr: expect.stringContaining('left out: resnet50') });
   });
@@ -353,9 +353,9 @@ describe('tuning', () => {
 });
 
 test('the catalog holds the sizes of the results page, and families that there are', () => {
-  const names = catalog('model.onnx').map(({ name, shape }) => `${name} ${shape}`);
+  const names = catalog(MODELS.map((name) => ({ name, path: 'model.onnx', images: null }))).map(({ name, shape }) => `${name} ${shape}`);
   expect(new Set(names).size).toBe(names.length);
   for (const wanted of ['matmul 320×512×5000 TN', 'conv 7×7 s2 3→64 @224', 'conv-grad-weight 3×3 512→512 @7', 'softmax 2240×5000', 'resnet50 batch 8'])
     expect(names).toContain(wanted);
-  for (const { name, family } of catalog(null)) if (family !== null) expect(Object.keys(FAMILIES), name).toContain(family);
+  for (const { name, family } of catalog()) if (family !== null) expect(Object.keys(FAMILIES), name).toContain(family);
 });

@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { floatTensor, node, onnxBytes } from '../../test/onnx_writer.ts';
 import type { Expected } from '../reference.ts';
-import { type Engine, type InputSet, numbers, type Prepared, pictureInputs, type Work } from '../work.ts';
+import { type Engine, type FileWork, type InputSet, numbers, PICTURE, type Prepared, pictureInputs, type Work } from '../work.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 export type OnnxPeer = 'onnxruntime-web' | 'onnxruntime-node-webgpu' | 'onnxruntime-cpu';
@@ -96,14 +96,14 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
   }
 
   async function prepare(work: Work): Promise<Prepared | null> {
-    if (work.kind === 'resnet50' || work.kind === 'vit') {
+    if ('model' in work) {
       const bytes = readFileSync(work.model);
       const s = await session(work.model.endsWith('.gz') ? gunzipSync(bytes) : bytes, false);
       const [input, output]: string[] = [s.inputNames[0], s.outputNames[0]];
       let feeds: Untyped = null;
       let last: Untyped = null;
       const load = async (set: InputSet) => {
-        feeds = { [input]: new ort.Tensor('float32', pictureInputs(work.images, set), [work.images, 3, 224, 224]) };
+        feeds = { [input]: new ort.Tensor('float32', pictureInputs(work.images, set), [work.images, 3, PICTURE, PICTURE]) };
       };
       await load(0);
       return {
@@ -148,7 +148,7 @@ export async function openOnnxruntime(kind: OnnxPeer): Promise<Engine> {
 }
 
 /** The logits of a model from a file as onnxruntime has them on the CPU, in this process. */
-export async function onnxruntimeLogits(work: Extract<Work, { kind: 'resnet50' | 'vit' }>, set: InputSet): Promise<Expected> {
+export async function onnxruntimeLogits(work: FileWork, set: InputSet): Promise<Expected> {
   const prepared = await (await openOnnxruntime('onnxruntime-cpu')).prepare(work);
   if (!prepared?.load || !prepared.result) throw new Error(`onnxruntime cannot run ${work.model}`);
   await prepared.load(set);

@@ -1,4 +1,6 @@
 /** TensorFlow.js as a peer, on its WebGPU or its WebAssembly backend, with the decoder written in its own operations. */
+import type { NamedArray } from '../../src/nn/parameters.ts';
+import type { Linear, Norm, VitWeights } from '../vit_weights.ts';
 import {
   ADAM,
   adamInputs,
@@ -7,11 +9,17 @@ import {
   cellInputs,
   type DecoderShape,
   type Engine,
+  type InputSet,
   numbers,
   opInputs,
   outSize,
+  PATCH,
+  PATCHES,
+  PICTURE,
   type Prepared,
+  pictureInputs,
   softmaxGradInputs,
+  type VitWork,
   type Work,
   words,
 } from '../work.ts';
@@ -217,6 +225,65 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
     }, kept);
   }
 
+  /** With the weights of the file, so that its logits are compared. */
+  function vit({ images, width, heads }: VitWork, weights: VitWeights): Prepared {
+    const kept: Untyped[] = [];
+    const keep = ({ shape, data }: NamedArray, order?: number[]): Untyped => {
+      const given = tf.tensor(data, shape);
+      kept.push(order ? tf.tidy(() => tf.transpose(given, order)) : given);
+      if (order) given.dispose();
+      return kept.at(-1);
+    };
+    const [each, tokens, across] = [width / heads, PATCHES + 1, PICTURE / PATCH];
+    const linear = ({ weight, bias }: Linear) => {
+      const [b, rest] = [keep(weight), keep(bias)];
+      return (a: Untyped) => tf.fused.matMul({ a, b, bias: rest });
+    };
+    const norm = ({ gain, bias }: Norm) => {
+      const [scale, shift] = [keep(gain), keep(bias)];
+      return (x: Untyped) => {
+        const centered = tf.sub(x, tf.mean(x, -1, true));
+        const variance = tf.mean(tf.square(centered), -1, true);
+        return tf.add(tf.mul(tf.mul(centered, tf.rsqrt(tf.add(variance, weights.epsilon))), scale), shift);
+      };
+    };
+    const byHead = (x: Untyped) => tf.transpose(tf.reshape(x, [images, tokens, heads, each]), [0, 2, 1, 3]);
+    const gelu = (x: Untyped) => tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
+    const blocks = weights.blocks.map((block) => {
+      const [norm1, norm2, attend, out, widen, narrow] = [
+        ...[norm(block.norm1), norm(block.norm2)],
+        ...[linear(block.attend), linear(block.out), linear(block.widen), linear(block.narrow)],
+      ];
+      return (x: Untyped) => {
+        const [q, k, v] = tf.split(attend(norm1(x)), 3, 1).map(byHead);
+        const shares = tf.softmax(tf.matMul(tf.mul(q, 1 / Math.sqrt(each)), k, false, true));
+        const mixed = tf.reshape(tf.transpose(tf.matMul(shares, v), [0, 2, 1, 3]), [images * tokens, width]);
+        const y = tf.add(x, out(mixed));
+        return tf.add(y, narrow(gelu(widen(norm2(y)))));
+      };
+    });
+    const [filter, bias] = [keep(weights.patches.weight, [2, 3, 1, 0]), keep(weights.patches.bias)];
+    const [classToken, positions] = [keep(weights.classToken), keep(weights.positions)];
+    const [last, head] = [norm(weights.norm), linear(weights.head)];
+    const picture = (set: InputSet) => tf.transpose(tf.tensor(pictureInputs(images, set), [images, 3, PICTURE, PICTURE]), [0, 2, 3, 1]);
+    const pictures = tf.variable(tf.tidy(() => picture(0)));
+    const forward = () => {
+      const patches = tf.fused.conv2d({ x: pictures, filter, strides: PATCH, pad: 'valid', bias });
+      const all = tf.concat([tf.tile(classToken, [images, 1, 1]), tf.reshape(patches, [images, across * across, width])], 1);
+      let x = tf.reshape(tf.add(all, positions), [images * tokens, width]);
+      for (const block of blocks) x = block(x);
+      const first = tf.slice(tf.reshape(x, [images, tokens, width]), [0, 0, 0], [images, 1, width]);
+      return head(last(tf.reshape(first, [images, width])));
+    };
+    return {
+      ...repeat(forward, [...kept, pictures], same),
+      async load(set) {
+        tf.tidy(() => pictures.assign(picture(set)));
+        await wait();
+      },
+    };
+  }
+
   /** The stacked decoder, all that does not depend on the state hoisted out of the loop as ours has it. */
   function decoder(s: DecoderShape) {
     const [project, attention, hidden, embedding] = [256, 512, 512, 256];
@@ -364,12 +431,13 @@ export async function openTfjs(backend: 'webgpu' | 'wasm'): Promise<Engine> {
         return repeat(() => tf.sub(dy, tf.mul(tf.exp(y), tf.sum(dy, 1, true))), [y, dy], same);
       }
       case 'scaledDotProductGrad':
-      case 'vit':
         return null;
       case 'op':
         return ofOp(work);
       case 'resnet50':
         return resnet(work.images);
+      case 'vit':
+        return vit(work, await (await import('../vit_weights.ts')).vitWeights(work)); // it reads with the engine, which no other work needs here
       case 'trainStep':
         return trainStep(work);
       case 'greedy':

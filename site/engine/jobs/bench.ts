@@ -28,7 +28,7 @@ function flushOf(gpu: Gpu): Flush {
 }
 
 function benchmarksOf(what: RunWhat): Benchmark[] {
-  if (what.kind === 'catalog') return catalog(null).filter(({ name }) => what.names.includes(name));
+  if (what.kind === 'catalog') return catalog().filter(({ name }) => what.names.includes(name));
   if (what.kind === 'kernel') return [customBenchmark(what.name, what.shape, 'NN')];
   const op = OPS.find(({ name }) => name === what.op);
   if (!op) throw new UsageError(`there is no op called "${what.op}"`);

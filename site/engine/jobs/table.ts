@@ -27,7 +27,7 @@ export function table(): Jobs['table']['result'] {
       versions: family.versions.map(({ name, idea, shader, composed }) => ({ name, idea, shader, composed: composed === true })),
       benchmark: KERNEL_BENCHMARKS.find((each) => each.family === family.name) ?? null,
     })),
-    benchmarks: [...new Set(catalog(null).map(({ name }) => name))],
+    benchmarks: [...new Set(catalog().map(({ name }) => name))],
     exercises: [...EXERCISES, ...HUNTS].map((exercise) => ({
       ...{ number: exercise.number, title: exercise.title, chapter: exercise.chapter, hint: exercise.hint },
       parts: sheets(

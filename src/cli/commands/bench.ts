@@ -1,5 +1,5 @@
 /** `glimpse bench`: declared. bench/command.ts does the work. */
-import { type Condition, choice, FLAG, number, type OptionsOf, text, whole, withOption, withoutOption } from '../../options.ts';
+import { type Condition, choice, FLAG, number, type OptionsOf, repeated, text, whole, withOption, withoutOption } from '../../options.ts';
 import { command, DEVICE, OUTPUT, SHADER, WATCH } from '../command.ts';
 
 const chosen = ({ names }: Readonly<Record<string, unknown>>): readonly string[] => (Array.isArray(names) && !names.includes('all') ? names : []);
@@ -25,7 +25,11 @@ const options = {
   shape: { values: text('numbers'), belongsTo: [KERNELS], help: 'a size of your own for one benchmark, such as 777x333x555 for matmul (M, K, N)' },
   layout: { values: choice('layout', ['NN', 'NT', 'TN']), default: 'NN', belongsTo: [withOption('shape')], help: 'which operands of matmul are transposed' },
   only: { values: text('text'), belongsTo: [TIMED, withoutOption('shape', 'the sizes of the catalog')], help: 'take only sizes whose name holds this text' },
-  model: { values: text('file'), belongsTo: [includes('resnet50', 'vit-b-16')], help: 'ResNet-50 or ViT-B/16 as .onnx or .onnx.gz' },
+  model: {
+    values: repeated('file', (given) => given),
+    belongsTo: [includes('resnet50', 'vit-b-16')],
+    help: 'ResNet-50 or ViT-B/16 as .onnx or .onnx.gz, told apart by its graph; repeatable, one file for each',
+  },
   run: { values: text('folder'), belongsTo: [includes('first-caption'), withOption('picture')], help: 'a trained run' },
   picture: { values: text('file'), belongsTo: [includes('first-caption'), withOption('run')], help: 'a picture' },
   samples: { values: whole('count', { atLeast: 3 }), default: 15, belongsTo: [TIMED], help: 'timed runs of each benchmark at least' },

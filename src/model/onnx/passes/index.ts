@@ -17,7 +17,7 @@ import { foldShapes } from './shapes.ts';
 const isInferenceDropout = ({ op, inputs, outputs }: OnnxNode): boolean => op === 'Dropout' && !inputs[2] && !outputs[1];
 
 /** Constants become initializers. Identity and inference Dropout disappear; nodes that read their outputs read their inputs. */
-function resolvePassThrough(graph: OnnxGraph): void {
+export function resolvePassThrough(graph: OnnxGraph): void {
   const outputs = new Set(graph.outputs);
   const alias = new Map<string, string>();
   const nodes: OnnxNode[] = [];
