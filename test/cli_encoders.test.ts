@@ -63,6 +63,14 @@ test('a CLIP from its folder: its grid is said, the last layer is trained with t
     stderr: expect.stringContaining('is not the encoder this model was trained with'),
   });
 
+  // The trained layer is in the exported encoder, and the page's model says the same words with it.
+  for (const format of ['onnx', 'web']) {
+    const exported = join(folder, `clip as ${format}`);
+    expect(await glimpse('export', run, '--format', format, '--out', exported, '--quiet')).toMatchObject({ code: 0 });
+    if (format === 'onnx') expect(readFileSync(join(exported, 'README.md'), 'utf8')).toContain('--encoder encoder.onnx --feature features');
+    else expect((await glimpse('caption', exported, picture, '--quiet')).stdout).toBe(here.stdout);
+  }
+
   const page = join(folder, 'gallery');
   expect(await glimpse('gallery', run, picture, '--out', page, '--quiet')).toMatchObject({ code: 0 });
   expect(existsSync(join(page, 'index.html'))).toBe(true);

@@ -1,19 +1,21 @@
 /** Exported encoders: onnxruntime makes of pictures the features that we make of them, and so do we when we read the file again. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { photographs } from '../scripts/resnet_golden.js';
 import { openFile } from '../src/data/file_source.ts';
 import { ImageEncoder, unpackedModel } from '../src/model/encoder/encoder.ts';
+import { visionFiles } from '../src/model/encoder/hugging_face.ts';
 import { packed } from '../src/model/encoder/network.ts';
 import { encoderModel } from '../src/model/export/encoder_model.ts';
+import { visionModel } from '../src/model/export/vision_model.ts';
 import { field, lengthOf } from '../src/model/onnx/writer.ts';
 import type { NamedArray } from '../src/nn/parameters.ts';
 import { Random } from '../src/random.ts';
 import { CHECKER, expectClose, feed, ort, pythonWithOnnx, sessionOf } from './exported.ts';
 import { numbers } from './onnx_graphs.ts';
-import { constantNode, floatTensor, node, type OnnxParts, onnxBytes, field as whole, writeOnnx } from './onnx_writer.ts';
+import { constantNode, floatTensor, intTensor, node, type OnnxParts, onnxBytes, field as whole, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
@@ -114,7 +116,14 @@ describe.each(Object.entries(FILES))('%s', (_name, write) => {
     const images = pictures(2, encoder.size);
     const expected = await encoder.features(images);
     const { featureMap } = encoder.identity;
-    const { bytes, input, output } = encoderModel(openFile(path), { featureMap, features: WIDTH, side: encoder.size, tuned: isTuned ? TUNED : new Map() });
+    const { bytes, input, output } = encoderModel(openFile(path), {
+      featureMap,
+      layout: 'NCHW',
+      dropped: 0,
+      features: WIDTH,
+      side: encoder.size,
+      tuned: isTuned ? TUNED : new Map(),
+    });
     expect(expected.values.some((value) => value > 0.1)).toBe(true);
     expect(Buffer.concat(bytes).includes('fc.w')).toBe(false); // the classifier stays behind
     if (ort) {
@@ -134,7 +143,7 @@ describe.each(Object.entries(FILES))('%s', (_name, write) => {
   });
 });
 
-const EXPORT = { featureMap: 'y', features: WIDTH, side: 224, tuned: new Map<string, NamedArray>() };
+const EXPORT = { featureMap: 'y', layout: 'NCHW' as const, dropped: 0, features: WIDTH, side: 224, tuned: new Map<string, NamedArray>() };
 
 test.each<[string, (path: string) => void, Partial<typeof EXPORT>, RegExp]>([
   ['no such feature map', FILES['initializers and a classifier'], { featureMap: 'z' }, /model\.onnx: has no node that makes "z", the feature map of the model/],
@@ -183,6 +192,90 @@ test.each<[string, (path: string) => void, Partial<typeof EXPORT>, RegExp]>([
   expect(() => encoderModel(openFile(path), { ...EXPORT, ...change })).toThrow(message);
 });
 
+describe.each([
+  ['NHWC', 'last', 0],
+  ['NTC', 'tokens', 0],
+  ['NTC', 'tokens', 2],
+] as const)('features that are %s, without the first %i tokens', (layout, featureMap, dropped) => {
+  test.skipIf(!ort).each([9, 13])('of opset %i', async (opset) => {
+    const path = written((to) =>
+      writeFileSync(
+        to,
+        onnxBytes({
+          ...plain,
+          opset,
+          nodes: [
+            ...body,
+            node('Transpose', ['y'], ['last'], { perm: [0, 2, 3, 1] }),
+            node('Reshape', ['last', 'rows'], ['grid']),
+            node('Concat', ['grid', 'grid'], ['tokens'], { axis: 1 }),
+            ...head,
+          ],
+          initializers: [...initializers, classifier, intTensor('rows', [3], [0, -1, WIDTH])],
+        }),
+      ),
+    );
+    const images = pictures(2, 224);
+    const run = async (bytes: readonly Uint8Array[], name: string) =>
+      (await (await sessionOf(bytes)).run({ x: feed(packed(images), [2, 3, 224, 224]) }))[name].data as Float32Array;
+    const { bytes, output } = encoderModel(openFile(path), { ...EXPORT, featureMap, layout, dropped });
+    const found = await run(bytes, output);
+    const map = encoderModel(openFile(path), EXPORT);
+    const once = await run(map.bytes, map.output);
+    const regions = once.length / 2 / WIDTH;
+    const tokens = Array.from({ length: 2 }, (_, n) => Array.from(once.subarray(n * regions * WIDTH, (n + 1) * regions * WIDTH)));
+    expectClose(
+      found,
+      tokens.flatMap((own) => (layout === 'NTC' ? [...own.slice(dropped * WIDTH), ...own] : own)),
+      'features',
+    );
+  });
+});
+
+const GOLDENS = join(import.meta.dirname, 'goldens/vit');
+describe.skipIf(!ort)('vision transformers of Hugging Face', () => {
+  test.each([
+    ['vit', 'last_hidden_state', 16],
+    ['vit', 'hidden_states.1', 16],
+    ['deit', 'last_hidden_state', 16],
+    ['clip', 'last_hidden_state', 16],
+    ['dinov2', 'last_hidden_state', 16],
+    ['dinov2', 'last_hidden_state', 24],
+  ])('%s, %s, pictures of %i: onnxruntime makes the features that we make, and so do we of the model', async (family, featureMap, side) => {
+    const path = join(folder, `${family} of ${side}`);
+    cpSync(join(GOLDENS, family), path, { recursive: true });
+    const config = join(path, 'preprocessor_config.json');
+    if (side !== 16) writeFileSync(config, readFileSync(config, 'utf8').replaceAll(': 16', `: ${side}`).replace(': 18', `: ${side}`));
+    const open = await ImageEncoder.open(path, { feature: featureMap });
+    expect(open.size).toBe(side);
+    const images = pictures(2, open.size);
+    const { values, regions, width } = await open.features(images);
+    const files = visionFiles(path);
+    if (!files) throw new Error(`${path} has no vision transformer`);
+    const { bytes, input, output } = visionModel(files, { featureMap, side, tuned: new Map(), version: '0' });
+    const result = (await (await sessionOf(bytes)).run({ [input.name]: feed(packed(images), [2, 3, open.size, open.size]) }))[output.name];
+    expect(result.dims).toEqual([2, regions, width]);
+    expectClose(result.data as Float32Array, values, 'features in onnxruntime');
+    const written = join(folder, `${family}-${featureMap}-${side}.onnx`);
+    writeFileSync(written, Buffer.concat(bytes));
+    const again = await ImageEncoder.open(written, { preprocessing: open.identity.preprocessing, feature: output.name });
+    expectClose((await again.features(images)).values, values, 'features of the model');
+    for (const each of [open, again]) each.dispose();
+  });
+
+  test('trained weights take the place of the file’s; one that is not there is named', () => {
+    const files = visionFiles(join(GOLDENS, 'vit'));
+    if (!files) throw new Error('no vision transformer');
+    const name = 'encoder.layer.1.output.dense.bias';
+    const own = { featureMap: 'last_hidden_state', side: 16, version: '0' };
+    const mark = Float32Array.from({ length: 14 }, (_, i) => 1000 + i);
+    const { bytes } = visionModel(files, { ...own, tuned: new Map([[name, { shape: [14], data: mark }]]) });
+    expect(Buffer.concat(bytes).includes(Buffer.from(mark.buffer))).toBe(true);
+    const strange = new Map([['encoder.layer.9.output.dense.bias', { shape: [14], data: mark }]]);
+    expect(() => visionModel(files, { ...own, tuned: strange })).toThrow(/encoder\.layer\.9\.output\.dense\.bias/);
+  });
+});
+
 const data = dataFolder('ResNet-50, exported');
 
 test.skipIf(!data || !ort)('ResNet-50: features of photographs in onnxruntime agree with ours to 1e-4', { timeout: 120_000 }, async () => {
@@ -192,7 +285,7 @@ test.skipIf(!data || !ort)('ResNet-50: features of photographs in onnxruntime ag
   const two = pixels.slice(0, 2);
   const { values, regions, width } = await encoder.features(two);
   const { bytes, input, output } = encoderModel(openFile(path), {
-    ...{ featureMap: encoder.identity.featureMap, features: width, side: encoder.size, tuned: new Map() },
+    ...{ featureMap: encoder.identity.featureMap, layout: 'NCHW', dropped: 0, features: width, side: encoder.size, tuned: new Map() },
   });
   expect(lengthOf(bytes)).toBeLessThan(readFileSync(path).length);
   const result = (await (await sessionOf(bytes)).run({ [input]: feed(packed(two), [2, 3, 224, 224]) }))[output];

@@ -14,6 +14,7 @@ import { PREPROCESSOR_CONFIG, readPreprocessorConfig } from '../../data/preproce
 import { problemOf } from '../../data/validation.ts';
 import { FileError, GlimpseError, UsageError } from '../../errors.ts';
 import { cacheFolder } from '../../platform/node/cache.ts';
+import { otherFilesOf } from '../export/encoder_model.ts';
 import type { Checkpoint } from '../training/checkpoint.ts';
 import { weightsHash } from '../training/weights_hash.ts';
 import { openVision, readVisionConfig, type VisionFiles, visionFiles } from './hugging_face.ts';
@@ -228,14 +229,37 @@ export class ImageEncoder extends EncoderNetwork {
 const OTHER = 'is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder';
 
 /**
- * The ONNX file of the encoder that a model was trained with, unpacked, at its old path or at another one. Throws a GlimpseError for another
- * file, and for an encoder that is no ONNX file.
+ * The file of the encoder that a model was trained with, unpacked, or the folder of a vision transformer, at its old path or at another
+ * one. Throws a GlimpseError for another encoder.
  */
 export async function encoderFileOf({ encoder }: Checkpoint, path = encoder.path): Promise<string> {
-  if (visionFiles(path)) throw new GlimpseError(`${path} is an encoder of Hugging Face, not one ONNX file: it cannot be written beside the model`);
+  const files = visionFiles(path);
+  if (files) {
+    if ((await sha256(files.config, files.weights)) === encoder.sha256) return path;
+    throw new GlimpseError(`${path} ${OTHER}`);
+  }
   const { file, sha256: known } = await modelFile(path);
   if ((known ?? (await sha256(file))) === encoder.sha256) return file;
+  const beside = filesBeside(file);
+  if (beside && (await sha256(file, ...beside)) === encoder.sha256) return file;
   throw new GlimpseError(`${path} ${OTHER}`);
+}
+
+/** The files in which other weights of a graph lie; null for a file that is no graph, or names one that cannot be read. */
+function filesBeside(path: string): string[] | null {
+  const source = openFile(path);
+  try {
+    return otherFilesOf(openFile(path)).map((location) => {
+      const other = source.beside(location);
+      other.close();
+      return other.name;
+    });
+  } catch (error) {
+    if (error instanceof FileError) return null;
+    throw error;
+  } finally {
+    source.close();
+  }
 }
 
 /** Opens the encoder that a model was trained with, at its old path or at another one. Throws a GlimpseError for another file. */

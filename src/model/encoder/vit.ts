@@ -17,7 +17,7 @@ import { Scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import type { Backbone, FeaturePlace } from './backbone.ts';
 
 /** What differs between the families: the names of their tensors, and which there are. */
-interface Family {
+export interface Family {
   /** What stands before the names in files that hold more than this model. */
   prefix: string;
   /** Tokens before the patches, by their tensors. */
@@ -207,82 +207,110 @@ function layersToTrain(layers: readonly string[], { family }: VisionConfig, run:
   });
 }
 
+/** The weights of a vision transformer that its features need, by the names of the file without the model's prefix. */
+export interface VisionWeights {
+  family: Family;
+  /** Layers that the features pass. */
+  run: number;
+  /** Side of the pictures, in pixels. */
+  side: number;
+  /** Whether the features are normalized at the end. */
+  isNormed: boolean;
+  /** What each weight is here, with its values: products are [in, out]. */
+  weights: ReadonlyMap<string, { shape: readonly number[]; load(): Float32Array }>;
+  notes: string[];
+}
+
+/**
+ * `path` is that of the weights, for errors. `side` is that of the pictures, which only DINOv2 lets be another than its own. Throws a
+ * FileError with the tensor's name if one is missing, of another shape, or not known.
+ */
+export function visionWeights(
+  config: VisionConfig,
+  path: string,
+  weights: ReadonlyMap<string, FileWeight>,
+  feature: string = LAST,
+  pictureSide: number = config.side,
+): VisionWeights {
+  const family: Family = FAMILIES[config.family];
+  const table = tensorsOf(config);
+  const notes: string[] = [];
+  const run = layersUpTo(path, feature, config.layers);
+  const side = family.interpolated ? pictureSide : config.side;
+  if (side % config.patch !== 0) throw new UsageError(`${path}: patches of ${config.patch} pixels do not divide pictures of ${side}`);
+  const prefix = weights.has(`${family.prefix}${family.positions}`) ? family.prefix : '';
+  const bare = (name: string) => (prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name);
+  const others = [...weights.keys()].filter((name) => !table.has(bare(name)));
+  for (const [name, { shape }] of table) {
+    const found = weights.get(prefix + name);
+    if (!found) throw new FileError(path, `has no tensor "${prefix}${name}" [${shape}], which a ${config.family} of ${config.layers} layers has`);
+    if (found.shape.join() !== shape.join()) throw new FileError(path, `tensor "${prefix}${name}" is [${found.shape}]; by the configuration it is [${shape}]`);
+  }
+  const unknown = others.find((name) => !family.unused.test(bare(name)));
+  if (unknown !== undefined) throw new FileError(path, `has a tensor "${printable(unknown)}", which a ${config.family} of ${config.layers} layers has not`);
+  if (others.length > 0)
+    notes.push(`${others.length === 1 ? '1 tensor of the file is' : `${others.length} tensors of the file are`} not used: ${partsOf(others.map(bare))}`);
+
+  const passed = Array.from({ length: config.layers - run }, (_, i) => `${family.layers}.${run + i}`);
+  const skipped = [...passed, ...(feature === LAST || !family.normAfter ? [] : [family.normAfter])];
+  const used = [...table].filter(([name]) => !skipped.some((layer) => isIn(layer, name)));
+  if (skipped.length > 0) notes.push(`${table.size - used.length} tensors behind ${feature} are not used`);
+
+  const [from, to] = [config.side / config.patch, side / config.patch];
+  const isPlaced = side !== config.side;
+  if (isPlaced) notes.push(`position embeddings of ${from} × ${from} patches are interpolated to ${to} × ${to}`);
+  const leading = family.leading.length;
+  const held = (name: string, shape: number[], kind: Kind) => {
+    const load = () => (weights.get(prefix + name) as FileWeight).load();
+    if (kind === 'product') return { shape: [shape[1], shape[0]], load: () => transposed(load(), shape) };
+    if (name !== family.positions || !isPlaced) return { shape, load };
+    return { shape: [1, leading + to * to, config.width], load: () => interpolatedPositions(load(), leading, from, to, config.width) };
+  };
+  return {
+    ...{ family, run, side, notes, isNormed: family.normAfter !== null && feature === LAST },
+    weights: new Map(used.map(([name, { shape, kind }]) => [name, held(name, shape, kind)])),
+  };
+}
+
+const isIn = (layer: string, name: string) => name === layer || name.startsWith(`${layer}.`);
+
 /** A vision transformer with its weights on the device. */
 export class VisionTransformer implements Backbone {
   readonly parameters = new Parameters();
   readonly place: FeaturePlace;
   readonly side: number;
-  readonly notes: string[] = [];
+  readonly notes: string[];
   private readonly weights = new Map<string, Tensor>();
   private readonly run: number;
+  private readonly isNormed: boolean;
 
-  /**
-   * `path` is that of the weights, for errors. Of `tuned` layers, given by the beginnings of their names or as `last:N`, the parameters
-   * are trained. `side` is that of the pictures, which only DINOv2 lets be another than its own. Throws a FileError with the tensor's name if one is missing, of another shape, or not known.
-   */
+  /** As `visionWeights`. Of `tuned` layers, given by the beginnings of their names or as `last:N`, the parameters are trained. */
   constructor(
     readonly config: VisionConfig,
     path: string,
     weights: ReadonlyMap<string, FileWeight>,
     feature: string = LAST,
     tuned: readonly string[] = [],
-    side: number = config.side,
+    pictureSide: number = config.side,
   ) {
-    const family: Family = FAMILIES[config.family];
-    const table = tensorsOf(config);
-    this.run = layersUpTo(path, feature, config.layers);
-    this.side = family.interpolated ? side : config.side;
-    if (this.side % config.patch !== 0) throw new UsageError(`${path}: patches of ${config.patch} pixels do not divide pictures of ${side}`);
+    const { family, run, side, isNormed, notes, weights: used } = visionWeights(config, path, weights, feature, pictureSide);
+    [this.run, this.side, this.isNormed, this.notes] = [run, side, isNormed, notes];
     this.place = { featureMap: feature, layout: 'NTC', dropped: family.leading.length };
-    const prefix = weights.has(`${family.prefix}${family.positions}`) ? family.prefix : '';
-    const bare = (name: string) => (prefix && name.startsWith(prefix) ? name.slice(prefix.length) : name);
-    const others = [...weights.keys()].filter((name) => !table.has(bare(name)));
-    for (const [name, { shape }] of table) {
-      const found = weights.get(prefix + name);
-      if (!found) throw new FileError(path, `has no tensor "${prefix}${name}" [${shape}], which a ${config.family} of ${config.layers} layers has`);
-      if (found.shape.join() !== shape.join())
-        throw new FileError(path, `tensor "${prefix}${name}" is [${found.shape}]; by the configuration it is [${shape}]`);
-    }
-    const unknown = others.find((name) => !family.unused.test(bare(name)));
-    if (unknown !== undefined) throw new FileError(path, `has a tensor "${printable(unknown)}", which a ${config.family} of ${config.layers} layers has not`);
-    if (others.length > 0)
-      this.notes.push(`${others.length === 1 ? '1 tensor of the file is' : `${others.length} tensors of the file are`} not used: ${partsOf(others.map(bare))}`);
-
-    const isIn = (layer: string, name: string) => name === layer || name.startsWith(`${layer}.`);
-    const passed = Array.from({ length: config.layers - this.run }, (_, i) => `${family.layers}.${this.run + i}`);
-    const skipped = [...passed, ...(feature === LAST || !family.normAfter ? [] : [family.normAfter])];
-    const used = [...table].filter(([name]) => !skipped.some((layer) => isIn(layer, name)));
-    if (skipped.length > 0) this.notes.push(`${table.size - used.length} tensors behind ${feature} are not used`);
     const layers = layersToTrain(tuned, config, this.run, path);
-    const unmatched = layers.find((layer) => !used.some(([name]) => isIn(layer, name)));
+    const unmatched = layers.find((layer) => ![...used.keys()].some((name) => isIn(layer, name)));
     if (unmatched !== undefined)
       throw new UsageError(
         `${path} has no layer called "${unmatched}" before its features (last:1, or ${family.layers}.0 to ${family.layers}.${this.run - 1})`,
       );
     try {
-      for (const [name, { shape, kind }] of used) {
-        const data = (weights.get(prefix + name) as FileWeight).load();
-        const [held, values] =
-          kind === 'product' ? [[shape[1], shape[0]], transposed(data, shape)] : name === family.positions ? this.placed(data, shape) : [shape, data];
-        this.weights.set(
-          name,
-          layers.some((layer) => isIn(layer, name)) ? this.parameters.add(name, held, values) : Scope.release(tensor(values, held, 'f32', name)),
-        );
+      for (const [name, { shape, load }] of used) {
+        const isTrained = layers.some((layer) => isIn(layer, name));
+        this.weights.set(name, isTrained ? this.parameters.add(name, shape, load()) : Scope.release(tensor(load(), shape, 'f32', name)));
       }
     } catch (error) {
       this.dispose();
       throw error;
     }
-  }
-
-  /** Position embeddings for the side of the pictures, with their shape. */
-  private placed(data: Float32Array, shape: number[]): [number[], Float32Array] {
-    const { side, patch, width, family } = this.config;
-    if (this.side === side) return [shape, data];
-    const [from, to] = [side / patch, this.side / patch];
-    const leading = FAMILIES[family].leading.length;
-    this.notes.push(`position embeddings of ${from} × ${from} patches are interpolated to ${to} × ${to}`);
-    return [[1, leading + to * to, width], interpolatedPositions(data, leading, from, to, width)];
   }
 
   private weight(name: string): Tensor {
@@ -331,7 +359,7 @@ export class VisionTransformer implements Backbone {
     x = ops.add(x, ops.reshape(this.weight(family.positions), [1, grid + leading.length, width]));
     if (family.normBefore) x = this.norm(x, family.normBefore);
     for (let i = 0; i < this.run; i++) x = this.block(x, i);
-    if (family.normAfter && this.place.featureMap === LAST) x = this.norm(x, family.normAfter);
+    if (family.normAfter && this.isNormed) x = this.norm(x, family.normAfter);
     return ops.slice(x, [0, leading.length, 0], [count, grid, width]);
   }
 

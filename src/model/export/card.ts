@@ -205,7 +205,8 @@ ${pythonText(o)}`;
 
 export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string {
   const [encoder, greedy] = [models[0], models[models.length - 1]];
-  const { preprocessing: said } = o.checkpoint.encoder;
+  const { preprocessing: said, layout } = o.checkpoint.encoder;
+  const feature = layout && layout !== 'NCHW' ? ` --feature ${encoder.outputs[0].name}` : ''; // the last feature map would not be found
   const preprocessing = preprocessingOf(said);
   return page([
     ...['# Image captioner, as ONNX', '', ...whatItIs(o), ''],
@@ -230,7 +231,7 @@ export function onnxCard(o: Exported, models: readonly ExportedGraph[]): string 
     'The first word is startseq.',
     ...[
       '',
-      `Glimpse reads the encoder again: \`glimpse features --encoder ${encoder.name}.onnx --preprocess ${preprocessing.resize ? `'${said}'` : said.split('@')[0]} …\`.`,
+      `Glimpse reads the encoder again: \`glimpse features --encoder ${encoder.name}.onnx${feature} --preprocess ${preprocessing.resize ? `'${said}'` : said.split('@')[0]} …\`.`,
       '',
     ],
     ...['## Inputs and outputs', '', ...portsTable(models)],

@@ -5,7 +5,7 @@
 import { END, PAD, START } from '../../data/words.ts';
 import { type Chunks, modelMessage } from '../onnx/writer.ts';
 import { decoderGraphs, type ExportedModel } from './decoders.ts';
-import { GraphBuilder, IR_VERSION, OPSET, type Port, type Value } from './graph.ts';
+import { GraphBuilder, IR_VERSION, OPSET, type Port, PRODUCER, type Value } from './graph.ts';
 
 /** A model with what it takes and gives. */
 export interface ExportedGraph {
@@ -16,8 +16,6 @@ export interface ExportedGraph {
   outputs: readonly Port[];
   bytes: Chunks;
 }
-
-const PRODUCER = 'glimpse';
 
 export interface DecoderOptions {
   /** Never choose pad, unknown and startseq. */

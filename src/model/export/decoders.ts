@@ -217,13 +217,6 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
 
   const norm = (g: GraphBuilder, x: Value, name: string) => g.layerNorm(x, w.in(g, `${name}_g`), w.in(g, `${name}_b`));
 
-  /** 0.5 x (1 + tanh(√(2 / π) (x + 0.044715 x³))) */
-  const gelu = (g: GraphBuilder, x: Value): Value => {
-    const cube = g.mul(g.mul(x, x), x);
-    const inner = g.mul(g.add(x, g.mul(cube, g.float(0.044715))), g.float(Math.sqrt(2 / Math.PI)));
-    return g.mul(g.mul(x, g.float(0.5)), g.add(g.tanh(inner), g.float(1)));
-  };
-
   /** A layer of the words, without the picture: x and its keys and values so far → what it adds to x, the keys and values, the weights. */
   const hear = (g: GraphBuilder, x: Value, i: number, before: readonly Value[] | null, mask: Value | null) => {
     const own = g.parts(w.linear(g, norm(g, x, `layer${i}.norm1`), `layer${i}.self`), ['query', 'key', 'value'], hidden).map((part) => split(g, part));
@@ -234,7 +227,7 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
 
   const feedForward = (g: GraphBuilder, x: Value, i: number): Value => {
     const inner = w.linear(g, norm(g, x, `layer${i}.norm3`), `layer${i}.inner`);
-    return w.linear(g, isLanguageModel ? gelu(g, inner) : g.relu(inner), `layer${i}.outer`);
+    return w.linear(g, isLanguageModel ? g.geluTanh(inner) : g.relu(inner), `layer${i}.outer`);
   };
 
   /** The keys and values of the regions that stand before the words. */

@@ -5,6 +5,7 @@
  *   x [pictures, 3, side, side] → … → feature map [pictures, F, height, width] → features [pictures, regions, F]
  */
 import type { ByteSource } from '../../data/bytes.ts';
+import type { Layout } from '../../data/feature_layout.ts';
 import { FileError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { ELEMENT_TYPES } from '../onnx/elements.ts';
@@ -14,6 +15,9 @@ import { type Chunks, ELEMENT, field, lengthOf, MAX_MESSAGE, nodeMessage, tensor
 export interface EncoderExport {
   /** The value of the file that is the feature map. */
   featureMap: string;
+  /** Order of its axes, and the tokens before those of the regions. */
+  layout: Layout;
+  dropped: number;
   /** Channels of the feature map. */
   features: number;
   /** Side of the pictures, in pixels. */
@@ -166,7 +170,7 @@ function kernelsOf(nodes: readonly RawNode[]): Set<string> {
  * The model of an encoder's file. Reads and closes the source. Throws a FileError that names what the file lacks, or what would not
  * fit in one file.
  */
-export function encoderModel(source: ByteSource, { featureMap, features, side, tuned }: EncoderExport): EncoderModel {
+export function encoderModel(source: ByteSource, { featureMap, layout, dropped, features, side, tuned }: EncoderExport): EncoderModel {
   const file = new ByteFile(source);
   try {
     const model = new Message(file, 0, file.size);
@@ -224,7 +228,7 @@ export function encoderModel(source: ByteSource, { featureMap, features, side, t
     const declared = graph.inputs.filter(({ name }) => initializers.has(name) && read.has(name)).map((each) => field(INPUT, raw(each.field))); // as in old files
     const body: Chunks = [
       ...nodes.flat(),
-      ...inRegions(opset, featureMap, features, output, fresh).flatMap((node) => field(NODE, node)),
+      ...inRegions(opset, featureMap, { layout, dropped, features }, output, fresh).flatMap((node) => field(NODE, node)),
       ...graph.others.flatMap((each) => field(each.number, raw(each))),
       ...(graph.others.some(({ number }) => number === NAME) ? [] : field(NAME, 'encoder')),
       ...tensors.flat(),
@@ -281,13 +285,37 @@ function nodesFor({ nodes }: RawGraph, wanted: string): RawNode[] {
   return kept.reverse();
 }
 
-/** [pictures, F, height, width] → [pictures, regions, F]. The regions come first, so that importers find the map before a Reshape. */
-function inRegions(opset: number, map: string, features: number, output: string, fresh: (name: string) => string): Chunks[] {
-  const shape = [0, features, -1];
+/**
+ * A feature map → [pictures, regions, F]. Of [pictures, F, height, width], the regions come first, so that importers find the map before
+ * a Reshape. Of tokens, those before the regions are cut off.
+ */
+function inRegions(
+  opset: number,
+  map: string,
+  { layout, dropped, features }: Pick<EncoderExport, 'layout' | 'dropped' | 'features'>,
+  output: string,
+  fresh: (name: string) => string,
+): Chunks[] {
+  const list = (hint: string, values: readonly number[]): { name: string; node: Chunks } => {
+    const name = fresh(hint);
+    const value = tensorMessage(name, ELEMENT.int64, [values.length], BigInt64Array.from(values, BigInt));
+    return { name, node: nodeMessage('Constant', [], [name], { value: { tensor: value } }) };
+  };
+  const reshaped = (shape: readonly number[], rows: string): Chunks[] => {
+    if (opset < 5) return [nodeMessage('Reshape', [map], [rows], { shape })];
+    const extents = list('feature_rows_shape', shape);
+    return [extents.node, nodeMessage('Reshape', [map, extents.name], [rows])];
+  };
+  if (layout === 'NHWC') return reshaped([0, -1, features], output);
+  if (layout === 'NTC') {
+    if (dropped === 0) return [nodeMessage('Identity', [map], [output])];
+    if (opset < 10) return [nodeMessage('Slice', [map], [output], { starts: [dropped], ends: [LAST_TOKEN], axes: [1] })];
+    const [starts, ends, axes] = [list('first_region', [dropped]), list('last_region', [LAST_TOKEN]), list('token_axis', [1])];
+    return [starts.node, ends.node, axes.node, nodeMessage('Slice', [map, starts.name, ends.name, axes.name], [output])];
+  }
   const rows = fresh('feature_rows');
-  const turned = nodeMessage('Transpose', [rows], [output], { perm: [0, 2, 1] });
-  if (opset < 5) return [nodeMessage('Reshape', [map], [rows], { shape }), turned];
-  const extents = fresh('feature_rows_shape');
-  const value = tensorMessage(extents, ELEMENT.int64, [3], BigInt64Array.from(shape, BigInt));
-  return [nodeMessage('Constant', [], [extents], { value: { tensor: value } }), nodeMessage('Reshape', [map, extents], [rows]), turned];
+  return [...reshaped([0, features, -1], rows), nodeMessage('Transpose', [rows], [output], { perm: [0, 2, 1] })];
 }
+
+/** Slice stops at the end of an axis, wherever it is. */
+const LAST_TOKEN = 2 ** 31 - 1;

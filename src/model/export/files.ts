@@ -1,15 +1,18 @@
 /** The files of an exported model, for each format, and the folder that they are written to. */
+
+import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { copyFileAtomic, makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
 import { openFile } from '../../data/file_source.ts';
 import { preprocessingOf } from '../../data/preprocessing.ts';
 import { FileError } from '../../errors.ts';
-import { printable } from '../../printable.ts';
+import { visionFiles } from '../encoder/hugging_face.ts';
 import { EXPORTED, saveModel } from '../training/checkpoint.ts';
 import { configFile, type Exported, onnxCard, PREPROCESSING_FILE, preprocessingFile, safetensorsCard, suppressOf, VOCABULARY_FILE, webCard } from './card.ts';
 import { decoderModels, type ExportedGraph } from './decoder_models.ts';
 import { encoderModel, otherFilesOf } from './encoder_model.ts';
+import { visionModel } from './vision_model.ts';
 
 /** A file by its name, and what writes it at a path. */
 export interface ExportedFile {
@@ -25,24 +28,35 @@ const described = ({ checkpoint }: Exported): ExportedFile[] => [
   json(PREPROCESSING_FILE, preprocessingFile(checkpoint)),
 ];
 
-/** `encoderFile` is the encoder's file, unpacked. Throws a GlimpseError for a model or an encoder that cannot be exported. */
-export function onnxFiles(o: Exported, encoderFile: string): ExportedFile[] {
-  const { config, weights, encoder, encoderWeights } = o.checkpoint;
-  const { sizes, options } = config;
-  if (encoder.layout !== undefined && encoder.layout !== 'NCHW')
-    throw new FileError(
-      encoderFile,
-      `its features "${printable(encoder.featureMap)}" are ${encoder.layout}; only maps [N, C, H, W] are written as ONNX; export safetensors`,
-    );
-  const decoder = decoderModels({ sizes, options, weights }, { suppress: suppressOf(o.checkpoint), version: o.version });
+/** The encoder as a model that ends with its regions. */
+function encoderOf({ checkpoint, version }: Exported, encoderFile: string): ExportedGraph {
+  const { encoder, encoderWeights: tuned, config } = checkpoint;
+  const { featureMap, layout = 'NCHW', dropped = 0 } = encoder;
   const { size: side } = preprocessingOf(encoder.preprocessing);
-  const made = encoderModel(openFile(encoderFile), { featureMap: encoder.featureMap, features: sizes.features, side, tuned: encoderWeights });
-  const first: ExportedGraph = {
-    ...{ name: 'encoder', doc: 'Prepared pictures → feature maps, as the decoder takes them', bytes: made.bytes },
-    inputs: [{ name: made.input, type: 'float', shape: ['pictures', 3, side, side], doc: 'prepared pictures' }],
-    outputs: [{ name: made.output, type: 'float', shape: ['pictures', 'regions', sizes.features], doc: 'feature maps' }],
+  const said = { name: 'encoder', doc: 'Prepared pictures → feature maps, as the decoder takes them' };
+  const files = visionFiles(encoderFile);
+  if (files) {
+    const { bytes, input, output } = visionModel(files, { featureMap, side, tuned, version });
+    return { ...said, bytes, inputs: [input], outputs: [output] };
+  }
+  const { features } = config.sizes;
+  const { bytes, input, output } = encoderModel(openFile(encoderFile), { featureMap, layout, dropped, features, side, tuned });
+  return {
+    ...{ ...said, bytes },
+    inputs: [{ name: input, type: 'float', shape: ['pictures', 3, side, side], doc: 'prepared pictures' }],
+    outputs: [{ name: output, type: 'float', shape: ['pictures', 'regions', features], doc: 'feature maps' }],
   };
-  const models = [first, ...decoder];
+}
+
+/** Name of an encoder that was made one file. */
+const ONE_FILE = 'encoder.onnx';
+
+/** `encoderFile` is the encoder's file, unpacked, or the folder of a vision transformer. Throws a GlimpseError for a model or an encoder that cannot be exported. */
+export function onnxFiles(o: Exported, encoderFile: string): ExportedFile[] {
+  const { config, weights } = o.checkpoint;
+  const { sizes, options } = config;
+  const decoder = decoderModels({ sizes, options, weights }, { suppress: suppressOf(o.checkpoint), version: o.version });
+  const models = [encoderOf(o, encoderFile), ...decoder];
   return [
     ...models.map(({ name, bytes }): ExportedFile => ({ name: `${name}.onnx`, write: (path) => writeFileAtomic(path, bytes) })),
     ...described(o),
@@ -64,10 +78,31 @@ export function safetensorsFiles(o: Exported): ExportedFile[] {
   return [model(o, lastPart(o.checkpoint.encoder.path)), ...described(o), json('config.json', configFile(o)), text('README.md', safetensorsCard(o))];
 }
 
-/** `given` is the encoder's file as it was, `encoderFile` the same unpacked. */
+/**
+ * `given` is the encoder's file as it was, `encoderFile` the same unpacked. A page reads one file. A vision transformer, and a graph with
+ * weights in other files, is therefore written as one, which ends with the regions and has the trained weights.
+ */
 export function webFiles(o: Exported, given: string, encoderFile: string): ExportedFile[] {
-  const [other] = otherFilesOf(openFile(encoderFile));
-  if (other !== undefined) throw new FileError(encoderFile, `has weights in another file, "${other}", which a page cannot read; export it as onnx`);
+  if (visionFiles(encoderFile) || otherFilesOf(openFile(encoderFile)).length > 0) {
+    const { bytes, outputs } = encoderOf(o, encoderFile);
+    const sha256 = createHash('sha256');
+    for (const part of bytes) sha256.update(part);
+    const { preprocessing } = o.checkpoint.encoder;
+    const encoder = {
+      path: ONE_FILE,
+      sha256: sha256.digest('hex'),
+      featureMap: outputs[0].name,
+      layout: 'NTC',
+      dropped: 0,
+      preprocessing,
+      tuned: null,
+    } as const;
+    return [
+      { name: EXPORTED, write: (path) => saveModel(path, { ...o.checkpoint, encoder, encoderWeights: new Map() }) },
+      { name: ONE_FILE, write: (path) => writeFileAtomic(path, bytes) },
+      text('README.md', webCard(o, ONE_FILE)),
+    ];
+  }
   const name = given.endsWith('.gz') ? 'encoder.onnx.gz' : 'encoder.onnx';
   return [model(o, name), { name, write: (path) => copyFileAtomic(given, path) }, text('README.md', webCard(o, name))];
 }

@@ -8,6 +8,9 @@ export const OPSET = 13;
 /** The version of the file format that belongs to the opset. */
 export const IR_VERSION = 7;
 
+/** Who made the models, as they say themselves. */
+export const PRODUCER = 'glimpse';
+
 /** A value of a graph, by its name. */
 export type Value = string;
 
@@ -128,6 +131,13 @@ export class GraphBuilder {
     const variance = this.mean(this.mul(centered, centered), -1, true);
     const normal = this.node('Div', [centered, this.node('Sqrt', [this.add(variance, this.float(eps))])]);
     return this.add(this.mul(normal, gamma), beta);
+  }
+
+  /** 0.5 x (1 + tanh(√(2 / π) (x + 0.044715 x³))) */
+  geluTanh(x: Value): Value {
+    const cube = this.mul(this.mul(x, x), x);
+    const inner = this.mul(this.add(x, this.mul(cube, this.float(0.044715))), this.float(Math.sqrt(2 / Math.PI)));
+    return this.mul(this.mul(x, this.float(0.5)), this.add(this.tanh(inner), this.float(1)));
   }
 
   /** Gives a value the name of an output, which is reserved. */
