@@ -4,12 +4,13 @@
  */
 import { tensorOfConstant } from '../operators/moves.ts';
 import { linearOf } from '../operators/quantize.ts';
-import type { OnnxGraph, OnnxNode } from '../proto.ts';
-import { renamedWithin } from '../subgraphs.ts';
+import { allNodes, type OnnxGraph, type OnnxNode } from '../proto.ts';
+import { graphsOf, renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
+import { layOut } from './layouts.ts';
 import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
 
@@ -29,6 +30,13 @@ function resolvePassThrough(graph: OnnxGraph): void {
     else nodes.push({ ...renamedWithin(node, alias), inputs });
   }
   graph.nodes = nodes;
+  for (const node of allNodes(nodes)) for (const inner of graphsOf(node)) resolveConstants(inner);
+}
+
+/** Constants of a graph within a node become its initializers. */
+function resolveConstants(graph: OnnxGraph): void {
+  for (const node of graph.nodes) if (node.op === 'Constant') graph.initializers.set(node.outputs[0], tensorOfConstant(node));
+  graph.nodes = graph.nodes.filter(({ op }) => op !== 'Constant');
 }
 
 /**
@@ -66,6 +74,7 @@ const PASSES: Readonly<Record<string, Pass>> = {
   attention: fuseAttention,
   bias: fuseMatmulBias,
   'integer product': castProducts,
+  layouts: layOut,
 };
 
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
