@@ -9,18 +9,13 @@ import { freshName, listOf, numberOf, TO_FILE, TO_LAST } from '../operator.ts';
 import { OPERATORS } from '../operators/index.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
 import { capturedBy, graphsOf, renamedWithin } from '../subgraphs.ts';
+import { ranksAfter, UNKNOWN } from './ranks.ts';
 
 type Keep = (name: string) => boolean;
 
 /** Where each axis of the file lies in pictures that are channels-last. */
 const PLACES = TO_FILE.nhwc;
 const TO_KERNEL = [2, 3, 1, 0];
-
-/** Operators whose first result has as many axes as their first input, beside those that have a layout. */
-const KEEP_RANK = ['Slice', 'Resize', 'Upsample', 'Softmax', 'LogSoftmax', 'LayerNormalization', 'InstanceNormalization', 'ConvTranspose', 'FusedMatMul'];
-
-/** No number: it is equal to none, neither less nor more, and what is computed with it is unknown too. */
-const UNKNOWN = Number.NaN;
 
 export function layOut(graph: OnnxGraph, keep: Keep): void {
   new Layouts(graph, keep, null).walk();
@@ -84,10 +79,9 @@ class Layouts {
     if (known) return known;
     const made = this.fresh(`${name}/${what}`);
     const node = { op: '', name: made, inputs: [], outputs: [made], opset: 13, attributes: new Map(), kinds: new Map() };
-    this.nodes.push(transposing(node, name, order));
+    this.push(transposing(node, name, order));
     this.forms.set(key, made);
     this.graph.turned.set(made, name);
-    this.ranks.set(made, order.length);
     return made;
   }
 
@@ -119,40 +113,26 @@ class Layouts {
 
   /** A node with pictures that are channels-last, as its first outputs are. */
   private emit(node: OnnxNode, pictures: number): void {
-    this.nodes.push(node);
-    this.rankNumbers(node);
+    this.push(node);
     for (const name of node.outputs.slice(0, pictures)) if (name !== '') this.graph.orders.set(name, 'nhwc');
+  }
+
+  private push(node: OnnxNode): void {
+    const ranks = ranksAfter(
+      node,
+      node.inputs.map((name) => this.rank(name)),
+      (i) => this.list(node.inputs[i]),
+    );
+    for (const [i, name] of node.outputs.entries()) if (name !== '') this.ranks.set(name, ranks[i] ?? UNKNOWN);
+    this.nodes.push(node);
   }
 
   /** A node that takes and gives the file's order of axes. */
   private addPlain(node: OnnxNode): void {
-    const captured = new Map(capturedBy(node).map((name) => [name, this.inFileOrder(name)]));
-    const added = { ...renamedWithin(node, captured), inputs: node.inputs.map((name) => this.inFileOrder(name)) };
-    this.nodes.push(added);
-    for (const inner of graphsOf(added)) new Layouts(inner, this.keep, this).walk();
-    this.ranks.set(node.outputs[0], this.rankAfter(node));
-    this.rankNumbers(node);
-  }
-
-  /** What is a single number beside the first output. */
-  private rankNumbers({ op, outputs }: OnnxNode): void {
-    if (op === 'DynamicQuantizeLinear') for (const name of outputs.slice(1)) this.ranks.set(name, 0);
-  }
-
-  /** How many axes the first result of a node has. */
-  private rankAfter(node: OnnxNode): number {
-    const { op, inputs } = node;
-    const { layout } = OPERATORS[op];
-    const ranks = inputs.map((name) => this.rank(name));
-    const named = listOf(node, 'axes')?.length ?? this.list(inputs[1])?.length ?? UNKNOWN;
-    if (op === 'Gemm' || op === 'Flatten') return 2;
-    if (op === 'Transpose') return listOf(node, 'perm')?.length ?? UNKNOWN;
-    if (op === 'Reshape') return this.constant(inputs[1])?.shape[0] ?? UNKNOWN;
-    if (op === 'Unsqueeze') return ranks[0] + named;
-    if (op === 'MatMul') return Math.min(...ranks) >= 2 ? Math.max(...ranks) : UNKNOWN;
-    if (layout === 'elementwise') return Math.max(...ranks);
-    if (layout === 'axes') return numberOf(node, 'keepdims', 1) === 1 ? ranks[0] : ranks[0] - named;
-    return (layout && layout !== 'shape') || KEEP_RANK.includes(op) ? ranks[0] : UNKNOWN;
+    const captured = capturedBy(node).filter((name) => this.graph.orders.has(name));
+    const inner = captured.length > 0 ? renamedWithin(node, new Map(captured.map((name) => [name, this.inFileOrder(name)]))) : node;
+    for (const graph of graphsOf(inner)) new Layouts(graph, this.keep, this).walk();
+    this.push({ ...inner, inputs: node.inputs.map((name) => this.inFileOrder(name)) });
   }
 
   /** A node of which pictures are channels-last; false, and nothing is done, if it has none, or cannot do with them. */
@@ -180,8 +160,7 @@ class Layouts {
     const toLast = TO_LAST.map((axis) => order[axis]);
     if (toLast.every((axis, i) => axis === i)) this.emit(transposing(node, this.isLast(first) ? first : this.inFileOrder(first), toLast), 1);
     else if (!this.isLast(first)) return false;
-    else this.nodes.push(transposing(node, first, order));
-    this.ranks.set(node.outputs[0], 4);
+    else this.push(transposing(node, first, order));
     return true;
   }
 
@@ -226,7 +205,7 @@ class Layouts {
     if (!operands.every((operand) => operand !== null)) return false;
     const inputs = operands.map((operand) => operand());
     // A second operand that repeats from an axis on, as in older opsets, has its axes now.
-    const isOld = shapeBeside(node, 1, this.constant(node.inputs[1])?.shape ?? []) !== null && repeatsFromAxis(node);
+    const isOld = repeatsFromAxis(node);
     const attributes = new Map([...node.attributes].filter(([name]) => !isOld || (name !== 'axis' && name !== 'broadcast')));
     this.emit({ ...node, inputs, ...(isOld ? { attributes, opset: 7 } : {}) }, 1);
     return true;
@@ -268,7 +247,6 @@ class Layouts {
     const left = PLACES.filter((axis) => !axes.includes(axis)); // in the file's order
     if (axes.length === 0 || axes.includes(undefined as never) || (!keeps && left.some((axis, i) => axis < left[i - 1]))) return false;
     this.emit(this.saying(node, [first, second], 'axes', axes), keeps ? 1 : 0);
-    this.ranks.set(node.outputs[0], keeps ? 4 : left.length);
     return true;
   }
 
@@ -305,6 +283,9 @@ const transposing = (node: OnnxNode, input: string, order: readonly number[]): O
   attributes: new Map([['perm', [...order]]]),
 });
 
+/** Operators of many operands, which do not repeat before opset 8. */
+const MANY = ['Sum', 'Max', 'Min', 'Mean'];
+
 /** Whether the second operand repeats from an axis of the first on, as before opset 7. */
 const repeatsFromAxis = ({ op, opset, attributes }: OnnxNode): boolean => opset < 7 && (op === 'PRelu' || attributes.get('broadcast') === 1);
 
@@ -316,5 +297,5 @@ function shapeBeside(node: OnnxNode, i: number, shape: readonly number[]): reado
     const behind = 4 - (axis < 0 ? axis + 4 : axis) - shape.length;
     return behind < 0 ? null : [...shape, ...new Array<number>(behind).fill(1)];
   }
-  return node.opset >= 8 || (node.opset === 7 && node.inputs.length === 2) || shape.length === 4 ? shape : null;
+  return node.opset >= (MANY.includes(node.op) ? 8 : 7) || shape.length === 4 ? shape : null;
 }
