@@ -412,3 +412,69 @@ test('any value of a run comes in the order of the file, or channels-last', asyn
   }
   for (const model of [plain, after]) model.dispose();
 });
+
+const TRUE = rawTensor('true', 9, [1], Uint8Array.of(1));
+const FALSE = rawTensor('false', 9, [], Uint8Array.of(0));
+/** y is x or |x|, times a constant of the branch, by `ask`; then z in the same way, by what follows from `ask`. */
+const branching = (ask: string, inputs: OnnxParts['inputs']): OnnxParts => {
+  const choice = (from: string, to: string, then: number): Buffer => {
+    const times = (factor: number, of: string, made: string[]) => ({
+      graph: graphMessage({
+        ...{
+          name: 'branch',
+          inputs: [],
+          outputs: [
+            { name: 'out', type: 1 },
+            { name: of, type: 1 },
+          ],
+        },
+        nodes: [...(made.length > 0 ? [nodeMessage('Abs', [from], made)] : []), nodeMessage('Mul', [of, 'factor'], ['out'])],
+        initializers: [[scalar('factor', factor)]],
+      }),
+    });
+    return node('If', [to === 'y' ? ask : 'not'], [to, `${to}2`], { then_branch: times(then, from, []), else_branch: times(5, 'size', ['size']) });
+  };
+  return {
+    nodes: [choice('x', 'y', 2), node('And', [ask, 'false'], ['not']), choice('y', 'z', 3), node('Sub', ['z', 'y2'], ['u'])],
+    initializers: [TRUE, FALSE],
+    ...{ inputs: [x(2, 3), ...inputs], outputs: ['y', 'u', 'z2'], opset: 16 },
+  };
+};
+
+test('a branch that constants decide stands in the place of its If', async () => {
+  using _s = scope();
+  const asked = branching('ask', [{ name: 'ask', shape: [1], type: 9 }]);
+  const models = [branching('true', []), branching('false', []), asked].map((parts) => OnnxModel.load(bytesAsSource('model', onnxBytes(parts))));
+  const given = { x: tensor([1, -2, 3, -4, 5, -6], [2, 3]) };
+  const numbersOf = async (model: OnnxModel, more: Record<string, Given> = {}) => {
+    const results = (await model.computeAsync({ ...given, ...more })) as Tensor[];
+    return Promise.all(results.map(async (result) => [...(await result.data())]));
+  };
+  expect(models.map(({ graph }) => graph.nodes.filter(({ op }) => op === 'If').length)).toEqual([0, 0, 2]);
+  expect(models[1].graph.nodes.map(({ op }) => op).filter((op) => op !== 'Identity')).toEqual(['Abs', 'Mul', 'Abs', 'Mul', 'Sub']);
+  for (const [i, data] of [
+    [0, [1]],
+    [1, [0]],
+  ] as const)
+    expect(await numbersOf(models[i])).toEqual(await numbersOf(models[2], { ask: { kind: 'int', type: 'bool', shape: [1], data: [...data] } }));
+  expect((await numbersOf(models[0]))[0]).toEqual([2, -4, 6, -8, 10, -12]);
+  for (const model of models) model.dispose();
+});
+
+test('a branch that the size of the pictures decides is left to the run', () => {
+  using _s = scope();
+  const parts: OnnxParts = {
+    nodes: [
+      ...[node('Shape', ['x'], ['shape']), node('Gather', ['shape', 'two'], ['height']), node('Equal', ['height', 'nine'], ['ask'])],
+      node('If', ['ask'], ['y'], {
+        then_branch: inner([nodeMessage('Abs', ['x'], ['a'])], [], ['a']),
+        else_branch: inner([nodeMessage('Neg', ['x'], ['b'])], [], ['b']),
+      }),
+    ],
+    initializers: [intTensor('two', [], [2]), intTensor('nine', [], [9])],
+    ...{ inputs: [PICTURES], outputs: ['y'], opset: 16 },
+  };
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+  expect(model.graph.nodes.map(({ op }) => op)).toEqual(['If']);
+  model.dispose();
+});

@@ -7,6 +7,7 @@ import { linearOf } from '../operators/quantize.ts';
 import { allNodes, type OnnxGraph, type OnnxNode } from '../proto.ts';
 import { graphsOf, renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
+import { takeBranches } from './branches.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
@@ -77,6 +78,9 @@ const PASSES: Readonly<Record<string, Pass>> = {
   layouts: layOut,
 };
 
+/** How often branches are taken and folded: one may decide the next, but a file may hold many thousands. The rest is decided in a run. */
+const MOST_ROUNDS = 8;
+
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
 
 /**
@@ -84,9 +88,14 @@ export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
  * and can be trained. Returns the names of constants that hold extents which the file states of its inputs.
  */
 export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean, without: readonly string[], limit: number): Set<string> {
+  const stated = new Set<string>();
   resolvePassThrough(graph);
   dequantizeWeights(graph, keep);
-  const stated = foldShapes(graph, keep);
+  foldShapes(graph, keep, stated);
+  for (let round = 0; round < MOST_ROUNDS && takeBranches(graph, stated); round++) {
+    resolvePassThrough(graph);
+    foldShapes(graph, keep, stated);
+  }
   for (const [name, pass] of Object.entries(PASSES)) if (!without.includes(name)) pass(graph, keep);
   splitLargeProducts(graph, keep, limit);
   return stated;
