@@ -207,6 +207,32 @@ const LAYOUTS: Record<string, Layout> = {
     last: ['c', 'm', 's', 'g', 'y'],
     moving: 1,
   },
+  'squeeze and excitation with shapes that only a run knows': {
+    nodes: [
+      FIRST,
+      node('Shape', ['c'], ['shape']),
+      node('Gather', ['shape', 'zero'], ['pictures']),
+      node('Unsqueeze', ['pictures', 'one'], ['first']),
+      node('Slice', ['shape', 'from', 'to'], ['second']),
+      node('GlobalAveragePool', ['c'], ['m']),
+      node('Flatten', ['m'], ['flat']),
+      node('Gemm', ['flat', 'v'], ['g']),
+      node('Reshape', ['second', 'list'], ['channels']),
+      node('Concat', ['first', 'any', 'ones'], ['to4'], { axis: 0 }),
+      node('Reshape', ['g', 'to4'], ['s']),
+      node('Mul', ['s', 'c'], ['scaled']),
+      node('Expand', ['s', 'shape'], ['wide']),
+      node('Add', ['scaled', 'wide'], ['y']),
+    ],
+    initializers: [
+      ...[weight('v', 5, 5), intTensor('zero', [], [0]), intConstant('one', 0), intConstant('any', -1), intConstant('ones', 1, 1)],
+      ...[intConstant('from', 1), intConstant('to', 2), intConstant('list', -1)],
+    ],
+    outputs: ['y', 'channels'],
+    outputTypes: [1, 7],
+    last: ['c', 'm', 'scaled', 'y'],
+    moving: 4,
+  },
   'reduced over the channels, and over rows and channels': {
     opset: 18,
     nodes: [

@@ -1,6 +1,6 @@
 /**
  * Rewrites a graph for inference, pass by pass: what constants and shapes decide is computed once, and what one kernel can do becomes
- * one node. No pass changes a result, but for the order in which floats are added.
+ * one node. No pass changes a result, but for the order in which floats are added, and for attention to nothing: 0, not NaN.
  */
 import { tensorOfConstant } from '../operators/moves.ts';
 import { linearOf } from '../operators/quantize.ts';

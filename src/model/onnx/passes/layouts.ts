@@ -9,7 +9,7 @@ import { freshName, listOf, numberOf, TO_FILE, TO_LAST } from '../operator.ts';
 import { OPERATORS } from '../operators/index.ts';
 import type { OnnxGraph, OnnxNode, OnnxTensor } from '../proto.ts';
 import { capturedBy, graphsOf, renamedWithin } from '../subgraphs.ts';
-import { ranksAfter, UNKNOWN } from './ranks.ts';
+import { type Known, knownAfter, NOTHING } from './ranks.ts';
 
 type Keep = (name: string) => boolean;
 
@@ -24,8 +24,8 @@ export function layOut(graph: OnnxGraph, keep: Keep): void {
 /** One graph. What it reads of the graphs around it has the file's order. */
 class Layouts {
   private readonly nodes: OnnxNode[] = [];
-  /** How many axes a value has; UNKNOWN where that is not certain. */
-  private readonly ranks = new Map<string, number>();
+  /** What is certain of values, by their names. */
+  private readonly known = new Map<string, Known>();
   /** Values that a node reads which can do with channels-last pictures. */
   private readonly welcome = new Set<string>();
   /** Values in another order of axes, by name and order. */
@@ -36,7 +36,7 @@ class Layouts {
     private readonly keep: Keep,
     private readonly outer: Layouts | null,
   ) {
-    if (!outer) for (const { name, shape } of graph.inputs) if (shape.length > 0) this.ranks.set(name, shape.length);
+    if (!outer) for (const { name, shape } of graph.inputs) if (shape.length > 0) this.known.set(name, { ...NOTHING, rank: shape.length });
     for (const { op, inputs } of graph.nodes) if (OPERATORS[op].layout && OPERATORS[op].layout !== 'shape') for (const name of inputs) this.welcome.add(name);
   }
 
@@ -60,8 +60,14 @@ class Layouts {
     return this.graph.initializers.get(name) ?? this.outer?.constant(name);
   }
 
+  private knownOf(name: string): Known {
+    const constant = this.graph.initializers.get(name);
+    if (constant) return { rank: constant.shape.length, length: constant.shape.length === 1 ? constant.shape[0] : NOTHING.length };
+    return this.known.get(name) ?? this.outer?.knownOf(name) ?? NOTHING;
+  }
+
   private rank(name: string): number {
-    return this.isLast(name) ? 4 : (this.constant(name)?.shape.length ?? this.ranks.get(name) ?? this.outer?.rank(name) ?? UNKNOWN);
+    return this.knownOf(name).rank;
   }
 
   private isLast(name: string): boolean {
@@ -114,16 +120,18 @@ class Layouts {
   /** A node with pictures that are channels-last, as its first outputs are. */
   private emit(node: OnnxNode, pictures: number): void {
     this.push(node);
-    for (const name of node.outputs.slice(0, pictures)) if (name !== '') this.graph.orders.set(name, 'nhwc');
+    for (const name of node.outputs.slice(0, pictures).filter(Boolean)) {
+      this.graph.orders.set(name, 'nhwc');
+      this.known.set(name, { ...NOTHING, rank: 4 });
+    }
   }
 
   private push(node: OnnxNode): void {
-    const ranks = ranksAfter(
-      node,
-      node.inputs.map((name) => this.rank(name)),
-      (i) => this.list(node.inputs[i]),
-    );
-    for (const [i, name] of node.outputs.entries()) if (name !== '') this.ranks.set(name, ranks[i] ?? UNKNOWN);
+    const [first, ...others] = node.outputs;
+    const known = node.inputs.map((name) => this.knownOf(name));
+    if (first) this.known.set(first, knownAfter(node, known));
+    if (node.op === 'Split') for (const name of others) this.known.set(name, { ...NOTHING, rank: known[0].rank });
+    if (node.op === 'DynamicQuantizeLinear') for (const name of others) this.known.set(name, { ...NOTHING, rank: 0 });
     this.nodes.push(node);
   }
 
