@@ -35,7 +35,7 @@ export function knownAfter(node: OnnxNode, inputs: readonly Known[]): Known {
   if (op === 'Gemm' || op === 'Flatten') return ofRank(2);
   if (op === 'Transpose') return ofRank(listOf(node, 'perm')?.length ?? first);
   if (op === 'MatMul') return ofRank(first >= 2 && second >= 2 ? Math.max(first, second) : UNKNOWN);
-  if (layout === 'elementwise') return ofRank(opset < 7 ? first : Math.max(...inputs.map(({ rank }) => rank))); // in older opsets the first does not repeat
+  if (layout === 'elementwise') return ofRank(opset < 7 ? first : inputs.reduce((most, { rank }) => Math.max(most, rank), 0)); // in older opsets the first does not repeat
   if (layout === 'axes') {
     const isWhole = !attributes.has('axes') && !node.inputs[1] && numberOf(node, 'noop_with_empty_axes', 0) === 0;
     return ofRank(numberOf(node, 'keepdims', 1) === 1 ? first : isWhole ? 0 : first - named);
