@@ -90,7 +90,7 @@ test('Constant, Identity and whole-number arithmetic, as exporters write them', 
     expect((await y.data())[0]).toBe(2 * (0 * 10 + 10));
   }
   // The file states the height, so the whole target is known at import.
-  expect(model.graph.nodes.map(({ op }) => op)).toEqual(['Add', 'Conv', 'Reshape']);
+  expect(model.graph.nodes.map(({ op }) => op)).toEqual(['Add', 'Transpose', 'Conv', 'Transpose', 'Reshape']);
   model.dispose();
 });
 

@@ -4,11 +4,12 @@ import { compare } from '../src/autograd/check.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { PASS_NAMES } from '../src/model/onnx/passes/index.ts';
-import { OnnxModel } from '../src/model/onnx/run.ts';
+import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
+import { type Chunks, graphMessage, nodeMessage } from '../src/model/onnx/writer.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
-import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers } from './onnx_graphs.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -143,4 +144,363 @@ test.each(Object.entries(CASES))('%s', async (_name, { parts, fused }) => {
   expect(after.ops.sort()).toEqual([...fused].sort());
   expect(after.shapes).toEqual(plain.shapes);
   for (const [i, values] of after.values.entries()) expect(compare(values, plain.values[i], 1e-5, 1e-5)).toMatchObject({ ok: true });
+});
+
+const SAME = { kernel_shape: [3, 3], pads: [1, 1, 1, 1] };
+const PICTURES = x(2, 3, 9, 7);
+/** c = the convolution of x, five channels. */
+const FIRST = node('Conv', ['x', 'w'], ['c'], SAME);
+const FIRST_WEIGHT = weight('w', 5, 3, 3, 3);
+const inner = (nodes: Chunks[], inputs: string[], outputs: string[]): { graph: Chunks } => ({
+  graph: graphMessage({
+    ...{ name: 'inner', nodes, initializers: [] },
+    inputs: inputs.map((name) => ({ name, type: 1 })),
+    outputs: outputs.map((name) => ({ name, type: 1 })),
+  }),
+});
+
+interface Layout {
+  nodes: Buffer[];
+  initializers?: Buffer[];
+  /** Inputs beside x: pictures of five channels whose rank the file does not tell. */
+  more?: string[];
+  outputs?: string[];
+  outputTypes?: number[];
+  opset?: number;
+  /** Values that are channels-last. */
+  last: string[];
+  /** Transpose nodes that move elements. */
+  moving: number;
+}
+
+const LAYOUTS: Record<string, Layout> = {
+  'a block of ConvNeXt: its own Transposes move nothing': {
+    opset: 20,
+    nodes: [
+      FIRST,
+      node('Transpose', ['c'], ['t'], { perm: [0, 2, 3, 1] }),
+      node('LayerNormalization', ['t', 'gamma'], ['n'], { axis: -1 }),
+      node('MatMul', ['n', 'm'], ['p']),
+      node('Gelu', ['p'], ['g']),
+      node('Transpose', ['g'], ['u'], { perm: [0, 3, 1, 2] }),
+      node('Mul', ['u', 'layer'], ['s']),
+      node('Add', ['s', 'c'], ['y']),
+    ],
+    initializers: [weight('gamma', 5), weight('m', 5, 5), weight('layer', 5, 1, 1)],
+    last: ['c', 'u', 's', 'y'],
+    moving: 1,
+  },
+  'another Transpose of pictures moves once': {
+    nodes: [FIRST, node('Transpose', ['c'], ['y'], { perm: [3, 1, 0, 2] })],
+    last: ['c'],
+    moving: 2,
+  },
+  'squeeze and excitation': {
+    nodes: [
+      FIRST,
+      node('ReduceMean', ['c'], ['m'], { axes: [2, 3], keepdims: 1 }),
+      node('Conv', ['m', 'v'], ['s'], { kernel_shape: [1, 1] }),
+      node('Sigmoid', ['s'], ['g']),
+      node('Mul', ['c', 'g'], ['y']),
+    ],
+    initializers: [weight('v', 5, 5, 1, 1)],
+    last: ['c', 'm', 's', 'g', 'y'],
+    moving: 1,
+  },
+  'squeeze and excitation with shapes that only a run knows': {
+    nodes: [
+      FIRST,
+      node('Shape', ['c'], ['shape']),
+      node('Gather', ['shape', 'zero'], ['pictures']),
+      node('Unsqueeze', ['pictures', 'one'], ['first']),
+      node('Slice', ['shape', 'from', 'to'], ['second']),
+      node('GlobalAveragePool', ['c'], ['m']),
+      node('Flatten', ['m'], ['flat']),
+      node('Gemm', ['flat', 'v'], ['g']),
+      node('Reshape', ['second', 'list'], ['channels']),
+      node('Concat', ['first', 'any', 'ones'], ['to4'], { axis: 0 }),
+      node('Reshape', ['g', 'to4'], ['s']),
+      node('Mul', ['s', 'c'], ['scaled']),
+      node('Expand', ['s', 'shape'], ['wide']),
+      node('Add', ['scaled', 'wide'], ['y']),
+    ],
+    initializers: [
+      ...[weight('v', 5, 5), intTensor('zero', [], [0]), intConstant('one', 0), intConstant('any', -1), intConstant('ones', 1, 1)],
+      ...[intConstant('from', 1), intConstant('to', 2), intConstant('list', -1)],
+    ],
+    outputs: ['y', 'channels'],
+    outputTypes: [1, 7],
+    last: ['c', 'm', 'scaled', 'y'],
+    moving: 4,
+  },
+  'reduced over the channels, and over rows and channels': {
+    opset: 18,
+    nodes: [
+      FIRST,
+      node('ReduceMax', ['c', 'channels'], ['y'], { keepdims: 0 }),
+      node('ReduceL2', ['c', 'both'], ['z'], { keepdims: 0 }),
+      node('ReduceSum', ['c', 'first'], ['u'], { keepdims: 0 }), // what is left would lie in another order
+    ],
+    initializers: [intConstant('channels', -3), intConstant('both', 1, 2), intConstant('first', 0)],
+    outputs: ['y', 'z', 'u'],
+    last: ['c'],
+    moving: 2,
+  },
+  'padding, parts, a slope, joined': {
+    nodes: [
+      FIRST,
+      node('Pad', ['c', 'amounts', 'half'], ['p']),
+      node('Split', ['p', 'sizes'], ['a', 'b'], { axis: 1 }),
+      node('PRelu', ['a', 'slope'], ['r']),
+      node('Clip', ['b', 'zero', 'half'], ['q']),
+      node('Concat', ['r', 'q', 'p'], ['j'], { axis: -3 }),
+      node('MaxPool', ['j'], ['y'], { kernel_shape: [2, 2] }),
+    ],
+    initializers: [
+      intConstant('amounts', 0, 0, 1, 2, 0, 1, 3, 0),
+      intConstant('sizes', 2, 4),
+      weight('slope', 2, 1, 1),
+      scalar('zero', 0),
+      scalar('half', 0.5),
+    ],
+    last: ['c', 'p', 'a', 'b', 'r', 'q', 'j', 'y'],
+    moving: 1,
+  },
+  'a larger picture beside one: what the next convolution reads is channels-last': {
+    nodes: [
+      FIRST,
+      node('AveragePool', ['c'], ['a'], { kernel_shape: [3, 1], strides: [3, 1] }),
+      node('Resize', ['a', '', 'scales'], ['r'], { mode: 'linear' }),
+      node('Concat', ['c', 'r'], ['j'], { axis: 1 }),
+      node('Conv', ['j', 'v'], ['y'], SAME),
+    ],
+    initializers: [floatTensor('scales', [4], [1, 1, 3, 1]), weight('v', 2, 10, 3, 3)],
+    last: ['c', 'a', 'j', 'y'],
+    moving: 3,
+  },
+  'parts that are read in the order of the file are joined so': {
+    nodes: [FIRST, node('Softmax', ['c'], ['s'], { axis: 1 }), node('Concat', ['s', 'c'], ['j'], { axis: 2 }), node('Flatten', ['j'], ['y'])],
+    last: ['c'],
+    moving: 2,
+  },
+  'a sum with a value of unknown rank': {
+    nodes: [FIRST, node('Add', ['c', 'r'], ['s']), node('Relu', ['s'], ['y'])],
+    more: ['r'],
+    last: ['y/convolution'],
+    moving: 2,
+  },
+  'a fused sum with a picture of the file': {
+    nodes: [
+      node('Conv', ['x', 'v'], ['a'], SAME),
+      node('Slice', ['x', 'from', 'to', 'batch'], ['part']),
+      node('Add', ['part', 'a'], ['s']), // it repeats
+      node('Relu', ['s'], ['y']),
+    ],
+    initializers: [weight('v', 3, 3, 3, 3), intConstant('from', 1), intConstant('to', 2), intConstant('batch', 0)],
+    last: ['y'],
+    moving: 2,
+  },
+  'operands of older opsets': {
+    opset: 6,
+    nodes: [
+      FIRST,
+      node('Mul', ['c', 'scale'], ['m'], { broadcast: 1, axis: 1 }),
+      node('Add', ['m', 'row'], ['a'], { broadcast: 1 }),
+      node('Sub', ['a', 'one'], ['b'], { broadcast: 1 }),
+      node('PRelu', ['b', 'slope'], ['y']),
+    ],
+    initializers: [weight('scale', 5), weight('row', 9, 7), weight('one', 1), weight('slope', 5)],
+    last: ['c', 'm', 'a', 'b', 'y'],
+    moving: 1,
+  },
+  'norms, classes and truth values': {
+    opset: 16,
+    nodes: [
+      FIRST,
+      node('BatchNormalization', ['c', 'gamma', 'beta', 'mean', 'variance'], ['n']),
+      node('Relu', ['n'], ['p']),
+      node('BatchNormalization', ['p', 'gamma', 'beta', 'mean', 'variance'], ['q']),
+      node('Greater', ['q', 'field'], ['t']),
+      node('Where', ['t', 'q', 'field'], ['f']),
+      node('GlobalMaxPool', ['f'], ['g']),
+      node('Sub', ['f', 'g'], ['y']),
+    ],
+    initializers: [weight('gamma', 5), weight('beta', 5), weight('mean', 5), floatTensor('variance', [5], [1, 2, 3, 1, 0.5]), weight('field', 9, 1)],
+    last: ['p', 'q', 't', 'f', 'g', 'y'],
+    moving: 1,
+  },
+  'a shape is that of the file': {
+    nodes: [FIRST, node('Shape', ['c'], ['s']), node('Reshape', ['x', 's2'], ['r']), node('Size', ['c'], ['n'])],
+    initializers: [intConstant('s2', -1)],
+    outputs: ['s', 'n'],
+    outputTypes: [7, 7],
+    last: ['c'],
+    moving: 1,
+  },
+  'places of the largest count in the order of the file': {
+    nodes: [
+      FIRST,
+      node('MaxPool', ['c'], ['p', 'at'], { kernel_shape: [2, 2], strides: [2, 2] }),
+      node('MaxUnpool', ['p', 'at'], ['y'], { kernel_shape: [2, 2], strides: [2, 2] }),
+    ],
+    last: ['c'],
+    moving: 2,
+  },
+  'quantized by channel, and pooled as whole numbers': {
+    nodes: [
+      FIRST,
+      node('QuantizeLinear', ['c', 'scales', 'zeros'], ['q'], { axis: 1 }),
+      node('DequantizeLinear', ['q', 'scales', 'zeros'], ['y'], { axis: 1 }),
+      node('QuantizeLinear', ['c', 'scale', 'zero'], ['r']),
+      node('MaxPool', ['r'], ['m'], { kernel_shape: [2, 3] }),
+      node('DequantizeLinear', ['m', 'scale', 'zero'], ['z']),
+    ],
+    initializers: [
+      ...[floatTensor('scales', [5], [0.01, 0.02, 0.03, 0.04, 0.05]), rawTensor('zeros', 2, [5], Uint8Array.of(100, 110, 120, 130, 140))],
+      ...[floatTensor('scale', [], [0.02]), rawTensor('zero', 2, [], Uint8Array.of(128))],
+    ],
+    outputs: ['y', 'z'],
+    last: ['c', 'q', 'y', 'r', 'm', 'z'],
+    moving: 1,
+  },
+  'a weight that is read as a weight and as a number': {
+    nodes: [FIRST, node('ReduceSum', ['x'], ['sum'], { keepdims: 0 }), node('Mul', ['w', 'sum'], ['y'])],
+    outputs: ['c', 'y', 'w'],
+    last: ['c'],
+    moving: 2,
+  },
+  'branches read pictures and weights in the order of the file': {
+    opset: 16,
+    nodes: [
+      FIRST,
+      node('ReduceSum', ['x'], ['sum'], { keepdims: 0 }),
+      node('Cast', ['sum'], ['ask'], { to: 9 }),
+      node('If', ['ask'], ['y'], {
+        then_branch: inner(
+          [
+            nodeMessage('Conv', ['x', 'w'], ['d'], SAME),
+            nodeMessage('Add', ['d', 'c'], ['e']),
+            nodeMessage('Relu', ['e'], ['f']),
+            nodeMessage('Conv', ['f', 'v'], ['g'], SAME),
+          ],
+          [],
+          ['g'],
+        ),
+        else_branch: inner([nodeMessage('Identity', ['c'], ['same'])], [], ['same']),
+      }),
+    ],
+    initializers: [weight('v', 5, 5, 3, 3)],
+    last: ['c'],
+    moving: 3,
+  },
+};
+
+const expanded = (name: string) => ({ name, shape: [] });
+
+async function layoutOf({ nodes, initializers = [], more = [], outputs = ['y'], outputTypes, opset = 13 }: Layout, without: readonly string[]) {
+  const parts: OnnxParts = {
+    ...{ nodes, initializers: [FIRST_WEIGHT, ...initializers], inputs: [PICTURES, ...more.map(expanded)], outputs, opset },
+    ...(outputTypes ? { outputTypes } : {}),
+  };
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)), { without });
+  const given: Record<string, Given> = { x: tensor(numbers('x', 2 * 3 * 9 * 7, 1), PICTURES.shape) };
+  for (const name of more) given[name] = tensor(numbers(name, 2 * 5 * 9 * 7, 1), [2, 5, 9, 7]);
+  const results = await model.computeAsync(given);
+  const shapes = results.map((result) => ('shape' in result ? [...result.shape] : []));
+  const values = await Promise.all(results.map((result) => (result instanceof Tensor ? result.data() : 'data' in result ? (result.data as number[]) : [])));
+  const moving = model.graph.nodes.filter(({ op, attributes }) => op === 'Transpose' && (attributes.get('perm') as number[]).some((axis, i) => axis !== i));
+  const last = [...model.graph.orders].flatMap(([name, order]) => (order === 'nhwc' ? [name] : []));
+  model.dispose();
+  return { shapes, values, moving: moving.length, last };
+}
+
+test.each(Object.entries(LAYOUTS))('layouts: %s', async (_name, layout) => {
+  using _s = scope();
+  const plain = await layoutOf(layout, PASS_NAMES);
+  const after = await layoutOf(layout, []);
+  expect(after.last.sort()).toEqual([...layout.last].sort());
+  expect(after.moving).toBe(layout.moving);
+  expect(after.shapes).toEqual(plain.shapes);
+  for (const [i, values] of after.values.entries()) expect(compare(values, plain.values[i], 1e-5, 1e-5)).toMatchObject({ ok: true });
+  expect(plain.last).toEqual([]);
+});
+
+test('any value of a run comes in the order of the file, or channels-last', async () => {
+  using _s = scope();
+  const parts = { nodes: [FIRST, node('Relu', ['c'], ['r']), node('Abs', ['r'], ['y'])], initializers: [FIRST_WEIGHT], inputs: [PICTURES], outputs: ['y'] };
+  const [plain, after] = [PASS_NAMES, []].map((without) => OnnxModel.load(bytesAsSource('model', onnxBytes(parts)), { without }));
+  const given = { x: tensor(numbers('x', 2 * 3 * 9 * 7, 1), PICTURES.shape) };
+  for (const channelsLast of [false, true]) {
+    const [a, b] = [plain, after].map((model) => noGrad(() => model.run(given, ['r', 'x', 'w'], channelsLast)));
+    expect(b.map(({ shape }) => shape)).toEqual(a.map(({ shape }) => shape));
+    for (const [i, each] of b.entries()) expect(compare(await each.data(), await a[i].data(), 1e-5, 1e-5)).toMatchObject({ ok: true });
+    expect(b[0].shape).toEqual(channelsLast ? [2, 9, 7, 5] : [2, 5, 9, 7]);
+  }
+  for (const model of [plain, after]) model.dispose();
+});
+
+const TRUE = rawTensor('true', 9, [1], Uint8Array.of(1));
+const FALSE = rawTensor('false', 9, [], Uint8Array.of(0));
+/** y is x or |x|, times a constant of the branch, by `ask`; then z in the same way, by what follows from `ask`. */
+const branching = (ask: string, inputs: OnnxParts['inputs']): OnnxParts => {
+  const choice = (from: string, to: string, then: number): Buffer => {
+    const times = (factor: number, of: string, made: string[]) => ({
+      graph: graphMessage({
+        ...{
+          name: 'branch',
+          inputs: [],
+          outputs: [
+            { name: 'out', type: 1 },
+            { name: of, type: 1 },
+          ],
+        },
+        nodes: [...(made.length > 0 ? [nodeMessage('Abs', [from], made)] : []), nodeMessage('Mul', [of, 'factor'], ['out'])],
+        initializers: [[scalar('factor', factor)]],
+      }),
+    });
+    return node('If', [to === 'y' ? ask : 'not'], [to, `${to}2`], { then_branch: times(then, from, []), else_branch: times(5, 'size', ['size']) });
+  };
+  return {
+    nodes: [choice('x', 'y', 2), node('And', [ask, 'false'], ['not']), choice('y', 'z', 3), node('Sub', ['z', 'y2'], ['u'])],
+    initializers: [TRUE, FALSE],
+    ...{ inputs: [x(2, 3), ...inputs], outputs: ['y', 'u', 'z2'], opset: 16 },
+  };
+};
+
+test('a branch that constants decide stands in the place of its If', async () => {
+  using _s = scope();
+  const asked = branching('ask', [{ name: 'ask', shape: [1], type: 9 }]);
+  const models = [branching('true', []), branching('false', []), asked].map((parts) => OnnxModel.load(bytesAsSource('model', onnxBytes(parts))));
+  const given = { x: tensor([1, -2, 3, -4, 5, -6], [2, 3]) };
+  const numbersOf = async (model: OnnxModel, more: Record<string, Given> = {}) => {
+    const results = (await model.computeAsync({ ...given, ...more })) as Tensor[];
+    return Promise.all(results.map(async (result) => [...(await result.data())]));
+  };
+  expect(models.map(({ graph }) => graph.nodes.filter(({ op }) => op === 'If').length)).toEqual([0, 0, 2]);
+  expect(models[1].graph.nodes.map(({ op }) => op).filter((op) => op !== 'Identity')).toEqual(['Abs', 'Mul', 'Abs', 'Mul', 'Sub']);
+  for (const [i, data] of [
+    [0, [1]],
+    [1, [0]],
+  ] as const)
+    expect(await numbersOf(models[i])).toEqual(await numbersOf(models[2], { ask: { kind: 'int', type: 'bool', shape: [1], data: [...data] } }));
+  expect((await numbersOf(models[0]))[0]).toEqual([2, -4, 6, -8, 10, -12]);
+  for (const model of models) model.dispose();
+});
+
+test('a branch that the size of the pictures decides is left to the run', () => {
+  using _s = scope();
+  const parts: OnnxParts = {
+    nodes: [
+      ...[node('Shape', ['x'], ['shape']), node('Gather', ['shape', 'two'], ['height']), node('Equal', ['height', 'nine'], ['ask'])],
+      node('If', ['ask'], ['y'], {
+        then_branch: inner([nodeMessage('Abs', ['x'], ['a'])], [], ['a']),
+        else_branch: inner([nodeMessage('Neg', ['x'], ['b'])], [], ['b']),
+      }),
+    ],
+    initializers: [intTensor('two', [], [2]), intTensor('nine', [], [9])],
+    ...{ inputs: [PICTURES], outputs: ['y'], opset: 16 },
+  };
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+  expect(model.graph.nodes.map(({ op }) => op)).toEqual(['If']);
+  model.dispose();
 });

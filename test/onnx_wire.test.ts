@@ -82,7 +82,7 @@ test('external data stays within the folder', async () => {
   symlinkSync('../../blobs/aa', join(snapshot, 'model.onnx'));
   symlinkSync('../../blobs/bb', join(snapshot, 'model.onnx_data'));
   const model = OnnxModel.load(openFile(join(snapshot, 'model.onnx')));
-  expect(await model.weight('w', 'plain').data()).toEqual(Float32Array.of(3, 4));
+  expect(await model.weight('w').data()).toEqual(Float32Array.of(3, 4));
   model.dispose();
 });
 

@@ -11,7 +11,7 @@ import { labelOf } from '../model/onnx/operator.ts';
 import { type OnnxInput, readValueFile } from '../model/onnx/proto.ts';
 import { type Given, OnnxModel } from '../model/onnx/run.ts';
 import { type Survey, surveyOf } from '../model/onnx/survey.ts';
-import { type HostTensor, isDevice, isHost, shapeOfValue, sizeOfValue, typeName } from '../model/onnx/values.ts';
+import { type HostTensor, isDevice, isHost, sizeOfValue, typeName } from '../model/onnx/values.ts';
 import { shown } from '../model/onnx/wire.ts';
 import { ELEMENT, tensorMessage } from '../model/onnx/writer.ts';
 import { Random } from '../random.ts';
@@ -99,8 +99,8 @@ async function ranOnce(gpu: Gpu, model: OnnxModel, given: Readonly<Record<string
   model.watch = (node, results) => {
     const values = results.filter((value) => value !== null);
     for (const value of values) ran.largest = Math.max(ran.largest, sizeOfValue(value));
-    const tensors = values.filter((value) => isDevice(value) || isHost(value));
-    ran.nodes.push({ label: labelOf(node), op: node.op, shapes: tensors.map(shapeOfValue), types: values.map(typeName) });
+    const shapes = results.flatMap((value, i) => (value && (isDevice(value) || isHost(value)) ? [model.shapeOf(node.outputs[i] ?? '', value)] : []));
+    ran.nodes.push({ label: labelOf(node), op: node.op, shapes, types: values.map(typeName) });
   };
   try {
     await model.computeAsync(given);

@@ -87,7 +87,10 @@ export class GraphBackbone implements Backbone {
       // A value within what was made one node is there only without that.
       if (featureMap !== undefined && !makes(model.graph, featureMap)) {
         model.dispose();
-        model = load({ ...source, close: () => {} }, PASS_NAMES);
+        model = load(
+          { ...source, close: () => {} },
+          PASS_NAMES.filter((name) => name !== 'layouts'),
+        );
       }
     } finally {
       source.close();
@@ -134,7 +137,8 @@ export class GraphBackbone implements Backbone {
     for (let i = pools.length - 1; i >= 0; i--) {
       const layout = pooledLayout(shapes[i], shapes[pools.length + i]);
       if (!layout) continue;
-      const [featureMap] = pools[i].inputs;
+      const [map] = pools[i].inputs;
+      const featureMap = graph.turned.get(map) ?? map;
       return layout === 'NTC'
         ? { featureMap, layout, dropped: leadingTokens(`${this.path}: "${printable(featureMap)}"`, shapes[i][1]) }
         : { featureMap, layout };

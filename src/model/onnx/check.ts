@@ -10,7 +10,7 @@ import { readTensors, scope, Tensor, tensor } from '../../tensor/tensor.ts';
 import { EXACT, fromBits } from './elements.ts';
 import { type FileValue, type OnnxGraph, type OnnxInput, readValueFile } from './proto.ts';
 import { type Given, OnnxModel, UnsupportedOnnx } from './run.ts';
-import { inFileOrder, isDevice, onHost, shapeOfValue, typeName, type Value } from './values.ts';
+import { isDevice, onHost, shapeOfValue, typeName, type Value } from './values.ts';
 
 export interface OnnxCase {
   name: string;
@@ -85,7 +85,7 @@ const worse = (a: Outcome, b: Outcome): Outcome => ({
 
 /** A value of a run, with all of it on the host. */
 async function onHostOf(value: Value): Promise<FileValue> {
-  if (isDevice(value)) return onHost(value, await inFileOrder(value).data(), shapeOfValue(value));
+  if (isDevice(value)) return onHost(value, await value.tensor.data(), shapeOfValue(value));
   if (value.kind === 'sequence') return { ...value, elements: await Promise.all(value.elements.map(onHostOf)) };
   if (value.kind === 'optional') return { ...value, value: value.value && (await onHostOf(value.value)) };
   return value;

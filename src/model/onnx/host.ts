@@ -7,7 +7,7 @@ import { broadcastShapes, broadcastStrides, type Shape, sizeOf, stridesOf } from
 import { claimOf, type ElementType, EXACT, fromBits, MAX_ELEMENTS, wrapped } from './elements.ts';
 import { type Context, fail, MAX_HOST_ELEMENTS, type Operator, type Results, TooLargeForHost } from './operator.ts';
 import { MAX_AXES } from './proto.ts';
-import { type HostTensor, isDevice, type Numbers, typeOf } from './values.ts';
+import { type HostTensor, type HostText, isDevice, type Numbers, typeOf } from './values.ts';
 
 /** Whole numbers of 64 bits, as shapes are. */
 export const ints = (shape: number[], data: number[]): HostTensor => ({ kind: 'int', shape, data });
@@ -65,6 +65,17 @@ export function taken(x: HostTensor, shape: number[], at: ArrayLike<number>, oth
   const data = roomFor(x, at.length);
   for (let i = 0; i < at.length; i++) data[i] = at[i] < 0 ? otherwise : x.data[at[i]];
   return { ...x, shape, data };
+}
+
+/** x with its axes in this order. */
+export function transposed<T extends HostTensor | HostText>(x: T, order: readonly number[]): T {
+  const strides = stridesOf(x.shape);
+  const shape = order.map((axis) => x.shape[axis]);
+  const at = places(
+    shape,
+    order.map((axis) => strides[axis]),
+  );
+  return { ...x, ...(x.kind === 'text' ? { shape, data: Array.from(at, (i) => x.data[i]) } : taken(x, shape, at)) };
 }
 
 /**

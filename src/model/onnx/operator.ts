@@ -2,13 +2,12 @@
  * What an operator of ONNX is to this importer. One entry says which inputs, outputs and attributes it has, by opset. It also says how
  * the operator is computed: on the host, with the engine's ops on the GPU, or both. Operators are listed in operators/, by subject.
  */
-import * as ops from '../../autograd/ops/index.ts';
 import { GlimpseError } from '../../errors.ts';
 import { MAX_RANK, type Shape, sizeOf } from '../../tensor/shape.ts';
 import { type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { type AttributeKind, type AttributeValue, type OnnxGraph, type OnnxNode, type OnnxTensor, UnsupportedOnnx } from './proto.ts';
-import { type Device, type HostTensor, type HostText, inFileOrder, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
+import { type Device, type HostTensor, type HostText, isDevice, isHost, shapeOfValue, typeName, typeOf, type Value } from './values.ts';
 import { reasonShown, shown } from './wire.ts';
 
 /** `node "conv1" (Conv)`, as every message names a node. */
@@ -61,6 +60,23 @@ export interface HostCall {
 /** What is computed on the host. */
 export type Made = HostTensor | HostText;
 
+/**
+ * What an operator does with pictures whose channels are last: [N, H, W, C] in the place of [N, C, H, W] (passes/layouts.ts).
+ * - `windows`: it asks for such pictures, and gives such, where its windows have two axes. Input 0 holds the pictures.
+ * - `channels`: input 0 may be such, then output 0 is. `Context.layout` tells it where the channels are.
+ * - `first`: input 0 may be such, then all outputs are.
+ * - `elementwise`: its inputs repeat to each other, in any order of axes that all of them have.
+ * - `axis`: as `first`, along the axis that an attribute names, or along this one. Concat joins pictures; others have one.
+ * - `axes`: it reduces the axes that are named.
+ * - `pads`: it adds to each axis of input 0 what is said for it.
+ * - `shape`: it reads the shape of input 0 only. `Context.layout` tells it how to understand the shape.
+ */
+export type Layout = 'windows' | 'channels' | 'first' | 'elementwise' | { axis: number } | 'axes' | 'pads' | 'shape';
+
+/** Permutations of axes: of pictures in the file's order to channels last, and from each other order to that of the file. */
+export const TO_LAST = [0, 2, 3, 1];
+export const TO_FILE = { nhwc: [0, 3, 1, 2], hwio: [3, 2, 0, 1] } as const;
+
 /** The outputs of a node, or its only one. */
 export type Results = Value | readonly (Value | null)[];
 
@@ -72,6 +88,8 @@ export interface Operator {
   attributes: Readonly<Record<string, Attribute>>;
   /** What a node says of itself is held against this before anything is computed. */
   check?(node: OnnxNode, at: Check): void;
+  /** What it does with pictures whose channels are last. It takes and gives the file's order if this is left out. */
+  layout?: Layout;
   /** Inputs that say where, not what (shapes, axes, a number of elements): whole numbers that are needed on the host. */
   where?: readonly number[];
   /** Other inputs that are needed on the host, of any numbers. */
@@ -213,6 +231,11 @@ export class Context {
     return this.node.opset;
   }
 
+  /** The order of the axes of the pictures that the node takes and gives. */
+  get layout(): 'nchw' | 'nhwc' {
+    return this.node.isChannelsLast ? 'nhwc' : 'nchw';
+  }
+
   unsupported(reason: string): never {
     throw new UnsupportedOnnx(this.model.path, `${labelOf(this.node)}: ${reasonShown(reason)}`);
   }
@@ -272,23 +295,23 @@ export class Context {
     const floats = value.data instanceof Float32Array ? value.data : Float32Array.from(value.data);
     const lost = floats === value.data ? -1 : floats.findIndex((each, k) => !Number.isFinite(each) && Number.isFinite(value.data[k]));
     if (lost >= 0) throw new NotOnDevice(`${this.what(i)} holds ${value.data[lost]}, which is beyond float32`);
-    return { tensor: tensor(floats, value.shape), order: 'file', type: value.type };
+    return { tensor: tensor(floats, value.shape), type: value.type };
   }
 
-  /** Input i as floats on the GPU, in the file's order of axes. */
+  /** Input i as floats on the GPU. */
   plain(i: number): Tensor {
-    return inFileOrder(this.device(i));
+    return this.device(i).tensor;
   }
 
   /** Input i as it is on the GPU, floats or truth values, for operators that only move elements. Throws NotOnDevice for others. */
   words(i: number): Device {
     const value = this.value(i);
-    if (isDevice(value)) return { tensor: inFileOrder(value), order: 'file', type: value.type };
+    if (isDevice(value)) return value;
     if (isHost(value) && typeOf(value).name === 'bool') return { ...this.uploaded(i, value), type: 'bool' };
-    return { tensor: this.plain(i), order: 'file', type: (value as HostTensor).type };
+    return { tensor: this.plain(i), type: (value as HostTensor).type };
   }
 
-  /** Input i as truth values on the GPU: f32 of 0 and 1, in the file's order of axes. Throws NotOnDevice for others. */
+  /** Input i as truth values on the GPU: f32 of 0 and 1. Throws NotOnDevice for others. */
   truth(i: number): Tensor {
     const value = this.value(i);
     if ((isDevice(value) || isHost(value)) && typeOf(value).name !== 'bool')
@@ -299,32 +322,9 @@ export class Context {
   /** Input i as indices into so many places, u32 on the GPU; negative ones count from the end. Throws a GlimpseError for one outside. */
   indices(i: number, extent: number): Tensor {
     const value = this.value(i);
-    if (isDevice(value) && value.tensor.dtype === 'u32') return inFileOrder(value);
+    if (isDevice(value) && value.tensor.dtype === 'u32') return value.tensor;
     if (!isHost(value)) throw new NotOnDevice(`${this.what(i)} holds ${typeName(value)}, whole numbers are expected`);
     return tensor(Uint32Array.from(indicesOf(value, extent)), value.shape);
-  }
-
-  /** Input i as pictures, channels last. */
-  channelsLast(i: number): Tensor {
-    const value = this.device(i);
-    if (value.order === 'nhwc') return value.tensor;
-    const x = inFileOrder(value);
-    if (x.rank !== 4) this.unsupported(`input ${i} is [${x.shape}]; pictures of 4 axes are supported`);
-    return ops.transpose(x, [0, 2, 3, 1]);
-  }
-
-  /** Input i as the weight of a convolution: height, width, input channels of a group, output channels. */
-  kernel(i: number): Tensor {
-    const value = this.device(i);
-    if (value.order === 'hwio') return value.tensor;
-    const w = inFileOrder(value);
-    if (w.rank !== 4) this.unsupported(`the weight "${shown(this.node.inputs[i])}" is [${w.shape}]; 4 axes are supported`);
-    return ops.transpose(w, [2, 3, 1, 0]);
-  }
-
-  isNhwc(i: number): boolean {
-    const value = this.value(i);
-    return isDevice(value) && value.order === 'nhwc';
   }
 
   number(name: string, otherwise: number): number {
@@ -336,10 +336,8 @@ export class Context {
   }
 }
 
-/** Pictures, channels last. */
-export const last = (x: Tensor, type?: string): Device => ({ tensor: x, order: 'nhwc', type });
-/** A tensor with the file's order of axes. */
-export const plain = (x: Tensor, type?: string): Device => ({ tensor: x, order: 'file', type });
+/** A tensor on the GPU as a value. */
+export const plain = (x: Tensor, type?: string): Device => ({ tensor: x, type });
 
 /** An attribute that is a number, or what it is where the node does not say. */
 export const numberOf = (node: OnnxNode, name: string, otherwise: number): number => (node.attributes.get(name) as number | undefined) ?? otherwise;

@@ -35,6 +35,8 @@ export interface OnnxNode {
   kinds: Map<string, AttributeKind>;
   /** The version of the operators that it means. */
   opset: number;
+  /** Its pictures are [N, H, W, C], in the place of [N, C, H, W]. Only a pass says so. */
+  isChannelsLast?: boolean;
   /** Attributes that take the value of an attribute of the function that the node stands in, by name. */
   references?: Map<string, string>;
 }
@@ -61,6 +63,9 @@ export interface OnnxFunction {
   nodes: OnnxNode[];
 }
 
+/** The order of axes: pictures as N, H, W, C, not N, C, H, W; weights of convolutions as H, W, I, O, not O, I, H, W. */
+export type AxisOrder = 'nhwc' | 'hwio';
+
 export interface OnnxGraph {
   path: string;
   /** Bytes of the file. */
@@ -76,6 +81,10 @@ export interface OnnxGraph {
   declared: OnnxInput[];
   /** Every name that is taken. */
   names: Set<string>;
+  /** Values whose axes lie in another order than the file says, since a pass found it better. */
+  orders: Map<string, AxisOrder>;
+  /** Values that a pass made of others, which differ in the order of their axes only. */
+  turned: Map<string, string>;
   functions: Map<string, OnnxFunction>;
 }
 
@@ -419,7 +428,7 @@ function parseOutput(message: Message): OnnxInput {
 function parseSubgraph(message: Message, outer: OnnxGraph): OnnxGraph {
   const graph: OnnxGraph = {
     ...{ path: outer.path, size: 0, opset: outer.opset, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
-    ...{ declared: [], names: new Set<string>(), functions: outer.functions },
+    ...{ declared: [], names: new Set<string>(), functions: outer.functions, orders: new Map(), turned: new Map() },
   };
   parseGraph(message, graph);
   return graph;
@@ -511,7 +520,7 @@ export function readOnnx(source: ByteSource): { graph: OnnxGraph; close(): void 
     // A model without opsets is as old as ONNX itself.
     const graph: OnnxGraph = {
       ...{ path, size: file.size, opset: 0, nodes: [], initializers: new Map(), inputs: [], defaults: [], outputs: [] },
-      ...{ declared: [], names: new Set<string>(), functions: new Map<string, OnnxFunction>() },
+      ...{ declared: [], names: new Set<string>(), functions: new Map<string, OnnxFunction>(), orders: new Map(), turned: new Map() },
     };
     let found = 0;
     for (const field of model.fields()) {

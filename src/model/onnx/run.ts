@@ -13,11 +13,11 @@ import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } fr
 import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { inlineFunctions } from './functions.ts';
 import { checkGraph } from './graph_check.ts';
-import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TooLargeForHost } from './operator.ts';
+import { transposed } from './host.ts';
+import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TO_FILE, TO_LAST, TooLargeForHost } from './operator.ts';
 import { OPERATORS, runOnHost, runsOnHost } from './operators/index.ts';
-import { tensorOfConstant } from './operators/moves.ts';
 import { rewriteForInference } from './passes/index.ts';
-import { allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
+import { type AxisOrder, allNodes, type OnnxGraph, type OnnxNode, type OnnxTensor, readOnnx, UnsupportedOnnx } from './proto.ts';
 import { capturedBy, graphsOf, readsOf } from './subgraphs.ts';
 import {
   checkExtents,
@@ -25,7 +25,6 @@ import {
   drop,
   type HostTensor,
   type HostText,
-  inFileOrder,
   isDevice,
   isHost,
   type Optional,
@@ -128,25 +127,22 @@ export class OnnxModel {
 
   /** Loads every initializer that is read. Convolution weights become HWIO on the GPU; whole numbers stay on the host. */
   private loadWeights(): void {
-    const { nodes, initializers } = this.graph;
-    const kernels = new Set(nodes.flatMap(({ op, inputs }) => (op === 'Conv' || op === 'FusedConv' ? [inputs[1]] : [])));
+    const { nodes, initializers, orders } = this.graph;
     this.held = this.graph.size / 4;
     for (const name of readsOf(this.graph)) {
       const initializer = initializers.get(name);
-      if (initializer) this.prepare(name, initializer, kernels.has(name));
+      if (initializer) this.prepare(name, initializer, orders.get(name) === 'hwio');
     }
     for (const node of allNodes(nodes)) for (const inner of graphsOf(node)) this.inner.set(inner, this.constantsWithin(inner));
   }
 
-  /** Loads the constants of a graph within a node; its Constant nodes become such. Long lists of floats go to the GPU. */
+  /** Loads the constants of a graph within a node. Long lists of floats go to the GPU. */
   private constantsWithin(graph: OnnxGraph): ReadonlyMap<string, Value> {
-    for (const node of graph.nodes) if (node.op === 'Constant') graph.initializers.set(node.outputs[0], tensorOfConstant(node));
-    graph.nodes = graph.nodes.filter(({ op }) => op !== 'Constant');
     const constants = new Map<string, Value>();
     for (const [name, initializer] of graph.initializers) {
       const value = initializer.texts?.() ?? this.loaded(name, initializer);
       if (value.kind === 'text' || staysOnHost(value)) constants.set(name, value);
-      else constants.set(name, { tensor: Scope.release(tensor(this.float32(name, value), value.shape, 'f32', name)), order: 'file', type: value.type });
+      else constants.set(name, { tensor: Scope.release(tensor(this.float32(name, value), value.shape, 'f32', name)), type: value.type });
     }
     return constants;
   }
@@ -175,32 +171,28 @@ export class OnnxModel {
       this.constants.set(name, initializer.texts());
       return;
     }
-    const host = this.loaded(name, initializer);
+    const given = this.loaded(name, initializer);
+    const host = isKernel ? toHwio(given) : given;
     if (staysOnHost(host) && (host.kind === 'int' || !this.trainable(name))) this.constants.set(name, host);
     if (host.kind === 'int' || host.shape.length > MAX_RANK || 4 * host.data.length > bindingLimit()) return;
     if (host.data instanceof Float64Array && this.constants.has(name)) return;
     const data = this.float32(name, host);
-    const hwio = isKernel && host.shape.length === 4;
-    const shape = hwio ? [host.shape[2], host.shape[3], host.shape[1], host.shape[0]] : host.shape;
-    const values = hwio ? toHwio(data, host.shape) : data;
-    const weight = this.trainable(name) ? this.parameters.add(name, shape, values) : Scope.release(tensor(values, shape, 'f32', name));
-    this.weights.set(name, { tensor: weight, order: hwio ? 'hwio' : 'file', type: host.type });
+    const weight = this.trainable(name) ? this.parameters.add(name, host.shape, data) : Scope.release(tensor(data, host.shape, 'f32', name));
+    this.weights.set(name, { tensor: weight, type: host.type });
   }
 
-  /** A constant of the file as a tensor, in the file's order of axes; or as convolutions have their weights. */
-  weight(name: string, form: 'hwio' | 'plain'): Tensor {
+  /** A constant of the file as a tensor. Weights of convolutions are HWIO. */
+  weight(name: string): Tensor {
     const found = this.weights.get(name);
     if (!found) throw new UnsupportedOnnx(this.graph.path, `the parameter "${shown(name)}" is no constant of the file`);
-    if (form === found.order) return found.tensor;
-    const plain = inFileOrder(found);
-    return form === 'plain' ? plain : ops.transpose(plain, [2, 3, 1, 0]);
+    return found.tensor;
   }
 
   /** running ← momentum running + (1 − momentum) batch, with the unbiased variance, as in ONNX and PyTorch. */
   updateRunning(node: OnnxNode, mean: Tensor, variance: Tensor, n: number): void {
     const momentum = (node.attributes.get('momentum') as number | undefined) ?? 0.9;
-    ops.blendInto(this.weight(node.inputs[3], 'plain'), mean, 1 - momentum, momentum);
-    ops.blendInto(this.weight(node.inputs[4], 'plain'), variance, ((1 - momentum) * n) / Math.max(1, n - 1), momentum);
+    ops.blendInto(this.weight(node.inputs[3]), mean, 1 - momentum, momentum);
+    ops.blendInto(this.weight(node.inputs[4]), variance, ((1 - momentum) * n) / Math.max(1, n - 1), momentum);
   }
 
   /** Name of the last feature map: the input of the pooling after the last convolution. With `channelsLast` it is [N, H, W, C]. */
@@ -209,7 +201,7 @@ export class OnnxModel {
     const lastConv = nodes.findLastIndex((node) => node.op === 'Conv' || node.op === 'FusedConv');
     const pool = nodes.slice(lastConv + 1).find((node) => ['GlobalAveragePool', 'AveragePool', 'ReduceMean', 'Flatten', 'Reshape'].includes(node.op));
     if (lastConv < 0 || !pool) throw new FileError(this.graph.path, 'has no convolution followed by pooling: no spatial feature map to take');
-    return pool.inputs[0];
+    return this.graph.turned.get(pool.inputs[0]) ?? pool.inputs[0];
   }
 
   /**
@@ -280,25 +272,26 @@ export class OnnxModel {
     for (const name of wanted) {
       const found = frame.find(name) ?? this.constantOf(name);
       const isPicture = channelsLast && isHost(found) && found.kind === 'float' && found.shape.length === 4;
-      const value: Value = isPicture ? { tensor: this.uploaded(found, name), order: 'file' } : found;
+      const value: Value = isPicture ? { tensor: this.uploaded(found, name) } : found;
+      const order = this.graph.orders.get(name);
       if (!isDevice(value)) {
         for (const each of tensorsOf(value)) running.keep(each);
-        results.push(value);
+        const isTensor = isHost(value) || value.kind === 'text';
+        results.push(order && isTensor ? transposed(value, TO_FILE[order]) : value);
         continue;
       }
+      const { tensor } = value;
       if (canRead && typeOf(value).kind === 'int') {
-        const [values] = yield [inFileOrder(value)];
-        results.push(onHost(value, values, shapeOfValue(value)));
+        const out = order ? ops.transpose(tensor, TO_FILE[order]) : tensor;
+        const [values] = yield [out];
+        results.push(onHost(value, values, out.shape));
         continue;
       }
-      const { tensor, order } = value;
-      if (order === 'nhwc' && channelsLast) {
-        results.push(running.keep(ops.reshape(tensor, tensor.shape)));
-        continue;
-      }
-      const out = inFileOrder(value);
-      if (channelsLast && out.rank === 4) results.push(running.keep(ops.transpose(out, [0, 2, 3, 1])));
-      else results.push(running.keep(out === tensor ? ops.reshape(out, out.shape) : out));
+      const asked: AxisOrder | undefined = channelsLast && tensor.rank === 4 ? 'nhwc' : undefined;
+      let out = ops.reshape(tensor, tensor.shape);
+      if (order && order !== asked) out = ops.transpose(out, TO_FILE[order]);
+      if (asked && order !== asked) out = ops.transpose(out, TO_LAST);
+      results.push(running.keep(out));
     }
     return results;
   }
@@ -367,7 +360,7 @@ export class OnnxModel {
           `${labelOf(node)}: input ${devices[0]} ("${shown(node.inputs[devices[0]])}") is needed on the host, but the GPU computes it`,
         );
       using step = scope();
-      const found = yield devices.map((i) => inFileOrder(inputs[i] as Device));
+      const found = yield devices.map((i) => (inputs[i] as Device).tensor);
       devices.forEach((i, k) => {
         const value = inputs[i] as Device;
         inputs[i] = onHost(value, found[k], shapeOfValue(value));
@@ -476,19 +469,25 @@ export class OnnxModel {
       const bound = isResized ? needed.find((node) => node.inputs.some((each) => this.stated.has(each))) : undefined;
       if (bound) fail(name, `is [${value.shape}], but ${labelOf(bound)} is bound to the [${shape}] that the file states`);
       if (value instanceof Tensor) {
-        values.set(name, { tensor: value, order: 'file', type });
+        values.set(name, { tensor: value, type });
         continue;
       }
       if (sizeOf(value.shape) !== value.data.length) fail(name, `[${value.shape}] has ${value.data.length} values`);
       if (value.kind === 'int' && value.type && type && value.type !== type) fail(name, `is of ${type}, got ${value.type}`);
       // Long lists go to the GPU once, not once for every node that reads them.
-      if (value.kind === 'float' && !staysOnHost(value)) values.set(name, { tensor: tensor(Float32Array.from(value.data), value.shape), order: 'file', type });
+      if (value.kind === 'float' && !staysOnHost(value)) values.set(name, { tensor: tensor(Float32Array.from(value.data), value.shape), type });
       else values.set(name, value.kind === 'text' ? value : { ...value, type: type ?? value.type });
     }
     const unknown = Object.keys(inputs).find((name) => !values.has(name));
     if (unknown === undefined) return values;
     const isDefault = defaults.some(({ name }) => name === unknown);
     return fail(unknown, isDefault ? 'has an initializer; to give it other values, name it under `given` when the model is loaded' : 'is none of the model');
+  }
+
+  /** The shape that the file means of a value with this name. */
+  shapeOf(name: string, value: Device | HostTensor): readonly number[] {
+    const [order, shape] = [this.graph.orders.get(name), shapeOfValue(value)];
+    return order ? TO_FILE[order].map((axis) => shape[axis]) : shape;
   }
 
   private constantOf(name: string): Value {
@@ -553,7 +552,9 @@ function takeAsInput(graph: OnnxGraph, name: string): void {
 /** Output and input channels that `toHwio` reorders at a time. */
 const BLOCK = 32;
 
-function toHwio(data: Float32Array, [o, i, h, w]: readonly number[]): Float32Array {
+function toHwio(weights: HostTensor): HostTensor {
+  const { data } = weights;
+  const [o, i, h, w] = weights.shape;
   const out = new Float32Array(data.length);
   const taps = h * w;
   // It goes block by block, so that rows of one array stay in the cache while columns of the other are read.
@@ -564,5 +565,5 @@ function toHwio(data: Float32Array, [o, i, h, w]: readonly number[]): Float32Arr
           const from = (k * i + c) * taps;
           for (let tap = 0; tap < taps; tap++) out[(tap * i + c) * o + k] = data[from + tap];
         }
-  return out;
+  return { ...weights, shape: [h, w, i, o], data: out };
 }

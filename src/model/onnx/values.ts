@@ -30,13 +30,9 @@ export interface HostText {
   data: string[];
 }
 
-/**
- * A tensor on the GPU. The graph means pictures as N, C, H, W and convolution weights as O, I, H, W; `order` says when the tensor's
- * axes lie in the kernels' order instead.
- */
+/** A tensor on the GPU. */
 export interface Device {
   tensor: Tensor;
-  order: 'file' | 'nhwc' | 'hwio';
   /** Its element type in the graph; float if it is left out. Truth values, and whole numbers that f32 holds, are f32; indices are u32. */
   type?: string;
 }
@@ -68,15 +64,9 @@ export function typeOf(value: HostTensor | Device): ElementType {
 /** What a message calls the elements of a value. */
 export const typeName = (value: Value): string => (isDevice(value) || isHost(value) ? typeOf(value).name : value.kind === 'text' ? 'string' : value.kind);
 
-/** The axes of the file, found in the tensor. */
-const AXES = { nhwc: [0, 3, 1, 2], hwio: [3, 2, 0, 1] };
-
-/** The tensor with its axes in the file's order. */
-export const inFileOrder = ({ tensor, order }: Device): Tensor => (order === 'file' ? tensor : ops.transpose(tensor, AXES[order]));
-
-/** The shape that the graph means. Throws a GlimpseError for a sequence, or for an optional value. */
+/** The shape of a value. Throws a GlimpseError for a sequence, or for an optional value. */
 export function shapeOfValue(value: Value): readonly number[] {
-  if (isDevice(value)) return value.order === 'file' ? value.tensor.shape : AXES[value.order].map((axis) => value.tensor.shape[axis]);
+  if (isDevice(value)) return value.tensor.shape;
   if (value.kind === 'sequence' || value.kind === 'optional')
     throw new GlimpseError(`a tensor is expected, not ${value.kind === 'sequence' ? 'a sequence' : 'an optional value'}`);
   return value.shape;

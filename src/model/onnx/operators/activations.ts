@@ -181,6 +181,7 @@ export const ACTIVATIONS: Operators = {
   Gelu: {
     inputs: ONE,
     attributes: { approximate: text },
+    layout: 'first',
     check: (node, c) => {
       const approximate = wordOf(node, 'approximate', 'none');
       if (approximate !== 'none' && approximate !== 'tanh') c.fail(`approximate is "${approximate}", none or tanh is expected`);
@@ -191,14 +192,15 @@ export const ACTIVATIONS: Operators = {
   Swish: {
     inputs: ONE,
     attributes: { alpha: float },
+    layout: 'first',
     host: swishOnHost,
     device: (c) => {
       const alpha = c.number('alpha', 1);
       return unary(c, (x) => (alpha === 1 ? ops.silu(x) : ops.mul(x, ops.sigmoid(ops.scale(x, alpha)))));
     },
   },
-  PRelu: { inputs: [2, 2], attributes: CONSUMED, host: parametricOnHost, device: parametric },
-  Shrink: { inputs: ONE, attributes: { bias: float, lambd: float }, host: shrinkOnHost, device: shrink },
+  PRelu: { inputs: [2, 2], attributes: CONSUMED, layout: 'elementwise', host: parametricOnHost, device: parametric },
+  Shrink: { inputs: ONE, attributes: { bias: float, lambd: float }, layout: 'first', host: shrinkOnHost, device: shrink },
   Hardmax: { inputs: ONE, attributes: { axis: int }, host: (call) => byRow(call, hardest), device: hardmaxOnDevice },
   Softmax: softmax(false),
   LogSoftmax: softmax(true),

@@ -14,7 +14,6 @@ import {
   fail,
   flag,
   type HostCall,
-  last,
   NEWEST,
   numberOf,
   type Operator,
@@ -152,24 +151,13 @@ export function typeOfFirst(c: Context): string | undefined {
 }
 
 /**
- * Two operands on the GPU; the result has the type of the first if none is given. Pictures stay channels-last where both are so, or
- * where the other repeats to their shape. `shapes`: the shape that the second is brought to, and that of the result.
+ * Two operands on the GPU; the result has the type of the first if none is given. `shapes`: the shape that the second is brought to,
+ * and that of the result.
  */
 export function elementwise(c: Context, f: (a: Tensor, b: Tensor) => Tensor, type = typeOfFirst(c), shapes = aligned(c.node, c.shape(0), c.shape(1))): Value {
-  const [first, second] = [c.shape(0), c.shape(1)];
-  const { second: shape, out } = shapes;
-  c.model.budget.expect(out);
-  const operand = (i: number): Tensor => (i === 0 || sameShape(shape, second) ? c.plain(i) : ops.reshape(c.plain(i), shape));
-  if (c.isNhwc(0) && c.isNhwc(1)) return last(f(c.channelsLast(0), c.channelsLast(1)), type);
-  if (c.isNhwc(0) && sameShape(first, out)) return last(f(c.channelsLast(0), besidePictures(operand(1))), type);
-  if (c.isNhwc(1) && sameShape(second, out)) return last(f(besidePictures(operand(0)), c.channelsLast(1)), type);
-  return plain(f(operand(0), operand(1)), type);
-}
-
-/** What repeats to pictures, in their order of axes. */
-function besidePictures(x: Tensor): Tensor {
-  if (x.size === 1) return ops.reshape(x, []);
-  return ops.transpose(ops.reshape(x, [...new Array<number>(4 - x.rank).fill(1), ...x.shape]), [0, 2, 3, 1]);
+  c.model.budget.expect(shapes.out);
+  const [a, b] = [c.plain(0), c.plain(1)];
+  return plain(f(a, sameShape(shapes.second, b.shape) ? b : ops.reshape(b, shapes.second)), type);
 }
 
 /** Many operands on the GPU, two by two. */
@@ -183,20 +171,18 @@ function foldedOnDevice(c: Context, f: (a: Tensor, b: Tensor) => Tensor, after: 
     c.plain(0); // it is refused if it is no floats
     return passed(c);
   }
-  const nhwc = c.inputs.every((_, i) => c.isNhwc(i));
-  const term = (i: number) => (nhwc ? c.channelsLast(i) : c.plain(i));
-  let total = f(term(0), term(1));
+  let total = f(c.plain(0), c.plain(1));
   for (let i = 2; i < length; i++) {
     const before = total;
-    total = f(before, term(i));
+    total = f(before, c.plain(i));
     if (!total.attachment) before.dispose(); // a sum of thousands would hold all partial sums
   }
-  return (nhwc ? last : plain)(after(total, length), typeOfFirst(c));
+  return plain(after(total, length), typeOfFirst(c));
 }
 
-/** One operand on the GPU; pictures stay channels-last. */
+/** One operand on the GPU. */
 export function unary(c: Context, f: (x: Tensor) => Tensor, type = typeOfFirst(c)): Value {
-  return c.isNhwc(0) ? last(f(c.channelsLast(0)), type) : plain(f(c.plain(0)), type);
+  return plain(f(c.plain(0)), type);
 }
 
 /** The input under a second name. */
@@ -231,6 +217,7 @@ export function ofFloats(op: string, constants: Constants = () => [], attributes
   return {
     inputs: ONE,
     attributes: { ...CONSUMED, ...attributes },
+    layout: 'first',
     host: ({ node, inputs }) => definedOnHost(op, inputs[0] as HostTensor, constants(node)),
     device: (c) => {
       const [alpha, beta] = constants(c.node);
@@ -286,6 +273,7 @@ export const LEGACY = { axis: attribute('int', { until: 6 }), broadcast: attribu
 const arithmetic = (op: string, f: (a: Tensor, b: Tensor) => Tensor): Operator => ({
   inputs: [2, 2],
   attributes: { ...CONSUMED, ...LEGACY },
+  layout: 'elementwise',
   host: combining(() => COMBINE[op]),
   device: (c) => elementwise(c, f),
 });
@@ -403,7 +391,7 @@ function determinants({ inputs, spend }: HostCall): HostTensor {
 
 const OF_FLOATS = 'fmod is 0, which is for whole numbers only';
 
-const many = { inputs: [1, NEWEST] as const, attributes: CONSUMED };
+const many = { inputs: [1, NEWEST] as const, attributes: CONSUMED, layout: 'elementwise' as const };
 
 /** Functions of floats: their names here. */
 const FLOATS = { Sqrt: 'sqrt', Exp: 'exp', Log: 'log', Reciprocal: 'reciprocal', Floor: 'floor', Ceil: 'ceil', Round: 'round', Erf: 'erf' };
@@ -414,10 +402,11 @@ export const ARITHMETIC: Operators = {
   Sub: arithmetic('Sub', ops.sub),
   Mul: arithmetic('Mul', ops.mul),
   Div: arithmetic('Div', ops.div),
-  Pow: { inputs: [2, 2], attributes: LEGACY, host: powerOnHost, device: raising },
+  Pow: { inputs: [2, 2], attributes: LEGACY, layout: 'elementwise', host: powerOnHost, device: raising },
   Mod: {
     inputs: [2, 2],
     attributes: { fmod: flag },
+    layout: 'elementwise',
     host: combining(({ node }) => ({ kind }) => {
       const isC = numberOf(node, 'fmod', 0) === 1;
       if (kind === 'float' && !isC) fail(OF_FLOATS);
@@ -461,6 +450,7 @@ export const ARITHMETIC: Operators = {
   Clip: {
     inputs: (opset) => [1, opset >= 11 ? 3 : 1],
     attributes: { ...CONSUMED, min: attribute('float', { until: 10 }), max: attribute('float', { until: 10 }) },
+    layout: 'first',
     host: clipOnHost,
     device: clip,
   },

@@ -100,6 +100,7 @@ export const CASTS: Operators = {
   Cast: {
     inputs: [1, 1],
     attributes: { to: attribute('int', { required: true }), ...SATURATE },
+    layout: 'first',
     any: (c) => castAny(c, known(c.node)),
     host: ({ node, inputs }) => onHost(inputs[0] as HostTensor, known(node)),
     device: (c) => onDevice(c, known(c.node)),
@@ -107,6 +108,7 @@ export const CASTS: Operators = {
   CastLike: {
     inputs: [2, 2],
     attributes: SATURATE,
+    layout: 'first',
     any: (c) => castAny(c, targetOf(c)),
     host: ({ inputs }) => onHost(inputs[0] as HostTensor, typeOf(inputs[1] as HostTensor)),
     device: (c) => onDevice(c, targetOf(c)),

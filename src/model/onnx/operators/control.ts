@@ -3,7 +3,7 @@ import { normalizeAxis } from '../../../tensor/shape.ts';
 import { elementType } from '../elements.ts';
 import { attribute, type Context, fail, NEWEST, numberOf, type Operators, type Reading, type Results, type RunGraph } from '../operator.ts';
 import type { OnnxGraph, OnnxInput } from '../proto.ts';
-import { drop, inFileOrder, isDevice, isHost, onHost, shapeOfValue, shared, sizeOfValue, typeName, typeOf, type Value } from '../values.ts';
+import { drop, isDevice, isHost, onHost, shapeOfValue, shared, sizeOfValue, typeName, typeOf, type Value } from '../values.ts';
 import { placeOf, stacked } from './composed.ts';
 
 const graphOf = (c: Context, name: string): OnnxGraph => c.node.attributes.get(name) as OnnxGraph;
@@ -11,7 +11,7 @@ const graphOf = (c: Context, name: string): OnnxGraph => c.node.attributes.get(n
 /** Gets a value's numbers to the host. It is refused in a run that does not wait. */
 function* fetched(c: Context, value: Value): Reading<Value> {
   if (!isDevice(value)) return value;
-  const [values] = yield [inFileOrder(value)];
+  const [values] = yield [value.tensor];
   if (!values) return c.unsupported('it needs values on the host that the GPU computes: computeAsync() waits for them');
   return onHost(value, values, shapeOfValue(value));
 }

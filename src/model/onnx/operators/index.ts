@@ -1,6 +1,7 @@
 /** Every operator that is supported, by its name; and those that constants can be computed with. */
 import { GlimpseError } from '../../../errors.ts';
-import type { HostCall, Made, Operators } from '../operator.ts';
+import { transposed } from '../host.ts';
+import { type HostCall, type Made, type Operators, TO_FILE, TO_LAST } from '../operator.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
 import { CASTS } from './casts.ts';
@@ -58,6 +59,14 @@ export function runOnHost(call: HostCall): readonly (Made | null)[] {
   const { host, where } = OPERATORS[call.node.op];
   const odd = where?.find((i) => call.inputs[i]?.kind === 'float');
   if (odd !== undefined) throw new GlimpseError(`input ${odd} holds floats, whole numbers are expected`);
-  const made = host?.(call) ?? [];
-  return Array.isArray(made) ? made : [made as Made];
+  // What the host computes of pictures is in the file's order of axes.
+  const isTurned = call.node.isChannelsLast ?? false;
+  const [pictures, ...rest] = call.inputs;
+  const made = host?.(isTurned ? { ...call, inputs: [turned(pictures, TO_FILE.nhwc), ...rest] } : call) ?? [];
+  const results = Array.isArray(made) ? made : [made as Made];
+  return isTurned ? results.map((value) => turned(value, TO_LAST)) : results;
 }
+
+/** Pictures with their axes in this order; any other value as it is. */
+const turned = <T extends Made | null>(value: T, order: readonly number[]): T =>
+  value && value.kind !== 'text' && value.shape.length === 4 ? transposed(value, order) : value;

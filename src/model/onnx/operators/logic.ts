@@ -25,6 +25,7 @@ const asTruth = (x: Tensor): Tensor => ops.where(ops.isNan(x), tensor([0], []), 
 const comparison = (holds: Comparison, f: (a: Tensor, b: Tensor) => Tensor): Operator => ({
   inputs: [2, 2],
   attributes: LEGACY,
+  layout: 'elementwise',
   host: (call) => compared(call, holds),
   device: (c) => elementwise(c, (a, b) => asTruth(f(a, b)), 'bool'),
 });
@@ -61,6 +62,7 @@ function paired(c: Context, f: (a: Tensor, b: Tensor) => Tensor): Value {
 const logical = (holds: Comparison, f: (a: Tensor, b: Tensor) => Tensor): Operator => ({
   inputs: [2, 2],
   attributes: LEGACY,
+  layout: 'elementwise',
   host: (call) => {
     for (const each of call.inputs) isTruth(each as HostTensor);
     return compared(call, holds);
@@ -126,6 +128,7 @@ export const LOGIC: Operators = {
   Not: {
     inputs: [1, 1],
     attributes: {},
+    layout: 'first',
     host: ({ inputs }) => {
       const x = isTruth(inputs[0] as HostTensor);
       return bools(
@@ -135,11 +138,12 @@ export const LOGIC: Operators = {
     },
     device: (c) => plain(ops.addScalar(ops.neg(c.truth(0)), 1), 'bool'),
   },
-  Where: { inputs: [3, 3], attributes: {}, host: chosenOnHost, device: chosen },
-  IsNaN: { inputs: [1, 1], attributes: {}, host: (call) => classified(call, Number.isNaN), device: (c) => unary(c, ops.isNan, 'bool') },
+  Where: { inputs: [3, 3], attributes: {}, layout: 'elementwise', host: chosenOnHost, device: chosen },
+  IsNaN: { inputs: [1, 1], attributes: {}, layout: 'first', host: (call) => classified(call, Number.isNaN), device: (c) => unary(c, ops.isNan, 'bool') },
   IsInf: {
     inputs: [1, 1],
     attributes: { detect_negative: flag, detect_positive: flag },
+    layout: 'first',
     host: (call) => {
       const { positive, negative } = signs((name, otherwise) => (call.node.attributes.get(name) as number | undefined) ?? otherwise);
       return classified(call, (x) => (positive && x === Number.POSITIVE_INFINITY) || (negative && x === Number.NEGATIVE_INFINITY));

@@ -75,22 +75,19 @@ function attention(c: Context): Value {
 function batchNormalization(c: Context): Results {
   const [gamma, beta, mean, variance] = [1, 2, 3, 4].map((i) => c.plain(i));
   const eps = c.number('epsilon', 1e-5);
-  const nhwc = c.isNhwc(0);
-  const input = nhwc ? c.channelsLast(0) : c.plain(0);
+  const [input, layout] = [c.plain(0), c.layout];
   if (input.rank < 2) throw new GlimpseError(`[${input.shape}] has no axis of channels`);
-  const layout = nhwc ? 'nhwc' : 'nchw';
-  const order = nhwc ? 'nhwc' : 'file';
   if (c.number('training_mode', 0) === 1) {
     // Ioffe & Szegedy 2015; the running statistics are outputs, with the variance of the batch itself.
     const { y, mean: batchMean, variance: batchVariance } = ops.batchNormTrain(input, gamma, beta, eps, layout);
     const momentum = c.number('momentum', 0.9);
     const blended = (running: Tensor, batch: Tensor): Value => plain(ops.add(ops.scale(running, momentum), ops.scale(batch, 1 - momentum)));
-    return [{ tensor: y, order }, blended(mean, batchMean), blended(variance, batchVariance)];
+    return [plain(y), blended(mean, batchMean), blended(variance, batchVariance)];
   }
-  if (!c.model.training) return { tensor: ops.batchNormEval(input, gamma, beta, mean, variance, eps, layout), order };
+  if (!c.model.training) return plain(ops.batchNormEval(input, gamma, beta, mean, variance, eps, layout));
   const result = ops.batchNormTrain(input, gamma, beta, eps, layout);
   c.model.updateRunning(c.node, result.mean, result.variance, input.size / gamma.size);
-  return { tensor: result.y, order };
+  return plain(result.y);
 }
 
 /** The product over all labels bounds what the steps of an einsum add up, and the output's what it holds. */
@@ -143,6 +140,7 @@ export const MATRIX: Operators = {
       is_test: attribute('flag', { until: 6 }),
       training_mode: attribute('flag', { since: 14 }),
     },
+    layout: 'channels',
     check: checkBatchNorm,
     device: batchNormalization,
   },

@@ -4,7 +4,7 @@ import type { PadMode } from '../../../autograd/ops/pad.ts';
 import { broadcastShapes, broadcastStrides, MAX_RANK, normalizeAxis, type Shape, sizeOf, stridesOf } from '../../../tensor/shape.ts';
 import { tensor } from '../../../tensor/tensor.ts';
 import { type ElementType, EXACT, wrapped } from '../elements.ts';
-import { bounded, chosen, fitted, ints as intsOf, like, movedTexts, oneType, places, roomFor, rounded, taken } from '../host.ts';
+import { bounded, chosen, fitted, ints as intsOf, like, movedTexts, oneType, places, roomFor, rounded, taken, transposed } from '../host.ts';
 import {
   attribute,
   type Check,
@@ -16,7 +16,6 @@ import {
   type HostCall,
   int,
   ints as intList,
-  last,
   listOf,
   NEWEST,
   NotOnDevice,
@@ -24,6 +23,7 @@ import {
   type Operators,
   plain,
   type Results,
+  TO_FILE,
   wordOf,
 } from '../operator.ts';
 import { MAX_AXES, type OnnxNode, type OnnxTensor } from '../proto.ts';
@@ -107,16 +107,8 @@ function orderOf(node: OnnxNode, rank: number): number[] {
 function transpose({ node, inputs }: HostCall): HostTensor {
   const x = inputs[0] as HostTensor;
   const order = orderOf(node, x.shape.length);
-  const strides = stridesOf(x.shape);
-  const shape = bounded(order.map((axis) => x.shape[axis]));
-  return taken(
-    x,
-    shape,
-    places(
-      shape,
-      order.map((axis) => strides[axis]),
-    ),
-  );
+  bounded(order.map((axis) => x.shape[axis]));
+  return transposed(x, order);
 }
 
 /** What a Slice takes along every axis. */
@@ -240,10 +232,6 @@ function joining(c: Context): Value {
   );
   c.model.budget.expect(shape);
   if (c.inputs.length === 1) return passed(c);
-  if (c.inputs.every((_, i) => c.isNhwc(i))) {
-    const parts = c.inputs.map((_, i) => c.channelsLast(i));
-    return last(ops.concat(parts, [0, 3, 1, 2][axis]));
-  }
   const parts = c.inputs.map((_, i) => c.words(i));
   const odd = parts.find((part) => typeOf(part).kind !== typeOf(parts[0]).kind);
   if (odd) fail(`${typeOf(parts[0]).name} and ${typeOf(odd).name} differ in type`);
@@ -266,12 +254,18 @@ function reshaped(c: Context, to: (shape: Shape) => number[]): Value {
 
 function transposing(c: Context): Value {
   const { tensor: x, type } = c.words(0);
-  return plain(ops.transpose(x, orderOf(c.node, x.rank)), type);
+  const order = orderOf(c.node, x.rank);
+  const wide = order.filter((axis) => x.shape[axis] !== 1);
+  // Axes of one place move freely: no element does.
+  const isView = wide.every((axis, i) => i === 0 || axis > wide[i - 1]);
+  const shape = order.map((axis) => x.shape[axis]);
+  return plain(isView ? ops.reshape(x, shape) : ops.transpose(x, order), type);
 }
 
 /** The shape of any tensor is known on the host. */
 function shaping(c: Context): Value {
-  return shapeOf(c.node, c.shape(0));
+  const shape = c.shape(0);
+  return shapeOf(c.node, c.layout === 'nhwc' ? TO_FILE.nhwc.map((axis) => shape[axis]) : shape);
 }
 
 const CONSTANTS = ['value', 'sparse_value', 'value_int', 'value_ints', 'value_float', 'value_floats', 'value_string', 'value_strings'];
@@ -494,6 +488,7 @@ function padding(c: Context): Value {
   const { before, after, mode, shape } = paddingOf(c.node, inputs, c.shape(0));
   c.model.budget.expect(shape);
   const { tensor: x, type } = floatWords(c, 0);
+  if (!before.some(Boolean) && !after.some(Boolean)) return passed(c);
   const value = fillOf(c.node, inputs[2]);
   if (mode === 'constant') return plain(ops.pad(x, before, after, mode, value), type);
   const start = before.map((amount) => Math.max(0, -amount));
@@ -699,11 +694,12 @@ const moving = (host: (call: HostCall) => HostTensor | HostTensor[], device?: (c
 });
 
 export const MOVES: Operators = {
-  Identity: { inputs: ONE, attributes: {}, any: passed },
+  Identity: { inputs: ONE, attributes: {}, layout: 'first', any: passed },
   Dropout: {
     inputs: (opset) => [1, opset >= 12 ? 3 : 1],
     outputs: [1, 2],
     attributes: { ...CONSUMED, ratio: attribute('float', { until: 11 }), is_test: attribute('flag', { until: 6 }), seed: attribute('int', { since: 12 }) },
+    layout: 'first',
     read: [1, 2],
     check: checkDropout,
     any: dropout,
@@ -743,10 +739,17 @@ export const MOVES: Operators = {
   Shape: {
     inputs: ONE,
     attributes: { start: attribute('int', { since: 15 }), end: attribute('int', { since: 15 }) },
+    layout: 'shape',
     host: ({ node, inputs }) => shapeOf(node, (inputs[0] as HostTensor).shape),
     any: shaping,
   },
-  Size: { inputs: ONE, attributes: {}, host: ({ inputs }) => intsOf([], [inputs[0]?.data.length ?? 0]), any: (c) => intsOf([], [sizeOf(c.shape(0))]) },
+  Size: {
+    inputs: ONE,
+    attributes: {},
+    layout: 'shape',
+    host: ({ inputs }) => intsOf([], [inputs[0]?.data.length ?? 0]),
+    any: (c) => intsOf([], [sizeOf(c.shape(0))]),
+  },
   Slice: {
     inputs: (opset) => (opset >= 10 ? [3, 5] : ONE),
     attributes: {
@@ -760,6 +763,7 @@ export const MOVES: Operators = {
   Concat: {
     inputs: [1, NEWEST],
     attributes: { axis: int },
+    layout: { axis: 1 },
     check: (node, c) => (node.opset >= 4 && !node.attributes.has('axis') ? c.fail('attribute axis is missing') : undefined),
     ...moving(concat, joining),
   },
@@ -767,6 +771,7 @@ export const MOVES: Operators = {
     inputs: (opset) => [1, opset === 1 || opset >= 13 ? 2 : 1],
     outputs: [1, NEWEST],
     attributes: { axis: int, split: attribute('ints', { until: 12 }), num_outputs: attribute('int', { since: 18 }) },
+    layout: { axis: 0 },
     where: [1],
     ...moving(split, splitting),
   },
@@ -780,6 +785,7 @@ export const MOVES: Operators = {
       pads: attribute('ints', { since: 2, until: 10, required: true }),
       value: attribute('float', { until: 10 }),
     },
+    layout: 'pads',
     where: [1, 3],
     read: [2],
     check: checkPad,

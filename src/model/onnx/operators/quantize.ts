@@ -16,17 +16,17 @@ import {
   int,
   ints,
   labelOf,
-  last,
   listOf,
   NotOnDevice,
   numberOf,
   type Operators,
   plain,
+  TO_FILE,
   TooLargeForHost,
   text,
 } from '../operator.ts';
 import type { OnnxNode, OnnxTensor } from '../proto.ts';
-import { type Device, type HostTensor, inFileOrder, isDevice, isHost, type Numbers, typeOf, type Value } from '../values.ts';
+import { type Device, type HostTensor, isDevice, isHost, type Numbers, typeOf, type Value } from '../values.ts';
 import { floating, MAX_HOST_PRODUCTS } from './arithmetic.ts';
 import { checkPadding, padsOf } from './windows.ts';
 
@@ -141,12 +141,12 @@ function dynamicOnHost({ inputs }: HostCall): HostTensor[] {
   ];
 }
 
-/** Whole numbers as f32 on the GPU, in the file's order of axes. Throws NotOnDevice for what f32 does not hold. */
+/** Whole numbers as f32 on the GPU. Throws NotOnDevice for what f32 does not hold. */
 function wholes(c: Context, i: number): Tensor {
   const value = c.value(i);
   if (isDevice(value)) {
     if (value.tensor.dtype !== 'f32') throw new NotOnDevice(`${c.what(i)} holds ${typeOf(value).name}`);
-    return inFileOrder(value);
+    return value.tensor;
   }
   if (!isHost(value)) return fail(`${c.what(i)} holds no numbers`);
   const large = typeOf(value).bytes > 2 && Array.from(value.data).some((each) => each !== Math.fround(each));
@@ -163,15 +163,14 @@ function besides(c: Context, shape: Shape, scale: Shape): { x: number[]; scale: 
   return { x: [count, extent / block, block, width], scale: [count, extent / block, 1, width] };
 }
 
-/** f of x, scales and zero points on the GPU, brought to shapes that fit. One scale for all fits in any order of axes. */
+/** f of x, scales and zero points on the GPU, brought to shapes that fit. */
 function withScales(c: Context, x: Device, type: string, f: (x: Tensor, scale: Tensor, zero: Tensor | null) => Tensor): Value {
   const shape = c.shape(0);
   c.model.budget.expect(shape);
   const to = besides(c, shape, c.shape(1));
   const scale = ops.reshape(c.plain(1), to.scale);
   const zero = c.has(2) ? ops.reshape(wholes(c, 2), to.scale) : null;
-  if (to.scale.length === 0) return { tensor: f(x.tensor, scale, zero), order: x.order, type };
-  return plain(ops.reshape(f(ops.reshape(inFileOrder(x), to.x), scale, zero), shape), type);
+  return plain(ops.reshape(f(ops.reshape(x.tensor, to.x), scale, zero), shape), type);
 }
 
 /** Within the ends of the type. */
@@ -496,24 +495,26 @@ function matmulOnDevice(c: Context, [a, zeroA, b, zeroB]: readonly number[]): Fa
   return { sums: plain(summed(left, k, mostA, mostB, (part) => ops.matmul(part, right))), k, mostA, mostB };
 }
 
-/** The convolution of inputs x and w, less zero points; pictures come channels last. */
+/** The convolution of inputs x and w, less zero points. The sums are [N, H, W, C]. */
 function convOnDevice(c: Context, [x, zeroX, w, zeroW]: readonly number[]): Factors {
   const [mostX, mostW] = [mostOf(c, x, zeroX), mostOf(c, w, zeroW)];
-  const [shape, weight] = [c.shape(x), c.shape(w)];
+  const [given, weight] = [wholes(c, x), c.shape(w)];
+  const shape = c.layout === 'nhwc' ? TO_FILE.nhwc.map((axis) => given.shape[axis]) : given.shape;
   const { out, stride, dilation, before, behind, groups } = windowOf(c.node, shape, weight);
   if (shape.length !== 4 || sizeOf(shape) === 0 || sizeOf(out) === 0) throw new NotOnDevice(`convolutions of [${shape}]`);
   const k = sizeOf(weight.slice(1));
   c.model.budget.expect(out, 2 * k);
   const kernel = offsetBy(c, ops.transpose(wholes(c, w), [2, 3, 1, 0]), zeroW, c.has(zeroW) && sizeOf(c.shape(zeroW)) > 1 ? c.shape(zeroW) : []);
-  const value = c.value(x);
-  const isLast = isDevice(value) && value.order === 'nhwc' && value.tensor.dtype === 'f32';
-  const pictures = offsetBy(c, isLast ? value.tensor : ops.transpose(wholes(c, x), [0, 2, 3, 1]), zeroX, []);
+  const pictures = offsetBy(c, c.layout === 'nhwc' ? given : ops.transpose(given, [0, 2, 3, 1]), zeroX, []);
   const geometry = {
     ...{ stride: [stride[0], stride[1]] as const, dilation: [dilation[0], dilation[1]] as const, groups, layout: 'nhwc' as const },
     pad: [before[0], before[1], behind[0], behind[1]] as const,
   };
-  return { sums: last(summed(pictures, k, mostX, mostW, (part) => ops.conv2d(part, kernel, null, geometry))), k, mostA: mostX, mostB: mostW };
+  return { sums: plain(summed(pictures, k, mostX, mostW, (part) => ops.conv2d(part, kernel, null, geometry))), k, mostA: mostX, mostB: mostW };
 }
+
+/** Pictures [N, H, W, C] in the order that the node gives. */
+const asAsked = (c: Context, x: Tensor): Tensor => (c.layout === 'nhwc' ? x : ops.transpose(x, TO_FILE.nhwc));
 
 /** Sums of products with the scales of both operands, as whole numbers with the scale of the result. Inputs by their place. */
 function rescaling(
@@ -554,7 +555,7 @@ function qlinearConvOnDevice(c: Context): Value {
     7,
     [],
   );
-  return last(x, type);
+  return plain(asAsked(c, x), type);
 }
 
 const asFloats = (node: OnnxNode, x: HostTensor): HostTensor =>
@@ -584,6 +585,7 @@ export const QUANTIZE: Operators = {
   QuantizeLinear: {
     inputs: [2, 3],
     attributes: { ...SCALES, saturate: attribute('flag', { since: 19 }), output_dtype: attribute('int', { since: 21 }) },
+    layout: { axis: 1 },
     host: ({ node, inputs: [x, scale, zero] }) => {
       bounded((x as HostTensor).shape);
       return quantized(node, x as HostTensor, scale as HostTensor, zero);
@@ -593,13 +595,14 @@ export const QUANTIZE: Operators = {
   DequantizeLinear: {
     inputs: [2, 3],
     attributes: SCALES,
+    layout: { axis: 1 },
     host: ({ node, inputs: [x, scale, zero] }) => {
       bounded((x as HostTensor).shape);
       return dequantized(node, x as HostTensor, scale as HostTensor, zero);
     },
     device: dequantizing,
   },
-  DynamicQuantizeLinear: { inputs: [1, 1], outputs: [1, 3], attributes: {}, host: dynamicOnHost, device: dynamic },
+  DynamicQuantizeLinear: { inputs: [1, 1], outputs: [1, 3], attributes: {}, layout: 'channels', host: dynamicOnHost, device: dynamic },
   MatMulInteger: {
     inputs: [2, 4],
     attributes: {},
@@ -613,13 +616,14 @@ export const QUANTIZE: Operators = {
   ConvInteger: {
     inputs: [2, 4],
     attributes: WINDOW,
+    layout: 'windows',
     check: checkPadding,
     host: (call) => asFloats(call.node, convInteger(call)),
     device: (c) => {
       if (c.has(2) && sizeOf(c.shape(2)) !== 1) fail(`${c.what(2)} is [${c.shape(2)}], one number is expected`);
       const { sums, k, mostA, mostB } = convOnDevice(c, [0, 2, 1, 3]);
-      return asInteger(c, sums, k, mostA, mostB);
+      return asInteger(c, plain(asAsked(c, sums.tensor)), k, mostA, mostB);
     },
   },
-  QLinearConv: { inputs: [8, 9], attributes: WINDOW, check: checkPadding, host: qlinearConv, device: qlinearConvOnDevice },
+  QLinearConv: { inputs: [8, 9], attributes: WINDOW, layout: 'windows', check: checkPadding, host: qlinearConv, device: qlinearConvOnDevice },
 };

@@ -8,7 +8,6 @@ import type { OnnxNode } from '../proto.ts';
 import { type HostTensor, typeOf, type Value } from '../values.ts';
 import { passed, typeOfFirst } from './arithmetic.ts';
 import { axesOf } from './moves.ts';
-import { averaged } from './windows.ts';
 
 /** What a node reduces: which axes, and the shape that is left. */
 interface Plan {
@@ -113,12 +112,10 @@ function onDevice(c: Context): Value {
   const { node } = c;
   const shape = c.shape(0);
   const { axes, out } = planOf(node, c.host(1), shape);
-  const keep = c.number('keepdims', 1) === 1;
   if (axes.length === 0 && shape.length > 0) {
     c.plain(0); // it is refused if it is no floats
     return passed(c);
   }
-  if (node.op === 'ReduceMean' && shape.length === 4 && axes.join() === '2,3') return averaged(c, keep);
   const x = c.plain(0);
   // What nothing gives is a matter of definitions.
   if (x.size === 0)
@@ -131,6 +128,7 @@ function onDevice(c: Context): Value {
 const over = (axesSince = 18): Operator => ({
   inputs: (opset) => [1, opset >= axesSince ? 2 : 1],
   attributes: { axes: attribute('ints', { until: axesSince - 1 }), keepdims: flag, noop_with_empty_axes: attribute('flag', { since: axesSince }) },
+  layout: 'axes',
   where: [1],
   host: onHost,
   device: onDevice,

@@ -14,7 +14,6 @@ import {
   type HostCall,
   int,
   ints,
-  last,
   listOf as list,
   NotOnDevice,
   numberOf,
@@ -25,7 +24,7 @@ import {
   wordOf as word,
 } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
-import { type Device, type HostTensor, inFileOrder, type Value } from '../values.ts';
+import type { HostTensor, Value } from '../values.ts';
 import { shown } from '../wire.ts';
 
 type Sides = [number, number, number, number];
@@ -110,7 +109,13 @@ export function padsOf(
 /** A list with a number for every axis of the window. */
 const perAxis = (c: Context, name: string, axes: number): number[] => c.list(name) ?? new Array<number>(axes).fill(1);
 
-/** Sequences and volumes: the file's order of axes is kept. */
+/** What windows move over: the extents of the places, and how many channels there are. Axes of the channels stand first, or last. */
+function placesIn(c: Context, x: Tensor): { places: number[]; channels: number } {
+  const isLast = c.layout === 'nhwc';
+  return { places: isLast ? x.shape.slice(1, -1) : x.shape.slice(2), channels: x.shape[isLast ? x.rank - 1 : 1] };
+}
+
+/** Sequences and volumes. */
 function plainConvolution(c: Context): Value {
   const [x, w] = [c.plain(0), c.plain(1)];
   const axes = w.rank - 2;
@@ -132,10 +137,11 @@ function plainConvolution(c: Context): Value {
 function convolution(c: Context): Value {
   const rank = c.shape(1).length;
   if (c.node.op === 'Conv' && (rank === 3 || rank === 5)) return plainConvolution(c);
-  const weights = c.kernel(1);
-  const x = c.channelsLast(0);
+  const [x, weights, layout] = [c.plain(0), c.plain(1), c.layout];
+  if (rank !== 4) c.unsupported(`the weight "${shown(c.node.inputs[1])}" is [${weights.shape}]; 3 to 5 axes are supported`);
+  if (x.rank !== 4) c.unsupported(`input 0 is [${x.shape}]; pictures of 4 axes are supported`);
   const [stride, dilation] = [perAxis(c, 'strides', 2), perAxis(c, 'dilations', 2)] as [number, number][];
-  const kernel = weights.shape.slice(0, 2);
+  const kernel = layout === 'nhwc' ? weights.shape.slice(0, 2) : weights.shape.slice(2);
   const stated = c.list('kernel_shape');
   if (stated && stated.join() !== kernel.join()) throw new GlimpseError(`kernel_shape [${stated}] contradicts the weight's [${kernel}]`);
   if (weights.size === 0) throw new GlimpseError('the weight is empty');
@@ -143,64 +149,49 @@ function convolution(c: Context): Value {
     stride,
     dilation,
     groups: c.number('group', 1),
-    pad: padsOf(c.node, x.shape.slice(1, 3), kernel, stride, dilation) as Sides,
-    layout: 'nhwc',
+    pad: padsOf(c.node, placesIn(c, x).places, kernel, stride, dilation) as Sides,
+    layout,
   };
   const bias = c.has(2) ? c.plain(2) : null;
   const shapes = bias ? [x.shape, weights.shape, bias.shape] : [x.shape, weights.shape];
   const [out] = conv2dOp.shape(shapes, { ...geometry, relu: false } as ConvAttrs);
-  c.model.budget.expect(out, sizeOf(weights.shape.slice(0, 3)));
+  const channels = out[layout === 'nhwc' ? 3 : 1];
+  c.model.budget.expect(out, weights.size / channels);
+  if (c.node.op === 'Conv') return plain(ops.conv2d(x, weights, bias, geometry));
   const relu = c.number('relu', 0) === 1;
-  const convolved = () => ops.conv2d(x, weights, bias, geometry);
-  if (c.node.op === 'Conv') return last(convolved());
-  if (!c.has(3)) return last(ops.convBlock(x, weights, bias ?? tensor(new Float32Array(out[3])), null, relu, geometry));
-  const addend = addendOf(c);
-  if (addend && sameShape(addend.shape, out)) return last(ops.convBlock(x, weights, bias ?? tensor(new Float32Array(out[3])), addend, relu, geometry));
-  // The addend broadcasts, or the convolution does; the fused kernel adds equal shapes only.
-  const sum = addend ? last(added(c, convolved(), addend)) : plain(added(c, inFileOrder(last(convolved())), c.plain(3)));
-  return relu ? { ...sum, tensor: ops.relu(sum.tensor) } : sum;
+  const addend = c.has(3) ? c.plain(3) : null;
+  if (!addend || sameShape(addend.shape, out)) return plain(ops.convBlock(x, weights, bias ?? tensor(new Float32Array(channels)), addend, relu, geometry));
+  // The addend repeats, or the convolution does; the fused kernel adds equal shapes only.
+  c.model.budget.expect(broadcastShapes(out, addend.shape, 'Add'));
+  const sum = ops.add(ops.conv2d(x, weights, bias, geometry), addend);
+  return plain(relu ? ops.relu(sum) : sum);
 }
 
-function added(c: Context, a: Tensor, b: Tensor): Tensor {
-  c.model.budget.expect(broadcastShapes(a.shape, b.shape, 'Add'));
-  return ops.add(a, b);
-}
-
-/** What is added to pictures, channels last too; null if it has more axes than pictures. */
-function addendOf(c: Context): Tensor | null {
-  if (c.isNhwc(3)) return c.channelsLast(3);
-  const addend = c.plain(3);
-  if (addend.rank > 4) return null;
-  return ops.transpose(ops.reshape(addend, [...new Array<number>(4 - addend.rank).fill(1), ...addend.shape]), [0, 2, 3, 1]);
-}
-
-/** Pooling of sequences, pictures or volumes. Pictures are channels-last. */
+/** Pooling of sequences, pictures or volumes. */
 function pooling(c: Context, kind: 'maxPool' | 'avgPool' | 'lpPool'): Results {
   const kernel = c.list('kernel_shape') as number[];
   const axes = kernel.length;
-  const layout = axes === 2 ? ('nhwc' as const) : ('nchw' as const);
-  const x = axes === 2 ? c.channelsLast(0) : c.plain(0);
-  if (x.rank !== axes + 2) throw new GlimpseError(`[${c.shape(0)}] under a window [${kernel}]`);
+  const x = c.plain(0);
+  if (x.rank !== axes + 2) throw new GlimpseError(`[${x.shape}] under a window [${kernel}]`);
+  const { places: extents, channels } = placesIn(c, x);
   const [stride, dilation] = [perAxis(c, 'strides', axes), perAxis(c, 'dilations', axes)];
-  const extents = axes === 2 ? x.shape.slice(1, 3) : x.shape.slice(2);
   const pad = padsOf(c.node, extents, kernel, stride, dilation);
-  if (extents.includes(0)) throw new GlimpseError(`[${c.shape(0)}] has no places`);
+  if (extents.includes(0)) throw new GlimpseError(`[${[x.shape[0], channels, ...extents]}] has no places`);
   const [ceil, countPadding] = [c.number('ceil_mode', 0) === 1, c.number('count_include_pad', 0) === 1];
   const out = extents.map((extent, i) => Math.max(0, Math.ceil((extent + pad[i] + pad[axes + i] - (kernel[i] - 1) * dilation[i] - 1) / stride[i]) + 1));
-  c.model.budget.expect([...c.shape(0).slice(0, 2), ...out], sizeOf(kernel));
-  const options = { kernel, stride, pad, dilation, layout, ceil, ...(kind === 'avgPool' ? { countPadding } : {}) };
-  const named = (y: Tensor): Device => (axes === 2 ? last(y) : plain(y));
+  c.model.budget.expect([x.shape[0], channels, ...out], sizeOf(kernel));
+  const options = { kernel, stride, pad, dilation, layout: c.layout, ceil, ...(kind === 'avgPool' ? { countPadding } : {}) };
   if (kind === 'maxPool' && c.wants(1)) {
     if (c.number('storage_order', 0) === 1) throw new NotOnDevice('indices that go down the columns first');
     const { y, indices } = ops.maxPoolWithIndices(x, options);
-    return [named(y), { ...named(indices), type: 'int64' }];
+    return [plain(y), plain(indices, 'int64')];
   }
   if (kind === 'lpPool') {
     const power = c.number('p', 2);
     if (axes === 3) throw new NotOnDevice('norms of volumes');
-    return named(ops.pool(axes === 1 ? 'lpPool1d' : 'lpPool2d', x, { ...options, power }));
+    return plain(ops.pool(axes === 1 ? 'lpPool1d' : 'lpPool2d', x, { ...options, power }));
   }
-  return named(ops.pool(`${kind}${axes as 1 | 2 | 3}d`, x, options));
+  return plain(ops.pool(`${kind}${axes as 1 | 2 | 3}d`, x, options));
 }
 
 /** The largest of every window of any numbers, and where they stand; no padding takes part. */
@@ -328,33 +319,26 @@ function transposedConvolution(c: Context): Value {
   return plain(bias ? ops.add(y, ops.reshape(bias, [bias.size, ...kernel.map(() => 1)])) : y);
 }
 
-/** One number a channel: the largest, or the norm, of all places. */
+/** One number a channel: the mean, the largest, or the norm, of all places. */
 function overAllPlaces(c: Context, f: (x: Tensor, layout: 'nchw' | 'nhwc') => Tensor): Value {
-  const rank = c.shape(0).length;
-  if (rank < 3) throw new GlimpseError(`[${c.shape(0)}] has no places`);
-  if (c.shape(0).slice(2).includes(0)) throw new GlimpseError(`[${c.shape(0)}] has no places`);
-  const y = c.isNhwc(0) ? f(c.channelsLast(0), 'nhwc') : f(c.plain(0), 'nchw');
-  return plain(ops.reshape(y, [...y.shape, ...new Array<number>(rank - 2).fill(1)]));
-}
-
-/** The mean over all places of pictures. */
-export function averaged(c: Context, keep: boolean): Value {
-  const pooled = ops.globalAveragePool(c.channelsLast(0), 'nhwc');
-  return plain(keep ? ops.reshape(pooled, [...pooled.shape, 1, 1]) : pooled);
-}
-
-function globalAverage(c: Context): Value {
-  const shape = c.shape(0);
-  if (shape.length === 4) return averaged(c, true);
-  if (shape.length < 3) throw new GlimpseError(`[${shape}] has no places to average over`);
-  const mean = ops.mean(ops.reshape(c.plain(0), [shape[0], shape[1], sizeOf(shape.slice(2))]), 2);
-  return plain(ops.reshape(mean, [shape[0], shape[1], ...shape.slice(2).map(() => 1)]));
+  const x = c.plain(0);
+  if (x.rank < 3) throw new GlimpseError(`[${x.shape}] has no places`);
+  const { places, channels } = placesIn(c, x);
+  if (places.includes(0)) throw new GlimpseError(`[${[x.shape[0], channels, ...places]}] has no places`);
+  const ones = places.map(() => 1);
+  return plain(ops.reshape(f(x, c.layout), c.layout === 'nhwc' ? [x.shape[0], ...ones, channels] : [x.shape[0], channels, ...ones]));
 }
 
 const KERNEL = attribute('ints', { required: true });
 
 export const WINDOWS: Operators = {
-  Conv: { inputs: [2, 3], attributes: { ...WINDOW, kernel_shape: ints, dilations: ints, group: int }, check: checkConv, device: convolution },
+  Conv: {
+    inputs: [2, 3],
+    attributes: { ...WINDOW, kernel_shape: ints, dilations: ints, group: int },
+    layout: 'windows',
+    check: checkConv,
+    device: convolution,
+  },
   ConvTranspose: {
     inputs: [2, 3],
     attributes: { ...WINDOW, kernel_shape: ints, dilations: ints, group: int, output_padding: ints, output_shape: ints },
@@ -371,6 +355,7 @@ export const WINDOWS: Operators = {
       ceil_mode: attribute('flag', { since: 10 }),
       dilations: attribute('ints', { since: 10 }),
     },
+    layout: 'windows',
     check: checkPool,
     host: maxPoolOnHost,
     hosts: ({ node, inputs }) => inputs[0]?.kind === 'int' || inputs[0]?.type === 'double' || node.outputs.length > 1,
@@ -385,19 +370,26 @@ export const WINDOWS: Operators = {
       ceil_mode: attribute('flag', { since: 10 }),
       dilations: attribute('ints', { since: 19 }),
     },
+    layout: 'windows',
     check: checkPool,
     device: (c) => pooling(c, 'avgPool'),
   },
   LpPool: {
     inputs: [1, 1],
     attributes: { ...WINDOW, kernel_shape: KERNEL, p: int, ceil_mode: attribute('flag', { since: 18 }), dilations: attribute('ints', { since: 18 }) },
+    layout: 'windows',
     check: checkPool,
     device: (c) => pooling(c, 'lpPool'),
   },
   MaxUnpool: { inputs: [2, 3], attributes: { kernel_shape: KERNEL, pads: ints, strides: ints }, check: checkPool, where: [2], device: unpooling },
-  GlobalAveragePool: { inputs: [1, 1], attributes: {}, device: globalAverage },
-  GlobalMaxPool: { inputs: [1, 1], attributes: {}, device: (c) => overAllPlaces(c, ops.globalMaxPool) },
-  GlobalLpPool: { inputs: [1, 1], attributes: { p: int }, device: (c) => overAllPlaces(c, (x, layout) => ops.globalLpPool(x, c.number('p', 2), layout)) },
+  GlobalAveragePool: { inputs: [1, 1], attributes: {}, layout: 'channels', device: (c) => overAllPlaces(c, ops.globalAveragePool) },
+  GlobalMaxPool: { inputs: [1, 1], attributes: {}, layout: 'channels', device: (c) => overAllPlaces(c, ops.globalMaxPool) },
+  GlobalLpPool: {
+    inputs: [1, 1],
+    attributes: { p: int },
+    layout: 'channels',
+    device: (c) => overAllPlaces(c, (x, layout) => ops.globalLpPool(x, c.number('p', 2), layout)),
+  },
   // Made by the passes, never read from a file.
-  FusedConv: { inputs: [2, 4], attributes: { ...WINDOW, kernel_shape: ints, dilations: ints, group: int, relu: flag }, device: convolution },
+  FusedConv: { inputs: [2, 4], attributes: { ...WINDOW, kernel_shape: ints, dilations: ints, group: int, relu: flag }, layout: 'windows', device: convolution },
 };

@@ -1,15 +1,17 @@
 /**
  * Rewrites a graph for inference, pass by pass: what constants and shapes decide is computed once, and what one kernel can do becomes
- * one node. No pass changes a result, but for the order in which floats are added.
+ * one node. No pass changes a result, but for the order in which floats are added, and for attention to nothing: 0, not NaN.
  */
 import { tensorOfConstant } from '../operators/moves.ts';
 import { linearOf } from '../operators/quantize.ts';
-import type { OnnxGraph, OnnxNode } from '../proto.ts';
-import { renamedWithin } from '../subgraphs.ts';
+import { allNodes, type OnnxGraph, type OnnxNode } from '../proto.ts';
+import { graphsOf, renamedWithin } from '../subgraphs.ts';
 import { fuseAttention } from './attention.ts';
+import { takeBranches } from './branches.ts';
 import { foldBatchNorm, fuseConv } from './convolution.ts';
 import { splitLargeProducts } from './large.ts';
 import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
+import { layOut } from './layouts.ts';
 import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
 
@@ -29,6 +31,13 @@ export function resolvePassThrough(graph: OnnxGraph): void {
     else nodes.push({ ...renamedWithin(node, alias), inputs });
   }
   graph.nodes = nodes;
+  for (const node of allNodes(nodes)) for (const inner of graphsOf(node)) resolveConstants(inner);
+}
+
+/** Constants of a graph within a node become its initializers. */
+function resolveConstants(graph: OnnxGraph): void {
+  for (const node of graph.nodes) if (node.op === 'Constant') graph.initializers.set(node.outputs[0], tensorOfConstant(node));
+  graph.nodes = graph.nodes.filter(({ op }) => op !== 'Constant');
 }
 
 /**
@@ -66,7 +75,11 @@ const PASSES: Readonly<Record<string, Pass>> = {
   attention: fuseAttention,
   bias: fuseMatmulBias,
   'integer product': castProducts,
+  layouts: layOut,
 };
+
+/** How often branches are taken and folded: one may decide the next, but a file may hold many thousands. The rest is decided in a run. */
+const MOST_ROUNDS = 8;
 
 export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
 
@@ -75,9 +88,14 @@ export const PASS_NAMES: readonly string[] = Object.keys(PASSES);
  * and can be trained. Returns the names of constants that hold extents which the file states of its inputs.
  */
 export function rewriteForInference(graph: OnnxGraph, keep: (name: string) => boolean, without: readonly string[], limit: number): Set<string> {
+  const stated = new Set<string>();
   resolvePassThrough(graph);
   dequantizeWeights(graph, keep);
-  const stated = foldShapes(graph, keep);
+  foldShapes(graph, keep, stated);
+  for (let round = 0; round < MOST_ROUNDS && takeBranches(graph, stated); round++) {
+    resolvePassThrough(graph);
+    foldShapes(graph, keep, stated);
+  }
   for (const [name, pass] of Object.entries(PASSES)) if (!without.includes(name)) pass(graph, keep);
   splitLargeProducts(graph, keep, limit);
   return stated;

@@ -178,15 +178,15 @@ class Constants {
 
 /**
  * Computes what can be computed at import, in one walk over the nodes. Nodes that were needed only for that are removed from the
- * graph. Returns the names of constants that hold extents that the file states: a run with pictures of another size contradicts them.
+ * graph. Adds to `stated` the names of constants that hold extents that the file states: a run with pictures of another size
+ * contradicts them.
  */
-export function foldShapes(graph: OnnxGraph, keep: (name: string) => boolean): Set<string> {
+export function foldShapes(graph: OnnxGraph, keep: (name: string) => boolean, stated: Set<string>): void {
   const constants = new Constants(graph, keep);
   const inputs = new Map(graph.inputs.map((input) => [input.name, input]));
   const computed = new Map<string, Known>();
   const read = (name: string) => computed.get(name) ?? constant(graph, name);
   const arithmetic = new Set<OnnxNode>();
-  const stated = new Set<string>();
   const define = (name: string, host: HostTensor, of: OnnxNode) => {
     graph.initializers.set(name, { ...{ name, kind: host.kind, shape: host.shape }, load: () => host });
     if (of.inputs.some((input) => stated.has(input))) stated.add(name);
@@ -228,7 +228,6 @@ export function foldShapes(graph: OnnxGraph, keep: (name: string) => boolean): S
     if (numbers) define(output, { kind: 'int', shape: isScalar(known) ? [] : [numbers.length], data: numbers }, node);
   }
   dropUnread(graph, arithmetic);
-  return stated;
 }
 
 /** Removes nodes among `candidates` whose result nobody reads, or is a constant now; then those that only they read, and so on. */
