@@ -3,10 +3,10 @@
  * a trained run. Each is made when a test first asks for it, once per test file, so that every test runs alone.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { Random } from '../src/random.ts';
-import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
+import { externalTensor, floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, type Outcome } from './support.ts';
 
 export const COLORS = { red: '#d22', green: '#2a4', blue: '#24d' };
@@ -52,8 +52,8 @@ async function makePictures(folder: string, { images, encoder }: Paths): Promise
   writeTinyEncoder(encoder);
 }
 
-/** Writes an encoder of one convolution with random weights. It tells the colors apart. */
-export function writeTinyEncoder(path: string): void {
+/** Writes an encoder of one convolution with random weights, which may lie in a file beside it. It tells the colors apart. */
+export function writeTinyEncoder(path: string, beside: string | null = null): void {
   const random = new Random(1, 'encoder');
   const weights = Float32Array.from({ length: 8 * 3 * 1024 }, () => 0.03 * random.normal());
   writeOnnx(path, {
@@ -62,10 +62,11 @@ export function writeTinyEncoder(path: string): void {
       node('Relu', ['c'], ['y']),
       node('GlobalAveragePool', ['y'], ['p']),
     ],
-    initializers: [floatTensor('w', [8, 3, 32, 32], weights)],
+    initializers: [beside ? externalTensor('w', [8, 3, 32, 32], beside) : floatTensor('w', [8, 3, 32, 32], weights)],
     inputs: [{ name: 'x', shape: [-1, 3, 224, 224] }],
     outputs: ['p'],
   });
+  if (beside) writeFileSync(join(dirname(path), beside), weights);
 }
 
 export function captionerRun(folder: string) {

@@ -12,7 +12,7 @@ import { preprocessingOf } from '../src/data/preprocessing.ts';
 import { readSafetensors, type StoredTensor, writeSafetensors } from '../src/data/safetensors.ts';
 import type { Gpu } from '../src/gpu/gpu.ts';
 import { packed } from '../src/model/encoder/network.ts';
-import { captionerRun } from './captioner_run.ts';
+import { captionerRun, writeTinyEncoder } from './captioner_run.ts';
 import { captionsOf, feed, ort, sessionOf, wholes } from './exported.ts';
 import { glimpse, temporaryFolder, useGpu } from './support.ts';
 
@@ -230,6 +230,20 @@ test('a folder that is not empty is kept; --force replaces files of the same nam
   expect(json(out, 'config.json')).toMatchObject({ format: 'glimpse model 1' });
   expect(readFileSync(join(out, 'notes.txt'), 'utf8')).toBe('mine');
   expect(readdirSync(folder).filter((name) => name.endsWith('.tmp'))).toEqual([]);
+});
+
+test('web: an encoder with weights in another file becomes one file, and the words stay the same', async () => {
+  const { images, data, trainArgs } = await made.features();
+  const [encoder, store, run] = [join(folder, 'apart', 'model.onnx'), join(folder, 'apart features'), join(folder, 'apart run')];
+  writeTinyEncoder(encoder, 'weights.data');
+  const features = await glimpse('features', '--data', data, '--encoder', encoder, '--preprocess', 'imagenet', '--out', store, '--skip-bad', '--quiet');
+  expect(features).toMatchObject({ code: 0 });
+  expect(await glimpse(...trainArgs, '--features', store, '--out', run, '--epochs', '2', '--quiet')).toMatchObject({ code: 0 });
+  const pictures = NAMES.map((name) => join(images, name));
+  const report = await exported('web', run);
+  expect(report.files.map(({ name }) => name)).toEqual(['model.safetensors', 'encoder.onnx', 'README.md']);
+  expectNoPaths(report);
+  expect(await captioned(report.out, pictures)).toEqual(await captioned(run, pictures));
 });
 
 test('what is refused', async () => {

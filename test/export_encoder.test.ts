@@ -15,7 +15,7 @@ import type { NamedArray } from '../src/nn/parameters.ts';
 import { Random } from '../src/random.ts';
 import { CHECKER, expectClose, feed, ort, pythonWithOnnx, sessionOf } from './exported.ts';
 import { numbers } from './onnx_graphs.ts';
-import { constantNode, floatTensor, intTensor, node, type OnnxParts, onnxBytes, field as whole, writeOnnx } from './onnx_writer.ts';
+import { constantNode, externalTensor, floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, temporaryFolder, useGpu } from './support.ts';
 
 useGpu();
@@ -53,15 +53,7 @@ function oldStyle(): Buffer {
 
 /** `stem.w` lies in the file "weights" beside the model, after 64 bytes. */
 function withExternal(path: string): void {
-  const entry = (key: string, value: string) => whole(13, Buffer.concat([whole(1, key), whole(2, value)]));
-  const external = Buffer.concat([
-    ...[4, 3, 16, 16].map((extent) => whole(1, extent)),
-    whole(2, 1),
-    whole(8, 'stem.w'),
-    entry('location', 'weights'),
-    entry('offset', '64'),
-    whole(14, 1),
-  ]);
+  const external = externalTensor('stem.w', [4, 3, 16, 16], 'weights', 64);
   writeOnnx(path, { ...plain, initializers: [external, ...(plain.initializers as Buffer[]).slice(1)] });
   writeFileSync(join(path, '../weights'), Buffer.concat([Buffer.alloc(64), Buffer.from(first.buffer, first.byteOffset, first.byteLength)]));
 }

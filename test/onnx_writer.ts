@@ -22,6 +22,15 @@ export function rawTensor(name: string, type: number, shape: number[], values: A
   return Buffer.concat(tensorMessage(name, type, shape, values));
 }
 
+/** A float tensor whose values lie in another file, from a byte on. */
+export function externalTensor(name: string, shape: number[], location: string, offset = 0): Buffer {
+  const entry = (key: string, value: string) => field(13, Buffer.concat([field(1, key), field(2, value)]));
+  return Buffer.concat([
+    ...[...shape.map((extent) => field(1, extent)), field(2, 1), field(8, name)],
+    ...[entry('location', location), entry('offset', String(offset)), field(14, 1)],
+  ]);
+}
+
 export function node(op: string, inputs: string[], outputs: string[], attributes: Attributes = {}): Buffer {
   return Buffer.concat(nodeMessage(op, inputs, outputs, attributes));
 }

@@ -74,8 +74,8 @@ export class Vocabulary {
 
   /**
    * At most `size` words: the special ones, then the most frequent of the captions. A word must occur `minCount` times. Ties go
-   * to the word that appears first. With byte pairs, the tokens of single bytes come before the most frequent, so that every text can
-   * be said, and what is left of `size` is filled with the tokens that are merged first.
+   * to the word that appears first. With byte pairs, the tokens of single bytes come before the most frequent: every text can be said.
+   * What is left of `size` is then filled with the tokens that are merged first.
    */
   static build(captions: Iterable<readonly string[]>, size: number, minCount: number, bytePairs: BytePairs | null = null): Vocabulary {
     const always = bytePairs ? [...SPECIAL_WORDS, ...BYTE_TOKENS] : SPECIAL_WORDS;

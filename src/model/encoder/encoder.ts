@@ -229,8 +229,8 @@ export class ImageEncoder extends EncoderNetwork {
 const OTHER = 'is not the encoder this model was trained with (its SHA-256 differs); give that file with --encoder';
 
 /**
- * The file of the encoder that a model was trained with, unpacked, or the folder of a vision transformer, at its old path or at another
- * one. Throws a GlimpseError for another encoder.
+ * The file of the encoder that a model was trained with, unpacked, or its folder. It lies at its old path or at `path`. Throws a
+ * GlimpseError for another encoder.
  */
 export async function encoderFileOf({ encoder }: Checkpoint, path = encoder.path): Promise<string> {
   const files = visionFiles(path);

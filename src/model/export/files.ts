@@ -79,8 +79,8 @@ export function safetensorsFiles(o: Exported): ExportedFile[] {
 }
 
 /**
- * `given` is the encoder's file as it was, `encoderFile` the same unpacked. A page reads one file. A vision transformer, and a graph with
- * weights in other files, is therefore written as one, which ends with the regions and has the trained weights.
+ * `given` is the encoder's file as it was, `encoderFile` the same unpacked. A page reads one file. So a vision transformer is written as
+ * one, and a graph with weights in other files, too. It ends with the regions and has the trained weights.
  */
 export function webFiles(o: Exported, given: string, encoderFile: string): ExportedFile[] {
   if (visionFiles(encoderFile) || otherFilesOf(openFile(encoderFile)).length > 0) {
