@@ -37,6 +37,7 @@ const FEED_FORWARD = 4;
 /** Added to a masked score. It is far below any other score, and sums stay finite. */
 export const MASKED = -1e30;
 
+/** Whether a decoder has layers of attention in place of the recurrence. */
 export const isTransformer = ({ decoder }: Pick<CaptionerOptions, 'decoder'>): boolean => decoder === 'transformer' || decoder === 'gpt2';
 
 /** Whether the regions stand before the words. */

@@ -266,7 +266,8 @@ export function safetensorsCard(o: Exported): string {
   ]);
 }
 
-export function webCard(o: Exported, encoder: string): string {
+/** `isMade` tells that the encoder's file was made for the page. */
+export function webCard(o: Exported, encoder: string, isMade: boolean): string {
   return page([
     ...['# Image captioner, for the browser', '', ...whatItIs(o), ''],
     ...['## Files', ''],
@@ -274,7 +275,10 @@ export function webCard(o: Exported, encoder: string): string {
       ['file', ''],
       [
         ['`model.safetensors`', 'the captioner, with its vocabulary and configuration in the metadata'],
-        [`\`${encoder}\``, 'the encoder that it was trained with, as it was'],
+        [
+          `\`${encoder}\``,
+          isMade ? 'the encoder that it was trained with, as one file that ends with its regions' : 'the encoder that it was trained with, as it was',
+        ],
       ],
     ),
     '',

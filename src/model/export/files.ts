@@ -100,11 +100,11 @@ export function webFiles(o: Exported, given: string, encoderFile: string): Expor
     return [
       { name: EXPORTED, write: (path) => saveModel(path, { ...o.checkpoint, encoder, encoderWeights: new Map() }) },
       { name: ONE_FILE, write: (path) => writeFileAtomic(path, bytes) },
-      text('README.md', webCard(o, ONE_FILE)),
+      text('README.md', webCard(o, ONE_FILE, true)),
     ];
   }
   const name = given.endsWith('.gz') ? 'encoder.onnx.gz' : 'encoder.onnx';
-  return [model(o, name), { name, write: (path) => copyFileAtomic(given, path) }, text('README.md', webCard(o, name))];
+  return [model(o, name), { name, write: (path) => copyFileAtomic(given, path) }, text('README.md', webCard(o, name, false))];
 }
 
 const isEmpty = (folder: string): boolean => readdirSync(folder).length === 0;
