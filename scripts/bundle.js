@@ -1,7 +1,7 @@
 // Writes the shaders and tuning tables as one module, since a browser has no files to read them from.
 //
 //   node scripts/bundle.js [FILE]      default: src/platform/web/bundle.js
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 const kernels = new URL('../src/kernels/', import.meta.url);
@@ -15,4 +15,6 @@ function filesOf(folder, ending) {
 }
 
 const tuned = Object.fromEntries(Object.entries(filesOf('tuned', '.json')).map(([name, text]) => [name, JSON.parse(text)]));
-writeFileSync(target, `export const SHADERS = ${JSON.stringify(filesOf('wgsl', '.wgsl'))};\nexport const TUNED = ${JSON.stringify(tuned)};\n`);
+const text = `export const SHADERS = ${JSON.stringify(filesOf('wgsl', '.wgsl'))};\nexport const TUNED = ${JSON.stringify(tuned)};\n`;
+// An equal file keeps its date: a newer one would outdate what `npm run build` made, and every command would then run from the sources.
+if (!existsSync(target) || readFileSync(target, 'utf8') !== text) writeFileSync(target, text);

@@ -1,6 +1,15 @@
-/** The tests of the site, in a real browser. One file after the other, because the software driver uses every core. */
+/** The tests of the site, in a real browser. Two workers, as in the project's own configuration. */
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from '../test/longest_first.ts';
 
 export default defineConfig({
-  test: { root: import.meta.dirname, include: ['test/**/*.test.ts'], pool: 'forks', maxWorkers: 1, testTimeout: 300_000, hookTimeout: 120_000 },
+  test: {
+    root: import.meta.dirname,
+    include: ['test/**/*.test.ts'],
+    pool: 'forks',
+    maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
+    testTimeout: 300_000,
+    hookTimeout: 120_000,
+  },
 });

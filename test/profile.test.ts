@@ -114,7 +114,7 @@ test('greedy decoding, a run, and a picture of it; a shader of the user is a ver
   const text = await glimpse('profile', 'greedy', '--pictures', '1', '--words', '2', '--quiet');
   expect(text.stdout).toMatch(/kernel +calls +GPU ms +% +GFLOP\/s +GB\/s % roof {2}operation/);
   expect(text.stdout).toMatch(/sum of all rows [\d.]+ ms, .* dispatches\na step without the profiler: [\d.]+ ms; JavaScript records it in [\d.]+ ms \(\d+ %\)/);
-}, 120_000);
+});
 
 test.each([
   [['nothing'], 2, 'is neither train-step nor greedy, nor a run'],

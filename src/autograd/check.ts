@@ -39,7 +39,7 @@ const SAMPLES = 8;
 function upload(op: Op, input: number, value: Reference): Tensor {
   const dtype = op.inputTypes?.[input] ?? 'f32';
   const name = op.inputs[input] ?? `input ${input}`;
-  const written = tensor(Array.from(value.data), value.shape, dtype, name);
+  const written = tensor(dtype === 'f32' ? new Float32Array(value.data) : Array.from(value.data), value.shape, dtype, name);
   if (!op.ids?.[name]) return written;
   const ids = empty(value.shape, dtype, name);
   ids.gpu.copy(written.slice, ids.slice, ids.size * 4);
@@ -249,7 +249,7 @@ async function checkGradient(problem: Problem): Promise<Outcome> {
   for (const { input, indices, each, direction, along } of slopes) {
     const gradient = gradients.get(input);
     if (!gradient) return { ok: false, maxAbs: Number.POSITIVE_INFINITY, maxRel: Number.POSITIVE_INFINITY, reason: `no gradient for ${op.inputs[input]}` };
-    const actual = Array.from(await gradient.data());
+    const actual = new Float64Array(await gradient.data());
     const check = (found: number[], wanted: number[], size: number, reasonOf: (first: WrongElement) => string) => {
       const { ok, maxAbs, first } = compare(found, wanted, GRADIENT_TOLERANCE, GRADIENT_TOLERANCE * size);
       const reason = worst.reason ?? (first ? reasonOf(first) : undefined);
@@ -512,11 +512,24 @@ export async function checkOp(op: Op, only?: { family: string; version: string }
   return results;
 }
 
+/** The problems of the family that was checked last: a shader is edited and checked again and again, and its references stay as they are. */
+let kept: { family: string; problems: Map<Op, Problem[]> } | null = null;
+
+function problemsOf(family: string, op: Op): Problem[] {
+  if (kept?.family !== family) kept = { family, problems: new Map() };
+  const problems = kept.problems.get(op) ?? op.cases.map((c) => new Problem(op, c));
+  kept.problems.set(op, problems);
+  return problems;
+}
+
 /** Checks a shader of the user's that is in use (kernels/user_shader.ts) on every case of every op that runs its family. */
 export async function checkUserShader(family: string): Promise<CaseResult[]> {
   const version = familyOf(family).names.find(isUsers);
   if (!version) throw new GlimpseError(`${family}: no shader of yours is in use`);
   const results: CaseResult[] = [];
-  for (const op of OPS.filter((each) => opsOf(family).includes(each) || each.runs?.includes(family))) results.push(...(await checkOp(op, { family, version })));
+  for (const op of OPS.filter((each) => opsOf(family).includes(each) || each.runs?.includes(family))) {
+    const checks = checksOf(op).filter((check) => check.family === family && check.version === version);
+    for (const problem of problemsOf(family, op)) for (const check of checks) results.push(...(await checkCase(problem, check)));
+  }
   return results;
 }
