@@ -3,6 +3,7 @@ import { GlimpseError } from '../../../errors.ts';
 import type { HostCall, Made, Operators } from '../operator.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { ATTENTION } from './attention.ts';
 import { CASTS } from './casts.ts';
 import { CONTROL } from './control.ts';
 import { GATHER } from './gather.ts';
@@ -39,6 +40,7 @@ export const OPERATORS: Operators = {
   ...TEXTS,
   ...SAMPLING,
   ...MATRIX,
+  ...ATTENTION,
   ...NORMS,
   ...WINDOWS,
   ...RESIZE,
