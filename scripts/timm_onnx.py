@@ -36,12 +36,13 @@ PLAIN = [
     "vit_small_patch14_dinov2", "vit_tiny_patch16_224", "xcit_nano_12_p16_224",
     "CLIPVisionModel", "ConvNextModel", "Dinov2Model", "SiglipVisionModel", "ViTModel",
 ]  # fmt: skip
-# torch 2.13 cannot export these with scaled_dot_product_attention: "Cannot view a tensor with shape …".
+# torch 2.13 cannot export these otherwise: "Failed to decompose the FX graph", "Failed to convert the exported program".
 EAGER = ["beit_base_patch16_224:eager", "hiera_tiny_224:eager", "maxvit_rmlp_pico_rw_256:eager", "BeitModel:eager", "SwinModel:eager"]
 FORMS = [
-    "convnext_atto:legacy", "levit_128s:dyn", "mobilevit_s:dyn", "resnet50:dyn", "swin_tiny_patch4_window7_224:eager", "vit_tiny_patch16_224:dyn",
-    "vit_tiny_patch16_224:eager", "vit_tiny_patch16_224:legacy", "vit_tiny_patch16_224:o23", "BeitModel:dyn:eager", "CLIPVisionModel:dyn",
-    "SwinModel:dyn:eager", "ViTModel:dyn",
+    "cait_xxs24_224:eager", "coatnet_0_rw_224:eager", "convnext_atto:legacy", "levit_128s:dyn", "mobilevit_s:dyn", "resnet50:dyn",
+    "swin_tiny_patch4_window7_224:dyn", "swin_tiny_patch4_window7_224:eager", "vit_tiny_patch16_224:dyn", "vit_tiny_patch16_224:eager",
+    "vit_tiny_patch16_224:legacy", "vit_tiny_patch16_224:o23", "xcit_nano_12_p16_224:dyn", "BeitModel:dyn:eager", "CLIPVisionModel:dyn",
+    "Dinov2Model:legacy", "SwinModel:dyn:eager", "SwinModel:legacy", "ViTModel:dyn", "ViTModel:dyn:o23",
 ]  # fmt: skip
 SIDES = {"vit_small_patch14_dinov2": 224}
 WIDTH = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "image_size": 64, "patch_size": 16}

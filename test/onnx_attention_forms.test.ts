@@ -181,3 +181,25 @@ test.each(Object.entries(CASES))('%s', async (_name, { parts, left = { FusedAtte
   expect(after.shapes).toEqual(plain.shapes);
   for (const [i, values] of after.values.entries()) expect(compare(values, plain.values[i], 1e-5, 1e-5)).toMatchObject({ ok: true });
 });
+
+test('long chains in front of a softmax are looked at only so far', () => {
+  const chain = (op: string, from: string, to: string, both: boolean) =>
+    Array.from({ length: 5000 }, (_, i) => {
+      const before = i === 0 ? from : `${to}${i}`;
+      return node(op, [before, both ? before : 'root'], [i === 4999 ? to : `${to}${i + 1}`]);
+    });
+  const nodes = [
+    ...TURNED,
+    ...chain('Mul', 'heads', 'odd', true),
+    node('Mul', ['kt', 'odd'], ['ks']),
+    ...chain('Mul', 'q', 'qs', false),
+    node('MatMul', ['qs', 'ks'], ['s']),
+    ...chain('Add', 's', 's2', false),
+    ...OUT,
+  ];
+  const parts = simple(nodes, [number('root', 1)], [...INPUTS, { name: 'heads', shape: [1] }]);
+  using _s = scope();
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)));
+  expect(model.graph.nodes.filter(({ op }) => op === 'Softmax').length).toBe(1);
+  model.dispose();
+});

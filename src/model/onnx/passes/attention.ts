@@ -96,11 +96,14 @@ function keysOf(p: Pattern, name: string): Keys | null {
   return { name: made, nodes };
 }
 
+/** Nodes in a row that are looked at: exporters write a few, a hostile file as many as it likes. */
+const DEEPEST = 8;
+
 /** Whether a value is one number, though it may only be known in a run: a scale that an exporter computes from a shape. */
-function isOneNumber(p: Pattern, name: string): boolean {
+function isOneNumber(p: Pattern, name: string, depth = 0): boolean {
   if (p.scalar(name) !== null) return true;
-  const node = p.maker(name, 'Sqrt', 'Cast', 'Div', 'Mul', 'Reciprocal');
-  return node ? node.inputs.every((input) => isOneNumber(p, input)) : isOneExtent(p, name);
+  const node = depth < DEEPEST ? p.maker(name, 'Sqrt', 'Cast', 'Div', 'Mul', 'Reciprocal') : null;
+  return node ? node.inputs.every((input) => isOneNumber(p, input, depth + 1)) : isOneExtent(p, name);
 }
 
 /** Whether a constant has one number for each matrix, so that it may as well be multiplied with the queries. */
@@ -110,11 +113,11 @@ function isOfMatrices(p: Pattern, name: string): boolean {
 }
 
 /** A value without the numbers that it is multiplied by. */
-function withoutFactor(p: Pattern, name: string): { name: string; factor: number } {
-  const times = p.maker(name, 'Mul', 'Div');
+function withoutFactor(p: Pattern, name: string, depth = 0): { name: string; factor: number } {
+  const times = depth < DEEPEST ? p.maker(name, 'Mul', 'Div') : null;
   const scaled = times && p.scaled(times);
   if (!scaled) return { name, factor: 1 };
-  const rest = withoutFactor(p, scaled.x);
+  const rest = withoutFactor(p, scaled.x, depth + 1);
   return { name: rest.name, factor: rest.factor * scaled.factor };
 }
 
@@ -139,7 +142,7 @@ function productOf(p: Pattern, product: OnnxNode): Scores | null {
 }
 
 /** Masks of windows: [N · W, H, T, S] → [N, W, H, T, S], a sum, and back. */
-function windowsOf(p: Pattern, back: OnnxNode): Scores | null {
+function windowsOf(p: Pattern, back: OnnxNode, depth: number): Scores | null {
   const sum = p.only(back.inputs[0], 'Add');
   const after = listIn(p.graph, back.inputs[1]);
   if (!sum || after?.length !== 4) return null;
@@ -147,22 +150,22 @@ function windowsOf(p: Pattern, back: OnnxNode): Scores | null {
     const apart = p.only(name, 'Reshape');
     const extents = apart && listIn(p.graph, apart.inputs[1]);
     if (extents?.length !== 5 || extents.slice(1).some((extent) => extent <= 0) || extents.slice(2).join() !== after.slice(1).join()) continue;
-    const scores = scoresOf(p, (apart as OnnxNode).inputs[0]);
+    const scores = scoresOf(p, (apart as OnnxNode).inputs[0], depth + 1);
     if (scores && !scores.windows) return { ...scores, windows: { mask, extents: extents.slice(1) } };
   }
   return null;
 }
 
 /** What computes the scores, and nothing else reads; null if it is no attention. */
-function scoresOf(p: Pattern, name: string): Scores | null {
-  const node = p.only(name, 'MatMul', 'Mul', 'Div', 'Add', 'Reshape');
+function scoresOf(p: Pattern, name: string, depth = 0): Scores | null {
+  const node = depth < DEEPEST ? p.only(name, 'MatMul', 'Mul', 'Div', 'Add', 'Reshape') : null;
   if (!node) return null;
   if (node.op === 'MatMul') return productOf(p, node);
-  if (node.op === 'Reshape') return windowsOf(p, node);
+  if (node.op === 'Reshape') return windowsOf(p, node, depth);
   if (node.opset < 7) return null; // they did not broadcast as now
   if (node.op === 'Add') {
     for (const [x, mask] of [node.inputs, node.inputs.toReversed()]) {
-      const scores = scoresOf(p, x);
+      const scores = scoresOf(p, x, depth + 1);
       if (scores) return scores.windows ? null : { ...scores, masks: [...scores.masks, mask] };
     }
     return null;
@@ -170,7 +173,7 @@ function scoresOf(p: Pattern, name: string): Scores | null {
   const scaled = p.scaled(node);
   const index = node.op === 'Mul' ? node.inputs.findIndex((each) => isOfMatrices(p, each)) : -1;
   if (!scaled && index < 0) return null;
-  const scores = scoresOf(p, scaled ? scaled.x : node.inputs[1 - index]);
+  const scores = scoresOf(p, scaled ? scaled.x : node.inputs[1 - index], depth + 1);
   if (!scores || scores.masks.length > 0 || scores.windows) return null;
   if (scaled) return { ...scores, factor: scores.factor * scaled.factor };
   const q = freshName(p.graph, `${node.outputs[0]}/queries`);
