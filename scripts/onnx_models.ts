@@ -1,10 +1,13 @@
 /**
- * Runs models with their test data here and in onnxruntime's CPU backend, and writes the table of models in docs/onnx.md:
+ * Runs models with their test data here and in onnxruntime's CPU backend, and writes a table of models in docs/onnx.md:
  *
  *     python3 scripts/torchvision_onnx.py models
  *     npx tsx scripts/onnx_models.ts models
  *
- * Errors are the largest difference from PyTorch's output, as a share of its largest number.
+ *     python3 scripts/timm_onnx.py encoders
+ *     npx tsx scripts/onnx_models.ts encoders timm
+ *
+ * Errors are the largest difference from PyTorch's outputs, as a share of the largest number of an output. The table of timm has no times.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -22,12 +25,16 @@ interface Ort {
   Tensor: new (type: string, data: Float32Array, shape: readonly number[]) => object;
 }
 
-const RUNS = 5;
-const [FIRST, LAST] = ['<!-- made by scripts/onnx_models.ts: do not edit -->', '<!-- end of the models -->'];
+/** Timed runs of each model, and the lines in docs/onnx.md that its table stands between. */
+const TABLES = {
+  torchvision: { runs: 5, first: '<!-- made by scripts/onnx_models.ts: do not edit -->', last: '<!-- end of the models -->' },
+  timm: { runs: 0, first: '<!-- made by scripts/onnx_models.ts timm: do not edit -->', last: '<!-- end of the encoders -->' },
+};
 
-const folder = process.argv[2];
-if (!folder) {
-  process.stderr.write('usage: npx tsx scripts/onnx_models.ts FOLDER\n');
+const [folder, chosen = 'torchvision'] = process.argv.slice(2);
+const table = Object.hasOwn(TABLES, chosen) ? TABLES[chosen as keyof typeof TABLES] : null;
+if (!folder || !table) {
+  process.stderr.write(`usage: npx tsx scripts/onnx_models.ts FOLDER [${Object.keys(TABLES).join(' | ')}]\n`);
   process.exit(2);
 }
 const ort = oracle('onnxruntime-node') as Ort | null;
@@ -52,36 +59,46 @@ function error(came: ArrayLike<number>, expected: Float32Array): number {
 const rows: string[] = [];
 for (const name of readdirSync(folder).sort()) {
   const path = join(folder, name, 'model.onnx');
-  const [x, y] = ['input', 'output'].map((kind) => floats(join(folder, name, 'test_data_set_0', `${kind}_0.pb`)));
+  const data = join(folder, name, 'test_data_set_0');
+  const x = floats(join(data, 'input_0.pb'));
+  const expected = readdirSync(data).flatMap((file) => (file.startsWith('output_') ? [floats(join(data, file)).data] : []));
+  const largest = (outputs: ArrayLike<number>[]) => Math.max(...outputs.map((came, i) => error(came, expected[i])));
   const model = OnnxModel.load(openFile(path));
+  const [{ name: input }] = model.graph.inputs;
   const times: number[] = [];
   let ours = Number.NaN;
-  for (let i = 0; i <= RUNS; i++) {
+  for (let i = 0; i <= table.runs; i++) {
     using _run = scope();
     const start = performance.now();
-    const [out] = noGrad(() => model.run({ x: tensor(x.data, x.shape) })) as Tensor[];
-    const values = await out.data();
+    const outputs = noGrad(() => model.run({ [input]: tensor(x.data, x.shape) })) as Tensor[];
+    const values = await Promise.all(outputs.map((output) => output.data()));
     if (i > 0) times.push(performance.now() - start); // the first compiles
-    ours = error(values, y.data);
+    ours = largest(values);
   }
-  const nodes = model.graph.nodes.length;
+  const { nodes, outputs } = model.graph;
   model.dispose();
-  const theirs =
-    ort &&
-    error((await (await ort.InferenceSession.create(path, { logSeverityLevel: 3 })).run({ x: new ort.Tensor('float32', x.data, x.shape) })).y.data, y.data);
-  const median = times.sort((a, b) => a - b)[Math.floor(RUNS / 2)];
-  rows.push(`| ${name} | ${nodes} | ${ours.toExponential(1)} | ${theirs === null ? '' : theirs.toExponential(1)} | ${median.toFixed(0)} |`);
+  let theirs = '';
+  if (ort) {
+    const session = await ort.InferenceSession.create(path, { logSeverityLevel: 3 });
+    const made = await session.run({ [input]: new ort.Tensor('float32', x.data, x.shape) });
+    theirs = largest(outputs.map((output) => made[output].data)).toExponential(1);
+  }
+  const median = times.sort((a, b) => a - b)[Math.floor(table.runs / 2)];
+  const cells = [name, nodes.length, ours.toExponential(1), theirs, ...(table.runs > 0 ? [median.toFixed(0)] : [])];
+  rows.push(`| ${cells.join(' | ')} |`);
   process.stderr.write(`${rows.at(-1)}\n`);
 }
 
-const table = [
-  `Adapter: ${gpu.description}${gpu.software ? ', a software adapter' : ''}. One picture at a time, the median of ${RUNS} runs.`,
+const adapter = `Adapter: ${gpu.description}${gpu.software ? ', a software adapter' : ''}.`;
+const text = [
+  table.runs > 0 ? `${adapter} One picture at a time, the median of ${table.runs} runs.` : adapter,
   '',
-  '| model | nodes that run | error | error of onnxruntime | ms |',
-  '|---|---:|---:|---:|---:|',
+  ...(table.runs > 0
+    ? ['| model | nodes that run | error | error of onnxruntime | ms |', '|---|---:|---:|---:|---:|']
+    : ['| model | nodes that run | error | error of onnxruntime |', '|---|---:|---:|---:|']),
   ...rows,
 ].join('\n');
 const page = new URL('../docs/onnx.md', import.meta.url);
-writeFileSync(page, withPart(readFileSync(page, 'utf8'), FIRST, LAST, table));
+writeFileSync(page, withPart(readFileSync(page, 'utf8'), table.first, table.last, text));
 await gpu.close();
 process.exit(0);

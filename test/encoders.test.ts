@@ -387,3 +387,28 @@ test('data beside the graph is a part of the encoder’s hash; hashes of older v
   expect(reopened.identity).toEqual(old);
   reopened.dispose();
 });
+
+test.each([
+  ['a head of convolutions behind the pooling', [node('Conv', ['pooled', 'w2'], ['h']), node('HardSwish', ['h'], ['s']), node('Flatten', ['s'], ['y'])], 'map'],
+  ['a gate of channels behind the pooling', [node('Conv', ['pooled', 'w2'], ['h']), node('Mul', ['map', 'h'], ['s']), node('Flatten', ['s'], ['y'])], 's'],
+  ['no convolution behind the pooling', [node('Flatten', ['pooled'], ['y'])], 'map'],
+])('the last feature map: %s', async (name, head, featureMap) => {
+  const random = new Random(6, 'weights of a head');
+  const path = join(folder, `${name}.onnx`);
+  writeOnnx(path, {
+    nodes: [
+      node('Conv', ['x', 'w'], ['patches'], { kernel_shape: [2, 2], strides: [2, 2] }),
+      node('Relu', ['patches'], ['map']),
+      node('ReduceMean', ['map'], ['pooled'], { axes: [2, 3], keepdims: 1 }),
+      ...head,
+    ],
+    initializers: [floatTensor('w', [6, 3, 2, 2], normals(random, 72)), floatTensor('w2', [6, 6, 1, 1], normals(random, 36))],
+    inputs: [{ name: 'x', shape: [1, 3, 8, 8] }],
+    outputs: ['y'],
+    opset: 14,
+  });
+  const encoder = await ImageEncoder.open(path, { preprocessing: SQUARE });
+  expect(encoder.identity).toMatchObject({ featureMap });
+  expect(await encoder.features([picture])).toMatchObject({ regions: 16, width: 6 });
+  encoder.dispose();
+});

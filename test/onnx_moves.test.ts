@@ -6,7 +6,7 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { agreesWithOrt, bool, counted, f32, f64, floats, gives, i32, i64, list, type NodeCase, one, type Result, refusalOf, texts, u8 } from './onnx_cases.ts';
 import { ort } from './onnx_oracle.ts';
-import { node, onnxBytes } from './onnx_writer.ts';
+import { type Attributes, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -153,4 +153,49 @@ const REFUSED: Record<string, [NodeCase, RegExp]> = {
 
 test.each(Object.entries(REFUSED))('refused: %s', async (_name, [each, message]) => {
   expect(await refusalOf(each)).toMatch(message);
+});
+
+/** Nodes that change nothing: on the GPU each makes a tensor of its own, because inputs are disposed once nobody reads them. */
+const UNCHANGED: Record<string, [inputs: (Buffer | null)[], attributes?: Attributes, opset?: number]> = {
+  Tile: [[intTensor('a', [4], [1, 1, 1, 1])]],
+  Expand: [[intTensor('a', [4], [1, 1, 1, 1])]],
+  Slice: [[intTensor('a', [1], [0]), intTensor('b', [1], [9])]],
+  Pad: [[intTensor('a', [8], [0, 0, 0, 0, 0, 0, 0, 0])]],
+  Transpose: [[], { perm: [0, 1, 2, 3] }],
+  Reshape: [[intTensor('a', [4], [0, 0, 0, 0])]],
+  Resize: [[null, floatTensor('a', [4], [1, 1, 1, 1])], { mode: 'nearest' }],
+  Concat: [[], { axis: 1 }],
+  Split: [[], { axis: 1, num_outputs: 1 }],
+  Sum: [[]],
+  Mean: [[]],
+  Max: [[]],
+  Clip: [[]],
+  Cast: [[], { to: 1 }],
+  Einsum: [[], { equation: 'abcd->abcd' }],
+  ReduceSum: [[], { noop_with_empty_axes: 1 }],
+  ReduceMean: [[intTensor('a', [1], [1])]],
+  DepthToSpace: [[], { blocksize: 1 }],
+  SpaceToDepth: [[], { blocksize: 1 }],
+  AveragePool: [[], { kernel_shape: [1, 1] }],
+  MaxPool: [[], { kernel_shape: [1, 1] }],
+  GlobalAveragePool: [[]],
+  Dropout: [[]],
+  Mul: [[floatTensor('a', [1], [1])]],
+  Add: [[floatTensor('a', [1], [0])]],
+  Pow: [[floatTensor('a', [1], [1])]],
+};
+
+test.each(Object.entries(UNCHANGED))('%s that changes nothing makes a tensor of its own', async (op, [constants, attributes = {}, opset = 18]) => {
+  using _s = scope();
+  const shape = op === 'GlobalAveragePool' ? [2, 6, 1, 1] : [2, 1, 2, 3];
+  const names = constants.map((each, i) => (each === null ? '' : ['a', 'b'][constants.slice(0, i).filter((before) => before !== null).length]));
+  const nodes = [node('Relu', ['x'], ['r']), node(op, ['r', ...names], ['m'], attributes), node('Neg', ['m'], ['n']), node('Abs', ['n'], ['y'])];
+  const initializers = constants.filter((each) => each !== null);
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes({ nodes, initializers, inputs: [{ name: 'x', shape }], outputs: ['y'], opset })));
+  const values = Float32Array.from({ length: 12 }, (_, i) => i - 3);
+  for (let run = 0; run < 2; run++) {
+    const [y] = noGrad(() => model.run({ x: tensor(values, shape) })) as Tensor[];
+    expect([...(await y.data())]).toEqual([...values].map((value) => Math.max(0, value)));
+  }
+  model.dispose();
 });

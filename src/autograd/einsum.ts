@@ -153,5 +153,6 @@ export function einsum(equation: string, tensors: readonly Tensor[]): Tensor {
     const other = summed(operands[next], new Set([...keptFrom(next + 1), ...alone.labels]));
     result = joined(alone, other, keptFrom(next + 1), where);
   }
-  return ordered(summed(result, new Set(wanted)), wanted);
+  const y = ordered(summed(result, new Set(wanted)), wanted);
+  return tensors.includes(y) ? reshape(y, y.shape) : y; // a tensor of its own: whoever disposes it must not dispose an operand
 }

@@ -388,11 +388,15 @@ export function split(x: Tensor, sizes: readonly number[], axis = 0): Tensor[] {
 export function tile(x: Tensor, repeats: readonly number[]): Tensor {
   if (repeats.length !== x.rank || !repeats.every((count) => Number.isSafeInteger(count) && count >= 0))
     throw new ShapeError(`tile: repeats [${repeats}] are not one whole number ≥ 0 for each axis of [${x.shape}]`);
-  return repeats.reduceRight((y, count, axis) => {
-    if (count === 1) return y;
-    const [outer, inner] = [sizeOf(y.shape.slice(0, axis)), sizeOf(y.shape.slice(axis))];
-    return reshape(broadcastTo(reshape(y, [outer, 1, inner]), [outer, count, inner]), y.shape.with(axis, count * y.shape[axis]));
-  }, x);
+  // Also where nothing repeats, the result is a tensor of its own: whoever disposes it must not dispose x.
+  return repeats.reduceRight(
+    (y, count, axis) => {
+      if (count === 1) return y;
+      const [outer, inner] = [sizeOf(y.shape.slice(0, axis)), sizeOf(y.shape.slice(axis))];
+      return reshape(broadcastTo(reshape(y, [outer, 1, inner]), [outer, count, inner]), y.shape.with(axis, count * y.shape[axis]));
+    },
+    reshape(x, x.shape),
+  );
 }
 
 /** How `depthToSpace` and `spaceToDepth` number the channels: DCR, the place in the block first; CRD, the channel first. */

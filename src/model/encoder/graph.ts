@@ -131,7 +131,7 @@ export class GraphBackbone implements Backbone {
   /** The last feature map, where the graph tells it: what is pooled at the end. */
   private found(size: number): FeaturePlace {
     const { graph } = this.model;
-    if (!endsInTokens(graph)) return { featureMap: this.model.featureMapName };
+    if (!endsInTokens(graph)) return { featureMap: this.lastMap(size) };
     const pools: OnnxNode[] = graph.nodes.filter(({ op }) => POOLS.includes(op)).slice(-LOOKED_AT);
     const shapes = pools.length > 0 ? this.shapes([...pools.map(({ inputs }) => inputs[0]), ...pools.map(({ outputs }) => outputs[0])], size) : [];
     for (let i = pools.length - 1; i >= 0; i--) {
@@ -146,6 +146,18 @@ export class GraphBackbone implements Backbone {
     throw new UsageError(
       `${this.path} has layers over tokens behind its last convolution, and no pooling of them: name its features with --feature; it has ${candidates(graph)}`,
     );
+  }
+
+  /**
+   * What is pooled behind the last convolution. Some heads convolve what they pooled, as MobileNetV3's in timm: the last map has one place
+   * then, and the features are what was pooled.
+   */
+  private lastMap(size: number): string {
+    const { featureMapName: named, graph } = this.model;
+    const pool = graph.nodes.findLast(({ op }) => POOLS.includes(op));
+    if (!pool || graph.nodes.indexOf(pool) > graph.nodes.findLastIndex(({ op }) => CONVOLUTIONS.includes(op))) return named;
+    const [last, map, pooled] = this.shapes([named, pool.inputs[0], pool.outputs[0]], size).map((shape) => shape.slice(2).join());
+    return last === '1,1' && pooled === '1,1' && map !== '1,1' ? pool.inputs[0] : named;
   }
 
   /** The place of a named value, from its shape for one picture. */

@@ -4,6 +4,7 @@ import { transposed } from '../host.ts';
 import { type HostCall, type Made, type Operators, TO_FILE, TO_LAST } from '../operator.ts';
 import { ACTIVATIONS } from './activations.ts';
 import { ARITHMETIC } from './arithmetic.ts';
+import { ATTENTION } from './attention.ts';
 import { CASTS } from './casts.ts';
 import { CONTROL } from './control.ts';
 import { GATHER } from './gather.ts';
@@ -40,6 +41,7 @@ export const OPERATORS: Operators = {
   ...TEXTS,
   ...SAMPLING,
   ...MATRIX,
+  ...ATTENTION,
   ...NORMS,
   ...WINDOWS,
   ...RESIZE,

@@ -1,9 +1,9 @@
 /** Products of matrices, and what normalizes rows and channels. */
 import * as ops from '../../../autograd/ops/index.ts';
 import { GlimpseError } from '../../../errors.ts';
-import { broadcastShapes, sameShape, sizeOf } from '../../../tensor/shape.ts';
+import { broadcastShapes, type Shape, sameShape, sizeOf } from '../../../tensor/shape.ts';
 import type { Tensor } from '../../../tensor/tensor.ts';
-import { attribute, type Check, CONSUMED, type Context, flag, float, NEWEST, type Operators, plain, type Results, wordOf } from '../operator.ts';
+import { attribute, type Check, CONSUMED, type Context, flag, float, ints, NEWEST, type Operators, plain, type Results, wordOf } from '../operator.ts';
 import type { OnnxNode } from '../proto.ts';
 import type { Value } from '../values.ts';
 import { shown } from '../wire.ts';
@@ -49,7 +49,17 @@ function matmul(c: Context): Value {
   return plain(ops.reshape(product, [...a.shape.slice(0, -1), b.shape[1]]));
 }
 
-/** softmax(q kᵀ · scale + mask) v over the last two axes, q [.., T, D], k [.., S, D], v [.., S, E]. */
+/** Scores as matrices, for batches that broadcast: q kᵀ · scale + mask. */
+function scoresOf(q: Tensor, k: Tensor, scale: number, mask: Tensor | undefined): Tensor {
+  const turned = ops.transpose(k, [...k.shape.slice(0, -2).map((_, i) => i), k.rank - 1, k.rank - 2]);
+  const scores = ops.scale(ops.matmul(q, turned), scale);
+  return mask ? ops.add(scores, mask) : scores;
+}
+
+/**
+ * softmax(q kᵀ · scale + mask) v over the last two axes, q [.., T, D], k [.., S, D], v [.., S, E]. With windows [W, H, T, S], input 4
+ * is added to the scores as [N, W, H, T, S].
+ */
 function attention(c: Context): Value {
   const [q, k, v] = [c.plain(0), c.plain(1), c.plain(2)];
   const mask = c.has(3) ? c.plain(3) : undefined;
@@ -59,17 +69,40 @@ function attention(c: Context): Value {
   const scoresShape = [...batch, length, k.shape[k.rank - 2]];
   if (q.rank >= 2) c.model.budget.expect(scoresShape, width + v.shape[v.rank - 1]);
   const isPlain = (q.rank === 3 || q.rank === 4) && [k, v].every((x) => x.rank === q.rank && sameShape(x.shape.slice(0, -2), batch));
+  if (c.has(4)) return plain(windowAttention(c, q, k, v, mask, c.plain(4), isPlain));
   const isMask = !mask || (mask.rank <= q.rank && isPlain && sameShape(broadcastShapes(mask.shape, scoresShape, 'the mask'), scoresShape));
-  if (!isPlain || !isMask) {
-    // Batches that broadcast: the product, the weights and the sum apart.
-    const turned = ops.transpose(k, [...k.shape.slice(0, -2).map((_, i) => i), k.rank - 1, k.rank - 2]);
-    const scores = ops.scale(ops.matmul(q, turned), scale);
-    return plain(ops.matmul(ops.softmax(mask ? ops.add(scores, mask) : scores), v));
-  }
+  if (!isPlain || !isMask) return plain(ops.matmul(ops.softmax(scoresOf(q, k, scale, mask)), v)); // batches that broadcast
   const fourAxes = (x: Tensor): Tensor => (q.rank === 4 ? x : ops.reshape(x, [x.shape[0], 1, ...x.shape.slice(1)]));
   const spread = mask && (q.rank === 4 || mask.rank < 3 ? mask : fourAxes(mask));
   const out = ops.scaledDotProductAttention(fourAxes(q), fourAxes(k), fourAxes(v), { scale, ...(spread ? { mask: spread } : {}) });
   return plain(ops.reshape(out, [...batch, length, v.shape[v.rank - 1]]));
+}
+
+/** The heads of all windows of a picture count as its heads: so a mask of each window is one of each head. */
+function windowAttention(c: Context, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | undefined, mask: Tensor, isPlain: boolean): Tensor {
+  const scale = c.number('scale', 1);
+  const [windows, heads, queries, keys] = c.list('windows') as number[];
+  const [batch] = q.shape;
+  const isOf = isPlain && sameShape(q.shape, [batch, heads, queries, q.shape[3]]) && k.shape[2] === keys && batch % windows === 0;
+  const known = [windows, heads, queries, keys];
+  const repeats = ({ shape }: Tensor): boolean => {
+    const own = shape.slice(-known.length);
+    return (
+      shape.slice(0, -known.length).every((extent) => extent === 1) && own.every((extent, i) => extent === 1 || extent === known[i + known.length - own.length])
+    );
+  };
+  // A bias has no axis of windows, so one of four axes is of all pictures only if its first extent is 1.
+  const fits = isOf && repeats(mask) && (!bias || (repeats(bias) && (bias.rank < 4 || bias.shape[0] === 1)));
+  if (!fits) {
+    const pictures = (x: Tensor, each: Shape): Tensor => ops.reshape(x, [x.size / sizeOf(each), ...each]);
+    const scores = ops.add(pictures(scoresOf(q, k, scale, bias), known), mask);
+    return ops.matmul(ops.softmax(pictures(scores, known.slice(1))), v);
+  }
+  const ofWindow = ops.reshape(mask, mask.shape.slice(-known.length));
+  const sum = ops.broadcastTo(bias ? ops.add(ofWindow, bias) : ofWindow, known);
+  const apart = (x: Tensor): Tensor => ops.reshape(x, [batch / windows, windows * heads, ...x.shape.slice(2)]);
+  const out = ops.scaledDotProductAttention(apart(q), apart(k), apart(v), { scale, mask: ops.reshape(sum, [1, windows * heads, queries, keys]) });
+  return ops.reshape(out, [...q.shape.slice(0, 3), v.shape[3]]);
 }
 
 function batchNormalization(c: Context): Results {
@@ -128,7 +161,7 @@ export const MATRIX: Operators = {
   },
   // Made by the passes, never read from a file.
   FusedMatMul: { inputs: [3, 3], attributes: {}, device: matmul },
-  FusedAttention: { inputs: [3, 4], attributes: { scale: float }, device: attention },
+  FusedAttention: { inputs: [3, 5], attributes: { scale: float, windows: ints }, device: attention },
   BatchNormalization: {
     inputs: [5, 5],
     outputs: [1, 3],

@@ -14,6 +14,7 @@ import { fuseGelu, fuseLayerNorm, fuseMatmulBias } from './layers.ts';
 import { layOut } from './layouts.ts';
 import { castProducts } from './products.ts';
 import { foldShapes } from './shapes.ts';
+import { foldStandardization } from './standardization.ts';
 
 /** Whether a Dropout passes its input on, whatever a run says; nobody reads its mask. */
 const isInferenceDropout = ({ op, inputs, outputs }: OnnxNode): boolean => op === 'Dropout' && !inputs[2] && !outputs[1];
@@ -68,6 +69,7 @@ type Pass = (graph: OnnxGraph, keep: (name: string) => boolean) => void;
 
 /** The passes that may be left out, in their order. */
 const PASSES: Readonly<Record<string, Pass>> = {
+  'weight standardization': foldStandardization,
   'batch norm': foldBatchNorm,
   convolution: fuseConv,
   'layer norm': fuseLayerNorm,
