@@ -112,11 +112,11 @@ const standardized = (shape: number[], of = 'view', axes = [0, 2]): OnnxParts =>
 
 const CASES: Record<string, Case> = {
   // Beyond 2²⁰ numbers a weight is no constant to compute with at import.
-  'a standardized weight': { parts: standardized([1061, 997, 1, 1]), fused: ['Conv'], atol: 1e-4 },
-  'a small one, partly constant already': { parts: standardized([7, 5, 3, 2]), fused: ['Conv'] },
+  'a standardized weight': { parts: standardized([1061, 997, 1, 1]), fused: ['Transpose', 'Conv'], atol: 1e-4 },
+  'a small one, partly constant already': { parts: standardized([7, 5, 3, 2]), fused: ['Transpose', 'Conv'] },
   'a weight by the mean of another': {
     parts: standardized([1061, 997, 1, 1], 'other'),
-    fused: ['Reshape', 'ReduceMean', 'ReduceMean', 'Sub', 'Mul', 'ReduceMean', 'BatchNormalization', 'Reshape', 'Conv'],
+    fused: ['Reshape', 'ReduceMean', 'ReduceMean', 'Sub', 'Mul', 'ReduceMean', 'BatchNormalization', 'Reshape', 'Transpose', 'Transpose', 'Conv'],
   },
   'layer norm': { parts: layerParts(layerNorm()), fused: ['LayerNormalization'] },
   'layer norm: the square as a product': { parts: layerParts(layerNorm({ square: [node('Mul', ['d', 'd'], ['s'])] })), fused: ['LayerNormalization'] },
