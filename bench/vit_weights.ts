@@ -1,5 +1,6 @@
 /** The weights of a vision transformer from its ONNX file, for peers whose model is written in their own operations. */
 import { FileError } from '../src/errors.ts';
+import { transposed } from '../src/model/encoder/vit.ts';
 import type { NamedArray } from '../src/nn/parameters.ts';
 import { openGraph } from './model_files.ts';
 import { PATCH, PATCHES, type VitWork } from './work.ts';
@@ -30,12 +31,6 @@ export interface VitWeights {
   epsilon: number;
 }
 
-function transposed({ shape: [rows, columns], data }: NamedArray): NamedArray {
-  const turned = new Float32Array(data.length);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) turned[j * rows + i] = data[i * columns + j];
-  return { shape: [columns, rows], data: turned };
-}
-
 /**
  * Reads the weights, which lie in the file in the order of the blocks. Names do not help: exporters rename matrices. Throws a FileError
  * for a graph in another form than that of scripts/torchvision_onnx.py.
@@ -60,7 +55,10 @@ export async function vitWeights({ model, blocks: count, width, hidden, classes 
     const linear = (weight: NamedArray, bias: NamedArray): Linear => ({ weight, bias });
     const linears = (weights: readonly NamedArray[], biases: readonly NamedArray[]) => weights.map((weight, i) => linear(weight, biases[i]));
     const gemms = (times: number, inputs: number, outputs: number) =>
-      linears(read('Gemm', times, outputs, inputs).map(transposed), read('Gemm', times, outputs));
+      linears(
+        read('Gemm', times, outputs, inputs).map(({ shape, data }) => ({ shape: [inputs, outputs], data: transposed(data, shape) })),
+        read('Gemm', times, outputs),
+      );
     const products = (inputs: number, outputs: number) => linears(read('MatMul', count, inputs, outputs), read('Add', count, outputs));
     const normed = read('LayerNormalization', 2 * (2 * count + 1), width);
     const norms = Array.from({ length: 2 * count + 1 }, (_, i): Norm => ({ gain: normed[2 * i], bias: normed[2 * i + 1] }));

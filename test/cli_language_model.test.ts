@@ -116,6 +116,15 @@ test('self-critical training goes on from it, and it is exported as ONNX and for
   );
   expect(scst).toMatchObject({ code: 0 });
   expect(JSON.parse(scst.stdout).config).toMatchObject({ languageRate: 2e-5, objective: 'scst', options: { dropout: 0 } });
+  // What only the started model tells: whether an option has an effect.
+  const { run, data: words } = await made.trained();
+  const going = (start: string, dataset: string, ...own: string[]) =>
+    glimpse('train', '--data', dataset, '--features', join(folder, 'features'), '--start', start, '--out', join(folder, 'none'), ...own);
+  expect(await going(run, words, '--language-rate', '0.1')).toMatchObject({
+    code: 2,
+    stderr: expect.stringContaining('--language-rate belongs to --decoder gpt2'),
+  });
+  expect(await going(out, data, '--label-smoothing', '0.1')).toMatchObject({ code: 2, stderr: expect.stringContaining('which a language model never says') });
   for (const format of ['onnx', 'web', 'safetensors']) {
     const exported = join(folder, `exported ${format}`);
     expect(await glimpse('export', out, '--format', format, '--out', exported, '--quiet')).toMatchObject({ code: 0 });

@@ -1,13 +1,12 @@
 /** Attention as today's exporters write it: it becomes one node, what only looks like it does not, and the numbers stay. */
 import { expect, test } from 'vitest';
 import { compare } from '../src/autograd/check.ts';
-import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { PASS_NAMES } from '../src/model/onnx/passes/index.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
-import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { numbers } from './onnx_graphs.ts';
+import { scope } from '../src/tensor/tensor.ts';
+import { numbers, resultsOf } from './onnx_graphs.ts';
 import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
@@ -158,17 +157,6 @@ const CASES: Record<string, Case> = {
     left: UNFUSED,
   },
 };
-
-async function resultsOf(parts: OnnxParts, without: readonly string[]): Promise<{ ops: string[]; values: ArrayLike<number>[]; shapes: (readonly number[])[] }> {
-  using _s = scope();
-  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)), { without });
-  const inputs = Object.fromEntries(parts.inputs.map(({ name, shape }) => [name, tensor(numbers(name, sizeOf(shape), 1), shape)]));
-  const results = noGrad(() => model.run(inputs)) as Tensor[];
-  const values = await Promise.all(results.map((result) => result.data()));
-  const ops = model.graph.nodes.map(({ op }) => op);
-  model.dispose();
-  return { ops, values, shapes: results.map(({ shape }) => shape) };
-}
 
 test.each(Object.entries(CASES))('%s', async (_name, { parts, left = { FusedAttention: 1 } }) => {
   const [plain, after] = [await resultsOf(parts, PASS_NAMES), await resultsOf(parts, [])];

@@ -1,11 +1,14 @@
 /** Graphs for tests of the importer: written, run, and with numbers that are the same in every test, whatever ran before. */
 
 import { join } from 'node:path';
+import { noGrad } from '../src/autograd/tape.ts';
+import { bytesAsSource } from '../src/data/bytes.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
-import type { Tensor } from '../src/tensor/tensor.ts';
-import { floatTensor, intTensor, node, type OnnxParts, writeOnnx } from './onnx_writer.ts';
+import { sizeOf } from '../src/tensor/shape.ts';
+import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { temporaryFolder } from './support.ts';
 
 /** What writes each graph to a file of its own, in a folder that goes with the test file. */
@@ -26,6 +29,21 @@ export async function outputOf(path: string, inputs: Record<string, Tensor>): Pr
   const values = [...(await out.data())];
   model.dispose();
   return values;
+}
+
+/** Operators that are left, and results for inputs of random numbers, of a graph rewritten without the passes that are named. */
+export async function resultsOf(
+  parts: OnnxParts,
+  without: readonly string[],
+): Promise<{ ops: string[]; values: ArrayLike<number>[]; shapes: (readonly number[])[] }> {
+  using _s = scope();
+  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)), { without });
+  const inputs = Object.fromEntries(parts.inputs.map(({ name, shape }) => [name, tensor(numbers(name, sizeOf(shape), 1), shape)]));
+  const results = noGrad(() => model.run(inputs)) as Tensor[];
+  const values = await Promise.all(results.map((result) => result.data()));
+  const ops = model.graph.nodes.map(({ op }) => op);
+  model.dispose();
+  return { ops, values, shapes: results.map(({ shape }) => shape) };
 }
 
 /** Normally distributed numbers; `name` chooses the stream, so that two tensors differ. */

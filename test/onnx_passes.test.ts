@@ -8,7 +8,7 @@ import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import { type Chunks, graphMessage, nodeMessage } from '../src/model/onnx/writer.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
-import { numbers } from './onnx_graphs.ts';
+import { numbers, resultsOf } from './onnx_graphs.ts';
 import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
@@ -159,17 +159,6 @@ const CASES: Record<string, Case> = {
     fused: ['MatMul', 'Add'],
   },
 };
-
-async function resultsOf(parts: OnnxParts, without: readonly string[]): Promise<{ ops: string[]; values: ArrayLike<number>[]; shapes: (readonly number[])[] }> {
-  using _s = scope();
-  const model = OnnxModel.load(bytesAsSource('model', onnxBytes(parts)), { without });
-  const inputs = Object.fromEntries(parts.inputs.map(({ name, shape }) => [name, tensor(numbers(name, sizeOf(shape), 1), shape)]));
-  const results = noGrad(() => model.run(inputs)) as Tensor[];
-  const values = await Promise.all(results.map((result) => result.data()));
-  const ops = model.graph.nodes.map(({ op }) => op);
-  model.dispose();
-  return { ops, values, shapes: results.map(({ shape }) => shape) };
-}
 
 test.each(Object.entries(CASES))('%s', async (_name, { parts, fused, atol = 1e-5 }) => {
   const [plain, after] = [await resultsOf(parts, PASS_NAMES), await resultsOf(parts, [])];

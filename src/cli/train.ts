@@ -6,6 +6,7 @@ import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
+import { isLanguageModel } from '../model/captioner/transformer.ts';
 import { type Checkpoint, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { type StepReport, train } from '../model/training/trainer.ts';
@@ -55,8 +56,12 @@ function configOf(
   const preset = start ? start.config.preset : o.preset;
   const settled = settledOptions(o, preset);
   const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, schedule, warmup, patience } = settled;
-  // With --start, only the checkpoint tells the preset, and with it the patience.
-  if (start) refuseWithoutEffect(TRAINING_OPTIONS, new Set(o.schedule ? ['schedule'] : []), settled);
+  // With --start, only the checkpoint tells the preset, with it the patience, and the decoder.
+  if (start) {
+    const given = { schedule: o.schedule, languageRate: o.languageRate, labelSmoothing: o.labelSmoothing || undefined };
+    const names = Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+    refuseWithoutEffect(TRAINING_OPTIONS, new Set(names), { ...settled, decoder: start.config.options.decoder, start: undefined });
+  }
   const own = language ? { project: language.width, hidden: language.width, embedding: language.width, positions: language.positions } : {};
   const widths = { ...DEFAULT_WIDTHS, ...(vectors ? { embedding: vectors.width } : {}), ...own };
   const sizes = { features: store.index.width, regions: store.index.regions, ...widths, vocabulary: dataset.vocabulary.length };
@@ -64,8 +69,8 @@ function configOf(
     ...modelOptions(o, preset, start ? start.config.options : null),
     ...(language ? { layers: language.layers, heads: language.heads } : {}),
   };
-  checkLanguage(o, options, start?.config.sizes ?? sizes, dataset);
-  const languageRate = options.decoder === 'gpt2' ? { languageRate: settled.languageRate ?? start?.config.languageRate ?? 0 } : {};
+  if (isLanguageModel(options)) checkPositions(options, start?.config.sizes ?? sizes, dataset);
+  const languageRate = isLanguageModel(options) ? { languageRate: settled.languageRate ?? start?.config.languageRate ?? 0 } : {};
   const trainable = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
   return {
     ...{ preset, seed, rate, schedule, warmup, patience, maxNorm, accumulate },
@@ -103,13 +108,8 @@ function languageModelOf(o: TrainOptions, folder: string, { words, vocabulary }:
   return readLanguageModel(folder, vocabulary, o.pictureAs === 'cross-attention');
 }
 
-/** What holds of a language model, be it new or started from a run. */
-function checkLanguage(o: TrainOptions, { decoder, labelSmoothing, pictureAs }: CaptionerOptions, sizes: CaptionerSizes, { maxLength }: Dataset): void {
-  if (decoder !== 'gpt2') {
-    if (o.languageRate !== undefined) throw new UsageError(`--language-rate belongs to --decoder gpt2; ${o.start} is a model of the kind ${decoder}`);
-    return;
-  }
-  if (labelSmoothing > 0) throw new UsageError('--label-smoothing would raise special words, which a language model never says');
+/** Regions of a prefix and words must fit into the positions that the language model has. */
+function checkPositions({ pictureAs }: CaptionerOptions, sizes: CaptionerSizes, { maxLength }: Dataset): void {
   const needed = maxLength - 1 + (pictureAs === 'prefix' ? sizes.regions : 0);
   if (needed > (sizes.positions ?? 0)) {
     const what = pictureAs === 'prefix' ? `${sizes.regions} regions and captions of up to ${maxLength - 1} words` : `captions of up to ${maxLength - 1} words`;

@@ -25,7 +25,17 @@ import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
 import type { CaptionerOptions } from '../training/options.ts';
 import { Decoding } from './decoding.ts';
 import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
-import { hasPrefix, isTransformer, languageScores, neverSpecial, prefixStates, transform, transformerMemory, transformerTable } from './transformer.ts';
+import {
+  hasPrefix,
+  isLanguageModel,
+  isTransformer,
+  languageScores,
+  neverSpecial,
+  prefixStates,
+  transform,
+  transformerMemory,
+  transformerTable,
+} from './transformer.ts';
 
 export { type CaptionerOptions, PRESETS } from '../training/options.ts';
 
@@ -89,13 +99,12 @@ function recurrentTable(s: CaptionerSizes, o: CaptionerOptions): { attention: Ro
 export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
   if (isTransformer(o) && o.contextToOutput) throw new GlimpseError('a transformer has no single context to give to the output');
   const { attention, layers, extras } = isTransformer(o) ? { attention: [], layers: transformerTable(s, o), extras: [] } : recurrentTable(s, o);
-  const scores: Row[] =
-    o.decoder === 'gpt2'
-      ? [['out_b', [s.vocabulary], neverSpecial]]
-      : [
-          ['out_w', [s.hidden + (o.contextToOutput ? s.project : 0), s.vocabulary], glorotUniform],
-          ['out_b', [s.vocabulary], zerosInit],
-        ];
+  const scores: Row[] = isLanguageModel(o)
+    ? [['out_b', [s.vocabulary], neverSpecial]]
+    : [
+        ['out_w', [s.hidden + (o.contextToOutput ? s.project : 0), s.vocabulary], glorotUniform],
+        ['out_b', [s.vocabulary], zerosInit],
+      ];
   return [
     ['enc_w', [s.features, s.project], glorotUniform],
     ['enc_b', [s.project], zerosInit],
@@ -177,7 +186,7 @@ export class Captioner {
     const [batch, regions, width] = features.shape;
     if (width !== this.sizes.features) throw new GlimpseError(`the features are ${width} wide, this model was made for ${this.sizes.features}`);
     const rows = ops.reshape(features, [batch * regions, width]);
-    const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: this.options.decoder !== 'gpt2' });
+    const projected = ops.matmul(rows, this.p('enc_w'), { bias: this.p('enc_b'), relu: !isLanguageModel(this.options) });
     const a = this.drop(projected, 'projected features', step);
     const values = ops.reshape(a, [batch, regions, project]);
     const p = (name: string) => this.p(name);
@@ -217,7 +226,7 @@ export class Captioner {
     const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
     const [steps, batch, width] = all.shape;
     const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
-    if (this.options.decoder === 'gpt2') return languageScores((name) => this.p(name), rows);
+    if (isLanguageModel(this.options)) return languageScores((name) => this.p(name), rows);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 

@@ -9,17 +9,15 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { openFile } from '../../data/file_source.ts';
+import { CONFIG, Count, readModelConfig, WEIGHTS, Width } from '../../data/hugging_face.ts';
 import { parseWeights, type StoredWeight } from '../../data/safetensors_format.ts';
-import { readText } from '../../data/text.ts';
 import { readTokenIds } from '../../data/tokenizer_files.ts';
-import { checkedBy, parseJson, quoted } from '../../data/validation.ts';
+import { checkedBy, quoted } from '../../data/validation.ts';
 import { SPECIAL_WORDS, START } from '../../data/words.ts';
 import { FileError, GlimpseError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { printable } from '../../printable.ts';
 
-const CONFIG = 'config.json';
-const WEIGHTS = 'model.safetensors';
 const VERDICT = 'is no configuration of a language model that can be read';
 
 /** The sizes of a language model. */
@@ -37,8 +35,6 @@ export interface LanguageModel extends LanguageSizes {
   notes: string[];
 }
 
-const Count = z.number().int().min(1).max(1024);
-const Width = z.number().int().min(1).max(65_536);
 const Config = z.object({
   n_embd: Width.default(768),
   n_layer: Count.default(12),
@@ -65,7 +61,7 @@ type Config = z.infer<typeof Config>;
 const FEED_FORWARD = 4;
 
 function readConfig(path: string): Config {
-  const found = parseJson(path, readText(path), z.looseObject({ model_type: z.string() }), VERDICT);
+  const found = readModelConfig(path, VERDICT);
   if (found.model_type !== 'gpt2') throw new FileError(path, `model_type ${quoted(found.model_type)} is not read; gpt2 is`);
   const config = checkedBy(path, Config, found, VERDICT);
   const { n_embd: width, n_head: heads, n_inner: inner, vocab_size: words } = config;
@@ -83,37 +79,34 @@ interface Source {
   shape: number[];
 }
 
-/** The tensors of a layer, with their shapes, in the file and here. */
-function layerSources(i: number, width: number): Source[] {
-  const at = (tensor: string, parameter: string, from: number | null, to: number): Source[] => [
-    ...(from === null ? [] : [{ parameter: `layer${i}.${parameter}_w`, tensor: `h.${i}.${tensor}.weight`, shape: [from, to] }]),
-    ...(from === null ? [{ parameter: `layer${i}.${parameter}_g`, tensor: `h.${i}.${tensor}.weight`, shape: [to] }] : []),
-    { parameter: `layer${i}.${parameter}_b`, tensor: `h.${i}.${tensor}.bias`, shape: [to] },
-  ];
-  return [
-    ...at('ln_1', 'norm1', null, width),
-    ...at('attn.c_attn', 'self', width, 3 * width),
-    ...at('attn.c_proj', 'self_out', width, width),
-    ...at('ln_2', 'norm3', null, width),
-    ...at('mlp.c_fc', 'inner', width, FEED_FORWARD * width),
-    ...at('mlp.c_proj', 'outer', FEED_FORWARD * width, width),
-  ];
-}
+/** A product [from, to] with its bias. */
+const product = (tensor: string, parameter: string, from: number, to: number): Source[] => [
+  { parameter: `${parameter}_w`, tensor: `${tensor}.weight`, shape: [from, to] },
+  { parameter: `${parameter}_b`, tensor: `${tensor}.bias`, shape: [to] },
+];
 
-function crossSources(i: number, width: number): Source[] {
-  const cross = `h.${i}.crossattention`;
-  const product = (tensor: string, parameter: string, to: number): Source[] => [
-    { parameter: `${parameter}_w`, tensor: `${tensor}.weight`, shape: [width, to] },
-    { parameter: `${parameter}_b`, tensor: `${tensor}.bias`, shape: [to] },
-  ];
-  return [
-    { parameter: `layer${i}.norm2_g`, tensor: `h.${i}.ln_cross_attn.weight`, shape: [width] },
-    { parameter: `layer${i}.norm2_b`, tensor: `h.${i}.ln_cross_attn.bias`, shape: [width] },
-    ...product(`${cross}.q_attn`, `layer${i}.query`, width),
-    ...product(`${cross}.c_attn`, 'memory', 2 * width),
-    ...product(`${cross}.c_proj`, `layer${i}.cross_out`, width),
-  ];
-}
+const norm = (tensor: string, parameter: string, width: number): Source[] => [
+  { parameter: `${parameter}_g`, tensor: `${tensor}.weight`, shape: [width] },
+  { parameter: `${parameter}_b`, tensor: `${tensor}.bias`, shape: [width] },
+];
+
+/** The tensors of a layer, in the file and here. */
+const layerSources = (i: number, width: number): Source[] => [
+  ...norm(`h.${i}.ln_1`, `layer${i}.norm1`, width),
+  ...product(`h.${i}.attn.c_attn`, `layer${i}.self`, width, 3 * width),
+  ...product(`h.${i}.attn.c_proj`, `layer${i}.self_out`, width, width),
+  ...norm(`h.${i}.ln_2`, `layer${i}.norm3`, width),
+  ...product(`h.${i}.mlp.c_fc`, `layer${i}.inner`, width, FEED_FORWARD * width),
+  ...product(`h.${i}.mlp.c_proj`, `layer${i}.outer`, FEED_FORWARD * width, width),
+];
+
+/** Those of its cross-attention. The keys and values of all layers are one parameter. */
+const crossSources = (i: number, width: number): Source[] => [
+  ...norm(`h.${i}.ln_cross_attn`, `layer${i}.norm2`, width),
+  ...product(`h.${i}.crossattention.q_attn`, `layer${i}.query`, width, width),
+  ...product(`h.${i}.crossattention.c_attn`, 'memory', width, 2 * width),
+  ...product(`h.${i}.crossattention.c_proj`, `layer${i}.cross_out`, width, width),
+];
 
 /** Masks that older files hold, and the scores of the words where they are stored besides the embedding that they are tied to. */
 const UNUSED = /^(h\.\d+\.(attn|crossattention)\.(bias|masked_bias)|lm_head\.weight)$/;
@@ -172,8 +165,7 @@ export function readLanguageModel(folder: string, vocabulary: readonly string[],
     const own: Source[] = [
       { parameter: 'positions', tensor: 'wpe.weight', shape: [positions, width] },
       ...numbers.flatMap((i) => layerSources(i, width)),
-      { parameter: 'final_g', tensor: 'ln_f.weight', shape: [width] },
-      { parameter: 'final_b', tensor: 'ln_f.bias', shape: [width] },
+      ...norm('ln_f', 'final', width),
     ];
     const embedding: Source = { parameter: 'emb', tensor: 'wte.weight', shape: [words, width] };
     const known = new Map([embedding, ...own, ...crossed].map((source) => [source.tensor, source]));

@@ -37,11 +37,14 @@ const FEED_FORWARD = 4;
 /** Added to a masked score. It is far below any other score, and sums stay finite. */
 export const MASKED = -1e30;
 
+/** Whether the decoder goes on from a language model. */
+export const isLanguageModel = ({ decoder }: Pick<CaptionerOptions, 'decoder'>): boolean => decoder === 'gpt2';
+
 /** Whether a decoder has layers of attention in place of the recurrence. */
-export const isTransformer = ({ decoder }: Pick<CaptionerOptions, 'decoder'>): boolean => decoder === 'transformer' || decoder === 'gpt2';
+export const isTransformer = (options: Pick<CaptionerOptions, 'decoder'>): boolean => options.decoder === 'transformer' || isLanguageModel(options);
 
 /** Whether the regions stand before the words. */
-export const hasPrefix = ({ decoder, pictureAs }: Pick<CaptionerOptions, 'decoder' | 'pictureAs'>): boolean => decoder === 'gpt2' && pictureAs === 'prefix';
+export const hasPrefix = (options: Pick<CaptionerOptions, 'decoder' | 'pictureAs'>): boolean => isLanguageModel(options) && options.pictureAs === 'prefix';
 
 const LANGUAGE = /^(emb|positions|final_[gb]|layer\d+\.(norm1|self|self_out|norm3|inner|outer)_[gwb])$/;
 /** Whether a parameter of `gpt2` is of the language model itself, and not of what shows it the picture. */
@@ -56,7 +59,7 @@ export const neverSpecial: Initializer = ([words]) => Float32Array.from({ length
  * `memory_w` gives the picture's keys and values for all layers.
  */
 export function transformerTable({ project, hidden, embedding, positions = 0 }: Widths, options: TransformerOptions): Row[] {
-  const { decoder, layers, heads } = options;
+  const { layers, heads } = options;
   if (hidden % heads !== 0) throw new GlimpseError(`${heads} heads do not share a width of ${hidden} evenly`);
   const linear = (name: string, from: number, to: number, initializer: Initializer = glorotUniform): Row[] => [
     [`${name}_w`, [from, to], initializer],
@@ -66,15 +69,15 @@ export function transformerTable({ project, hidden, embedding, positions = 0 }: 
     [`${name}_g`, [hidden], constant(1)],
     [`${name}_b`, [hidden], zerosInit],
   ];
-  const isLanguageModel = decoder === 'gpt2';
+  const isPretrained = isLanguageModel(options);
   const crosses = !hasPrefix(options);
   const cross = (i: number): Row[] => [
     ...norm(`layer${i}.norm2`),
     ...linear(`layer${i}.query`, hidden, hidden),
-    ...linear(`layer${i}.cross_out`, hidden, hidden, isLanguageModel ? zerosInit : glorotUniform),
+    ...linear(`layer${i}.cross_out`, hidden, hidden, isPretrained ? zerosInit : glorotUniform),
   ];
   return [
-    ...(isLanguageModel ? [['positions', [positions, hidden], uniform(-0.05, 0.05)] as Row] : linear('word', embedding, hidden)),
+    ...(isPretrained ? [['positions', [positions, hidden], uniform(-0.05, 0.05)] as Row] : linear('word', embedding, hidden)),
     ...(crosses ? linear('memory', project, layers * 2 * hidden) : []),
     ...Array.from({ length: layers }, (_, i) => [
       ...norm(`layer${i}.norm1`),
@@ -213,7 +216,7 @@ function layered(
       x = ops.add(x, drop(linear(looked?.out ?? attentionOnly(query, keys, values, heads), `layer${i}.cross_out`), `layer ${i}, picture`));
     }
     const inner = norm(x, `layer${i}.norm3`);
-    const active = options.decoder === 'gpt2' ? ops.geluTanh(linear(inner, `layer${i}.inner`)) : linear(inner, `layer${i}.inner`, true);
+    const active = isLanguageModel(options) ? ops.geluTanh(linear(inner, `layer${i}.inner`)) : linear(inner, `layer${i}.inner`, true);
     x = ops.add(x, drop(linear(active, `layer${i}.outer`), `layer ${i}, feed-forward`));
   }
   return { output: x, states, seen, heard };
@@ -241,7 +244,7 @@ export function transform(sizes: Widths, options: TransformerOptions, p: Lookup,
   const byCaption = ops.transpose(words, [1, 0, 2]);
   const projected = () =>
     ops.reshape(ops.matmul(ops.reshape(byCaption, [batch * steps, embedding]), p('word_w'), { bias: p('word_b') }), [batch, steps, hidden]);
-  const inPlace = options.decoder === 'gpt2' ? inLearnedPlace(p, byCaption, past) : ops.add(projected(), positionalEncoding(past, steps, hidden));
+  const inPlace = isLanguageModel(options) ? inLearnedPlace(p, byCaption, past) : ops.add(projected(), positionalEncoding(past, steps, hidden));
   const memory = hasPrefix(options) ? null : encoded.keys;
   const { output, states, seen, heard } = layered(sizes, options, p, { before: encoded.start, memory }, drop(inPlace, 'words in place'), drop);
   const alpha = seen ? ops.transpose(ops.mean(seen, 1), [1, 0, 2]) : heard && regionsOf(heard, encoded.values.shape[1]);

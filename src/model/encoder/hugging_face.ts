@@ -6,15 +6,12 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { z } from 'zod';
 import { openFile } from '../../data/file_source.ts';
+import { CONFIG, Count, readModelConfig, WEIGHTS, Width } from '../../data/hugging_face.ts';
 import { parseWeights } from '../../data/safetensors_format.ts';
-import { readText } from '../../data/text.ts';
-import { checkedBy, listed, parseJson, quoted } from '../../data/validation.ts';
+import { checkedBy, listed, quoted } from '../../data/validation.ts';
 import { FileError } from '../../errors.ts';
 import type { EncoderOptions } from './network.ts';
 import { ACTIVATION_NAMES, isActivation, type VisionConfig, VisionTransformer } from './vit.ts';
-
-const CONFIG = 'config.json';
-const WEIGHTS = 'model.safetensors';
 
 /** The files of a vision transformer. */
 export interface VisionFiles {
@@ -46,10 +43,6 @@ export function visionFiles(path: string): VisionFiles | null {
   return { folder, config, weights };
 }
 
-/** No vision transformer comes near these. */
-const Count = z.number().int().min(1).max(1024);
-const Width = z.number().int().min(1).max(65_536);
-
 const withDefaults = (patch: number, epsilon: number, activation: string) => ({
   hidden_size: Width.default(768),
   num_hidden_layers: Count.default(12),
@@ -78,7 +71,7 @@ const SYNONYMS: Readonly<Record<string, string>> = { gelu_pytorch_tanh: 'gelu_ne
 
 /** Reads a `config.json`. Throws a FileError that names the field. */
 export function readVisionConfig(path: string): { config: VisionConfig; modelType: string } {
-  const found = parseJson(path, readText(path), z.looseObject({ model_type: z.string() }), VERDICT);
+  const found = readModelConfig(path, VERDICT);
   const modelType = MODEL_TYPES.find((name) => name === found.model_type);
   if (!modelType)
     throw new FileError(path, `model_type ${quoted(found.model_type)} is not read directly (${MODEL_TYPES.join(', ')} are); export the model as ONNX`);

@@ -141,7 +141,7 @@ function tensorsOf(config: VisionConfig): Map<string, { shape: number[]; kind: K
 }
 
 /** [to, from] → [from, to] */
-function transposed(data: Float32Array, [to, from]: readonly number[]): Float32Array {
+export function transposed(data: Float32Array, [to, from]: readonly number[]): Float32Array {
   const out = new Float32Array(data.length);
   for (let j = 0; j < to; j++) for (let i = 0; i < from; i++) out[i * to + j] = data[j * from + i];
   return out;

@@ -9,7 +9,7 @@ import { GlimpseError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import type { CaptionerOptions, CaptionerSizes } from '../captioner/captioner.ts';
 import { GATES, layerCount, stateCount, wordRows } from '../captioner/recurrence.ts';
-import { hasPrefix, isTransformer, MASKED } from '../captioner/transformer.ts';
+import { hasPrefix, isLanguageModel, isTransformer, MASKED } from '../captioner/transformer.ts';
 import type { GraphBuilder, Port, Value } from './graph.ts';
 
 export interface ExportedModel {
@@ -68,9 +68,9 @@ class Weights {
 const port = (name: string, shape: Port['shape'], doc: string): Port => ({ name, type: 'float', shape, doc });
 
 /** a = ReLU(X We + be), [rows, regions, D]; without ReLU for a language model. */
-const projected = (g: GraphBuilder, w: Weights, features: Value, { decoder }: CaptionerOptions): Value => {
+const projected = (g: GraphBuilder, w: Weights, features: Value, options: CaptionerOptions): Value => {
   const a = w.linear(g, features, 'enc');
-  return decoder === 'gpt2' ? a : g.relu(a);
+  return isLanguageModel(options) ? a : g.relu(a);
 };
 
 // ── Attention and recurrent layers ──
@@ -179,7 +179,7 @@ function recurrentGraphs({ sizes, options, weights: all }: ExportedModel): Decod
 function transformerGraphs({ sizes, options, weights: all }: ExportedModel): DecoderGraphs {
   const { hidden, regions } = sizes;
   const { layers, heads } = options;
-  const isLanguageModel = options.decoder === 'gpt2';
+  const isPretrained = isLanguageModel(options);
   const crosses = !hasPrefix(options);
   const each = hidden / heads;
   const w = new Weights(all);
@@ -227,7 +227,7 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
 
   const feedForward = (g: GraphBuilder, x: Value, i: number): Value => {
     const inner = w.linear(g, norm(g, x, `layer${i}.norm3`), `layer${i}.inner`);
-    return w.linear(g, isLanguageModel ? g.geluTanh(inner) : g.relu(inner), `layer${i}.outer`);
+    return w.linear(g, isPretrained ? g.geluTanh(inner) : g.relu(inner), `layer${i}.outer`);
   };
 
   /** The keys and values of the regions that stand before the words. */
@@ -276,7 +276,7 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
     },
     step(g, seen, before, words) {
       const embedded = g.unsqueeze(g.node('Gather', [w.in(g, 'emb'), words], { axis: 0 }), 1);
-      let x = isLanguageModel
+      let x = isPretrained
         ? g.add(embedded, g.node('Gather', [w.in(g, 'positions'), g.extent(before[0], 2)], { axis: 0 }))
         : g.add(w.linear(g, embedded, 'word'), positionalEncoding(g, before[0]));
       const states: Value[] = [];
@@ -294,7 +294,7 @@ function transformerGraphs({ sizes, options, weights: all }: ExportedModel): Dec
         x = g.add(x, feedForward(g, x, i));
       }
       const output = g.squeeze(norm(g, x, 'final'), 1);
-      const logits = isLanguageModel ? g.add(g.matmul(output, g.transpose(w.in(g, 'emb'), [1, 0])), w.in(g, 'out_b')) : w.linear(g, output, 'out');
+      const logits = isPretrained ? g.add(g.matmul(output, g.transpose(w.in(g, 'emb'), [1, 0])), w.in(g, 'out_b')) : w.linear(g, output, 'out');
       return { logits, alpha, states };
     },
   };

@@ -79,7 +79,8 @@ export class TrainingStep {
     private readonly language: Optimizer | null = null,
   ) {}
 
-  private get optimizers(): Optimizer[] {
+  /** All that an update updates, the captioner's own first. */
+  get optimizers(): readonly Optimizer[] {
     return [this.optimizer, ...(this.language ? [this.language] : []), ...(this.encoder ? [this.encoder.optimizer] : [])];
   }
 

@@ -23,7 +23,7 @@ import type { NamedArray } from '../../nn/parameters.ts';
 import { VERSION } from '../../platform/node/version.ts';
 import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
-import { isOfLanguageModel } from '../captioner/transformer.ts';
+import { isLanguageModel, isOfLanguageModel } from '../captioner/transformer.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
 import { packed } from '../encoder/network.ts';
 import { type Batch, epochBatches } from './batches.ts';
@@ -185,7 +185,7 @@ function startModel({ dataset, config, start, wordVectors, languageWeights }: Tr
   const model = Captioner.create(config.sizes, config.options, config.seed);
   for (const [name, { data }] of languageWeights ?? []) model.parameters.get(name).write(data);
   // A language model knows how frequent words are.
-  if (config.preset === 'recommended' && config.options.decoder !== 'gpt2') setUnigramBias(model, dataset);
+  if (config.preset === 'recommended' && !isLanguageModel(config.options)) setUnigramBias(model, dataset);
   if (wordVectors) {
     const table = model.parameters.get('emb');
     const values = embeddingInit(table.shape, config.seed, 'emb');
@@ -235,7 +235,7 @@ class Run {
     const { config, dataset, store, run } = o;
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
     const { languageRate = 0 } = config;
-    const isSlow = (name: string) => config.options.decoder === 'gpt2' && isOfLanguageModel(name);
+    const isSlow = (name: string) => isLanguageModel(config.options) && isOfLanguageModel(name);
     if (languageRate === 0) this.model.parameters.freeze(isSlow);
     const adam = { kind: 'adam', maxNorm: config.maxNorm } as const;
     this.optimizer = new Optimizer(
@@ -339,17 +339,14 @@ class Run {
     const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
     const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
     const meta = { config, progress, vocabulary: dataset.vocabulary, encoder, encoderWeights, trainedOn: trainedOn() };
-    const optimizers = [this.optimizer, ...(this.language ? [this.language] : []), ...(this.tuned ? [this.tuned.step.optimizer] : [])];
-    await saveCheckpoint(path, this.model, optimizers, meta);
+    await saveCheckpoint(path, this.model, this.step.optimizers, meta);
   }
 
   dispose(): void {
     this.log.close();
     this.events.file.close();
     this.step.dispose();
-    this.optimizer.dispose();
-    this.language?.dispose();
-    this.tuned?.step.optimizer.dispose();
+    for (const optimizer of this.step.optimizers) optimizer.dispose();
     this.tuned?.encoder.dispose();
     this.model.dispose();
   }
