@@ -1,6 +1,7 @@
 /** One training step: batches added up, the loss that is reported, scheduled sampling. */
 import { expect, test } from 'vitest';
 import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
+import { LocalSum } from '../src/model/training/gradient_sum.ts';
 import { type StepInputs, TrainingStep } from '../src/model/training/step.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Random } from '../src/random.ts';
@@ -23,6 +24,16 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
     weights: new Float32Array(steps * rows).fill(1 / (steps * rows)),
     length: steps,
   };
+}
+
+/** One update with the gradients of several micro-batches. */
+function updateOf(step: TrainingStep, micros: readonly StepInputs[], most = micros.length): void {
+  const sum = new LocalSum(step.optimizers, most, false);
+  micros.forEach((inputs, index) => {
+    step.add(inputs, { index, of: micros.length, most });
+    sum.add(index, micros.length);
+  });
+  step.update();
 }
 
 async function weightsAfter(updates: (step: TrainingStep, another: TrainingStep) => void, options = PRESETS.basic): Promise<Map<string, Float32Array>> {
@@ -71,8 +82,7 @@ test.each([
   }, options);
   const apart = await weightsAfter((step) => {
     for (let i = 0; i < 3; i++) {
-      step.run(half(a), { index: 0, of: 2 });
-      step.run(half(b), { index: 1, of: 2 });
+      updateOf(step, [half(a), half(b)]);
     }
   }, options);
   for (const [name, values] of together) {
@@ -116,8 +126,8 @@ test('a shorter last update weighs its penalty on attention fully, whatever was 
   const penalized = { ...PRESETS.basic, attentionPenalty: 1 };
   const withLast = (last: (step: TrainingStep, another: TrainingStep) => TrainingStep) =>
     weightsAfter((step, another) => {
-      for (const index of [0, 1, 2]) step.run(a, { index, of: 3 });
-      last(step, another).run(b); // of the same shape, alone in its update
+      updateOf(step, [a, a, a], 3);
+      updateOf(last(step, another), [b], 3); // of the same shape, alone in its update
     }, penalized);
   expect(await withLast((step) => step)).toEqual(await withLast((_, another) => another));
 });

@@ -1,23 +1,27 @@
 /** `glimpse train`: presets and options → a training run. */
 import { createHash } from 'node:crypto';
+import { availableParallelism, cpus } from 'node:os';
 import { type Dataset, readDataset } from '../data/captions.ts';
 import { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
-import { GlimpseError, UsageError } from '../errors.ts';
+import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
 import { isLanguageModel } from '../model/captioner/transformer.ts';
 import { type Checkpoint, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
-import { type StepReport, train } from '../model/training/trainer.ts';
+import { Diverged, type StepReport, train } from '../model/training/trainer.ts';
 import { weightsHash } from '../model/training/weights_hash.ts';
+import { NotAgreed, World } from '../model/training/world.ts';
 import { refuseWithoutEffect } from '../options.ts';
+import { VERSION } from '../platform/node/version.ts';
+import { printableLines } from '../printable.ts';
 import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';
 import { duration, progress, result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
-import { endRequest } from './signals.ts';
+import { type EndRequest, endRequest } from './signals.ts';
 
 /** Names the pictures and captions trained on, in their order. */
 function hashOf(images: Dataset['images']): string {
@@ -55,7 +59,7 @@ function configOf(
 ): TrainingConfig {
   const preset = start ? start.config.preset : o.preset;
   const settled = settledOptions(o, preset);
-  const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, schedule, warmup, patience } = settled;
+  const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, gradientPrecision, schedule, warmup, patience } = settled;
   // With --start, only the checkpoint tells the preset, with it the patience, and the decoder.
   if (start) {
     const given = { schedule: o.schedule, languageRate: o.languageRate, labelSmoothing: o.labelSmoothing || undefined };
@@ -73,7 +77,7 @@ function configOf(
   const languageRate = isLanguageModel(options) ? { languageRate: settled.languageRate ?? start?.config.languageRate ?? 0 } : {};
   const trainable = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
   return {
-    ...{ preset, seed, rate, schedule, warmup, patience, maxNorm, accumulate },
+    ...{ preset, seed, rate, schedule, warmup, patience, maxNorm, accumulate, gradientPrecision },
     sizes: start ? start.config.sizes : sizes,
     options,
     batch: { images: batchImages, captionsPerImage: captions },
@@ -117,13 +121,12 @@ function checkPositions({ pictureAs }: CaptionerOptions, sizes: CaptionerSizes, 
   }
 }
 
-export async function trainCommand(o: TrainOptions): Promise<number> {
-  checkOptions(o);
+/** All that a run needs besides a device. Each process of a world prepares it on its own. */
+async function prepare(o: TrainOptions) {
   const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
   const start = o.start ? checkpointAt(o, o.start) : null;
   const store = await FeatureStore.open(o.features);
-  const trainable = dataset.images.filter(({ split }) => split === 'train');
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(
@@ -136,6 +139,73 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   }
   const language = o.languageModel ? languageModelOf(o, o.languageModel, dataset) : null;
   const config = configOf(o, dataset, store, { start, vectors, language });
+  return { shaders, dataset, start, store, vectors, language, config };
+}
+
+type Prepared = Awaited<ReturnType<typeof prepare>>;
+
+/** What the processes of a world must have in common, by names that a message can say. */
+function factsOf(o: TrainOptions, { dataset, store, config }: Prepared): Record<string, string> {
+  const short = (value: unknown) => createHash('sha256').update(JSON.stringify(value)).digest('hex').slice(0, 12);
+  const { trainingSet, featureHash = 'none', start, wordVectors, languageModel, ...options } = config;
+  const { out, resume, validation, keep, saveEvery, reduce, epochs } = o;
+  return {
+    'version of glimpse': VERSION,
+    dataset: short([trainingSet, dataset.vocabulary, dataset.images.map(({ file, split, ids }) => [file, split, ids])]),
+    'feature store': short([featureHash, store.index.encoder.sha256, store.index.type]),
+    'model to start from': short([start, wordVectors, languageModel]),
+    'value of an option': short([options, { out, resume, validation, keep, saveEvery, reduce, epochs }]),
+  };
+}
+
+/** Says what each process computes on, and what slows a world down. */
+async function sayWorld(o: TrainOptions, world: World, description: string): Promise<void> {
+  const all = await world.gather({ description, cores: availableParallelism(), of: cpus().length });
+  say(o, `${world.size} processes train together, started by ${world.by}; updates of ${o.accumulate} micro-batches are shared out among them`);
+  for (const [rank, each] of all.entries()) say(o, `${world.nameOf(rank)}: adapter ${each.description}`);
+  const bound = all.findIndex(({ cores, of }) => cores < of);
+  if (bound >= 0)
+    say(
+      o,
+      `${world.nameOf(bound)} may only use ${all[bound].cores} of ${all[bound].of} processor cores: the launcher bound it; \`mpirun --bind-to none\` lets it use all`,
+    );
+}
+
+/** "a,b": the adapters of a machine's processes, in turn. */
+function adapterOf({ adapter }: TrainOptions, world: World): string | undefined {
+  const names = adapter?.split(',');
+  if (names && names.length > 1 && world.size === 1)
+    throw new UsageError(`--adapter names ${names.length} adapters for one process; several processes take one each: start them with mpirun`);
+  return names?.[world.localRank % names.length];
+}
+
+export async function trainCommand(given: TrainOptions): Promise<number> {
+  checkOptions(given);
+  const world = await World.open((text) => say({}, text));
+  if (given.reduce && world.size === 1) throw new UsageError('--reduce is for several processes: start glimpse with mpirun, or leave it out');
+  const o = world.isFirst ? given : { ...given, quiet: true };
+  try {
+    const code = await trainIn(world, { ...o, adapter: adapterOf(o, world) });
+    await world.close();
+    return code;
+  } catch (error) {
+    if (world.size === 1) throw error;
+    if (error instanceof NotAgreed || error instanceof Diverged) {
+      await world.close();
+      if (world.isFirst) throw error;
+      return error.exitCode;
+    }
+    process.stderr.write(`glimpse: ${printableLines(`${world.nameOf(world.rank)}: ${messageOf(error)}\n  All processes end; go on with --resume.`)}\n`);
+    world.abort(1);
+    throw error;
+  }
+}
+
+async function trainIn(world: World, o: TrainOptions): Promise<number> {
+  const prepared = await world.agreed(() => prepare(o));
+  const { shaders, dataset, start, store, vectors, language, config } = prepared;
+  await world.requireSame(factsOf(o, prepared));
+  const trainable = dataset.images.filter(({ split }) => split === 'train');
   const { epochs } = settledOptions(o, config.preset);
   const without = trainable.filter(({ file }) => !store.has(file)).length;
   if (without > 0) say(o, `${without} of ${trainable.length} training pictures have no features and are left out`);
@@ -148,7 +218,8 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   using end = endRequest((signal) => say(o, `${signal}: stopping after this update; go on later with --resume`));
   try {
     return await withGpu(o, async (gpu) => {
-      await useCheckedShaders(gpu, o, shaders);
+      if (world.size > 1) await sayWorld(o, world, gpu.description);
+      await world.agreed(() => useCheckedShaders(gpu, o, shaders));
       let bar: ReturnType<typeof progress> | null = null;
       const reports = await train({
         dataset,
@@ -157,6 +228,8 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
         run: o.out,
         epochs,
         resume: o.resume,
+        world,
+        ...(o.reduce ? { reduce: o.reduce } : {}),
         keep: o.keep,
         saveEvery: o.saveEvery,
         ...(start ? { start } : {}),
@@ -184,16 +257,24 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
       });
       (bar as ReturnType<typeof progress> | null)?.stop();
       const last = reports[reports.length - 1];
-      const stopped = end.signal !== null && last?.epoch !== epochs; // it may have come in the last validation
-      result(o, { run: o.out, adapter: gpu.description, config, stopped, signal: end.signal, epochs: reports }, () => {
-        if (stopped) return `${o.out}: not finished, ${end.signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
+      const [signal, exitCode] = await signalOf(world, end);
+      const stopped = signal !== null && last?.epoch !== epochs; // it may have come in the last validation
+      if (!world.isFirst) return stopped ? exitCode : 0;
+      result(o, { run: o.out, adapter: gpu.description, config, stopped, signal, epochs: reports }, () => {
+        if (stopped) return `${o.out}: not finished, ${signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
         if (!last) return `${o.out}: nothing left to do`;
         const done = `${last.epoch} epochs, ${trainingResult(config, last.trainLoss)} on ${gpu.description}`;
         return `${o.out}: ${done}\nCaption with: glimpse caption ${o.out} PICTURE…`;
       });
-      return stopped ? end.exitCode : 0;
+      return stopped ? exitCode : 0;
     });
   } finally {
     await store.close();
   }
+}
+
+/** The signal that came to any of the processes first, by rank, and the exit code that belongs to it. */
+async function signalOf(world: World, { signal, exitCode }: EndRequest): Promise<readonly [string | null, number]> {
+  const all = await world.gather([signal, exitCode] as const);
+  return all.find(([each]) => each !== null) ?? [null, 0];
 }

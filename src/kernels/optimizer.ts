@@ -69,6 +69,21 @@ export function sgd(gpu: Gpu, p: BufferSlice, g: BufferSlice, m: BufferSlice, no
   );
 }
 
+/** Which part of a sum of gradients is added, and how: see accumulate.wgsl. */
+export interface Accumulation {
+  first: boolean;
+  last: boolean;
+  /** Parts and sum are rounded to bfloat16. */
+  bits16: boolean;
+}
+
+/** sum ← sum + x over a whole buffer of gradients, with the same bits as additions on the host. */
+export function accumulate(gpu: Gpu, sum: BufferSlice, x: BufferSlice, count: number, { first, last, bits16 }: Accumulation): void {
+  const count4 = Math.ceil(count / 4);
+  const params = { count4, bits16: bits16 ? 1 : 0, first: first ? 1 : 0, last: last ? 1 : 0 };
+  gpu.dispatch(gpu.kernel({ file: 'accumulate' }), [sum, x], params, grid(count4), 'sum of gradients');
+}
+
 /** norm[0] = √ (the sum of the squares of all slices). */
 export function globalNorm(gpu: Gpu, gradients: readonly { slice: BufferSlice; count: number }[], norm: BufferSlice): void {
   const squares = gradients.map(({ slice, count }) => {

@@ -6,7 +6,7 @@ import { setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { adam, globalNorm, sgd } from '../kernels/optimizer.ts';
+import { type Accumulation, accumulate, adam, globalNorm, sgd } from '../kernels/optimizer.ts';
 import { empty, readTensors, Scope, Tensor } from '../tensor/tensor.ts';
 import type { NamedArray, Parameters } from './parameters.ts';
 
@@ -33,6 +33,8 @@ interface Arena {
   /** Parameters, gradients, and the first and second moment (SGD has no second). */
   p: BufferSlice;
   g: BufferSlice;
+  /** The sum of the gradients of several backward passes, where they are added up; an update then takes it. */
+  sum: BufferSlice | null;
   moments: BufferSlice[];
   members: { name: string; parameter: Tensor; offset: number }[];
 }
@@ -88,7 +90,7 @@ export class Optimizer {
       return made;
     };
     const moments = Array.from({ length: this.options.kind === 'sgd' ? 1 : 2 }, (_, i) => slice(`optimizer moment ${MOMENTS[i]}`));
-    const arena: Arena = { p: slice('parameters'), g: slice('gradients'), moments, members: [] };
+    const arena: Arena = { p: slice('parameters'), g: slice('gradients'), sum: null, moments, members: [] };
     let offset = 0;
     for (const [name, parameter] of members) {
       const own = (of: BufferSlice): BufferSlice => ({ buffer: of.buffer, offset, bytes: parameter.size * 4 });
@@ -109,6 +111,24 @@ export class Optimizer {
     }
   }
 
+  /** Where the gradients lie, in one range per arena, padding included. */
+  get gradients(): readonly BufferSlice[] {
+    return this.arenas.map(({ g }) => g);
+  }
+
+  /** Where the sums of gradients lie, which updates take from now on. */
+  get sums(): readonly BufferSlice[] {
+    return this.arenas.map((arena) => {
+      arena.sum ??= { buffer: this.gpu.pool.acquire(arena.g.bytes, 'sums of gradients'), offset: 0, bytes: arena.g.bytes };
+      return arena.sum;
+    });
+  }
+
+  /** Adds the gradients to their sums. Processes that train together get the same bits by adding on the host. */
+  accumulate(how: Accumulation): void {
+    for (const [i, sum] of this.sums.entries()) accumulate(this.gpu, sum, this.arenas[i].g, sum.bytes / 4, how);
+  }
+
   /** Counts one more update and does it. */
   step(): void {
     this.steps++;
@@ -124,10 +144,11 @@ export class Optimizer {
     const rate = () => this.rate;
     globalNorm(
       this.gpu,
-      this.arenas.map(({ g }) => ({ slice: g, count: g.bytes / 4 })),
+      this.arenas.map(({ g, sum }) => ({ slice: sum ?? g, count: g.bytes / 4 })),
       this.norm.slice,
     );
-    for (const { p, g, moments } of this.arenas) {
+    for (const { p, g: own, sum, moments } of this.arenas) {
+      const g = sum ?? own;
       const count = p.bytes / 4;
       if (kind === 'sgd') sgd(this.gpu, p, g, moments[0], this.norm.slice, count, { rate, momentum, weightDecay, maxNorm });
       else
@@ -179,7 +200,7 @@ export class Optimizer {
 
   dispose(): void {
     this.norm.dispose();
-    for (const { p, g, moments } of this.arenas) for (const { buffer } of [p, g, ...moments]) this.gpu.pool.release(buffer);
+    for (const { p, g, sum, moments } of this.arenas) for (const { buffer } of [p, g, ...(sum ? [sum] : []), ...moments]) this.gpu.pool.release(buffer);
     this.arenas.length = 0;
   }
 }

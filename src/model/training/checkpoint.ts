@@ -3,6 +3,7 @@
  */
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { ByteSource } from '../../data/bytes.ts';
 import { openFile } from '../../data/file_source.ts';
 import { writeSafetensors } from '../../data/safetensors.ts';
 import { GlimpseError } from '../../errors.ts';
@@ -53,14 +54,20 @@ export const EXPORTED = 'model.safetensors';
 export function loadCheckpoint(path: string, onNote: (note: string) => void = () => {}): Checkpoint {
   const file = openFile(path);
   try {
-    const checkpoint = parseCheckpoint(file);
-    const { encoder } = checkpoint;
-    if (/^[^/\\]+$/.test(encoder.path)) encoder.path = join(dirname(path), encoder.path);
-    for (const note of checkpoint.notes) onNote(`${path} ${note}`);
-    return checkpoint;
+    return checkpointFrom(file, onNote);
   } finally {
     file.close();
   }
+}
+
+/** As `loadCheckpoint`, from a source whose name is the path of the checkpoint. */
+export function checkpointFrom(source: ByteSource, onNote: (note: string) => void = () => {}): Checkpoint {
+  const { name: path } = source;
+  const checkpoint = parseCheckpoint(source);
+  const { encoder } = checkpoint;
+  if (/^[^/\\]+$/.test(encoder.path)) encoder.path = join(dirname(path), encoder.path);
+  for (const note of checkpoint.notes) onNote(`${path} ${note}`);
+  return checkpoint;
 }
 
 /** The fields in which two configurations differ, as "name: value in a, value in b". */
@@ -82,14 +89,15 @@ export function holdsCheckpoint(run: string): boolean {
   return existsSync(pausedPath(run)) || epochsSaved(run).length > 0;
 }
 
-/** The checkpoint from which a run resumes: the newest of a whole epoch, or one within the epoch after it. */
-export function newestCheckpoint(run: string, onNote?: (note: string) => void): Checkpoint | null {
+/** The checkpoint from which a run resumes, and its path: the newest of a whole epoch, or one within the epoch after it. */
+export function newestCheckpoint(run: string, onNote?: (note: string) => void): { path: string; checkpoint: Checkpoint } | null {
   const epoch = epochsSaved(run).at(-1) ?? 0;
+  const load = (path: string) => ({ path, checkpoint: loadCheckpoint(path, onNote) });
   if (existsSync(pausedPath(run))) {
-    const paused = loadCheckpoint(pausedPath(run), onNote);
-    if (paused.progress.epoch >= epoch) return paused; // else a kill at the end of an epoch left an old one behind
+    const paused = load(pausedPath(run));
+    if (paused.checkpoint.progress.epoch >= epoch) return paused; // else a kill at the end of an epoch left an old one behind
   }
-  return epoch > 0 ? loadCheckpoint(checkpointPath(run, epoch), onNote) : null;
+  return epoch > 0 ? load(checkpointPath(run, epoch)) : null;
 }
 
 const NAME = /^epoch-(\d{3,})\.safetensors$/;

@@ -115,7 +115,13 @@ const Progress = z.preprocess(
 export type Progress = z.infer<typeof Progress>;
 
 /** The adapter and the version of glimpse that trained. On others, the last bits of numbers may differ. */
-const TrainedOn = z.object({ adapter: z.string(), version: z.string() });
+const TrainedOn = z.object({
+  adapter: z.string(),
+  version: z.string(),
+  /** Of several processes: how many, and how their gradients were summed. */
+  processes: z.number().int().positive().optional(),
+  reduce: z.enum(['ordered', 'fast']).optional(),
+});
 export type TrainedOn = z.infer<typeof TrainedOn>;
 
 /** All that a run needs to go on, or to caption. */

@@ -64,6 +64,11 @@ const NEW_MODEL: Condition = {
   refusal: 'builds a new model: leave it out, --start brings one that is built',
 };
 const VALIDATED: Condition = { to: '--validation above 0', why: 'it counts epochs without a better CIDEr-D', holds: ({ validation }) => validation !== 0 };
+const SEVERAL_BATCHES: Condition = {
+  to: '--accumulate above 1',
+  why: 'the gradient of a single batch is added to none',
+  holds: ({ accumulate, gradientPrecision }) => accumulate !== 1 || gradientPrecision === 'f32',
+};
 const HALVES: Condition = {
   to: '--patience and --validation above 0 if it is plateau',
   holds: ({ schedule, patience, validation }) => schedule !== 'plateau' || (patience !== 0 && validation !== 0),
@@ -226,7 +231,13 @@ const UPDATES = grouped('Updates', {
   accumulate: {
     values: whole('count', { atLeast: 1 }),
     ...{ default: 1, absent: 1 },
-    help: 'micro-batches whose gradients are accumulated for one update',
+    help: 'micro-batches whose gradients are accumulated for one update; several processes share them out, so their number must divide it',
+  },
+  gradientPrecision: {
+    values: choice('type', ['f32', 'bf16']),
+    ...{ default: 'f32', absent: 'f32' },
+    belongsTo: [SEVERAL_BATCHES],
+    help: 'type in which the gradients of micro-batches are added up and travel between processes; bf16 halves what travels',
   },
   seed: { values: whole('number', { atLeast: 0 }), default: 42, help: 'random seed' },
 });
@@ -299,13 +310,22 @@ const KEEPING = grouped('Checkpoints and validation', {
   validation: { values: whole('count', { atLeast: 0 }), default: 200, help: 'validation pictures to caption and score after each epoch; 0 skips that' },
 });
 
+/** How processes that a launcher started work together. It changes no result, but for the last bits with `fast`. */
+const PROCESSES = grouped('Several processes', {
+  reduce: {
+    values: choice('order', ['ordered', 'fast']),
+    defaultNote: 'ordered',
+    help: 'how several processes sum their gradients: in the order of the micro-batches, so that the bits do not depend on how many there are, or by MPI_Allreduce',
+  },
+});
+
 const MODEL = { ...ARCHITECTURE, ...REGULARIZATION };
 
 /** The rows in a checkpoint's configuration. Fields of `preset` and `updates` are in the object itself, the others in an object each. */
 export const CHECKPOINTED = { preset: { preset: RUN.preset }, updates: UPDATES, options: MODEL, batch: BATCHES, selfCritical: SELF_CRITICAL };
 
 /** Every option of `glimpse train`, except those that all commands have. */
-export const TRAINING_OPTIONS = { ...RUN, ...ARCHITECTURE, ...REGULARIZATION, ...BATCHES, ...UPDATES, ...SELF_CRITICAL, ...ENCODER, ...KEEPING };
+export const TRAINING_OPTIONS = { ...RUN, ...ARCHITECTURE, ...REGULARIZATION, ...BATCHES, ...UPDATES, ...SELF_CRITICAL, ...ENCODER, ...KEEPING, ...PROCESSES };
 
 /** The options as given, with the defaults that do not depend on other options. */
 export type TrainingOptions = OptionsOf<typeof TRAINING_OPTIONS>;

@@ -1,6 +1,7 @@
 /**
  * One step of training, captured and replayed. The first micro-batch of a shape runs through ops and tape and is captured.
- * Later ones of that shape only replay the commands on new inputs. The last micro-batch of a mini-batch brings the update.
+ * Later ones of that shape only replay the commands on new inputs. How the gradients of an update's micro-batches are added up
+ * is said in gradient_sum.ts.
  */
 import { backward } from '../../autograd/tape.ts';
 import { CaptureCache, type Replay } from '../../gpu/capture.ts';
@@ -26,8 +27,6 @@ interface Baked {
   pictures: number;
   rows: number;
   length: number;
-  /** The first micro-batch overwrites the gradients; later ones add to them. */
-  first: boolean;
   /** Micro-batches of the update: penalties on the weights count a share of it in each. */
   of: number;
 }
@@ -52,13 +51,15 @@ export interface EncoderStep {
 /** Most shapes that stay captured. */
 const MAX_SHAPES = 12;
 
-/** Which micro-batch it is, from 0, of those whose gradients are accumulated for one update. */
+/** Which micro-batch it is, from 0, of those whose gradients make one update. */
 export interface MicroBatch {
   index: number;
   of: number;
-  /** Micro-batches of an update that is not the last of its epoch (default `of`): random numbers are counted by it. */
-  most?: number;
+  /** Micro-batches of an update that is not the last of its epoch: random numbers are counted by it. */
+  most: number;
 }
+
+const ONLY: MicroBatch = { index: 0, of: 1, most: 1 };
 
 /** Gradients and updates of a captioner. `language` updates the weights that a language model brought, `optimizer` all others. */
 export class TrainingStep {
@@ -84,35 +85,36 @@ export class TrainingStep {
     return [this.optimizer, ...(this.language ? [this.language] : []), ...(this.encoder ? [this.encoder.optimizer] : [])];
   }
 
-  /**
-   * Accumulates a micro-batch's gradient and, with the last one of a mini-batch, updates the model. Read the results before the
-   * next call, which overwrites them. `norm` is the gradient norm of the last update.
-   */
-  run(inputs: StepInputs, microBatch: MicroBatch = { index: 0, of: 1 }): { crossEntropy: Tensor; norm: Tensor } {
-    this.draws = this.optimizer.steps * (microBatch.most ?? microBatch.of) + microBatch.index + 1;
-    this.gradient(inputs, microBatch);
-    if (microBatch.index === microBatch.of - 1) {
-      for (const optimizer of this.optimizers) optimizer.steps++;
-      if (this.updating) this.updating.run();
-      else
-        this.updating = this.crossEntropy.gpu.capture(() => {
-          for (const optimizer of this.optimizers) optimizer.update();
-        }).replay;
-    }
-    return { crossEntropy: this.crossEntropy, norm: this.optimizer.norm };
-  }
-
-  private gradient({ features, pictures, ids, targets, weights, length }: StepInputs, { index, of }: MicroBatch): void {
-    this.captured.use({ pictures, rows: ids.length / length, length, first: index === 0, of }, (micro) => {
+  /** The gradient of a micro-batch, in the place of the one before. Its cross-entropy is overwritten by the next call. */
+  add({ features, pictures, ids, targets, weights, length }: StepInputs, { index, of, most }: MicroBatch = ONLY): Tensor {
+    this.draws = this.optimizer.steps * most + index + 1;
+    this.captured.use({ pictures, rows: ids.length / length, length, of }, (micro) => {
       micro.features.write(features);
       micro.ids.write(ids);
       micro.targets.write(targets);
       micro.weights.write(weights);
       micro.run();
     });
+    return this.crossEntropy;
   }
 
-  private capture({ pictures, rows, length, first, of }: Baked): CapturedMicroBatch {
+  /** Updates the model with the gradients, or with their sums. Gives the norm, which the next update overwrites. */
+  update(): Tensor {
+    for (const optimizer of this.optimizers) optimizer.steps++;
+    if (this.updating) this.updating.run();
+    else
+      this.updating = this.crossEntropy.gpu.capture(() => {
+        for (const optimizer of this.optimizers) optimizer.update();
+      }).replay;
+    return this.optimizer.norm;
+  }
+
+  /** A step of one micro-batch. Read the results before the next one, which overwrites them. */
+  run(inputs: StepInputs): { crossEntropy: Tensor; norm: Tensor } {
+    return { crossEntropy: this.add(inputs), norm: this.update() };
+  }
+
+  private capture({ pictures, rows, length, of }: Baked): CapturedMicroBatch {
     const { regions, features: width } = this.model.sizes;
     const input = (shape: number[], type: 'f32' | 'u32' = 'f32') => Scope.release(empty(shape, type, 'input of a training step'));
     const features = input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
@@ -122,7 +124,7 @@ export class TrainingStep {
     const { gpu } = features;
     const work = () => {
       using _step = scope();
-      if (first) for (const optimizer of this.optimizers) optimizer.zeroGrad();
+      for (const optimizer of this.optimizers) optimizer.zeroGrad();
       const values = this.encoder ? this.encoder.encode(features) : features;
       const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
       const { loss, crossEntropy } = this.model.loss(values, ids, targets, weights, { step, share: 1 / of });

@@ -3,11 +3,12 @@
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { gradOf, noGrad } from '../../autograd/tape.ts';
 import { AppendFile, wholeLines } from '../../data/append_file.ts';
 import { copyFileAtomic, makeFolder, onFile, removeTemporaries } from '../../data/atomic_file.ts';
+import { bytesAsSource } from '../../data/bytes.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
@@ -21,7 +22,7 @@ import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { VERSION } from '../../platform/node/version.ts';
-import { readTensors, scope, tensor } from '../../tensor/tensor.ts';
+import { empty, readTensors, Scope, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
 import { isLanguageModel, isOfLanguageModel } from '../captioner/transformer.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
@@ -29,6 +30,7 @@ import { packed } from '../encoder/network.ts';
 import { type Batch, epochBatches } from './batches.ts';
 import {
   type Checkpoint,
+  checkpointFrom,
   checkpointPath,
   differingFields,
   newestCheckpoint,
@@ -39,10 +41,12 @@ import {
   type TrainedOn,
   type TrainingConfig,
 } from './checkpoint.ts';
+import { type GradientSum, LocalSum, type Reduction, WorldSum } from './gradient_sum.ts';
 import { afterEpoch, encoderRateAt, hasStalled, languageRateAt, rateAt, samplingProbability } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
 import { weightsHash } from './weights_hash.ts';
+import { World } from './world.ts';
 
 /** Slots of a caption in the original course project, padding included. It printed the loss per slot. */
 const SLOTS = 35;
@@ -106,6 +110,9 @@ export interface TrainerOptions {
   /** Number of validation pictures to decode and score; 0 skips the validation. */
   validationImages: number;
   hooks: TrainerHooks;
+  /** The processes that train this run together (default: this one alone), and how they sum their gradients. */
+  world?: World;
+  reduce?: Reduction;
   /** Asked between updates; true saves a checkpoint and stops. */
   shouldStop?: () => boolean;
 }
@@ -120,32 +127,49 @@ const rowsOf = (batch: Batch) => batch.targets.length / batch.length;
 
 /** Pictures that the encoder processes at a time outside training steps. */
 const ENCODED_TOGETHER = 8;
+/** Pictures that a validation captions at a time. */
+const DECODED_TOGETHER = 32;
 
 const FRESH = {
   ...{ epoch: 0, batch: 0, nats: 0, tokens: 0, updates: 0, gradNorm: 0, seconds: 0, logBytes: 0, eventBytes: 0 },
   ...{ bestScore: null, scoredOn: null, epochsSinceBest: 0 },
 };
 
-/** The loss or a gradient is no number. What was trained until then is of no use, so it is not saved. */
-class Diverged extends GlimpseError {
+/** The loss or a gradient is no number, in every process. What was trained until then is of no use, so it is not saved. */
+export class Diverged extends GlimpseError {
   override name = 'Diverged';
 }
 
-/** What trains here and now. */
-const trainedOn = (): TrainedOn => ({ adapter: currentGpu().description, version: VERSION });
+const worldOf = ({ world = World.ALONE }: TrainerOptions) => world;
 
-/** The checkpoint to resume from, or null if there is none. Throws a GlimpseError if it belongs to another configuration. */
-function checkpointOf({ dataset, store, config, run, resume, hooks }: TrainerOptions): Checkpoint | null {
-  const before = newestCheckpoint(run, (note) => hooks.onNote?.(note));
+/** What trains here and now. */
+function trainedOn(o: TrainerOptions): TrainedOn {
+  const { size } = worldOf(o);
+  return { adapter: currentGpu().description, version: VERSION, ...(size > 1 ? { processes: size, reduce: o.reduce ?? 'ordered' } : {}) };
+}
+
+/** The newest checkpoint of the run. The first process alone reads it, so the others need no disk in common with it. */
+async function sharedCheckpoint(o: TrainerOptions): Promise<Checkpoint | null> {
+  const world = worldOf(o);
+  const own = await world.agreed(() => (world.isFirst ? newestCheckpoint(o.run, (note) => o.hooks.onNote?.(note)) : null));
+  if (world.size === 1) return own?.checkpoint ?? null;
+  const bytes = await world.shareBytes(own ? readFileSync(own.path) : null);
+  if (!bytes || own) return own?.checkpoint ?? null;
+  return checkpointFrom(bytesAsSource(`the checkpoint of ${o.run} as ${world.nameOf(0)} has it`, bytes));
+}
+
+/** Throws a GlimpseError if a checkpoint to resume from belongs to another configuration. */
+function checkResumed(o: TrainerOptions, before: Checkpoint | null): void {
+  const { dataset, store, config, run, resume, hooks } = o;
   if (before && !resume) throw new GlimpseError(`${run} already holds a run of ${before.progress.epoch} epochs; go on with --resume or choose another --out`);
-  if (!before) return null;
+  if (!before) return;
   const differing = differingFields(before.config, config);
   if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
   const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // this run changes its own encoder
   if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
   if (differing.length > 0)
     throw new GlimpseError(`the checkpoint in ${run} was made with another configuration (before, now):\n    ${differing.join('\n    ')}`);
-  const now = trainedOn();
+  const now = trainedOn(o);
   for (const [what, name] of [
     ['adapter', 'adapter'],
     ['version', 'version of glimpse'],
@@ -154,7 +178,11 @@ function checkpointOf({ dataset, store, config, run, resume, hooks }: TrainerOpt
     if (was !== undefined && was !== now[what])
       hooks.onNote?.(`the run was trained with the ${name} ${was}; it goes on with ${now[what]}, so the last bits of numbers may differ`);
   }
-  return before;
+  const processes = ({ processes: count = 1, reduce = 'ordered' }: TrainedOn) =>
+    `${count} process${count === 1 ? '' : 'es'}${reduce === 'fast' ? ' and --reduce fast' : ''}`;
+  const [was, is] = [before.trainedOn, now].map((each) => each && processes(each));
+  if (was && was !== is && (before.trainedOn?.reduce === 'fast' || now.reduce === 'fast'))
+    hooks.onNote?.(`the run was trained by ${was}; it goes on with ${is}, so the last bits of numbers may differ`);
 }
 
 /** The pictures that an epoch is scored on. */
@@ -219,8 +247,14 @@ class Run {
   readonly language: Optimizer | null;
   readonly step: TrainingStep;
   readonly critic: SelfCritical | null;
-  readonly log: AppendFile;
-  readonly events: EventFile;
+  /** The first process writes them. */
+  readonly log: AppendFile | null;
+  readonly events: EventFile | null;
+  readonly world: World;
+  /** Adds up the gradients of an update. */
+  readonly sum: GradientSum;
+  /** [accumulate]: the cross-entropies of an update's micro-batches. */
+  readonly losses: Tensor;
   progress: Progress;
   /** The progress after the last whole update: what a checkpoint says when an error ends the run within the next one. */
   private boundary: Progress | null;
@@ -233,6 +267,7 @@ class Run {
     readonly tuned: Awaited<ReturnType<typeof openTuned>>,
   ) {
     const { config, dataset, store, run } = o;
+    this.world = worldOf(o);
     this.model = before ? Captioner.fromWeights(config.sizes, config.options, before.weights) : startModel(o);
     const { languageRate = 0 } = config;
     const isSlow = (name: string) => isLanguageModel(config.options) && isOfLanguageModel(name);
@@ -251,9 +286,14 @@ class Run {
     this.critic = config.selfCritical
       ? new SelfCritical(this.model, new Vocabulary(dataset.vocabulary, dataset.words), training, config.selfCritical, config.seed)
       : null;
-    this.log = new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes, wholeLines);
-    this.events = new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes);
-    for (const { path, missing } of [this.log, this.events.file])
+    const { optimizers } = this.step;
+    const bits16 = config.gradientPrecision === 'bf16';
+    const { mpi } = this.world;
+    this.sum = mpi ? new WorldSum(mpi, optimizers, o.reduce ?? 'ordered', bits16) : new LocalSum(optimizers, config.accumulate, bits16);
+    this.losses = Scope.release(empty([config.accumulate], 'f32', 'cross-entropies of an update'));
+    this.log = this.world.isFirst ? new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes, wholeLines) : null;
+    this.events = this.world.isFirst ? new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes) : null;
+    for (const { path, missing } of this.log && this.events ? [this.log, this.events.file] : [])
       if (missing > 0) o.hooks.onNote?.(`${path} lacks ${missing} bytes that the checkpoint counts: its last entries are lost`);
     this.boundary = this.progress;
   }
@@ -278,7 +318,7 @@ class Run {
   }
 
   private now(): Progress {
-    return { ...this.progress, updates: this.optimizer.steps, seconds: this.seconds, logBytes: this.log.bytes, eventBytes: this.events.file.bytes };
+    return { ...this.progress, updates: this.optimizer.steps, seconds: this.seconds, logBytes: this.log?.bytes ?? 0, eventBytes: this.events?.file.bytes ?? 0 };
   }
 
   endEpoch(progress: Progress): void {
@@ -319,17 +359,18 @@ class Run {
     return packed(parts);
   }
 
-  /** Saves the state after the last whole update. */
+  /** Saves the state after the last whole update. The first process alone does. */
   async save(path: string): Promise<void> {
+    if (!this.world.isFirst) return;
     this.boundary = this.now();
-    this.log.sync();
-    this.events.file.sync();
+    this.log?.sync();
+    this.events?.file.sync();
     await this.write(path, this.boundary);
   }
 
   /** Saves what was done before an error ended the run. Returns whether there was something to save. */
   async saveAfterError(path: string): Promise<boolean> {
-    if (!this.boundary || this.boundary.updates === (this.before?.progress.updates ?? 0)) return false;
+    if (!this.world.isFirst || !this.boundary || this.boundary.updates === (this.before?.progress.updates ?? 0)) return false;
     await this.write(path, this.boundary);
     return true;
   }
@@ -338,13 +379,14 @@ class Run {
     const { config, dataset, store, start } = this.o;
     const encoderWeights = this.tuned ? await this.tuned.encoder.parameters.read() : ((this.before ?? start)?.encoderWeights ?? new Map<string, NamedArray>());
     const encoder = { ...store.index.encoder, tuned: encoderWeights.size > 0 ? weightsHash(encoderWeights) : null };
-    const meta = { config, progress, vocabulary: dataset.vocabulary, encoder, encoderWeights, trainedOn: trainedOn() };
+    const meta = { config, progress, vocabulary: dataset.vocabulary, encoder, encoderWeights, trainedOn: trainedOn(this.o) };
     await saveCheckpoint(path, this.model, this.step.optimizers, meta);
   }
 
   dispose(): void {
-    this.log.close();
-    this.events.file.close();
+    this.log?.close();
+    this.events?.file.close();
+    this.losses.dispose();
     this.step.dispose();
     for (const optimizer of this.step.optimizers) optimizer.dispose();
     this.tuned?.encoder.dispose();
@@ -359,12 +401,20 @@ class Run {
  */
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { run } = o;
-  onFile(run, () => makeFolder(join(run, 'checkpoints')));
-  const lock = lockFolder(run);
+  const world = worldOf(o);
+  if (o.config.accumulate % world.size !== 0) throw new GlimpseError(unevenly(o.config.accumulate, world.size));
+  const lock = await world.agreed(() => {
+    if (!world.isFirst) return null;
+    onFile(run, () => makeFolder(join(run, 'checkpoints')));
+    return lockFolder(run);
+  });
   try {
-    const before = checkpointOf(o);
-    removeTemporaries(join(run, 'checkpoints'));
-    const state = new Run(o, before, await openTuned(o, before));
+    const before = await sharedCheckpoint(o);
+    const state = await world.agreed(async () => {
+      checkResumed(o, before);
+      if (world.isFirst) removeTemporaries(join(run, 'checkpoints'));
+      return new Run(o, before, await openTuned(o, before));
+    });
     try {
       return await trainEpochs(state, before);
     } catch (error) {
@@ -374,8 +424,15 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
       state.dispose();
     }
   } finally {
-    lock.release();
+    lock?.release();
   }
+}
+
+/** Why so many processes cannot share out an update of so many micro-batches, and what to do. */
+function unevenly(accumulate: number, size: number): string {
+  const next = Math.ceil(accumulate / size) * size;
+  const pictures = accumulate === 1 ? '; --batch-images is the pictures of each of them' : '';
+  return `${size} processes cannot share out updates of ${accumulate} micro-batch${accumulate === 1 ? '' : 'es'} evenly: give --accumulate ${next} or another multiple of ${size}${pictures}`;
 }
 
 /** Saves what was done before an error, if that is possible: a lost device or a full disk leaves the last checkpoint. */
@@ -397,8 +454,9 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
   const best = join(run, 'checkpoints', 'best.safetensors');
   const paused = pausedPath(run);
   const { progress: p } = state;
+  const { isFirst } = state.world;
   // A kill or an error may have come at the end of an epoch, before its checkpoint was written or copied as the best.
-  if (before && p.epoch > 0 && p.batch === 0) {
+  if (isFirst && before && p.epoch > 0 && p.batch === 0) {
     const path = checkpointPath(run, p.epoch);
     if (!existsSync(path)) await state.save(path);
     if (p.epochsSinceBest === 0 && p.bestScore === before.progress.bestScore) copyFileAtomic(path, best);
@@ -411,8 +469,10 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
       await state.save(paused);
       break;
     }
+    await agreeOnWeights(state);
     const report = await endEpoch(state);
     reports.push(report);
+    if (!isFirst) continue;
     const path = checkpointPath(run, report.epoch);
     await state.save(path);
     rmSync(paused, { force: true });
@@ -421,6 +481,35 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
     o.hooks.onEpoch(report);
   }
   return reports;
+}
+
+/**
+ * Processes on one kind of adapter have the same weights, bit for bit. On several kinds, the last bits may drift apart: all then go
+ * on with the weights and moments of the first process, and that is told.
+ */
+async function agreeOnWeights({ model, step, world, o, tuned }: Run): Promise<void> {
+  if (world.size === 1) return;
+  const weights = await model.parameters.read();
+  for (const [name, value] of tuned ? await tuned.encoder.parameters.read() : []) weights.set(`encoder.${name}`, value);
+  const hashes = await world.gather(weightsHash(weights));
+  const differing = hashes.flatMap((hash, rank) => (hash === hashes[0] ? [] : [rank]));
+  if (differing.length === 0) return;
+  o.hooks.onNote?.(
+    `the weights of ${differing.length} of ${world.size} processes differ from those of the first one (first ${world.nameOf(differing[0])}); all go on with the first one's`,
+  );
+  for (const parameters of [model.parameters, ...(tuned ? [tuned.encoder.parameters] : [])])
+    for (const [, parameter] of parameters.all) parameter.write(await shared(world, (await readTensors([parameter]))[0] as Float32Array));
+  for (const optimizer of step.optimizers) {
+    const moments = await optimizer.read();
+    for (const [name, { shape, data }] of moments) moments.set(name, { shape, data: await shared(world, data) });
+    optimizer.write(moments, optimizer.steps);
+  }
+}
+
+/** The numbers of the first process. */
+async function shared(world: World, data: Float32Array): Promise<Float32Array> {
+  const bytes = (await world.shareBytes(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))) as Uint8Array;
+  return new Float32Array(bytes.buffer, bytes.byteOffset, data.length);
 }
 
 /** Validates, logs, and updates progress and rate for the next epoch. */
@@ -441,14 +530,14 @@ async function endEpoch(state: Run): Promise<EpochReport> {
   };
   writeLog(state.log, { kind: 'epoch', ...report });
   const { trainLoss, valLoss, cider, rate } = report;
-  state.events.scalars(optimizer.steps, { 'epoch/train_loss': trainLoss, 'epoch/validation_loss': valLoss, 'epoch/cider_d': cider, 'epoch/rate': rate });
+  state.events?.scalars(optimizer.steps, { 'epoch/train_loss': trainLoss, 'epoch/validation_loss': valLoss, 'epoch/cider_d': cider, 'epoch/rate': rate });
   const scored = validation ? scoredOn(o) : progress.scoredOn;
   state.endEpoch({ ...progress, ...{ epoch, batch: 0, nats: 0, tokens: 0 }, ...afterEpoch(config, progress, cider), scoredOn: scored });
   return report;
 }
 
-function writeLog(log: AppendFile, entry: Record<string, unknown>): void {
-  log.write(`${JSON.stringify(entry)}\n`);
+function writeLog(log: AppendFile | null, entry: Record<string, unknown>): void {
+  log?.write(`${JSON.stringify(entry)}\n`);
 }
 
 /** Sets the output bias to the log frequency of each word in the training captions. Learning then starts from the right frequencies. */
@@ -459,64 +548,104 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
   model.parameters.get('out_b').write(Float32Array.from(counts, (count) => Math.log(count / total)));
 }
 
-/** Trains to the end of the epoch. False if `shouldStop` ended it before. */
+/** What processes tell each other of a micro-batch: its loss, and the numbers of a rollout. */
+const TOLD = 8;
+
+function toldOf(rollout: Rollout): number[] {
+  const { reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens } = rollout;
+  return [reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens];
+}
+
+function rolloutFrom([reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens]: Float64Array): Rollout {
+  return { reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens };
+}
+
+/** Trains to the end of the epoch. False if `shouldStop` ended it before, in any of the processes. */
 async function trainEpoch(state: Run): Promise<boolean> {
-  const { o, step, optimizer, critic, log, events } = state;
+  const { o, step, optimizer, critic, log, events, world, sum, losses } = state;
   const { dataset, store, config } = o;
   const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
-  let next = state.inputs(batches[state.progress.batch]?.files ?? []); // none are left if an error came after the last one
-  const prefetch = (files: readonly string[]) => {
-    next = state.inputs(files);
+  /** Which random numbers a micro-batch draws depends on its place in the update, not on the process that computes it. */
+  const isOwn = (i: number) => (i % config.accumulate) % world.size === world.rank;
+  let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
+  const prefetch = (from: number) => {
+    const i = batches.findIndex((_, at) => at >= from && isOwn(at));
+    if (i < 0) return;
+    next = state.inputs(batches[i].files);
     next.catch(() => {}); // an error is thrown where this is awaited
   };
-  for (let i = state.progress.batch; i < batches.length; i++) {
-    const group = batches.slice(i - (i % config.accumulate), i - (i % config.accumulate) + config.accumulate);
-    const microBatch = { index: i % config.accumulate, of: group.length, most: config.accumulate };
-    if (microBatch.index === 0) {
-      state.progress.batch = i;
-      if (o.shouldStop?.()) return false;
-      if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
-    }
+  prefetch(state.progress.batch);
+  const asked = new Float64Array([o.shouldStop?.() ? 1 : 0]);
+  await world.sum(asked);
+  let stop = asked[0] > 0;
+  for (let i = state.progress.batch; i < batches.length; i += config.accumulate) {
+    const group = batches.slice(i, i + config.accumulate);
+    const of = group.length;
+    state.progress.batch = i;
+    if (stop) return false;
+    if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
     const started = performance.now();
-    const batch = batches[i];
-    const features = await next;
-    if (i + 1 < batches.length) prefetch(batches[i + 1].files);
     const epochs = epoch - 1 + i / batches.length;
     state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
     step.samplingProbability = samplingProbability(config, epochs);
-    const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * config.accumulate + microBatch.index);
-    if (microBatch.index === microBatch.of - 1) state.leave(); // weights change before the log says so
-    const results = step.run(inputs, microBatch);
-    const [value, norm] = await readTensors([results.crossEntropy, results.norm]);
-    if (!Number.isFinite(value[0]) || !Number.isFinite(norm[0]))
+    const told = new Float64Array(of * TOLD + 1);
+    let features: Float32Array = new Float32Array();
+    for (const [index, batch] of group.entries()) {
+      if (!isOwn(i + index)) continue;
+      features = await next;
+      prefetch(i + index + 1);
+      const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * config.accumulate + index);
+      const crossEntropy = step.add(inputs, { index, of, most: config.accumulate });
+      crossEntropy.gpu.copy(crossEntropy.slice, losses.slice, 4, 0, index * 4);
+      sum.add(index, of);
+      if (rollout) told.set(toldOf(rollout), index * TOLD + 1);
+    }
+    await sum.finish(of);
+    state.leave(); // weights change before the log says so
+    const [values, [norm]] = await readTensors([losses, step.update()]);
+    for (const index of group.keys()) if (isOwn(i + index)) told[index * TOLD] = values[index];
+    told[of * TOLD] = o.shouldStop?.() ? 1 : 0;
+    await world.sum(told);
+    stop = told[of * TOLD] > 0;
+    const seconds = (performance.now() - started) / 1000;
+    const bad = group.findIndex((_, index) => !Number.isFinite(told[index * TOLD]));
+    if (bad >= 0 || !Number.isFinite(norm))
       throw new Diverged(
-        `epoch ${epoch}, batch ${i + 1}: the loss is ${value[0]}, the gradient norm ${norm[0]}${await causeOf(state, features)}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
+        `epoch ${epoch}, batch ${i + Math.max(0, bad) + 1}: the loss is ${told[Math.max(0, bad) * TOLD]}, the gradient norm ${norm}${await causeOf(state, features)}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
       );
-    state.progress.gradNorm = norm[0];
+    state.progress.gradNorm = norm;
     const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
-    const nats = value[0] * share;
-    const tokens = rollout?.tokens ?? batch.tokens;
-    state.progress.nats += rollout ? -rollout.reward * tokens : nats;
-    state.progress.tokens += tokens;
-    const report: StepReport = {
-      epoch,
-      batch: i + 1,
-      batches: batches.length,
-      lossPerToken: rollout ? value[0] : nats / batch.tokens,
-      lossPerSlot: rollout ? 0 : nats / rowsOf(batch) / SLOTS,
-      gradNorm: norm[0],
-      rate: optimizer.rate,
-      tokensPerSecond: tokens / ((performance.now() - started) / 1000),
-      ...(rollout ? { rollout } : {}),
-    };
-    writeLog(log, { kind: 'step', ...report });
-    const { lossPerToken, gradNorm, rate } = report;
-    if (microBatch.index === microBatch.of - 1)
-      events.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
-    if (microBatch.index === microBatch.of - 1) state.reached(i + 1);
-    o.hooks.onStep(report);
+    const reports = group.map((batch, index): StepReport => {
+      const value = told[index * TOLD];
+      const rollout = critic ? rolloutFrom(told.subarray(index * TOLD + 1)) : null;
+      const nats = value * share;
+      const tokens = rollout?.tokens ?? batch.tokens;
+      state.progress.nats += rollout ? -rollout.reward * tokens : nats;
+      state.progress.tokens += tokens;
+      return {
+        epoch,
+        batch: i + index + 1,
+        batches: batches.length,
+        lossPerToken: rollout ? value : nats / batch.tokens,
+        lossPerSlot: rollout ? 0 : nats / rowsOf(batch) / SLOTS,
+        gradNorm: norm,
+        rate: optimizer.rate,
+        tokensPerSecond: 0,
+        ...(rollout ? { rollout } : {}),
+      };
+    });
+    const tokens = group.reduce((total, batch, index) => total + (reports[index].rollout?.tokens ?? batch.tokens), 0);
+    for (const [index, report] of reports.entries()) {
+      report.tokensPerSecond = tokens / seconds;
+      const isLast = index === of - 1;
+      writeLog(log, { kind: 'step', ...report, ...(isLast && sum.times ? { exchange: { update: seconds * 1000, ...sum.times } } : {}) });
+      const { lossPerToken, gradNorm, rate, rollout = null } = report;
+      if (isLast) events?.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
+      if (isLast) state.reached(i + of);
+      if (world.isFirst) o.hooks.onStep(report);
+    }
   }
   return true;
 }
@@ -569,25 +698,39 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   if (images.length === 0) return null;
   const vocabulary = new Vocabulary(dataset.vocabulary, dataset.words);
   const subset = { ...dataset, images };
-  let nats = 0;
-  let tokens = 0;
-  for (const batch of epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false)) {
+  const { world } = state;
+  const isOwn = (i: number) => i % world.size === world.rank;
+  // Each process takes some of the parts; what they found is put together in the order of the parts, so that the bits are the same.
+  const losses: { nats: number; tokens: number }[] = [];
+  const batches = epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false);
+  for (const batch of batches.filter((_, i) => isOwn(i))) {
     using _batch = scope();
     const rows = batch.targets.length / batch.length;
     const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
     const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.length, rows]);
     const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.length, rows]), tensor(batch.targets, [batch.length, rows]), weights));
-    nats += (await crossEntropy.item()) * batch.tokens;
-    tokens += batch.tokens;
+    losses.push({ nats: (await crossEntropy.item()) * batch.tokens, tokens: batch.tokens });
   }
-  const candidates: string[][] = [];
-  for (let first = 0; first < images.length; first += 32) {
+  const said: string[][][] = [];
+  for (let first = 0; first < images.length; first += DECODED_TOGETHER) {
+    if (!isOwn(first / DECODED_TOGETHER)) continue;
     using _batch = scope();
-    const part = images.slice(first, first + 32);
+    const part = images.slice(first, first + DECODED_TOGETHER);
     const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
     const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
-    candidates.push(...captions.map(({ tokens: ids }) => vocabulary.scoredWords(ids).filter((word) => !SPECIAL_WORDS.includes(word))));
+    said.push(captions.map(({ tokens: ids }) => vocabulary.scoredWords(ids).filter((word) => !SPECIAL_WORDS.includes(word))));
   }
+  const all = await world.gather({ losses, said });
+  const inOrder = <T>(parts: readonly (readonly T[])[], count: number) =>
+    Array.from({ length: count }, (_, i) => parts[i % world.size][Math.floor(i / world.size)]);
+  const { nats, tokens } = inOrder(
+    all.map((each) => each.losses),
+    batches.length,
+  ).reduce((total, each) => ({ nats: total.nats + each.nats, tokens: total.tokens + each.tokens }), { nats: 0, tokens: 0 });
+  const candidates = inOrder(
+    all.map((each) => each.said),
+    Math.ceil(images.length / DECODED_TOGETHER),
+  ).flat();
   const { mean } = ciderD(
     candidates,
     images.map(({ captions }) => captions.map((caption) => vocabulary.referenceWords(caption))),

@@ -1,0 +1,258 @@
+/**
+ * The gradient of an update is the sum of those of its micro-batches. One process adds them up on the device. Several processes
+ * exchange them, in buckets: one is read back from the device while another travels and a third is added up. All but the last
+ * micro-batches' gradients travel while the next micro-batch is computed.
+ *
+ * `ordered` adds them in the order of the micro-batches: process r gets part r of each gradient (all-to-all), adds them one after
+ * the other, and all get the parts of the sum (all-gather). So the sum has the same bits for any number of processes, one
+ * included. `fast` leaves the order to MPI_Allreduce.
+ */
+import type { Gpu } from '../../gpu/gpu.ts';
+import type { BufferSlice } from '../../gpu/pool.ts';
+import type { Optimizer } from '../../nn/optimizer.ts';
+import type { Block, Mpi } from '../../platform/node/mpi.ts';
+
+export type Reduction = 'ordered' | 'fast';
+
+/** Where the time of an update's exchange went, in milliseconds. */
+export interface ExchangeTimes {
+  /** Waiting for the device and copying from it. */
+  read: number;
+  /** Messages under way, and additions. */
+  reduce: number;
+  /** Copying the sum to the device. */
+  upload: number;
+  /** What of all that the computation of the micro-batches did not hide. */
+  exposed: number;
+}
+
+export interface GradientSum {
+  /** Takes the gradient of micro-batch `index` of `of`, which the device was told to compute. */
+  add(index: number, of: number): void;
+  /** Resolves when the sum is where the optimizers take it from. */
+  finish(of: number): Promise<void>;
+  /** Of the last update; null in one process. */
+  readonly times: ExchangeTimes | null;
+}
+
+/** In one process. With one micro-batch an update, there is nothing to add. */
+export class LocalSum implements GradientSum {
+  readonly times = null;
+
+  constructor(
+    private readonly optimizers: readonly Optimizer[],
+    private readonly most: number,
+    private readonly bits16: boolean,
+  ) {}
+
+  add(index: number, of: number): void {
+    if (this.most === 1) return;
+    for (const optimizer of this.optimizers) optimizer.accumulate({ first: index === 0, last: index === of - 1, bits16: this.bits16 });
+  }
+
+  async finish(): Promise<void> {}
+}
+
+/** Numbers of a bucket at most: 4 MiB. */
+const BUCKET = 1 << 20;
+/** The least normal number of float32. Adapters differ in what they do with smaller ones, so these count as zero: see accumulate.wgsl. */
+const LEAST_NORMAL = 2 ** -126;
+
+const normal = (x: number) => (x < LEAST_NORMAL && x > -LEAST_NORMAL ? 0 : x);
+
+/** sum ← x, or sum + x, for numbers of float32. Exported for its test. */
+export function addPart(sum: Float32Array, x: Float32Array, first: boolean): void {
+  if (first) for (let i = 0; i < sum.length; i++) sum[i] = normal(x[i]);
+  else for (let i = 0; i < sum.length; i++) sum[i] = normal(Math.fround(sum[i] + normal(x[i])));
+}
+
+/** The upper half of each number, rounded to nearest, ties to even: bfloat16. Exported for its test. */
+export function toBits16(values: Float32Array, halves: Uint16Array): void {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    const exponent = word & 0x7f800000;
+    if (exponent === 0)
+      halves[i] = 0; // subnormal
+    else halves[i] = exponent === 0x7f800000 ? (word >>> 16) | ((word & 0x7fffff) === 0 ? 0 : 0x40) : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+  }
+}
+
+/** Numbers from their upper halves. Exported for its test. */
+export function fromBits16(halves: Uint16Array, values: Float32Array): void {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  for (let i = 0; i < words.length; i++) words[i] = halves[i] << 16;
+}
+
+/** A part of the gradients that travels as one message. */
+interface Bucket {
+  /** Where the gradient is read, and where the sum goes. */
+  from: BufferSlice;
+  to: BufferSlice;
+  /** Numbers that each process adds up. */
+  each: number;
+  /** [size · each]: what goes out, and the whole sum afterwards. */
+  out: Block;
+  /** [size · each]: what comes in. */
+  received: Block;
+  /** [each]: this process's part of the sum. */
+  own: Float32Array;
+  /** [each]: that part, as it goes out. */
+  part: Block;
+}
+
+/** Among several processes: micro-batch i is computed by process i mod size. */
+export class WorldSum implements GradientSum {
+  times: ExchangeTimes = { read: 0, reduce: 0, upload: 0, exposed: 0 };
+  private readonly buckets: readonly Bucket[];
+  /** The rounds of the update under way, one after the other. In a round, each process brings one gradient or none. */
+  private rounds: Promise<void> = Promise.resolve();
+  private begun = 0;
+  private readonly gpu: Gpu;
+
+  constructor(
+    private readonly mpi: Mpi,
+    private readonly optimizers: readonly Optimizer[],
+    private readonly reduction: Reduction,
+    private readonly bits16: boolean,
+  ) {
+    this.gpu = optimizers[0].norm.gpu;
+    const fast = reduction === 'fast';
+    this.buckets = optimizers.flatMap((optimizer) => {
+      const targets = fast ? optimizer.sums : optimizer.gradients;
+      return targets.flatMap((slice) => this.bucketsOf(slice));
+    });
+  }
+
+  private bucketsOf(slice: BufferSlice): Bucket[] {
+    const buckets: Bucket[] = [];
+    const { size } = this.mpi;
+    for (let at = 0; at < slice.bytes; at += BUCKET * 4) {
+      const bytes = Math.min(BUCKET * 4, slice.bytes - at);
+      const part: BufferSlice = { buffer: slice.buffer, offset: slice.offset + at, bytes };
+      const each = Math.ceil(bytes / 4 / size);
+      const [out, received] = [this.mpi.block(each * size), this.mpi.block(each * size)];
+      buckets.push({ from: part, to: part, each, out, received, own: new Float32Array(each), part: this.mpi.block(each) });
+    }
+    return buckets;
+  }
+
+  /** Own micro-batches among the first `of`. */
+  private ownOf(of: number): number {
+    return Math.ceil(Math.max(0, of - this.mpi.rank) / this.mpi.size);
+  }
+
+  add(index: number, of: number): void {
+    const nth = Math.floor(index / this.mpi.size);
+    if (nth === 0) this.begin();
+    if (this.reduction === 'fast') {
+      const last = nth === this.ownOf(of) - 1;
+      for (const optimizer of this.optimizers) optimizer.accumulate({ first: nth === 0, last: false, bits16: false });
+      if (last) this.exchange(true, this.mpi.size, true, true);
+      return;
+    }
+    this.round(nth, of, true);
+  }
+
+  private begin(): void {
+    this.rounds = Promise.resolve();
+    this.begun = 0;
+    this.times = { read: 0, reduce: 0, upload: 0, exposed: 0 };
+  }
+
+  async finish(of: number): Promise<void> {
+    const started = performance.now();
+    if (this.ownOf(of) === 0) this.begin();
+    if (this.reduction === 'fast') {
+      if (this.ownOf(of) === 0) this.exchange(false, this.mpi.size, true, true);
+    } else {
+      const all = Math.ceil(of / this.mpi.size);
+      if (this.begun < all) this.round(all - 1, of, false);
+    }
+    await this.rounds;
+    this.times.exposed = performance.now() - started;
+  }
+
+  private round(nth: number, of: number, hasPart: boolean): void {
+    const { size } = this.mpi;
+    this.exchange(hasPart, Math.min(size, of - nth * size), nth === 0, (nth + 1) * size >= of);
+  }
+
+  /**
+   * Appends a round. Its gradients are copied from the device before what is recorded later; all else waits for the round before.
+   * `parts` processes, from rank 0 on, bring a gradient.
+   */
+  private exchange(hasPart: boolean, parts: number, first: boolean, last: boolean): void {
+    this.begun++;
+    const reads = hasPart ? this.buckets.map(({ from }) => this.gpu.read([from])) : null;
+    for (const read of reads ?? []) read.catch(() => {}); // an error is thrown where this is awaited
+    const reading = performance.now();
+    const before = this.rounds;
+    this.rounds = (async () => {
+      await before;
+      if (reads) await reads[0];
+      this.times.read += performance.now() - reading;
+      await this.mpi.together(() => this.exchanged(reads, parts, first, last));
+    })();
+    this.rounds.catch(() => {});
+  }
+
+  private async exchanged(reads: readonly Promise<ArrayBuffer[]>[] | null, parts: number, first: boolean, last: boolean): Promise<void> {
+    const { mpi, buckets, times } = this;
+    const reduced = this.reduction === 'fast' && !this.bits16; // MPI has no sum of bfloat16 numbers
+    const bytes = this.bits16 ? 2 : 4;
+    let since = performance.now();
+    /** Counts the time since the last call. */
+    const count = (what: keyof ExchangeTimes) => {
+      const now = performance.now();
+      times[what] += now - since;
+      since = now;
+    };
+    const sent: Promise<void>[] = [];
+    const gathered: Promise<void>[] = [];
+    /** Adds up a bucket that came in; with the last round, the sums go round. */
+    const add = async (b: number) => {
+      await sent[b];
+      const { each, received, own, part, out } = buckets[b];
+      for (let rank = 0; rank < parts; rank++) {
+        const [from, to] = [rank * each, (rank + 1) * each];
+        const x = this.bits16 ? new Float32Array(each) : received.floats.subarray(from, to);
+        if (this.bits16) fromBits16(received.halves.subarray(from, to), x);
+        addPart(own, x, first && rank === 0);
+      }
+      if (!last) return;
+      if (this.bits16) toBits16(own, part.halves);
+      else part.floats.set(own);
+      gathered[b] = mpi.allGather(part, out, each * bytes);
+    };
+    const upload = async (b: number) => {
+      await gathered[b];
+      count('reduce');
+      const { out, to } = buckets[b];
+      let values = out.floats.subarray(0, to.bytes / 4);
+      if (this.bits16) {
+        values = new Float32Array(to.bytes / 4);
+        fromBits16(out.halves, values);
+      }
+      this.gpu.upload(to, values);
+      count('upload');
+    };
+    // The same order in all processes: bucket b goes out, b − 1 is added and goes round, b − 2 arrives.
+    for (let b = 0; b < buckets.length + 2; b++) {
+      if (b < buckets.length) {
+        const { out, received, each } = buckets[b];
+        const values = reads ? new Float32Array((await reads[b])[0]) : null;
+        if (this.bits16) values ? toBits16(values, out.halves) : out.halves.fill(0);
+        else values ? out.floats.set(values) : out.floats.fill(0);
+        count('read');
+        if (reduced) gathered[b] = mpi.allReduce(out, each * mpi.size);
+        else sent[b] = mpi.allToAll(out, received, each * bytes);
+      }
+      const adding = b - 1;
+      if (!reduced && adding >= 0 && adding < buckets.length) await add(adding);
+      count('reduce');
+      const arriving = b - 2;
+      if (last && arriving >= 0) await upload(arriving);
+    }
+  }
+}
