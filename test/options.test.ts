@@ -84,6 +84,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ],
     ['--fine-tune', 'layer4'],
     ['--word-vectors', 'none'],
+    ['--accumulate', '4'],
   ],
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],

@@ -182,7 +182,7 @@ function adapterOf({ adapter }: TrainOptions, world: World): string | undefined 
 export async function trainCommand(given: TrainOptions): Promise<number> {
   checkOptions(given);
   const world = await World.open((text) => say({}, text));
-  if (given.reduce && world.size === 1) throw new UsageError('--reduce is for several processes: start glimpse with mpirun, or leave it out');
+  if (given.reduce && world.size === 1) throw new UsageError('--reduce is for several processes: start them with mpirun, or leave it out');
   const o = world.isFirst ? given : { ...given, quiet: true };
   try {
     const code = await trainIn(world, { ...o, adapter: adapterOf(o, world) });

@@ -3,8 +3,8 @@
  * exchange them, in buckets: one is read back from the device while another travels and a third is added up. All but the last
  * micro-batches' gradients travel while the next micro-batch is computed.
  *
- * `ordered` adds them in the order of the micro-batches: process r gets part r of each gradient (all-to-all), adds them one after
- * the other, and all get the parts of the sum (all-gather). So the sum has the same bits for any number of processes, one
+ * `ordered` adds them in the order of the micro-batches. Process r gets part r of each gradient (all-to-all) and adds them one after
+ * the other. Then all get the parts of the sum (all-gather). So the sum has the same bits for any number of processes, one
  * included. `fast` leaves the order to MPI_Allreduce.
  */
 import type { Gpu } from '../../gpu/gpu.ts';

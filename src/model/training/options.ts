@@ -67,7 +67,7 @@ const VALIDATED: Condition = { to: '--validation above 0', why: 'it counts epoch
 const SEVERAL_BATCHES: Condition = {
   to: '--accumulate above 1',
   why: 'the gradient of a single batch is added to none',
-  holds: ({ accumulate, gradientPrecision }) => accumulate !== 1 || gradientPrecision === 'f32',
+  holds: ({ accumulate }) => accumulate !== 1,
 };
 const HALVES: Condition = {
   to: '--patience and --validation above 0 if it is plateau',

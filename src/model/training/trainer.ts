@@ -484,7 +484,7 @@ async function trainEpochs(state: Run, before: Checkpoint | null): Promise<Epoch
 }
 
 /**
- * Processes on one kind of adapter have the same weights, bit for bit. On several kinds, the last bits may drift apart: all then go
+ * Processes on one kind of adapter have the same weights, bit for bit. On several kinds, the last bits may drift apart. All then go
  * on with the weights and moments of the first process, and that is told.
  */
 async function agreeOnWeights({ model, step, world, o, tuned }: Run): Promise<void> {
@@ -700,7 +700,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   const subset = { ...dataset, images };
   const { world } = state;
   const isOwn = (i: number) => i % world.size === world.rank;
-  // Each process takes some of the parts; what they found is put together in the order of the parts, so that the bits are the same.
+  // Each process takes some of the parts. What they found is put together in the order of the parts, for the same bits.
   const losses: { nats: number; tokens: number }[] = [];
   const batches = epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false);
   for (const batch of batches.filter((_, i) => isOwn(i))) {

@@ -1,7 +1,7 @@
 /**
- * The few functions of MPI that training on several processes needs, by foreign function calls into the library that the cluster has:
- * Open MPI, MPICH and its kin, or one with the standard ABI of MPI 5. Operations are non-blocking and are tested for completion on
- * Node's own thread. So the event loop goes on, the device is polled, and a process that waits neither spins nor falls silent.
+ * The few functions of MPI that training on several processes needs. They are called in the library that the cluster has: Open MPI,
+ * MPICH and its kin, or one with the standard ABI of MPI 5. Operations are non-blocking and are tested for completion on Node's own
+ * thread. So the event loop goes on, the device is polled, and a process that waits neither spins nor falls silent.
  */
 import { fstatSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -309,8 +309,8 @@ export class Mpi {
   }
 
   /**
-   * Signs of life: each process sends one to its right neighbor, and `onSilence` is told when none came from the left one for a
-   * minute, and when it is back. `close` ends it.
+   * Signs of life: each process sends them to its right neighbor. When none came from the left one for a minute, `onSilence` is
+   * told, and again when it is back. `close` ends it.
    */
   watch(onSilence: (rank: number, seconds: number | null) => void): { close(): Promise<void> } {
     const silentMs = silentSeconds() * 1000;
