@@ -8,7 +8,7 @@ import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
 import { isLanguageModel } from '../model/captioner/transformer.ts';
-import { type Checkpoint, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
+import { type Checkpoint, flatFields, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { Diverged, type StepReport, train } from '../model/training/trainer.ts';
 import { weightsHash } from '../model/training/weights_hash.ts';
@@ -154,7 +154,7 @@ function factsOf(o: TrainOptions, { dataset, store, config }: Prepared): Record<
     dataset: short([trainingSet, dataset.vocabulary, dataset.images.map(({ file, split, ids }) => [file, split, ids])]),
     'feature store': short([featureHash, store.index.encoder.sha256, store.index.type]),
     'model to start from': short([start, wordVectors, languageModel]),
-    'value of an option': short([options, { out, resume, validation, keep, saveEvery, reduce, epochs }]),
+    ...Object.fromEntries(flatFields({ ...options, out, resume, validation, keep, saveEvery, reduce, epochs })),
   };
 }
 
@@ -185,6 +185,7 @@ export async function trainCommand(given: TrainOptions): Promise<number> {
   if (given.reduce && world.size === 1) throw new UsageError('--reduce is for several processes: start them with mpirun, or leave it out');
   const o = world.isFirst ? given : { ...given, quiet: true };
   try {
+    world.requireEven(given.accumulate);
     const code = await trainIn(world, { ...o, adapter: adapterOf(o, world) });
     await world.close();
     return code;
@@ -259,7 +260,7 @@ async function trainIn(world: World, o: TrainOptions): Promise<number> {
       const last = reports[reports.length - 1];
       const [signal, exitCode] = await signalOf(world, end);
       const stopped = signal !== null && last?.epoch !== epochs; // it may have come in the last validation
-      if (!world.isFirst) return stopped ? exitCode : 0;
+      if (!world.isFirst) return 0; // the exit code of the first one is what counts
       result(o, { run: o.out, adapter: gpu.description, config, stopped, signal, epochs: reports }, () => {
         if (stopped) return `${o.out}: not finished, ${signal} stopped it ${last ? `after epoch ${last.epoch}` : 'within an epoch'}; go on with --resume`;
         if (!last) return `${o.out}: nothing left to do`;

@@ -70,14 +70,16 @@ export function checkpointFrom(source: ByteSource, onNote: (note: string) => voi
   return checkpoint;
 }
 
+/** Every field of an object with its value, as "outer.inner" and text. */
+export function flatFields(value: unknown, prefix = ''): [string, string][] {
+  if (!value || typeof value !== 'object') return [[prefix, String(value)]];
+  return Object.entries(value).flatMap(([key, inner]) => flatFields(inner, prefix ? `${prefix}.${key}` : key));
+}
+
 /** The fields in which two configurations differ, as "name: value in a, value in b". */
 export function differingFields(a: TrainingConfig, b: TrainingConfig): string[] {
-  const flatten = (value: unknown, prefix: string): [string, string][] =>
-    value && typeof value === 'object'
-      ? Object.entries(value).flatMap(([key, inner]) => flatten(inner, prefix ? `${prefix}.${key}` : key))
-      : [[prefix, String(value)]];
-  const other = new Map(flatten(b, ''));
-  return flatten(a, '').flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
+  const other = new Map(flatFields(b));
+  return flatFields(a).flatMap(([key, value]) => (other.get(key) === value ? [] : [`${key}: ${value}, ${other.get(key)}`]));
 }
 
 /** Path of the checkpoint that is written within an epoch and removed at its end. */

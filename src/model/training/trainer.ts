@@ -402,7 +402,7 @@ class Run {
 export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   const { run } = o;
   const world = worldOf(o);
-  if (o.config.accumulate % world.size !== 0) throw new GlimpseError(unevenly(o.config.accumulate, world.size));
+  world.requireEven(o.config.accumulate);
   const lock = await world.agreed(() => {
     if (!world.isFirst) return null;
     onFile(run, () => makeFolder(join(run, 'checkpoints')));
@@ -426,13 +426,6 @@ export async function train(o: TrainerOptions): Promise<EpochReport[]> {
   } finally {
     lock?.release();
   }
-}
-
-/** Why so many processes cannot share out an update of so many micro-batches, and what to do. */
-function unevenly(accumulate: number, size: number): string {
-  const next = Math.ceil(accumulate / size) * size;
-  const pictures = accumulate === 1 ? '; --batch-images is the pictures of each of them' : '';
-  return `${size} processes cannot share out updates of ${accumulate} micro-batch${accumulate === 1 ? '' : 'es'} evenly: give --accumulate ${next} or another multiple of ${size}${pictures}`;
 }
 
 /** Saves what was done before an error, if that is possible: a lost device or a full disk leaves the last checkpoint. */

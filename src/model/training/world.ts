@@ -117,6 +117,17 @@ export class World {
     throw new NotAgreed(message, first.exitCode);
   }
 
+  /** Throws a NotAgreed if the processes cannot share out updates of so many micro-batches evenly. */
+  requireEven(accumulate: number): void {
+    const { size } = this;
+    if (accumulate % size === 0) return;
+    const pictures = accumulate === 1 ? '; --batch-images is then the pictures of each of them' : '';
+    throw new NotAgreed(
+      `${size} processes cannot share out updates of ${accumulate} micro-batch${accumulate === 1 ? '' : 'es'} evenly: give --accumulate ${Math.ceil(accumulate / size) * size} or another multiple of ${size}${pictures}`,
+      2,
+    );
+  }
+
   /** Throws a NotAgreed that names the processes which say something else than the first one, and about what. */
   async requireSame(facts: Readonly<Record<string, string>>): Promise<void> {
     const all = await this.gather(facts);
@@ -125,7 +136,8 @@ export class World {
       return differing.length > 0 ? [`${this.nameOf(rank)} has ${differing.map((name) => `another ${name} (${theirs[name]})`).join(', ')}`] : [];
     });
     if (lines.length === 0) return;
-    const first = Object.entries(all[0]).map(([name, value]) => `${name} ${value}`);
+    const names = Object.keys(facts).filter((name) => all.some((theirs) => theirs[name] !== all[0][name]));
+    const first = names.map((name) => `${name} ${all[0][name]}`);
     throw new NotAgreed(
       `the processes would not train the same run\n  ${lines.slice(0, 8).join('\n  ')}${lines.length > 8 ? `\n  and ${lines.length - 8} more` : ''}\n  ${this.nameOf(0)} has ${first.join(', ')}`,
       1,

@@ -150,7 +150,7 @@ export class Mpi {
       try {
         library = koffi.load(name, { global: true }); // its plug-ins look for the library's own symbols
       } catch (error) {
-        failures.push(messageOf(error).trim());
+        failures.push(`${name}: ${messageOf(error).trim()}`);
         continue;
       }
       return Mpi.start(koffi, library, { by, size, name });
