@@ -327,6 +327,8 @@ function runNode(node: Node, seed: Tensor | null, wants: Wants): void {
   node.spent = true;
   if (flowed.some(Boolean)) {
     if (typeof node.op.backward === 'string') throw new NoGradient(`backward: ${node.label} has no gradient: ${node.op.backward}`);
+    const odd = flowed.lastIndexOf(true);
+    if (odd >= (node.op.gradientOutputs ?? 1)) throw new NoGradient(`backward: ${node.label} has no gradient of its ${node.op.outputs[odd]}`);
     using _inner = scope();
     const grads = node.outputShapes.map((shape, i) => node.grads[i] ?? zeros(shape));
     const context: BackwardContext<unknown> = {
