@@ -2,7 +2,8 @@
 import { expect, test } from 'vitest';
 import { oracle } from '../scripts/third_party.js';
 import { compare } from '../src/autograd/check.ts';
-import { backward, noGrad } from '../src/autograd/tape.ts';
+import * as ops from '../src/autograd/ops/index.ts';
+import { backward, gradOf, noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import { surveyOf } from '../src/model/onnx/survey.ts';
@@ -342,6 +343,48 @@ const KNOWN: Record<string, [OnnxParts, number[][]]> = {
     ),
     [[1, 0.25, 0.5]],
   ],
+  'derivatives of derivatives by other values, three deep': [
+    parts(
+      [0, 1, 2].flatMap((i) => [
+        ...[node('Mul', [i === 0 ? 'x' : `d${i - 1}`, `b${i}`], [`t${i}`]), node('Mul', [`t${i}`, 'x'], [`y${i}`])],
+        gradient({ xs: [`b${i}`], zs: ['x'], y: `y${i}` }, [`d${i}`]),
+      ]),
+      ['d0', 'd1', 'd2'],
+      { initializers: [0, 1, 2].map((i) => floatTensor(`b${i}`, [3], [5, 6, 7])) },
+    ),
+    [
+      [1, 4, 9],
+      [1, 8, -27],
+      [1, 16, 81],
+    ],
+  ],
+  'what is flat has the derivative 0': [
+    parts(
+      [
+        ...[node('Hardmax', ['x'], ['h']), node('Mul', ['h', 'x'], ['m']), node('Shrink', ['x'], ['s'], { lambd: { float: 1.5 }, bias: { float: 0.5 } })],
+        ...[node('Sign', ['x'], ['sign']), node('EyeLike', ['m2'], ['eye']), node('ArgMax', ['x'], ['place']), node('Cast', ['place'], ['p'], { to: FLOAT })],
+        ...[node('Sum', ['m', 's', 'sign', 'eye', 'p'], ['y']), gradient({ xs: ['x', 'm2'], y: 'y' }, ['d', 'e'])],
+      ],
+      ['d', 'e'],
+      { initializers: [floatTensor('m2', [1, 3], [1, 2, 3])] },
+    ),
+    [
+      [0, 2, 1],
+      [0, 0, 0],
+    ],
+  ],
+  'elements of a sequence': [
+    parts(
+      [
+        ...[node('Mul', ['x', 'x'], ['q']), node('SequenceConstruct', ['q', 'b', 'x'], ['s']), constantNode('one', intTensor('one', [], [1]))],
+        ...[node('SequenceErase', ['s', 'one'], ['r']), node('ConcatFromSequence', ['r'], ['c'], { axis: 0 }), node('SequenceAt', ['s', 'one'], ['same'])],
+        ...[node('ReduceSum', ['same'], ['factor']), node('Mul', ['c', 'factor'], ['y']), gradient({ xs: ['x'], y: 'y' }, ['d'])],
+      ],
+      ['d'],
+      { initializers: [floatTensor('b', [2], [1, 2])] },
+    ),
+    [[9, 15, -15]],
+  ],
   'nothing has no derivative': [
     parts([...cube, gradient({ xs: ['x'], y: 'y', at: ['none'] }, ['d'])], ['d'], { initializers: [floatTensor('none', [0], [])] }),
     [[]],
@@ -391,6 +434,11 @@ test('the gradients of trained parameters stay as they are; under noGrad it runs
   expect(await d.data()).toEqual(Float32Array.of(2 * 3 * 2 * 1200));
   expect(() => model.run({ x }, ['d'])).toThrow(/node ".*" \(.*Gradient\): y also depends on a variable that is none of these/);
   expect(() => backward(d)).toThrow('depends on no variable');
+  const w = model.parameters.get('w');
+  backward(ops.sum(model.run({ x }, ['y'])[0]));
+  expect(await gradOf(w)?.data()).toEqual(new Float32Array(1200).fill(4));
+  noGrad(() => model.run({ x }, ['d']));
+  expect(await gradOf(w)?.data()).toEqual(new Float32Array(1200).fill(4));
   model.dispose();
 });
 
@@ -441,7 +489,7 @@ const REFUSED: Record<string, [OnnxParts, RegExp, HostTensor?]> = {
   'its own output': [parts([...cube, gradient({ xs: ['x'], y: 'd' }, ['d'])], ['d']), /y "d" follows from the node itself/],
   'a cycle of two': [
     parts([gradient({ xs: ['x'], y: 'e' }, ['d']), node('Mul', ['d', 'x'], ['m']), gradient({ xs: ['x'], y: 'm' }, ['e'])], ['d', 'e']),
-    /y "e" follows from the node itself|a Gradient that stands behind it/,
+    /y follows from node "Gradient of e".*, a Gradient that stands behind it/,
   ],
   'the loop that holds it': [
     parts(
@@ -467,7 +515,7 @@ const REFUSED: Record<string, [OnnxParts, RegExp, HostTensor?]> = {
     parts([node('Det', ['m'], ['y']), gradient({ xs: ['m'], y: 'y' }, ['d'])], ['d'], {
       initializers: [floatTensor('m', [2, 2], [1, 2, 3, 4])],
     }),
-    /\(Det\): no gradient of its output 0 \("y"\)|\(Det\): no gradient/,
+    /\(Det\): no gradient of its output 0/,
   ],
   'an input that is read on the host': [
     parts([node('OneHot', ['i', 'depth', 'x2'], ['y']), gradient({ xs: ['x2'], y: 'y' }, ['d'])], ['d'], {
@@ -518,7 +566,7 @@ const HOSTILE: Record<string, [() => OnnxParts, RegExp]> = {
         ['d199'],
         { initializers: [floatTensor('b', [3], [1, 2, 3])] },
       ),
-    /follow from each other more than 16 deep|more than \d+ nodes|a derivative of a derivative/,
+    /follow from each other more than 16 deep/,
   ],
   'a list of names that nobody gave': [
     () => parts([...cube, gradient({ xs: Array.from({ length: 300_000 }, (_, i) => `n${i}`), y: 'y', at: ['x'] }, ['d'])], ['d']),

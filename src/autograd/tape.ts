@@ -9,7 +9,7 @@ import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
 import { placeOf, type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
 import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
-import type { BackwardContext, Op } from './op.ts';
+import { type BackwardContext, FLAT, type Op } from './op.ts';
 
 /** Thrown for a derivative that no op computes. */
 export class NoGradient extends GlimpseError {}
@@ -247,6 +247,11 @@ function walkBack(source: Edge, of: Tensor, nodes: readonly Node[], wants: Wants
   });
 }
 
+/** Whether a result does not change where what it was computed from changes a little: whole numbers, steps and comparisons. */
+function isFlat({ node: { op }, output }: Edge): boolean {
+  return (op.outputTypes?.[output] ?? 'f32') !== 'f32' || op.backward === FLAT.step || op.backward === FLAT.comparison;
+}
+
 /** Whether ops are recorded: false under `noGrad`. */
 export const isRecording = (): boolean => !paused.get();
 
@@ -279,8 +284,8 @@ export function* recorded<Y, R, N>(work: Generator<Y, R, N>): Generator<Y, R, N>
 }
 
 /**
- * The derivatives of the sum of all elements of y by each of the variables. Null for a variable on which y does not depend. Gradients
- * that the variables already have are dropped. Those of other variables stay as they are; `alone` refuses a y that depends on one.
+ * The derivatives of the sum of all elements of y by each of the variables. Null for a variable on which y does not depend, or only
+ * through steps, comparisons and whole numbers. Gradients that the variables already have are dropped. Those of other variables stay as they are; `alone` refuses a y that depends on one.
  * Frees what the forward pass saved on the way to the variables. The caller owns the results; no derivative of them is computed.
  */
 export function gradientsOf(y: Tensor, variables: readonly Tensor[], alone: boolean): (Tensor | null)[] {
@@ -299,12 +304,12 @@ export function gradientsOf(y: Tensor, variables: readonly Tensor[], alone: bool
   const all = reachable(source.node);
   // From the oldest on: a node leads to the variables if it reads one, or what a node made that leads to them.
   const leading = new Set<Node>();
-  const leads: Wants = (parent) => parent !== null && (parent instanceof Edge ? leading.has(parent.node) : wanted.has(parent));
+  const leads: Wants = (parent) => parent !== null && (parent instanceof Edge ? leading.has(parent.node) && !isFlat(parent) : wanted.has(parent));
   for (const node of all.toReversed()) {
     if (node.parents.some(leads)) leading.add(node);
     if (alone && node.parents.some((parent) => parent instanceof Leaf && !wanted.has(parent))) refuse();
   }
-  if (!leading.has(source.node)) return leaves.map(() => null);
+  if (!leads(source)) return leaves.map(() => null);
   for (const { op, label, parents } of leading) {
     const constant = op.inputs.find((name, i) => op.constants?.includes(name) && leads(parents[i]));
     if (constant) throw new NoGradient(`${label} has no gradient for its ${constant}`);

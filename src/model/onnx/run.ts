@@ -357,13 +357,12 @@ export class OnnxModel {
   /** What a node made of these values, on its way to be differentiated. It is refused if it has lost their gradient. */
   private withGradients(node: OnnxNode, given: readonly (Value | undefined)[], results: readonly (Value | null)[]): readonly (Value | null)[] {
     if (!given.some((value) => value && hasGradient(value))) return results;
-    const isFlat = FLAT.includes(node.op);
     return results.map((value, i) => {
       if (!value) return value;
-      // Where a function is flat, its derivative is 0: what comes of it is a constant.
-      if (isFlat || !isDifferentiable(value)) return hasGradient(value) ? noGrad(() => shared(value)) : value;
-      // A node that runs graphs loses none; these were looked at on their own.
-      if (hasGradient(value) || OPERATORS[node.op].control || sizeOfValue(value) === 0) return value;
+      // Whole numbers do not change where floats change a little: what comes of them is a constant.
+      if (!isDifferentiable(value)) return hasGradient(value) ? noGrad(() => shared(value)) : value;
+      // A node that runs graphs loses none: the nodes of these were looked at on their own.
+      if (hasGradient(value) || OPERATORS[node.op].control || CHOOSING.includes(node.op) || sizeOfValue(value) === 0) return value;
       throw new UnsupportedOnnx(this.graph.path, `${labelOf(node)}: no gradient of its output ${i} ("${shown(node.outputs[i])}") is computed for these inputs`);
     });
   }
@@ -548,8 +547,8 @@ function staysOnHost(value: Value | null): boolean {
   return kind === 'int' || data.length <= SHORT || data instanceof Float64Array || shape.length > MAX_RANK || 4 * data.length > bindingLimit();
 }
 
-/** Operators whose result, of floats, does not change where their input changes a little. */
-const FLAT = ['Floor', 'Ceil', 'Round', 'Sign', 'EyeLike'];
+/** Operators that lose no gradient: they choose among the elements of a sequence, or ask for a shape. */
+const CHOOSING = ['SequenceAt', 'SequenceErase', 'SequenceInsert', 'EyeLike'];
 
 /** Whether the tape knows from which variables a value was computed. */
 const hasGradient = (value: Value): boolean => tensorsOf(value).some(isTracked);
