@@ -385,6 +385,25 @@ const KNOWN: Record<string, [OnnxParts, number[][]]> = {
     ),
     [[9, 15, -15]],
   ],
+  'one in each branch, of the same names': [
+    parts(
+      [
+        ...[node('ReduceSum', ['x'], ['sum']), node('Less', ['sum', 'limit'], ['is less']), node('Not', ['is less'], ['not'])],
+        ...['is less', 'not'].map((ask, i) =>
+          node('If', [ask], [`r${i}`], {
+            then_branch: graph([...cube, gradient({ xs: ['x'], y: 'y' }, ['d'])], [], [info('d')]),
+            else_branch: graph([node('Mul', ['x', 'x'], ['q']), gradient({ xs: ['x'], y: 'q' }, ['d'])], [], [info('d')]),
+          }),
+        ),
+      ],
+      ['r0', 'r1'],
+      { initializers: [floatTensor('limit', [], [1e9])] },
+    ),
+    [
+      [3, 12, 27],
+      [2, 4, -6],
+    ],
+  ],
   'nothing has no derivative': [
     parts([...cube, gradient({ xs: ['x'], y: 'y', at: ['none'] }, ['d'])], ['d'], { initializers: [floatTensor('none', [0], [])] }),
     [[]],
@@ -442,6 +461,31 @@ test('the gradients of trained parameters stay as they are; under noGrad it runs
   model.dispose();
 });
 
+test('in training a norm takes the statistics of its batch, and moves the running ones once', async () => {
+  const each = {
+    ...parts(
+      [node('BatchNormalization', ['x', 'g', 'b', 'm', 'v'], ['n']), node('Mul', ['n', 'w'], ['y']), gradient({ xs: ['x'], y: 'y' }, ['d'])],
+      ['y', 'd'],
+    ),
+    inputs: [{ name: 'x', shape: [4, 2] }],
+    initializers: [...['g', 'b', 'm'].map((name) => weights(name, [2])), floatTensor('v', [2], [1, 2]), weights('w', [4, 2])],
+  };
+  using _s = scope();
+  const found: number[][] = [];
+  for (const wanted of [['y'], ['y', 'd']]) {
+    const model = load(each);
+    model.training = true;
+    const results = model.run({ x: tensor(numbers('x', 8), [4, 2]) }, wanted);
+    found.push(Array.from(await model.weight('m').data()));
+    // What adds to all of a batch changes nothing: the derivatives of each channel add up to 0.
+    const d = results[1] ? Array.from(await results[1].data()) : [0];
+    expect(Math.hypot(...d) > 0).toBe(wanted.length > 1);
+    for (const channel of [0, 1]) expect(d.filter((_, i) => i % 2 === channel).reduce((sum, value) => sum + value, 0)).toBeCloseTo(0, 5);
+    model.dispose();
+  }
+  expect(found[1]).toEqual(found[0]);
+});
+
 test('a loop of derivatives keeps no tensor', async () => {
   const each = KNOWN['steps of descent in a loop'][0];
   const turning = { ...each, initializers: [intTensor('turns', [], [40]), ...(each.initializers as Buffer[]).slice(1)] };
@@ -489,7 +533,21 @@ const REFUSED: Record<string, [OnnxParts, RegExp, HostTensor?]> = {
   'its own output': [parts([...cube, gradient({ xs: ['x'], y: 'd' }, ['d'])], ['d']), /y "d" follows from the node itself/],
   'a cycle of two': [
     parts([gradient({ xs: ['x'], y: 'e' }, ['d']), node('Mul', ['d', 'x'], ['m']), gradient({ xs: ['x'], y: 'm' }, ['e'])], ['d', 'e']),
-    /y follows from node "Gradient of e".*, a Gradient that stands behind it/,
+    /follows from node "Gradient of e".*, a Gradient that stands behind it/,
+  ],
+  'a branch behind it that holds another one': [
+    parts(
+      [
+        gradient({ xs: ['x'], y: 'y' }, ['d']),
+        node('If', ['yes'], ['y'], {
+          then_branch: graph([node('Mul', ['x', 'x'], ['q']), gradient({ xs: ['x'], y: 'q' }, ['e'])], [], [info('e')]),
+          else_branch: graph([node('Neg', ['x'], ['n'])], [], [info('n')]),
+        }),
+      ],
+      ['d'],
+      { initializers: [rawTensor('yes', BOOL, [], Uint8Array.of(1))] },
+    ),
+    /follows from node "If of y" \(If\), a Gradient that stands behind it/,
   ],
   'the loop that holds it': [
     parts(
@@ -567,6 +625,10 @@ const HOSTILE: Record<string, [() => OnnxParts, RegExp]> = {
         { initializers: [floatTensor('b', [3], [1, 2, 3])] },
       ),
     /follow from each other more than 16 deep/,
+  ],
+  'many nodes Gradient of one name': [
+    () => parts([...cube, ...Array.from({ length: 40_000 }, () => gradient({ xs: ['x'], y: 'y' }, ['d']))], ['d']),
+    /makes "d", which is there already/,
   ],
   'a list of names that nobody gave': [
     () => parts([...cube, gradient({ xs: Array.from({ length: 300_000 }, (_, i) => `n${i}`), y: 'y', at: ['x'] }, ['d'])], ['d']),

@@ -59,13 +59,32 @@ class Gradients {
   /** How deep graphs of nodes Gradient lie within each other, by the node. */
   private readonly depths = new WeakMap<OnnxGraph, number>();
 
+  /** Nodes that are a Gradient, or hold one. */
+  private readonly holders = new Set<OnnxNode>();
+  /** What the names of the graphs so far begin with. */
+  private readonly prefixes = new Set<string>();
+
   constructor(private readonly whole: OnnxGraph) {
+    this.mark(whole.nodes);
     const { names } = whole;
     for (const each of [whole, ...Array.from(allNodes(whole.nodes), graphsOf).flat()]) {
       for (const { name } of each.inputs) names.add(name);
       for (const name of each.initializers.keys()) names.add(name);
       for (const node of each.nodes) for (const name of node.outputs) names.add(name);
     }
+  }
+
+  private mark(nodes: readonly OnnxNode[]): boolean {
+    let isAny = false;
+    for (const node of nodes) {
+      const isHolder =
+        graphsOf(node)
+          .map((graph) => this.mark(graph.nodes))
+          .includes(true) || node.op === GRADIENT;
+      if (isHolder) this.holders.add(node);
+      isAny ||= isHolder;
+    }
+    return isAny;
   }
 
   /** Goes through a graph, and through the graphs within its nodes. */
@@ -121,7 +140,13 @@ class Gradients {
     };
     this.refuseBound(node, held, makerOf);
     const found = this.ancestors(node, y, held, makerOf);
-    return this.copyOf(node, this.dependent(node, found, held, levels), named, y);
+    return this.copyOf(node, this.dependent(found, held, levels), named, y);
+  }
+
+  /** What a node on the way reads. What a Gradient behind this one reads is not known yet. */
+  private readBy(node: OnnxNode, { level, at }: Place, maker: OnnxNode): string[] {
+    if (at > level.at && this.holders.has(maker)) this.unsupported(node, `what it names follows from ${labelOf(maker)}, a Gradient that stands behind it`);
+    return readBy(maker);
   }
 
   /** Refuses a named value that follows from another one, as ONNX does: it would not be free. */
@@ -133,7 +158,7 @@ class Gradients {
       const maker = place?.level.graph.nodes[place.at];
       if (!place || !maker || seen.has(maker)) continue;
       seen.add(maker);
-      const read = readBy(maker);
+      const read = this.readBy(node, place, maker);
       const other = read.find((each) => held.has(each));
       if (other !== undefined) this.fail(node, `of the values that xs and zs name, "${shown(name)}" follows from "${shown(other)}"; none may`);
       this.count(node, 1, read.length);
@@ -152,7 +177,7 @@ class Gradients {
       if (!place || !maker || seen.has(maker)) continue;
       if (place.at === place.level.at) this.fail(node, `y "${shown(y)}" follows from the node itself, or from one that holds it`);
       seen.set(maker, place);
-      const read = readBy(maker);
+      const read = this.readBy(node, place, maker);
       this.count(node, 1, read.length);
       for (const each of read) open.push(each);
     }
@@ -160,14 +185,13 @@ class Gradients {
   }
 
   /** Those that must be copied: they follow from the named values, or stand behind the node. Others are not computed again. */
-  private dependent(node: OnnxNode, found: readonly Place[], held: ReadonlySet<string>, levels: readonly Level[]): OnnxNode[] {
+  private dependent(found: readonly Place[], held: ReadonlySet<string>, levels: readonly Level[]): OnnxNode[] {
     const order = [...found].sort((a, b) => levels.indexOf(a.level) - levels.indexOf(b.level) || a.at - b.at);
     const moved = new Set(held);
     const copied: OnnxNode[] = [];
     for (const { level, at } of order) {
       const each = level.graph.nodes[at];
       if (at < level.at && !readBy(each).some((name) => moved.has(name))) continue;
-      if (each.op === GRADIENT && at > level.at) this.unsupported(node, `y follows from ${labelOf(each)}, a Gradient that stands behind it`);
       for (const name of each.outputs) moved.add(name);
       copied.push(each);
     }
@@ -175,7 +199,9 @@ class Gradients {
   }
 
   private copyOf(node: OnnxNode, nodes: readonly OnnxNode[], named: readonly string[], y: string): OnnxGraph {
-    const prefix = node.outputs.find(Boolean) ?? node.name;
+    const output = node.outputs.find(Boolean) ?? node.name;
+    const prefix = this.prefixes.has(output) ? `${output}/${this.prefixes.size}` : output; // branches may have the same names
+    this.prefixes.add(prefix);
     const fresh = (name: string) => freshName(this.whole, `${prefix}/${name}`);
     const to = new Map(named.map((name) => [name, fresh(name)]));
     let depth = 0;
