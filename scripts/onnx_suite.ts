@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { openFile } from '../src/data/file_source.ts';
 import { checkModelFolder, type OnnxCase } from '../src/model/onnx/check.ts';
+import { GRADIENT } from '../src/model/onnx/gradients.ts';
 import { OPERATORS } from '../src/model/onnx/operators/index.ts';
 import { readOnnx } from '../src/model/onnx/proto.ts';
 import { openGpu } from '../src/node.ts';
@@ -85,6 +86,7 @@ function tables(cases: readonly SuiteCase[], adapter: string): string {
   const where = (name: string): string => {
     const operator = OPERATORS[name];
     if (!operator) return '–';
+    if (name === GRADIENT) return 'GPU'; // it runs the graph that it is given, of floats
     return [operator.device ? 'GPU' : '', operator.host ? 'host' : '', operator.any || operator.control ? 'any value' : ''].filter(Boolean).join(', ');
   };
   const rows = names.map((name) => {

@@ -14,6 +14,9 @@ export interface Reference {
   data: Float64Array;
 }
 
+/** Why steps and comparisons have no `backward`. A derivative through them is 0. */
+export const FLAT = { step: 'a step is flat everywhere', comparison: 'a comparison is flat everywhere' } as const;
+
 /** A float64 tensor on the host, filled by index in row-major order; zeros without `fill`. */
 export function reference(shape: Shape, fill?: (index: number) => number): Reference {
   const data = new Float64Array(sizeOf(shape));

@@ -9,7 +9,10 @@ import { GlimpseError, ShapeError } from '../errors.ts';
 import { axpby } from '../kernels/elementwise.ts';
 import { placeOf, type Shape, sameShape, sizeOf } from '../tensor/shape.ts';
 import { empty, full, Scope, scope, type Tensor, zeros } from '../tensor/tensor.ts';
-import type { BackwardContext, Op } from './op.ts';
+import { type BackwardContext, FLAT, type Op } from './op.ts';
+
+/** Thrown for a derivative that no op computes. */
+export class NoGradient extends GlimpseError {}
 
 let nextOrder = 1;
 const paused = new Context<boolean>();
@@ -226,23 +229,111 @@ export function backward(loss: Tensor): void {
   const source = sourceOf(loss);
   if (!source) throw new GlimpseError('backward: the loss depends on no variable, or was computed under noGrad');
   if (source instanceof Leaf) throw new GlimpseError('backward: the loss is itself a variable');
-  const nodes = reachable(source.node);
+  walkBack(source, loss, reachable(source.node), (parent) => parent !== null);
+}
+
+/** Whether the gradient of what a node read is wanted. */
+type Wants = (parent: Edge | Leaf | null) => boolean;
+
+function walkBack(source: Edge, of: Tensor, nodes: readonly Node[], wants: Wants): void {
   for (const node of nodes) {
     if (node.spent) throw new GlimpseError(`backward: it already ran through ${node.label}, whose saved tensors are freed; run the forward pass again`);
   }
   noGrad(() => {
     using _scope = scope();
-    const seed = full(loss.shape, 1);
+    const seed = full(of.shape, 1);
     source.node.grads[source.output] = Scope.release(seed);
-    for (const node of nodes) runNode(node, seed);
+    for (const node of nodes) runNode(node, of.size === 1 ? seed : null, wants);
   });
 }
 
-function runNode(node: Node, seed: Tensor): void {
+/** Whether a result does not change where what it was computed from changes a little: whole numbers, steps and comparisons. */
+function isFlat({ node: { op }, output }: Edge): boolean {
+  return (op.outputTypes?.[output] ?? 'f32') !== 'f32' || op.backward === FLAT.step || op.backward === FLAT.comparison;
+}
+
+/** Whether ops are recorded: false under `noGrad`. */
+export const isRecording = (): boolean => !paused.get();
+
+/** Whether the tape knows which variables a tensor was computed from. */
+export const isTracked = (tensor: Tensor): boolean => sourceOf(tensor) !== null;
+
+/** Takes the steps of a generator, each of them recorded on the tape, also within `noGrad`. What runs between the steps is not concerned. */
+export function* recorded<Y, R, N>(work: Generator<Y, R, N>): Generator<Y, R, N> {
+  const stepped = (take: () => IteratorResult<Y, R>): IteratorResult<Y, R> => {
+    const before = paused.get() ?? false;
+    paused.enter(false);
+    try {
+      return take();
+    } finally {
+      paused.leave(false, before);
+    }
+  };
+  let step = stepped(() => work.next());
+  while (!step.done) {
+    let sent: N;
+    try {
+      sent = yield step.value;
+    } catch (error) {
+      step = stepped(() => work.throw(error));
+      continue;
+    }
+    step = stepped(() => work.next(sent));
+  }
+  return step.value;
+}
+
+/**
+ * The derivatives of the sum of all elements of y by each of the variables. Null for a variable on which y does not depend, or only
+ * through steps, comparisons and whole numbers. Gradients that the variables already have are dropped. Those of other variables stay as they are; `alone` refuses a y that depends on one.
+ * Frees what the forward pass saved on the way to the variables. The caller owns the results; no derivative of them is computed.
+ */
+export function gradientsOf(y: Tensor, variables: readonly Tensor[], alone: boolean): (Tensor | null)[] {
+  const leaves = variables.map(leafOf);
+  for (const leaf of leaves) leaf.dispose();
+  const source = sourceOf(y);
+  const wanted = new Set<Edge | Leaf>(leaves);
+  const refuse = () => {
+    throw new NoGradient('y also depends on a variable that is none of these, so that a derivative of these derivatives may be asked for; run it under noGrad');
+  };
+  if (source instanceof Leaf) {
+    if (alone && !wanted.has(source)) refuse();
+    return leaves.map((leaf) => (leaf === source ? full(y.shape, 1) : null));
+  }
+  if (!source) return leaves.map(() => null);
+  const all = reachable(source.node);
+  // From the oldest on: a node leads to the variables if it reads one, or what a node made that leads to them.
+  const leading = new Set<Node>();
+  const leads: Wants = (parent) => parent !== null && (parent instanceof Edge ? leading.has(parent.node) && !isFlat(parent) : wanted.has(parent));
+  for (const node of all.toReversed()) {
+    if (node.parents.some(leads)) leading.add(node);
+    if (alone && node.parents.some((parent) => parent instanceof Leaf && !wanted.has(parent))) refuse();
+  }
+  if (!leads(source)) return leaves.map(() => null);
+  for (const { op, label, parents } of leading) {
+    const constant = op.inputs.find((name, i) => op.constants?.includes(name) && leads(parents[i]));
+    if (constant) throw new NoGradient(`${label} has no gradient for its ${constant}`);
+  }
+  walkBack(
+    source,
+    y,
+    all.filter((node) => leading.has(node)),
+    leads,
+  );
+  return leaves.map((leaf) => {
+    const { grad } = leaf;
+    leaf.grad = null;
+    return grad;
+  });
+}
+
+function runNode(node: Node, seed: Tensor | null, wants: Wants): void {
   const flowed = node.outputShapes.map((_, i) => !!node.grads[i]);
   node.spent = true;
   if (flowed.some(Boolean)) {
-    if (typeof node.op.backward === 'string') throw new GlimpseError(`backward: ${node.label} has no gradient: ${node.op.backward}`);
+    if (typeof node.op.backward === 'string') throw new NoGradient(`backward: ${node.label} has no gradient: ${node.op.backward}`);
+    const odd = flowed.lastIndexOf(true);
+    if (odd >= (node.op.gradientOutputs ?? 1)) throw new NoGradient(`backward: ${node.label} has no gradient of its ${node.op.outputs[odd]}`);
     using _inner = scope();
     const grads = node.outputShapes.map((shape, i) => node.grads[i] ?? zeros(shape));
     const context: BackwardContext<unknown> = {
@@ -255,12 +346,12 @@ function runNode(node: Node, seed: Tensor): void {
       grads,
       flowed,
       unit: grads[0] === seed,
-      needs: (input) => node.parents[input] != null,
+      needs: (input) => wants(node.parents[input] ?? null),
     };
     const thunks = node.op.backward(context);
     node.parents.forEach((parent, i) => {
-      const thunk = parent && thunks[i];
-      if (!thunk) return;
+      const thunk = wants(parent) ? thunks[i] : null;
+      if (!thunk || !parent) return;
       const gradient = thunk();
       if (!sameShape(gradient.shape, node.inputShapes[i])) {
         throw new ShapeError(`${context.label}: for ${node.op.inputs[i]} [${node.inputShapes[i]}] it gave [${gradient.shape}]`);

@@ -18,7 +18,7 @@ import {
 import { pcg4d, uniformFromBits } from '../../random.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sameShape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { empty, type Tensor, zeros } from '../../tensor/tensor.ts';
-import { type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
+import { FLAT, type Op, type OpCase, reference, streamingCost, type Tolerance } from '../op.ts';
 import { apply } from '../tape.ts';
 import { sumTo } from './reduce.ts';
 import { where } from './select.ts';
@@ -425,7 +425,7 @@ function unaryOp(name: string, row: UnaryRow): Op<UnaryAttrs> {
               return dx;
             },
           ]
-        : 'a step is flat everywhere',
+        : FLAT.step,
     reference: ([x], { alpha, beta = 0 }) => [reference(x.shape, (i) => row.reference(x.data[i], alpha, beta))],
     cost: (shapes, outputs) => streamingCost(shapes, outputs, row.flops ?? 1),
     cases: [
@@ -466,7 +466,6 @@ const remainderGradient: BinaryRow['gradient'] = (dy, a, b, c) => [
   () => dy.alias(),
   () => unaryOf('neg', binaryOf('mul', dy, unaryOf('round', binaryOf('div', binaryOf('sub', a, c), b)))),
 ];
-const FLAT = 'a comparison is flat everywhere';
 
 const BINARY: Record<string, BinaryRow> = {
   add: { says: 'a + b', slopes: 'da = dc, db = dc', f: 'a + b', reference: (a, b) => a + b, gradient: (dy) => [() => dy.alias(), () => dy.alias()] },
@@ -508,28 +507,40 @@ const BINARY: Record<string, BinaryRow> = {
     says: '1 where a > b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a > b)',
     reference: (a, b) => order(a, b, a > b),
-    gradient: FLAT,
+    gradient: FLAT.comparison,
   },
   greaterEqual: {
     says: '1 where a ≥ b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a >= b)',
     reference: (a, b) => order(a, b, a >= b),
-    gradient: FLAT,
+    gradient: FLAT.comparison,
   },
-  less: { says: '1 where a < b, else 0', f: 'select(vec4f(), vec4f(1.0), a < b)', reference: (a, b) => order(a, b, a < b), gradient: FLAT, draw: 'ids:3' },
+  less: {
+    says: '1 where a < b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a < b)',
+    reference: (a, b) => order(a, b, a < b),
+    gradient: FLAT.comparison,
+    draw: 'ids:3',
+  },
   lessEqual: {
     says: '1 where a ≤ b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a <= b)',
     reference: (a, b) => order(a, b, a <= b),
-    gradient: FLAT,
+    gradient: FLAT.comparison,
     draw: 'ids:3',
   },
-  equal: { says: '1 where a = b, else 0', f: 'select(vec4f(), vec4f(1.0), a == b)', reference: (a, b) => order(a, b, a === b), gradient: FLAT, draw: 'ids:3' },
+  equal: {
+    says: '1 where a = b, else 0',
+    f: 'select(vec4f(), vec4f(1.0), a == b)',
+    reference: (a, b) => order(a, b, a === b),
+    gradient: FLAT.comparison,
+    draw: 'ids:3',
+  },
   notEqual: {
     says: '1 where a ≠ b, else 0',
     f: 'select(vec4f(), vec4f(1.0), a != b)',
     reference: (a, b) => order(a, b, a !== b),
-    gradient: FLAT,
+    gradient: FLAT.comparison,
     draw: 'ids:3',
   },
   pow: {

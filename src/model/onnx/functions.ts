@@ -1,5 +1,6 @@
 /** Functions of a model: operators that other operators define. Each node of such an operator is replaced by the nodes of its function. */
 import { FileError } from '../../errors.ts';
+import { GRADIENT } from './gradients.ts';
 import { labelOf } from './operator.ts';
 import { allNodes, type OnnxFunction, type OnnxGraph, type OnnxNode } from './proto.ts';
 
@@ -65,6 +66,12 @@ function bodyOf(graph: OnnxGraph, called: OnnxFunction, node: OnnxNode): OnnxNod
         kinds.delete(name);
       }
     }
+    if (each.op === GRADIENT)
+      for (const [name, value] of attributes) {
+        // Its attributes are names, too.
+        if (Array.isArray(value) && kinds.get(name) === 'strings') attributes.set(name, value.map(String).map(renamed));
+        else if (typeof value === 'string') attributes.set(name, renamed(value));
+      }
     return {
       ...each,
       name: `${node.name}/${each.name}`,

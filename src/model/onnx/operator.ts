@@ -112,8 +112,11 @@ export interface Operator {
 /** A computation that stops where it needs values of tensors on the host: it gives the tensors, and gets their values. */
 export type Reading<T> = Generator<readonly Tensor[], T, readonly TypedArray[]>;
 
-/** Runs a graph of the node with these inputs, by position. What it returns is the caller's to dispose. */
-export type RunGraph = (graph: OnnxGraph, inputs: readonly Value[]) => Reading<Value[]>;
+/**
+ * Runs a graph of the node with these inputs, by position. What it returns is the caller's to dispose. `isDifferentiated`: refuses nodes
+ * that would lose a gradient.
+ */
+export type RunGraph = (graph: OnnxGraph, inputs: readonly Value[], isDifferentiated?: boolean) => Reading<Value[]>;
 
 /** Operators of one subject, by name. */
 export type Operators = Readonly<Record<string, Operator>>;
@@ -136,6 +139,8 @@ export const fail = (reason: string): never => {
 export interface Surroundings {
   path: string;
   training: boolean;
+  /** What is computed will be differentiated: a node on the way may not lose the gradient of what it reads. */
+  isDifferentiated: boolean;
   budget: Budget;
   /** An initializer on the GPU. */
   weight(name: string): Device | null;

@@ -3,6 +3,7 @@
  * nodes (operators.ts).
  */
 import * as ops from '../../autograd/ops/index.ts';
+import { isTracked, noGrad } from '../../autograd/tape.ts';
 import type { ByteSource } from '../../data/bytes.ts';
 import { nonFinite, nonFiniteFault } from '../../data/finite.ts';
 import { FileError, GlimpseError, messageOf } from '../../errors.ts';
@@ -12,6 +13,7 @@ import { MAX_RANK, sizeOf } from '../../tensor/shape.ts';
 import { readTensors, Scope, scope, scoped, Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { claimOf, MAX_ELEMENTS } from './elements.ts';
 import { inlineFunctions } from './functions.ts';
+import { takeGradients } from './gradients.ts';
 import { checkGraph } from './graph_check.ts';
 import { transposed } from './host.ts';
 import { Budget, Context, labelOf, NotOnDevice, type Reading, type Results, type Surroundings, TO_FILE, TO_LAST, TooLargeForHost } from './operator.ts';
@@ -110,6 +112,7 @@ export class OnnxModel {
     try {
       for (const name of options.given ?? []) takeAsInput(graph, name);
       inlineFunctions(graph);
+      takeGradients(graph);
       checkGraph(graph);
       const trainable = (name: string) => options.trainable?.(name, graph.initializers.get(name)?.shape ?? []) ?? false;
       const model = new OnnxModel(graph, trainable, rewriteForInference(graph, trainable, options.without ?? [], bindingLimit()), options.refuseNaN ?? false);
@@ -263,7 +266,7 @@ export class OnnxModel {
     }
     const { graph } = this;
     const surroundings: Surroundings = {
-      ...{ path: graph.path, training: this.training, budget: new Budget(given) },
+      ...{ path: graph.path, training: this.training, isDifferentiated: false, budget: new Budget(given) },
       weight: (name) => this.weights.get(name) ?? null,
       updateRunning: (...args) => this.updateRunning(...args),
     };
@@ -319,6 +322,10 @@ export class OnnxModel {
         }
         model.budget.walk(held);
         results = yield* this.runNode(node, frame, model, canRead);
+        if (model.isDifferentiated) {
+          const given = reads[i].map((name) => frame.find(name));
+          results = this.withGradients(node, given, results);
+        }
         this.watch?.(node, results);
         for (const [k, value] of results.entries()) if (value && !node.outputs[k]) drop(value); // nobody reads it
         for (const [k, name] of node.outputs.entries()) {
@@ -347,6 +354,19 @@ export class OnnxModel {
     }
   }
 
+  /** What a node made of these values, on its way to be differentiated. It is refused if it has lost their gradient. */
+  private withGradients(node: OnnxNode, given: readonly (Value | undefined)[], results: readonly (Value | null)[]): readonly (Value | null)[] {
+    if (!given.some((value) => value && hasGradient(value))) return results;
+    return results.map((value, i) => {
+      if (!value) return value;
+      // Whole numbers do not change where floats change a little: what comes of them is a constant.
+      if (!isDifferentiable(value)) return hasGradient(value) ? noGrad(() => shared(value)) : value;
+      // A node that runs graphs loses none: the nodes of these were looked at on their own.
+      if (hasGradient(value) || OPERATORS[node.op].control || CHOOSING.includes(node.op) || sizeOfValue(value) === 0) return value;
+      throw new UnsupportedOnnx(this.graph.path, `${labelOf(node)}: no gradient of its output ${i} ("${shown(node.outputs[i])}") is computed for these inputs`);
+    });
+  }
+
   private *runNode(node: OnnxNode, frame: Frame, model: Surroundings, canRead: boolean): Reading<readonly (Value | null)[]> {
     const operator = OPERATORS[node.op];
     const inputs = node.inputs.map((name) => (name === '' ? null : (frame.find(name) ?? this.constantOf(name))));
@@ -369,7 +389,11 @@ export class OnnxModel {
     };
     const all = inputs.map((_, i) => i);
     const spend = (steps: number): void => model.budget.spend(steps);
-    yield* read([...(operator.where ?? []), ...(operator.read ?? [])]);
+    const early = [...(operator.where ?? []), ...(operator.read ?? [])];
+    const lost = model.isDifferentiated ? early.find((i) => inputs[i] && isDifferentiable(inputs[i]) && hasGradient(inputs[i])) : undefined;
+    if (lost !== undefined)
+      throw new UnsupportedOnnx(model.path, `${labelOf(node)}: no gradient for its input ${lost} ("${shown(node.inputs[lost])}"), which is read on the host`);
+    yield* read(early);
     const c = new Context(model, node, inputs);
     const asAny = () => {
       if (!operator.any) return null;
@@ -386,9 +410,14 @@ export class OnnxModel {
         throw error;
       }
     };
-    if (operator.control) return listed(yield* operator.control(c, (graph, given) => this.within(graph, given, frame, model, canRead)));
-    const early = asAny();
-    if (early) return early;
+    if (operator.control)
+      return listed(
+        yield* operator.control(c, (graph, given, isDifferentiated) =>
+          this.within(graph, given, frame, isDifferentiated ? { ...model, isDifferentiated, updateRunning: () => {} } : model, canRead),
+        ),
+      );
+    const found = asAny();
+    if (found) return found;
     if (inputs.every(staysOnHost)) {
       const call = { node, opset: node.opset, inputs: inputs as (HostTensor | null)[], spend };
       if (runsOnHost(call)) {
@@ -516,6 +545,19 @@ function staysOnHost(value: Value | null): boolean {
   if (!isHost(value)) return false;
   const { kind, data, shape } = value;
   return kind === 'int' || data.length <= SHORT || data instanceof Float64Array || shape.length > MAX_RANK || 4 * data.length > bindingLimit();
+}
+
+/** Operators that lose no gradient: they choose among the elements of a sequence, or ask for a shape. */
+const CHOOSING = ['SequenceAt', 'SequenceErase', 'SequenceInsert', 'EyeLike'];
+
+/** Whether the tape knows from which variables a value was computed. */
+const hasGradient = (value: Value): boolean => tensorsOf(value).some(isTracked);
+
+/** Whether a value holds floats. */
+function isDifferentiable(value: Value): boolean {
+  if (isDevice(value) || isHost(value)) return typeOf(value).kind === 'float';
+  if (value.kind === 'sequence') return value.elements.some(isDifferentiable);
+  return value.kind === 'optional' && value.value !== null && isDifferentiable(value.value);
 }
 
 const listed = (results: Results): readonly (Value | null)[] => (Array.isArray(results) ? results : [results as Value]);

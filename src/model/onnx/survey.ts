@@ -4,6 +4,7 @@ import { messageOf } from '../../errors.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { elementType } from './elements.ts';
 import { inlineFunctions } from './functions.ts';
+import { takeGradients } from './gradients.ts';
 import { checkGraph } from './graph_check.ts';
 import { OPERATORS } from './operators/index.ts';
 import { allNodes, type OnnxGraph, type OnnxInput, readOnnx } from './proto.ts';
@@ -50,7 +51,10 @@ function surveyed(graph: OnnxGraph): Survey {
   }
   const { opset, size, inputs, outputs, functions } = graph;
   try {
-    if (problem === null) checkGraph(graph);
+    if (problem === null) {
+      takeGradients(graph);
+      checkGraph(graph);
+    }
   } catch (error) {
     problem = messageOf(error);
   }

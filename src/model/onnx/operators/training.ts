@@ -1,9 +1,27 @@
-/** One update of optimizers, as ONNX's training preview defines them: for tensors X with gradients G and states. */
+/** ONNX's training preview: derivatives of a part of the graph, and one update of optimizers, for tensors X with gradients G and states. */
 import * as ops from '../../../autograd/ops/index.ts';
-import { GlimpseError } from '../../../errors.ts';
-import type { Tensor } from '../../../tensor/tensor.ts';
-import { type Context, float, NEWEST, type Operator, type Operators, plain, text, wordOf } from '../operator.ts';
-import type { Value } from '../values.ts';
+import { gradientsOf, isRecording, isTracked, NoGradient, noGrad, recorded, variable } from '../../../autograd/tape.ts';
+import { GlimpseError, messageOf } from '../../../errors.ts';
+import { sizeOf } from '../../../tensor/shape.ts';
+import { scope, type Tensor, zeros } from '../../../tensor/tensor.ts';
+import { BODY, GRADIENT } from '../gradients.ts';
+import {
+  attribute,
+  type Context,
+  fail,
+  float,
+  NEWEST,
+  type Operator,
+  type Operators,
+  plain,
+  type Reading,
+  type Results,
+  type RunGraph,
+  text,
+  wordOf,
+} from '../operator.ts';
+import type { OnnxGraph } from '../proto.ts';
+import { type Device, isDevice, isHost, shared, tensorsOf, typeName, typeOf, type Value } from '../values.ts';
 import { shown } from '../wire.ts';
 
 /** An update of one tensor: X, its gradient with the penalty, its states, the rate R and the count T. Returns X and the states after it. */
@@ -65,9 +83,58 @@ const optimizer = (states: number, update: Update, attributes: Operator['attribu
   },
 });
 
+/**
+ * The derivatives of the sum of y by each x, at the values that are given. It runs the graph that `takeGradients` gave the node, on the
+ * tape. Zeros where y does not depend on x.
+ */
+function* gradient(c: Context, run: RunGraph): Reading<Results> {
+  const body = c.node.attributes.get(BODY) as OnnxGraph;
+  const count = (c.node.attributes.get('xs') as string[]).length;
+  const alone = isRecording();
+  if (alone && c.inputs.some((value) => value && tensorsOf(value).some(isTracked))) c.unsupported(SECOND);
+  const wanted = c.node.outputs.flatMap((name, i) => (name === '' ? [] : [i]));
+  for (let i = 0; i < count; i++) {
+    const value = c.value(i);
+    if (!isDevice(value) && !isHost(value)) fail(`${c.what(i)} is ${typeName(value)}, floats are expected`);
+    else if (typeOf(value).kind === 'int') fail(`${c.what(i)} holds ${typeName(value)}, of which nothing can be differentiated; floats are expected`);
+    else if (typeOf(value).name === 'double') c.unsupported(`${c.what(i)} holds double; derivatives are computed in float32`);
+  }
+  c.model.budget.expect([wanted.reduce((sum, i) => sum + sizeOf(c.shape(i)), 0)]);
+  using own = scope();
+  const given = noGrad(() =>
+    c.inputs.map((_, i): Value => {
+      const value = c.value(i);
+      return i < count ? shared(plain(c.plain(i), (isDevice(value) || isHost(value) ? value.type : undefined) ?? 'float')) : shared(value);
+    }),
+  );
+  const variables = wanted.map((i) => variable(tensorsOf(given[i])[0]));
+  const [y] = yield* recorded(run(body, given, true));
+  if ((!isDevice(y) && !isHost(y)) || typeOf(y).kind === 'int') fail(`y is ${typeName(y)}, floats are expected`);
+  let found: (Tensor | null)[];
+  try {
+    found = isDevice(y) ? gradientsOf(y.tensor, variables, alone) : variables.map(() => null);
+  } catch (error) {
+    if (error instanceof NoGradient) c.unsupported(messageOf(error));
+    throw error;
+  }
+  const results: (Value | null)[] = c.node.outputs.map(() => null);
+  for (const [k, i] of wanted.entries()) results[i] = plain(own.keep(found[k] ?? zeros(c.shape(i))), typeOf(given[i] as Device).name);
+  return results;
+}
+
+const SECOND = 'a derivative of a derivative, which is not computed; a model with trained parameters can run it under noGrad';
+
 const DOMAIN = 'ai.onnx.preview.training';
 
+const names = attribute('strings', { required: true });
+
 export const TRAINING: Operators = {
+  [GRADIENT]: {
+    inputs: [1, NEWEST],
+    outputs: [1, NEWEST],
+    attributes: { xs: names, zs: attribute('strings'), y: attribute('string', { required: true }) },
+    control: gradient,
+  },
   [`${DOMAIN}.Adagrad`]: optimizer(1, adagrad, { decay_factor: float, epsilon: float }),
   [`${DOMAIN}.Adam`]: optimizer(2, adam, { alpha: float, beta: float, epsilon: float, norm_coefficient_post: float }),
   [`${DOMAIN}.Momentum`]: optimizer(1, momentum, { alpha: float, beta: float, mode: text }),
