@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, noGrad, variable, zeroGrad } from '../src/autograd/tape.ts';
-import { memory, scope, tensor } from '../src/tensor/tensor.ts';
+import { memory, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -81,4 +81,17 @@ test('noGrad ends when its work throws', async () => {
   const x = variable(tensor([1]));
   backward(ops.sum(ops.scale(x, 1)));
   expect(await gradOf(x)?.item()).toBe(1);
+});
+
+test('backward tells of a gradient once, when all that is added to it was recorded', async () => {
+  using _s = scope();
+  const [w, v] = [variable(tensor([1, 2])), variable(tensor([3, 4]))];
+  const first = ops.mul(w, v);
+  const loss = ops.sum(ops.add(ops.mul(first, v), ops.mul(w, w))); // w v² + w²: each is read twice
+  const told: Tensor[] = [];
+  backward(loss, (gradient) => told.push(gradient));
+  expect(told).toHaveLength(2);
+  expect(new Set(told)).toEqual(new Set([gradOf(w), gradOf(v)]));
+  expect([...((await gradOf(w)?.data()) ?? [])]).toEqual([9 + 2, 16 + 4]);
+  expect([...((await gradOf(v)?.data()) ?? [])]).toEqual([6, 16]);
 });

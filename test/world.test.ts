@@ -2,9 +2,10 @@
  * Training by several processes on a real MPI: the same bits as one process, under each way to train; errors, signals and dead or
  * stopped processes. Without Open MPI or the package that calls it (`npm run mpi`), all of it is skipped aloud.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { parseSafetensors } from '../src/data/safetensors_format.ts';
@@ -25,6 +26,17 @@ const MPIRUN = ['mpirun.openmpi', 'mpirun'].find((name) => {
 const ENVIRONMENT = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1', OMPI_MCA_rmaps_base_oversubscribe: '1' };
 const missing = MPIRUN ? (existsSync(join(import.meta.dirname, '../mpi/node_modules/koffi')) ? null : 'npm run mpi was not run') : 'Open MPI is not installed';
 if (missing) console.warn(`training by several processes is not tested: ${missing}`);
+
+/** Network namespaces need a superuser whom the kernel lets make them. */
+const noNamespaces = (() => {
+  try {
+    execFileSync('unshare', ['--net', '--uts', 'ip', 'link'], { stdio: 'ignore' });
+    return process.getuid?.() !== 0;
+  } catch {
+    return true;
+  }
+})();
+if (!missing && noNamespaces) console.warn('two hosts are not tested: this machine allows no network namespaces');
 
 interface Started {
   child: ChildProcess;
@@ -152,6 +164,15 @@ describe.skipIf(missing)('several processes', () => {
     const exchange = logOf(out).flatMap((entry) => (entry.exchange ? [entry.exchange] : []));
     expect(exchange).toHaveLength(4); // 14 micro-batches
     expect(Object.values(exchange[0] as Record<string, number>).every((ms) => ms >= 0 && ms < 1e6)).toBe(true);
+  });
+
+  test.skipIf(noNamespaces)('two hosts, that are network namespaces of this machine: the same bits', async () => {
+    const alone = await args('one-host', '--epochs', '1');
+    expect((await glimpse(...alone.args)).code).toBe(0);
+    const { out, args: all } = await args('two-hosts', '--epochs', '1');
+    const { stderr } = await promisify(execFile)('sh', [join(import.meta.dirname, '../scripts/two_hosts.sh'), process.execPath, program, ...all]);
+    expect(stderr).toMatch(/rank 0 \(process \d+ on node-1\)[\s\S]*rank 1 \(process \d+ on node-2\)/);
+    expectSameBits(alone.out, out, 1);
   });
 
   test('a stopped process is named, and trains on when it is continued', async () => {

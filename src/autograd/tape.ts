@@ -221,21 +221,22 @@ function reachable(start: Node): Node[] {
 
 /**
  * Adds d loss / d variable to the gradient of every variable that the loss depends on. The loss must have one element. It frees
- * what the forward pass saved, so it runs once per forward pass. Throws a GlimpseError if it cannot run.
+ * what the forward pass saved, so it runs once per forward pass. Throws a GlimpseError if it cannot run. `onComplete` is told of each
+ * gradient when all that is added to it was recorded.
  */
-export function backward(loss: Tensor): void {
+export function backward(loss: Tensor, onComplete?: (gradient: Tensor) => void): void {
   if (loss.size !== 1) throw new ShapeError(`backward: the loss [${loss.shape}] has ${loss.size} elements, not one`);
   void loss.slice; // throws when disposed
   const source = sourceOf(loss);
   if (!source) throw new GlimpseError('backward: the loss depends on no variable, or was computed under noGrad');
   if (source instanceof Leaf) throw new GlimpseError('backward: the loss is itself a variable');
-  walkBack(source, loss, reachable(source.node), (parent) => parent !== null);
+  walkBack(source, loss, reachable(source.node), (parent) => parent !== null, onComplete);
 }
 
 /** Whether the gradient of what a node read is wanted. */
 type Wants = (parent: Edge | Leaf | null) => boolean;
 
-function walkBack(source: Edge, of: Tensor, nodes: readonly Node[], wants: Wants): void {
+function walkBack(source: Edge, of: Tensor, nodes: readonly Node[], wants: Wants, onComplete?: (gradient: Tensor) => void): void {
   for (const node of nodes) {
     if (node.spent) throw new GlimpseError(`backward: it already ran through ${node.label}, whose saved tensors are freed; run the forward pass again`);
   }
@@ -243,8 +244,24 @@ function walkBack(source: Edge, of: Tensor, nodes: readonly Node[], wants: Wants
     using _scope = scope();
     const seed = full(of.shape, 1);
     source.node.grads[source.output] = Scope.release(seed);
-    for (const node of nodes) runNode(node, of.size === 1 ? seed : null, wants);
+    const open = onComplete ? usesOf(nodes) : null;
+    for (const node of nodes) {
+      runNode(node, of.size === 1 ? seed : null, wants);
+      for (const parent of node.parents) {
+        if (!open || !(parent instanceof Leaf)) continue;
+        const left = (open.get(parent) ?? 0) - 1;
+        open.set(parent, left);
+        if (left === 0 && parent.grad) onComplete?.(parent.grad);
+      }
+    }
   });
+}
+
+/** How often nodes read each variable. */
+function usesOf(nodes: readonly Node[]): Map<Leaf, number> {
+  const uses = new Map<Leaf, number>();
+  for (const { parents } of nodes) for (const parent of parents) if (parent instanceof Leaf) uses.set(parent, (uses.get(parent) ?? 0) + 1);
+  return uses;
 }
 
 /** Whether a result does not change where what it was computed from changes a little: whole numbers, steps and comparisons. */

@@ -10,7 +10,7 @@ import { type LanguageModel, readLanguageModel } from '../model/captioner/langua
 import { isLanguageModel } from '../model/captioner/transformer.ts';
 import { type Checkpoint, flatFields, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
-import { Diverged, type StepReport, train } from '../model/training/trainer.ts';
+import { Diverged, type EpochReport, type StepReport, train } from '../model/training/trainer.ts';
 import { weightsHash } from '../model/training/weights_hash.ts';
 import { NotAgreed, World } from '../model/training/world.ts';
 import { refuseWithoutEffect } from '../options.ts';
@@ -171,6 +171,14 @@ async function sayWorld(o: TrainOptions, world: World, description: string): Pro
     );
 }
 
+/** "an update of 1.20 s: 1.1 s computing, …": where the time of several processes goes. */
+function exchangeText({ update, compute, wait, read, reduce, upload, exposed }: NonNullable<EpochReport['exchange']>): string {
+  const ms = (time: number) => `${Math.round(time)} ms`;
+  const all = wait + read + reduce + upload;
+  const hidden = all > 0 ? Math.max(0, Math.round(100 * (1 - exposed / all))) : 0;
+  return `an update takes ${ms(update)} on average: ${ms(compute)} computing gradients, ${ms(exposed)} after that for their exchange (waiting for others ${ms(wait)}, reading ${ms(read)}, summing ${ms(reduce)}, writing ${ms(upload)}; ${hidden} % hidden behind the computation)`;
+}
+
 /** "a,b": the adapters of a machine's processes, in turn. */
 function adapterOf({ adapter }: TrainOptions, world: World): string | undefined {
   const names = adapter?.split(',');
@@ -249,11 +257,13 @@ async function trainIn(world: World, o: TrainOptions): Promise<number> {
               `epoch ${s.epoch}, ${stepNote(s)}, ${Math.round(s.tokensPerSecond)} tokens/s, ${Math.round((memory().peakBytes + memory().texelBytes) / 2 ** 20)} MiB`,
             );
           },
-          onEpoch: (e) =>
+          onEpoch: (e) => {
             say(
               o,
               `epoch ${e.epoch}: ${trainingResult(config, e.trainLoss)}${e.valLoss === null ? '' : `, validation ${e.valLoss.toFixed(4)} (perplexity ${e.perplexity?.toFixed(1)}), CIDEr-D ${e.cider?.toFixed(3)}`}, ${Math.round(e.tokensPerSecond)} tokens/s, ${duration(e.seconds)}`,
-            ),
+            );
+            if (e.exchange) say(o, exchangeText(e.exchange));
+          },
         },
       });
       (bar as ReturnType<typeof progress> | null)?.stop();

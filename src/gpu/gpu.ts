@@ -226,6 +226,11 @@ export class Gpu {
     return this.captures.capture(work);
   }
 
+  /** Within a capture: something that the host does at this place of each replay. It is not done now. */
+  atReplay(action: () => void): void {
+    this.captures.note(action);
+  }
+
   /**
    * A buffer that `make` fills from a storage, such as weights in another order. `make` runs once, and again only after the
    * storage was written, also when a capture is replayed. The buffer lives as long as the storage.

@@ -2,7 +2,7 @@
  * Adam, AdamW and SGD. The constructor moves parameters and gradients into shared buffers ("arenas"). An update is then one
  * dispatch per arena, for any number of parameters. Zeroing and the global norm also work per arena.
  */
-import { setGradStorage, startGradient } from '../autograd/tape.ts';
+import { gradOf, setGradStorage, startGradient } from '../autograd/tape.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
@@ -114,6 +114,11 @@ export class Optimizer {
   /** Where the gradients lie, in one range per arena, padding included. */
   get gradients(): readonly BufferSlice[] {
     return this.arenas.map(({ g }) => g);
+  }
+
+  /** The gradient of each parameter, within those ranges. */
+  get gradientTensors(): readonly Tensor[] {
+    return this.arenas.flatMap(({ members }) => members.flatMap(({ parameter }) => gradOf(parameter) ?? []));
   }
 
   /** Where the sums of gradients lie, which updates take from now on. */

@@ -1,7 +1,7 @@
 /**
  * The gradient of an update is the sum of those of its micro-batches. One process adds them up on the device. Several processes
- * exchange them, in buckets: one is read back from the device while another travels and a third is added up. All but the last
- * micro-batches' gradients travel while the next micro-batch is computed.
+ * exchange them, in buckets: one is read back from the device while another travels and a third is added up. A bucket is read as
+ * soon as the backward pass has filled it. All but the last micro-batches' gradients travel while the next one is computed.
  *
  * `ordered` adds them in the order of the micro-batches. Process r gets part r of each gradient (all-to-all) and adds them one after
  * the other. Then all get the parts of the sum (all-gather). So the sum has the same bits for any number of processes, one
@@ -11,22 +11,31 @@ import type { Gpu } from '../../gpu/gpu.ts';
 import type { BufferSlice } from '../../gpu/pool.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import type { Block, Mpi } from '../../platform/node/mpi.ts';
+import type { Tensor } from '../../tensor/tensor.ts';
 
 export type Reduction = 'ordered' | 'fast';
 
-/** Where the time of an update's exchange went, in milliseconds. */
+/** Where the time of an update went, in milliseconds. */
 export interface ExchangeTimes {
-  /** Waiting for the device and copying from it. */
+  /** From its start until this process has computed the gradients of its own micro-batches. */
+  compute: number;
+  /** Waiting for other processes that are not as far. */
+  wait: number;
+  /** Taking what was read from the device. */
   read: number;
   /** Messages under way, and additions. */
   reduce: number;
   /** Copying the sum to the device. */
   upload: number;
-  /** What of all that the computation of the micro-batches did not hide. */
+  /** What of all but `compute` came after it. The rest was hidden behind it. */
   exposed: number;
 }
 
+const NO_TIMES: ExchangeTimes = { compute: 0, wait: 0, read: 0, reduce: 0, upload: 0, exposed: 0 };
+
 export interface GradientSum {
+  /** To be called when an update begins. */
+  begin(): void;
   /** Takes the gradient of micro-batch `index` of `of`, which the device was told to compute. */
   add(index: number, of: number): void;
   /** Resolves when the sum is where the optimizers take it from. */
@@ -44,6 +53,8 @@ export class LocalSum implements GradientSum {
     private readonly most: number,
     private readonly bits16: boolean,
   ) {}
+
+  begin(): void {}
 
   add(index: number, of: number): void {
     if (this.most === 1) return;
@@ -99,15 +110,23 @@ interface Bucket {
   own: Float32Array;
   /** [each]: that part, as it goes out. */
   part: Block;
+  /** Gradients of parameters that lie in it, and how many of them are not yet complete. */
+  gradients: number;
+  open: number;
+  /** What is read of it during the backward pass. */
+  early: Promise<ArrayBuffer[]> | null;
 }
 
 /** Among several processes: micro-batch i is computed by process i mod size. */
 export class WorldSum implements GradientSum {
-  times: ExchangeTimes = { read: 0, reduce: 0, upload: 0, exposed: 0 };
+  times: ExchangeTimes = NO_TIMES;
   private readonly buckets: readonly Bucket[];
   /** The rounds of the update under way, one after the other. In a round, each process brings one gradient or none. */
   private rounds: Promise<void> = Promise.resolve();
   private begun = 0;
+  /** When the update began, and when its own gradients were computed. */
+  private started = 0;
+  private computed = 0;
   private readonly gpu: Gpu;
 
   constructor(
@@ -122,6 +141,8 @@ export class WorldSum implements GradientSum {
       const targets = fast ? optimizer.sums : optimizer.gradients;
       return targets.flatMap((slice) => this.bucketsOf(slice));
     });
+    for (const gradient of optimizers.flatMap((optimizer) => optimizer.gradientTensors)) for (const bucket of this.bucketsWith(gradient)) bucket.gradients++;
+    for (const bucket of this.buckets) bucket.open = bucket.gradients;
   }
 
   private bucketsOf(slice: BufferSlice): Bucket[] {
@@ -132,9 +153,24 @@ export class WorldSum implements GradientSum {
       const part: BufferSlice = { buffer: slice.buffer, offset: slice.offset + at, bytes };
       const each = Math.ceil(bytes / 4 / size);
       const [out, received] = [this.mpi.block(each * size), this.mpi.block(each * size)];
-      buckets.push({ from: part, to: part, each, out, received, own: new Float32Array(each), part: this.mpi.block(each) });
+      buckets.push({ from: part, to: part, each, out, received, own: new Float32Array(each), part: this.mpi.block(each), gradients: 0, open: 0, early: null });
     }
     return buckets;
+  }
+
+  private bucketsWith({ slice: { buffer, offset, bytes } }: Tensor): Bucket[] {
+    return this.buckets.filter(({ from }) => from.buffer === buffer && from.offset < offset + bytes && offset < from.offset + from.bytes);
+  }
+
+  /** Reads the buckets that this gradient completes. To be called as the backward pass goes on. */
+  complete(gradient: Tensor): void {
+    for (const bucket of this.bucketsWith(gradient)) if (--bucket.open === 0) bucket.early = this.read(bucket);
+  }
+
+  private read({ from }: Bucket): Promise<ArrayBuffer[]> {
+    const read = this.gpu.read([from]);
+    read.catch(() => {}); // an error is thrown where this is awaited
+    return read;
   }
 
   /** Own micro-batches among the first `of`. */
@@ -144,7 +180,6 @@ export class WorldSum implements GradientSum {
 
   add(index: number, of: number): void {
     const nth = Math.floor(index / this.mpi.size);
-    if (nth === 0) this.begin();
     if (this.reduction === 'fast') {
       const last = nth === this.ownOf(of) - 1;
       for (const optimizer of this.optimizers) optimizer.accumulate({ first: nth === 0, last: false, bits16: false });
@@ -154,15 +189,15 @@ export class WorldSum implements GradientSum {
     this.round(nth, of, true);
   }
 
-  private begin(): void {
+  begin(): void {
     this.rounds = Promise.resolve();
     this.begun = 0;
-    this.times = { read: 0, reduce: 0, upload: 0, exposed: 0 };
+    this.times = { ...NO_TIMES };
+    this.started = performance.now();
+    this.computed = this.started;
   }
 
   async finish(of: number): Promise<void> {
-    const started = performance.now();
-    if (this.ownOf(of) === 0) this.begin();
     if (this.reduction === 'fast') {
       if (this.ownOf(of) === 0) this.exchange(false, this.mpi.size, true, true);
     } else {
@@ -170,7 +205,8 @@ export class WorldSum implements GradientSum {
       if (this.begun < all) this.round(all - 1, of, false);
     }
     await this.rounds;
-    this.times.exposed = performance.now() - started;
+    this.times.compute = this.computed - this.started;
+    this.times.exposed = performance.now() - this.computed;
   }
 
   private round(nth: number, of: number, hasPart: boolean): void {
@@ -184,15 +220,22 @@ export class WorldSum implements GradientSum {
    */
   private exchange(hasPart: boolean, parts: number, first: boolean, last: boolean): void {
     this.begun++;
-    const reads = hasPart ? this.buckets.map(({ from }) => this.gpu.read([from])) : null;
-    for (const read of reads ?? []) read.catch(() => {}); // an error is thrown where this is awaited
-    const reading = performance.now();
+    const reads = hasPart ? this.buckets.map((bucket) => bucket.early ?? this.read(bucket)) : null;
+    for (const bucket of this.buckets) Object.assign(bucket, { early: null, open: bucket.gradients });
     const before = this.rounds;
+    const computed = Promise.all(reads ?? []).then(() => {
+      if (reads) this.computed = performance.now();
+    });
+    computed.catch(() => {});
     this.rounds = (async () => {
       await before;
-      if (reads) await reads[0];
-      this.times.read += performance.now() - reading;
-      await this.mpi.together(() => this.exchanged(reads, parts, first, last));
+      if (reads) await Promise.race(reads);
+      const arrived = performance.now();
+      await this.mpi.together(() => {
+        this.times.wait += performance.now() - arrived;
+        return this.exchanged(reads, parts, first, last);
+      });
+      await computed;
     })();
     this.rounds.catch(() => {});
   }
@@ -241,7 +284,9 @@ export class WorldSum implements GradientSum {
     for (let b = 0; b < buckets.length + 2; b++) {
       if (b < buckets.length) {
         const { out, received, each } = buckets[b];
-        const values = reads ? new Float32Array((await reads[b])[0]) : null;
+        const [read] = (await reads?.[b]) ?? [];
+        since = performance.now(); // waiting for the device is no part of the exchange
+        const values = read ? new Float32Array(read) : null;
         if (this.bits16) values ? toBits16(values, out.halves) : out.halves.fill(0);
         else values ? out.floats.set(values) : out.floats.fill(0);
         count('read');

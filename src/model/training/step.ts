@@ -69,6 +69,8 @@ export class TrainingStep {
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
   /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
   samplingProbability = 0;
+  /** Told of each gradient in replays, when the device was told to compute all of it. */
+  onGradient: ((gradient: Tensor) => void) | null = null;
   /** The number of the micro-batch. It selects its random numbers. */
   private draws = 0;
 
@@ -128,7 +130,7 @@ export class TrainingStep {
       const values = this.encoder ? this.encoder.encode(features) : features;
       const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
       const { loss, crossEntropy } = this.model.loss(values, ids, targets, weights, { step, share: 1 / of });
-      backward(loss);
+      backward(loss, (gradient) => gpu.atReplay(() => this.onGradient?.(gradient)));
       gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
     };
     let replay: Replay | null = null;

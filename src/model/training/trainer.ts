@@ -41,7 +41,7 @@ import {
   type TrainedOn,
   type TrainingConfig,
 } from './checkpoint.ts';
-import { type GradientSum, LocalSum, type Reduction, WorldSum } from './gradient_sum.ts';
+import { type ExchangeTimes, type GradientSum, LocalSum, type Reduction, WorldSum } from './gradient_sum.ts';
 import { afterEpoch, encoderRateAt, hasStalled, languageRateAt, rateAt, samplingProbability } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
@@ -76,6 +76,8 @@ export interface EpochReport {
   rate: number;
   seconds: number;
   tokensPerSecond: number;
+  /** Of several processes: milliseconds of an update on average, and where they went in the first process. */
+  exchange?: ExchangeTimes & { update: number };
 }
 
 /** Called as training goes on. */
@@ -290,12 +292,32 @@ class Run {
     const bits16 = config.gradientPrecision === 'bf16';
     const { mpi } = this.world;
     this.sum = mpi ? new WorldSum(mpi, optimizers, o.reduce ?? 'ordered', bits16) : new LocalSum(optimizers, config.accumulate, bits16);
+    if (this.sum instanceof WorldSum && o.reduce !== 'fast') {
+      const { sum } = this;
+      this.step.onGradient = (gradient) => sum.complete(gradient);
+    }
     this.losses = Scope.release(empty([config.accumulate], 'f32', 'cross-entropies of an update'));
     this.log = this.world.isFirst ? new AppendFile(join(run, 'log.jsonl'), this.progress.logBytes, wholeLines) : null;
     this.events = this.world.isFirst ? new EventFile(join(run, 'events.out.tfevents.0.glimpse'), this.progress.eventBytes) : null;
     for (const { path, missing } of this.log && this.events ? [this.log, this.events.file] : [])
       if (missing > 0) o.hooks.onNote?.(`${path} lacks ${missing} bytes that the checkpoint counts: its last entries are lost`);
     this.boundary = this.progress;
+  }
+
+  /** Times of the epoch's updates, for its report. */
+  private readonly times: (ExchangeTimes & { update: number })[] = [];
+
+  noteTimes(update: number): void {
+    if (this.sum.times) this.times.push({ update, ...this.sum.times });
+  }
+
+  /** Mean times of the updates since the last call; null in one process. */
+  takeTimes(): EpochReport['exchange'] | null {
+    const all = this.times.splice(0);
+    if (all.length === 0) return null;
+    const mean = { ...all[0] };
+    for (const name of Object.keys(mean) as (keyof typeof mean)[]) mean[name] = sumOf(all, (each) => each[name]) / all.length;
+    return mean;
   }
 
   /** Seconds of the present epoch, of this session and those before it. */
@@ -511,6 +533,7 @@ async function endEpoch(state: Run): Promise<EpochReport> {
   const { config } = o;
   const validation = o.validationImages > 0 ? await validate(state) : null;
   const epoch = progress.epoch + 1;
+  const exchange = state.takeTimes();
   const report: EpochReport = {
     epoch,
     trainLoss: progress.nats / progress.tokens,
@@ -520,6 +543,7 @@ async function endEpoch(state: Run): Promise<EpochReport> {
     rate: optimizer.rate,
     seconds,
     tokensPerSecond: progress.tokens / seconds,
+    ...(exchange ? { exchange } : {}),
   };
   writeLog(state.log, { kind: 'epoch', ...report });
   const { trainLoss, valLoss, cider, rate } = report;
@@ -580,6 +604,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     if (stop) return false;
     if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
     const started = performance.now();
+    sum.begin();
     const epochs = epoch - 1 + i / batches.length;
     state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
     step.samplingProbability = samplingProbability(config, epochs);
@@ -609,6 +634,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
         `epoch ${epoch}, batch ${i + Math.max(0, bad) + 1}: the loss is ${told[Math.max(0, bad) * TOLD]}, the gradient norm ${norm}${await causeOf(state, features)}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
       );
     state.progress.gradNorm = norm;
+    state.noteTimes(seconds * 1000);
     const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
     const reports = group.map((batch, index): StepReport => {
       const value = told[index * TOLD];
@@ -633,7 +659,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
     for (const [index, report] of reports.entries()) {
       report.tokensPerSecond = tokens / seconds;
       const isLast = index === of - 1;
-      writeLog(log, { kind: 'step', ...report, ...(isLast && sum.times ? { exchange: { update: seconds * 1000, ...sum.times } } : {}) });
+      writeLog(log, { kind: 'step', ...report, ...(isLast && sum.times ? { exchange: sum.times } : {}) });
       const { lossPerToken, gradNorm, rate, rollout = null } = report;
       if (isLast) events?.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
       if (isLast) state.reached(i + of);

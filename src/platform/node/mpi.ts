@@ -85,6 +85,10 @@ export interface Block {
 
 /** Time between two looks at operations that wait for other processes. */
 const WAITING_MS = 1;
+/** While all take part: time without progress until each look is followed by a pause, and that pause. */
+const HURRY_MS = 2;
+const PAUSE_MS = 0.1;
+const CLOCK = new Int32Array(new SharedArrayBuffer(4));
 /** Time between signs of life, and without one after which a process counts as silent. */
 const BEAT_MS = 5_000;
 const SILENT_SECONDS = 60;
@@ -117,6 +121,8 @@ export class Mpi {
   private pump: NodeJS.Timeout | NodeJS.Immediate | null = null;
   /** Above 0 while all processes are known to take part: then looking at operations without a pause is what ends them soonest. */
   private hurrying = 0;
+  /** When an operation was last completed or begun. */
+  private advanced = 0;
   private readonly flag: { pointer: bigint; value: Int32Array };
   private readonly status: bigint;
 
@@ -221,6 +227,7 @@ export class Mpi {
     this.call(name, ...args, request);
     return new Promise((done) => {
       this.pending.push({ request, done });
+      this.advanced = performance.now();
       this.look();
     });
   }
@@ -236,12 +243,17 @@ export class Mpi {
           continue;
         }
         this.pending.splice(i, 1);
+        this.advanced = performance.now();
         this.idleRequests.push(request);
         done();
       }
       if (this.pending.length > 0) this.look();
     };
-    this.pump = this.hurrying > 0 ? setImmediate(again) : setTimeout(again, WAITING_MS);
+    if (this.hurrying === 0) this.pump = setTimeout(again, WAITING_MS);
+    else {
+      if (performance.now() - this.advanced > HURRY_MS) Atomics.wait(CLOCK, 0, 0, PAUSE_MS); // leaves the core to the driver's threads
+      this.pump = setImmediate(again);
+    }
   }
 
   private test(request: bigint): boolean {
