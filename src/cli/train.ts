@@ -1,7 +1,7 @@
 /** `glimpse train`: presets and options → a training run. */
 import { createHash } from 'node:crypto';
 import { type Dataset, readDataset } from '../data/captions.ts';
-import { FeatureStore } from '../data/feature_store.ts';
+import type { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
@@ -14,6 +14,7 @@ import { weightsHash } from '../model/training/weights_hash.ts';
 import { refuseWithoutEffect } from '../options.ts';
 import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';
+import { openFeatures } from './feature_stores.ts';
 import { duration, progress, result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
@@ -122,7 +123,7 @@ export async function trainCommand(o: TrainOptions): Promise<number> {
   const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
   const start = o.start ? checkpointAt(o, o.start) : null;
-  const store = await FeatureStore.open(o.features);
+  const store = await openFeatures(o, o.features);
   const trainable = dataset.images.filter(({ split }) => split === 'train');
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')

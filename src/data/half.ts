@@ -4,26 +4,46 @@
 export const MAX_HALF = 65504;
 export const HALF_OVERFLOW = 65520;
 
-const word = new Uint32Array(1);
-const float = new Float32Array(word.buffer);
+/** HALF_OVERFLOW and the least normal half, as the bits of floats. */
+const OVERFLOW_BITS = 0x477ff000;
+const LEAST_NORMAL_BITS = 0x38800000;
 
-/** Rounds to the nearest half, ties to even. Values that are too large become infinite. */
-export function toHalf(values: Float32Array): Uint16Array {
-  return Uint16Array.from(values, (value) => {
-    float[0] = value;
-    const bits = word[0];
+/** The half of a magnitude's bits below the least normal half: a multiple of 2⁻²⁴, ties to even. */
+function subnormal(magnitude: number): number {
+  const shift = 126 - (magnitude >>> 23);
+  if (shift > 24) return 0; // at most 2⁻²⁵, whose tie goes to the even 0
+  const fraction = (magnitude & 0x7fffff) | 0x800000;
+  const half = fraction >>> shift;
+  const rest = fraction & ((1 << shift) - 1);
+  const tie = 1 << (shift - 1);
+  return rest > tie || (rest === tie && (half & 1) === 1) ? half + 1 : half;
+}
+
+/**
+ * Rounds to the nearest half, ties to even, into `out`. Values that are too large become infinite. Gives whether all halves are finite.
+ * The values are read as the bits of their floats, which is several times quicker than as numbers.
+ */
+export function roundToHalf(values: Float32Array, out: Uint16Array): boolean {
+  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  let finite = true;
+  for (let i = 0; i < words.length; i++) {
+    const bits = words[i];
     const sign = (bits >>> 16) & 0x8000;
     const magnitude = bits & 0x7fffffff;
-    if (magnitude > 0x7f800000) return sign | 0x7e00; // not a number
-    if (magnitude >= 0x477ff000) return sign | 0x7c00;
-    if (magnitude < 0x38800000) {
-      // Below the least normal half, values are multiples of 2⁻²⁴. Adding 0.5 makes the float's own rounding do this.
-      float[0] = Math.abs(value) + 0.5;
-      return sign | (word[0] - 0x3f000000);
-    }
-    const odd = (magnitude >>> 13) & 1;
-    return sign | ((magnitude - 0x38000000 + 0xfff + odd) >>> 13);
-  });
+    if (magnitude >= OVERFLOW_BITS) {
+      finite = false;
+      out[i] = sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
+    } else if (magnitude >= LEAST_NORMAL_BITS) out[i] = sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
+    else out[i] = magnitude === 0 ? sign : sign | subnormal(magnitude);
+  }
+  return finite;
+}
+
+/** The values as halves, rounded as `roundToHalf` does. */
+export function toHalf(values: Float32Array): Uint16Array {
+  const halves = new Uint16Array(values.length);
+  roundToHalf(values, halves);
+  return halves;
 }
 
 let table: Float32Array | null = null;

@@ -9,7 +9,8 @@ import { expect, test } from 'vitest';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../../src/data/caption_sources.ts';
 import { readDataset } from '../../src/data/captions.ts';
 import { readReferences, readResults } from '../../src/data/coco_results.ts';
-import { FeatureStore, FeatureWriter } from '../../src/data/feature_store.ts';
+import { FeatureStore } from '../../src/data/feature_store.ts';
+import { FeatureWriter } from '../../src/data/feature_writer.ts';
 import { openFile } from '../../src/data/file_source.ts';
 import { loadImage } from '../../src/data/images.ts';
 import { preprocessingOf } from '../../src/data/preprocessing.ts';
@@ -133,7 +134,7 @@ const PARSERS: Record<string, Parser> = {
     sound: featureIndex,
     read: async () => {
       const store = await FeatureStore.open(at('store'));
-      await store.read(store.index.files.slice(0, 2)).finally(() => store.close());
+      await store.read([...store.files()].slice(0, 2)).finally(() => store.close());
     },
   },
   ONNX: { file: 'm.onnx', sound: encoder, read: (path) => OnnxModel.load(openFile(path)).dispose() },
