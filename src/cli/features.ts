@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
 import type { EncoderIdentity } from '../data/encoder_identity.ts';
 import { ownFolder, refuseShards } from '../data/feature_index.ts';
-import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart } from '../data/feature_parts.ts';
+import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart, storesText } from '../data/feature_parts.ts';
 import { BadFeatures, type Claim, FeatureWriter } from '../data/feature_writer.ts';
 import { nonFiniteFault } from '../data/finite.ts';
 import { mergeStores } from '../data/merge_stores.ts';
@@ -80,7 +80,7 @@ export async function merge(o: MergeOptions, out: string, stores: string[]): Pro
   const report = { out, pictures, regions, width, type, stores: merged.stores, skipped: leftOut, missing };
   result(o, report, () => {
     const notes = [...(leftOut.length > 0 ? [`${leftOut.length} left out by --skip-bad`] : []), ...(missing.count > 0 ? [missingText(merged)] : [])];
-    return `${out}: ${pictures} pictures of ${regions} × ${width} (${type}) from ${merged.stores} stores${notes.map((note) => `; ${note}`).join('')}`;
+    return `${out}: ${pictures} pictures of ${regions} × ${width} (${type}) from ${storesText(merged.stores)}${notes.map((note) => `; ${note}`).join('')}`;
   });
   return 0;
 }

@@ -129,6 +129,9 @@ function numbersText(numbers: readonly number[], of: number): string {
 
 const picturesText = (count: number) => (count === 1 ? '1 picture' : `${count} pictures`);
 
+/** "1 store" */
+export const storesText = (count: number) => `${count} store${count === 1 ? '' : 's'}`;
+
 /** "12 pictures of W/dataset.json (train, val; 6 of a split at most)" */
 const wholeText = ({ whole, dataset, splits, limit }: Part) =>
   `${picturesText(whole.pictures)} of ${dataset} (${splits.join(', ')}${limit === null ? '' : `; ${limit} of a split at most`})`;
@@ -172,8 +175,12 @@ export interface Together {
  */
 export function together(stores: readonly Held[], allowMissing: boolean): Together {
   const groups: { folder: string; part: Part; first: Part; owners: Map<number, string> }[] = [];
+  // A part without pictures adds nothing and lacks nothing, however it was cut.
+  const isEmpty = (part: Part) => part.pictures === 0;
+  const onlyEmpty = stores.every(({ parts }) => parts?.every(isEmpty) ?? true);
   for (const { folder, parts } of stores)
     for (const part of parts ?? []) {
+      if (isEmpty(part) && !onlyEmpty) continue;
       const group = groups.find((each) => sameWhole(each.part, part));
       if (!group) {
         groups.push({ folder, part, first: part, owners: new Map(part.numbers.map((number) => [number, folder])) });
@@ -227,11 +234,11 @@ export function together(stores: readonly Held[], allowMissing: boolean): Togeth
   return { parts: unknown.length > 0 ? null : parts, missing, unknown };
 }
 
-/** "shards 1/3 and 3/3 are missing, with 8 pictures"; null if none is. */
+/** "shards 1/3 and 3/3 are missing: 8 pictures"; null if none is. */
 export function missingText({ missing: { shards, count, pictures } }: Pick<Together, 'missing'>): string | null {
   if (count === 0) return null;
   const listed = count > shards.length ? `${shards.join(', ')} and ${count - shards.length} more` : shards.join(', ').replace(/, ([^,]*)$/, ' and $1');
-  return `shard${count === 1 ? '' : 's'} ${listed} ${count === 1 ? 'is' : 'are'} missing, with ${picturesText(pictures)}`;
+  return `shard${count === 1 ? '' : 's'} ${listed} ${count === 1 ? 'is' : 'are'} missing: ${picturesText(pictures)}`;
 }
 
 /** What a reader of one store must know: that it is a part only. */

@@ -22,7 +22,7 @@ const options = {
   encoder: { values: text('file'), belongsTo: [PICTURES], help: 'the encoder’s file, if it is no longer where the features were made' },
   data: { values: text('file'), belongsTo: [NO_PICTURES, withOption('features')], help: 'dataset made by prepare' },
   features: { ...FEATURES.features, belongsTo: [NO_PICTURES, withOption('data')] },
-  allowMissing: FEATURES.allowMissing,
+  allowMissing: { ...FEATURES.allowMissing, belongsTo: [SPLIT] },
   split: { values: choice('name', ['train', 'val', 'test']), default: 'val', belongsTo: [SPLIT], help: 'split to caption' },
   limit: { values: whole('count', { atLeast: 1 }), default: 200, belongsTo: [SPLIT], help: 'pictures of the split at most' },
   followLinks: { ...LINKS.followLinks, belongsTo: [SPLIT] },
