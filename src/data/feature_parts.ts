@@ -142,7 +142,8 @@ function heldText({ of, numbers }: Part): string {
 }
 
 /** "shard 2/3 of 12 pictures of W/dataset.json (train, val, test)" */
-const partText = (part: Part) => `${part.of === 1 ? 'all' : `shard ${numbersText(part.numbers, part.of)} of the`} ${wholeText(part)}`;
+const partText = (part: Part) =>
+  `${part.of === 1 ? 'all' : `shard${part.numbers.length === 1 ? '' : 's'} ${numbersText(part.numbers, part.of)} of the`} ${wholeText(part)}`;
 
 /** The numbers of a cut that are not among `numbers`; the first ones, and how many they are. Parts without pictures need not be there. */
 function absent({ of, numbers, whole }: Part): { first: number[]; count: number } {
