@@ -431,18 +431,21 @@ describe('the command line', () => {
     const own = await asRank(1, 2, ...args.slice(0, -1), at('own'), '--shard', '1/6', '--json');
     expect(JSON.parse(own.stdout)).toMatchObject({ shard: '1/6', out: at('own'), pictures: 3 });
 
-    const train = (...features: string[]) =>
-      glimpse('train', '--data', data, '--batch-images', '5', '--captions', '2', '--epochs', '1', '--quiet', '--out', fresh('run'), '--features', ...features);
-    expect(await train(join(out, 'shard-2-of-2'), join(out, 'shard-1-of-2'))).toMatchObject({ code: 0 });
+    const train = (run: string, ...features: string[]) =>
+      glimpse('train', '--data', data, '--batch-images', '5', '--captions', '2', '--epochs', '1', '--quiet', '--out', at(run), '--features', ...features);
+    expect(await train('run', join(out, 'shard-2-of-2'), join(out, 'shard-1-of-2'))).toMatchObject({ code: 0 });
     const evaluated = (...features: string[]) => glimpse('eval', at('run'), '--data', data, '--bootstrap', '0', '--json', '--features', ...features);
     expect(JSON.parse((await evaluated(out)).stdout)).toMatchObject({ images: 3 });
     cpSync(join(out, 'shard-1-of-2'), at('lonely', 'shard-1-of-2'), { recursive: true });
-    expect(await train(at('lonely'))).toMatchObject({ code: 1, stderr: expect.stringMatching(/shard 2\/2 is missing: 9 pictures/) });
+    expect(await train('no run', at('lonely'))).toMatchObject({ code: 1, stderr: expect.stringMatching(/shard 2\/2 is missing: 9 pictures/) });
     const allowed = await evaluated(at('lonely'), '--allow-missing');
     expect(JSON.parse(allowed.stdout)).toMatchObject({ images: 1, withoutFeatures: { count: 2 } });
     expect(allowed.stderr).toMatch(/^shard 2\/2 is missing: 9 pictures, as --allow-missing accepts$/m);
     mkdirSync(at('lonely', 'shard-2-of-2')); // a process that was killed at once
-    expect(await train(at('lonely'))).toMatchObject({ code: 1, stderr: expect.stringMatching(/shard-2-of-2 are not finished; run `glimpse features` again/) });
+    expect(await train('no run', at('lonely'))).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/shard-2-of-2 are not finished; run `glimpse features` again/),
+    });
 
     const report = await glimpse('merge', at('of launched'), out, '--json');
     expect(JSON.parse(report.stdout)).toMatchObject({ pictures: 17, stores: 2, skipped: ['9.jpg'], missing: { count: 0 } });

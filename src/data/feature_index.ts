@@ -1,6 +1,6 @@
 /**
  * What stands beside the records of a feature store. `features.json` is small: the encoder, the kind of the records, which part of which
- * pictures they are. `features.index` has an entry for each picture (FeatureEntries) and is only appended to; the small file says how
+ * pictures they are. `features.index` has an entry for each picture (FeatureEntries) and is only appended to. The small file says how
  * many of its bytes count, and their SHA-256. `features.json.partial` says the same of a store that is not finished: its journal.
  * Version 1 had the names and checksums as JSON in the small file.
  */

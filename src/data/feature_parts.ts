@@ -171,7 +171,7 @@ export interface Together {
 }
 
 /**
- * What the stores have together. Throws a GlimpseError if they are not parts of one cut, if two hold the same part, or if one is missing;
+ * What the stores have together. Throws a GlimpseError if they are not parts of one cut, if two hold the same part, or if one is missing.
  * `allowMissing` lets parts be missing. Stores that each hold all of other pictures may be joined.
  */
 export function together(stores: readonly Held[], allowMissing: boolean): Together {
@@ -264,7 +264,7 @@ export function notesOf(found: Together): string[] {
 
 /**
  * Throws a GlimpseError if a folder that holds a store, or the beginning of one, cannot take this part. It can if it was begun for the
- * same part, or for the same part of fewer pictures: `names` are the pictures that it has, `files` those of the part.
+ * same part, or for the same part of fewer pictures. `names` are the pictures that it has, `files` those of the part.
  */
 export function refuseOtherPart(held: Held, names: () => Iterable<string>, part: Part, files: readonly string[]): void {
   const { folder, parts } = held;

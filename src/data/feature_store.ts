@@ -93,8 +93,8 @@ export class FeatureStore {
 
   /**
    * Opens a folder that a FeatureWriter finished, or a folder in which several lie side by side, or a list of such folders. Throws an
-   * error that names the store if one is unfinished or damaged, if they are of several kinds, if they are not the parts of one cut, or
-   * if a part is missing. A store that is given alone may be one part of several; `notes` tells it.
+   * error that names the store if one is unfinished or damaged, or of another kind than the others. The stores must be all parts of one
+   * cut, or `allowMissing` must be given. A store that is given alone may be one part of several; `notes` tells it.
    */
   static async open(folders: string | readonly string[], { allowMissing = false }: OpenOptions = {}): Promise<FeatureStore> {
     const given = typeof folders === 'string' ? [folders] : folders;

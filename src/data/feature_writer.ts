@@ -1,5 +1,5 @@
 /**
- * Writes a feature store: records are appended to one packed file, and a journal counts those that are synced, so a killed extraction
+ * Writes a feature store: records are appended to one packed file, and a journal counts those that are synced. So a killed extraction
  * goes on where it stopped. The index comes when all are there. A store that gets more pictures keeps its index until the larger one
  * replaces it; readers do not see what is added meanwhile.
  */

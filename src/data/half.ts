@@ -5,36 +5,37 @@ export const MAX_HALF = 65504;
 export const HALF_OVERFLOW = 65520;
 
 /** HALF_OVERFLOW and the least normal half, as the bits of floats. */
-const OVERFLOW_BITS = 0x477ff000;
-const LEAST_NORMAL_BITS = 0x38800000;
+const OVERFLOW = 0x477ff000;
+const LEAST_NORMAL = 0x38800000;
 
-/** The half of a magnitude's bits below the least normal half: a multiple of 2⁻²⁴, ties to even. */
+/** The half of the bits of a magnitude below the least normal half: a multiple of 2⁻²⁴, ties to even. */
 function subnormal(magnitude: number): number {
   const shift = 126 - (magnitude >>> 23);
-  if (shift > 24) return 0; // at most 2⁻²⁵, whose tie goes to the even 0
+  if (shift > 24) return 0; // below 2⁻²⁵, half of the least half
   const fraction = (magnitude & 0x7fffff) | 0x800000;
-  const half = fraction >>> shift;
-  const rest = fraction & ((1 << shift) - 1);
-  const tie = 1 << (shift - 1);
-  return rest > tie || (rest === tie && (half & 1) === 1) ? half + 1 : half;
+  return (fraction + (1 << (shift - 1)) - 1 + ((fraction >>> shift) & 1)) >>> shift;
 }
 
 /**
  * Rounds to the nearest half, ties to even, into `out`. Values that are too large become infinite. Gives whether all halves are finite.
- * The values are read as the bits of their floats, which is several times quicker than as numbers.
+ * Values are read as the bits of their floats. Zeros and normal halves take the same way, since a branch that zeros decide is guessed
+ * wrong too often: half of the features of a ReLU are 0.
  */
 export function roundToHalf(values: Float32Array, out: Uint16Array): boolean {
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const words = new Int32Array(values.buffer, values.byteOffset, values.length);
   let finite = true;
   for (let i = 0; i < words.length; i++) {
     const bits = words[i];
-    const sign = (bits >>> 16) & 0x8000;
     const magnitude = bits & 0x7fffffff;
-    if (magnitude >= OVERFLOW_BITS) {
-      finite = false;
-      out[i] = sign | (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00);
-    } else if (magnitude >= LEAST_NORMAL_BITS) out[i] = sign | ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13);
-    else out[i] = magnitude === 0 ? sign : sign | subnormal(magnitude);
+    // Another bias of the exponent, and half a step less one bit, which is there if the half is odd. The mask is 0 below the least normal half.
+    let half = ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >> 13) & ((LEAST_NORMAL - 1 - magnitude) >> 31);
+    // The sign bit is that of "subnormal and not 0, or too large".
+    if ((((magnitude - LEAST_NORMAL) & -magnitude) | (OVERFLOW - 1 - magnitude)) < 0) {
+      const isLarge = magnitude >= OVERFLOW;
+      if (isLarge) finite = false;
+      half = isLarge ? (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00) : subnormal(magnitude);
+    }
+    out[i] = ((bits >>> 16) & 0x8000) | half;
   }
   return finite;
 }

@@ -61,7 +61,7 @@ function beyond(old: readonly Part[], plan: readonly Part[]): Part[] {
 
 /**
  * Merges stores of the same kind, in the order of their parts. Throws if one is missing, given twice, or cut from other pictures, and if
- * `out` is also an input. Stores that do not say which part they hold are merged as they are given: a picture in several is taken once, and
+ * `out` is also an input. Stores that do not say which part they hold are merged as they are given. A picture in several is taken once, and
  * its records must be the same. Null if `shouldStop` ended it before; another merge goes on from there.
  */
 export async function mergeStores(out: string, given: readonly string[], options: MergeOptions = {}): Promise<Merged | null> {
