@@ -154,7 +154,7 @@ function addCommand(program: Command, declaration: Declaration, onCode: (code: n
 const isFlag = (word: string) => word.startsWith('-') && word !== '-';
 
 /**
- * The words of a command line, with those after a flag of the kind "several" as one: the library's own lists add up where a flag is given
+ * The words of a command line, with those after a flag of the kind "several" as one. The library's own lists add up where a flag is given
  * again. A command with arguments takes one word where no argument stands before the options: the next may be its argument.
  */
 function joinedWords(declarations: readonly Declaration[], argv: readonly string[]): string[] {
