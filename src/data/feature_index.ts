@@ -184,7 +184,7 @@ const BEGUN = [HEADER, INDEX, ...(['f32', 'f16'] as const).map(dataName)].flatMa
 /** The folder of part i of n below the one that a launcher's processes share. */
 export const shardFolder = (number: number, of: number) => `shard-${number}-of-${of}`;
 const SHARD_FOLDER = /^shard-(\d+)-of-(\d+)$/;
-const LOCK = /^writer\.[0-9a-f]{12}\.lock$/;
+const LOCK = /^writer\.[0-9a-f]{12}\.lock/; // or what a kill left of one that was just made
 
 /** Whether a store lies in a folder, or the beginning of one. */
 const isStore = (folder: string) => BEGUN.some((name) => existsSync(join(folder, name)));

@@ -18,8 +18,8 @@ function subnormal(magnitude: number): number {
 
 /**
  * Rounds to the nearest half, ties to even, into `out`. Values that are too large become infinite. Gives whether all halves are finite.
- * Values are read as the bits of their floats. Zeros and normal halves take the same way: half of the features of a ReLU are 0, and the
- * processor guesses a branch on that wrong too often.
+ * Values are read as the bits of their floats. Zeros and normal halves take the same way. Half of the features of a ReLU are 0, and
+ * the processor guesses a branch on that wrong too often.
  */
 export function roundToHalf(values: Float32Array, out: Uint16Array): boolean {
   const words = new Int32Array(values.buffer, values.byteOffset, values.length);
