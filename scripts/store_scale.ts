@@ -7,8 +7,9 @@
  * The folder should lie on the disk in question. About 8 bytes and 70 bytes more a picture are written there, twice, and the records of
  * the append.
  */
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { partOf } from '../src/data/feature_parts.ts';
@@ -17,11 +18,16 @@ import { FeatureWriter } from '../src/data/feature_writer.ts';
 import { mergeStores } from '../src/data/merge_stores.ts';
 
 const { values } = parseArgs({
-  options: { pictures: { type: 'string', default: '1000000' }, folder: { type: 'string', default: tmpdir() }, 'append-gb': { type: 'string', default: '2' } },
+  options: {
+    pictures: { type: 'string', default: '1000000' },
+    folder: { type: 'string', default: tmpdir() },
+    'append-gb': { type: 'string', default: '2' },
+    phase: { type: 'string' },
+  },
 });
 const pictures = Number(values.pictures);
 const appendBytes = Number(values['append-gb']) * 1e9;
-const folder = mkdtempSync(join(values.folder, 'glimpse-store-'));
+const folder = values.phase === undefined ? mkdtempSync(join(values.folder, 'glimpse-store-')) : values.folder;
 const encoder = { path: 'none', sha256: '0', featureMap: 'none', preprocessing: 'imagenet', tuned: null };
 
 const nameOf = (i: number) => `train2017/${String(i).padStart(12, '0')}.jpg`;
@@ -49,64 +55,86 @@ async function append(type: 'f16' | 'f32'): Promise<void> {
   const batches = Math.ceil(appendBytes / (8 * size));
   const writer = FeatureWriter.open(join(folder, type), { encoder, regions, width, type });
   const started = performance.now();
-  let inAppend = 0;
+  const used = process.cpuUsage();
   for (let batch = 0; batch < batches; batch++) {
     const files = records.map((_, k) => nameOf(8 * batch + k));
-    const before = performance.now();
     writer.append(files, records);
-    inAppend += performance.now() - before;
+    await new Promise(setImmediate); // as the work that makes the records does
   }
   writer.finish();
   const seconds = (performance.now() - started) / 1000;
+  const { user, system } = process.cpuUsage(used);
+  const computed = (user + system) / 1e6;
   const megabytes = (8 * batches * size) / 1e6;
+  const rate = (time: number) => `${(megabytes / time).toFixed(0)} MB/s`;
   console.log(
-    `append ${type}: ${(megabytes / seconds).toFixed(0)} MB/s with the syncs of its journal and its end; ${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s, ${(inAppend / 1000).toFixed(1)} s of it in append`,
+    `append ${type}: ${rate(seconds)} with all syncs, ${rate(computed)} of the processor's time; ${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s`,
   );
   rmSync(join(folder, type), { recursive: true });
 }
 
-async function shard(number: number, of: number): Promise<string> {
-  const path = join(folder, `shard-${number}-of-${of}`);
+async function shard(number: number, of: number): Promise<void> {
   const files = Array.from({ length: pictures }, (_, i) => nameOf(i));
   const part = partOf({ dataset: 'none', splits: ['train'], limit: null, files, number, of, pathOf: () => '' });
   const own = files.filter((_, i) => i % of === number - 1);
-  const writer = FeatureWriter.open(path, { encoder, regions: 1, width: 2, type: 'f16' }, { parts: [part], refuse: () => {} });
+  const writer = FeatureWriter.open(shards[number - 1], { encoder, regions: 1, width: 2, type: 'f16' }, { parts: [part], refuse: () => {} });
   const values = Array.from({ length: 1000 }, (_, i) => Float32Array.of(i, 1));
   for (let first = 0; first < own.length; first += 1000) {
     const batch = own.slice(first, first + 1000);
     writer.append(batch, values.slice(0, batch.length));
   }
   writer.finish();
-  return path;
 }
 
-try {
-  for (const type of ['f16', 'f32'] as const) await append(type);
-  const perSecond = (seconds: number) => `, ${Math.round(pictures / seconds)} pictures/s`;
-  const stores = await timed(`write ${pictures} pictures in 2 shards`, async () => [await shard(1, 2), await shard(2, 2)], perSecond);
-  console.log(`  index: ${Math.round(stores.reduce((sum, path) => sum + statSync(join(path, 'features.index')).size, 0) / 2 ** 20)} MiB; ${memory()}`);
-  globalThis.gc?.();
-  const merged = join(folder, 'merged');
-  await timed(`merge them`, () => mergeStores(merged, stores), perSecond);
-  console.log(`  ${memory()}`);
-  globalThis.gc?.();
-  for (const [what, path] of [
-    ['the merged store', merged],
-    ['the 2 shards side by side', folder],
-  ] as const) {
-    if (path === folder) rmSync(merged, { recursive: true });
-    const store = await timed(`open ${what}`, () => FeatureStore.open(path), perSecond);
-    console.log(`  ${store.pictures} pictures; ${memory()}`);
-    const count = Math.min(1_000_000, pictures);
-    await timed(
-      `  look up ${count} names`,
-      () => {
-        for (let i = 0; i < count; i++) if (!store.has(nameOf((i * 7919) % pictures))) throw new Error('a picture is not found');
-      },
-      (seconds) => `, ${Math.round(count / seconds)} names/s`,
-    );
-    await store.close();
-  }
-} finally {
-  rmSync(folder, { recursive: true, force: true });
+const perSecond = (seconds: number) => `, ${Math.round(pictures / seconds)} pictures/s`;
+const merged = join(folder, 'merged');
+const shards = [1, 2].map((number) => join(folder, `shard-${number}-of-2`));
+
+/** Opens a store, or several, and looks up a part of the names. */
+async function open(what: string, paths: string | string[]): Promise<void> {
+  const store = await timed(`open ${what}`, () => FeatureStore.open(paths), perSecond);
+  const count = Math.min(1_000_000, pictures);
+  await timed(
+    `  look up ${count} names`,
+    () => {
+      for (let i = 0; i < count; i++) if (!store.has(nameOf((i * 7919) % pictures))) throw new Error('a picture is not found');
+    },
+    (seconds) => `, ${Math.round(count / seconds)} names/s`,
+  );
+  await store.close();
 }
+
+/** Each runs in a process of its own, so that its memory is told alone. */
+const PHASES: Record<string, () => Promise<void>> = {
+  'append f16': () => append('f16'),
+  'append f32': () => append('f32'),
+  async write() {
+    await timed(
+      `write ${pictures} pictures in 2 shards`,
+      async () => {
+        for (const number of [1, 2]) await shard(number, 2);
+      },
+      perSecond,
+    );
+    console.log(`  index: ${Math.round(shards.reduce((sum, path) => sum + statSync(join(path, 'features.index')).size, 0) / 2 ** 20)} MiB`);
+  },
+  async merge() {
+    await timed('merge them', () => mergeStores(merged, shards), perSecond);
+  },
+  'open one': () => open('the merged store', merged),
+  'open two': () => open('the 2 shards side by side', shards),
+};
+
+if (values.phase !== undefined) {
+  await PHASES[values.phase]();
+  console.log(`  memory: ${memory()}`);
+} else
+  try {
+    console.log(`${cpus()[0].model}, ${cpus().length} processors, load ${loadavg()[0].toFixed(1)}`);
+    for (const phase of Object.keys(PHASES)) {
+      const args = ['--phase', phase, '--folder', folder, '--pictures', values.pictures, '--append-gb', values['append-gb']];
+      execFileSync(process.execPath, [...process.execArgv, process.argv[1], ...args], { stdio: 'inherit' });
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }

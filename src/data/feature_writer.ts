@@ -4,7 +4,7 @@
  * replaces it; readers do not see what is added meanwhile.
  */
 import { createHash, type Hash } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, existsSync, fdatasync, fstatSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { FileError, GlimpseError } from '../errors.ts';
 import { makeFolder, onFile, removeTemporaries } from './atomic_file.ts';
@@ -32,6 +32,8 @@ import { problemOf, quoted } from './validation.ts';
 
 /** Time between journal entries. A kill loses at most that much work; an entry after every batch would cost more. */
 const JOURNAL_MS = 5000;
+/** Bytes after which the disk is asked to write in the background, so that a journal entry need not wait for all of them. */
+const BEHIND = 128 << 20;
 /** Records are gathered up to so many bytes before they are written. */
 const STAGED = 4 << 20;
 
@@ -90,9 +92,42 @@ function refuseOthers(folder: string, { header, entries, finished }: Existing, c
   claim.refuse({ folder, parts: header.parts, finished }, () => namesOf(entries, (row) => entries.nameOf(row), header.leftOut));
 }
 
+/**
+ * Asks the disk to write while the work goes on. The file is opened once more for this: an error is told once to each opened file, and
+ * that of the writer must get it when it syncs.
+ */
+class DiskBehind {
+  private readonly file: number;
+  private bytes = 0;
+  private syncing = false;
+  private closing = false;
+
+  constructor(path: string) {
+    this.file = openSync(path, 'r+');
+  }
+
+  wrote(bytes: number): void {
+    this.bytes += bytes;
+    if (this.syncing || this.bytes < BEHIND) return;
+    this.bytes = 0;
+    this.syncing = true;
+    fdatasync(this.file, () => {
+      this.syncing = false;
+      if (this.closing) closeSync(this.file);
+    });
+  }
+
+  /** Closes the file, after a sync that goes on. */
+  close(): void {
+    this.closing = true;
+    if (!this.syncing) closeSync(this.file);
+  }
+}
+
 /** Writes image features into a folder, one record a picture. A writer that was killed goes on where it stopped. */
 export class FeatureWriter {
   private readonly data: number;
+  private readonly disk: DiskBehind;
   private readonly indexFile: number;
   private readonly path: string;
   private readonly kind: FeatureKind;
@@ -145,12 +180,12 @@ export class FeatureWriter {
       closeSync(this.data);
       throw error;
     }
+    this.disk = new DiskBehind(this.path);
     try {
       onFile(join(folder, INDEX), () => ftruncateSync(this.indexFile, this.indexedBytes));
       this.journal(); // so that what this store is for is known from now on
     } catch (error) {
-      closeSync(this.data);
-      closeSync(this.indexFile);
+      this.closeFiles();
       throw error;
     }
   }
@@ -292,6 +327,7 @@ export class FeatureWriter {
       throw error;
     }
     this.written = this.entries.rows;
+    this.disk.wrote(bytes.length);
   }
 
   /** Syncs the records to disk, then the index's new entries; then the journal, or the index of a finished store, counts them. */
@@ -339,8 +375,13 @@ export class FeatureWriter {
   }
 
   private end(): void {
+    this.closeFiles();
+    this.lock.release();
+  }
+
+  private closeFiles(): void {
     closeSync(this.data);
     closeSync(this.indexFile);
-    this.lock.release();
+    this.disk.close();
   }
 }

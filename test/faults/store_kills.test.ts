@@ -19,6 +19,9 @@ async function features(...rest: string[]): Promise<string[]> {
   return ['features', '--data', data, '--encoder', encoder, '--preprocess', 'imagenet', '--skip-bad', '--batch', '4', '--quiet', ...rest];
 }
 
+/** A whole run tries every call. */
+const TIMEOUT = isWhole ? 3_600_000 : undefined;
+
 /** What a killed writer leaves where there was nothing before. */
 const NEW = { before: async () => null, during: /not finished; run `glimpse features` again|no such folder/ };
 
@@ -50,32 +53,36 @@ const KINDS: Record<string, Kind> = {
   },
 };
 
-test.each(Object.entries(KINDS))('%s', async (name, { command, before, during }) => {
-  const record = counted('killed while a store is written (SIGKILL)', name);
-  const random = randomFor(`store kills, ${name}`);
-  const old = await before();
-  const fresh = (title: string) => {
-    const out = at(`${name} ${title}`);
-    rmSync(out, { recursive: true, force: true });
-    if (old) cpSync(old, out, { recursive: true });
-    return out;
-  };
-  const right = fresh('unbroken');
-  const calls = await callsOf(await command(right), folder);
-  const kills = isWhole ? Array.from({ length: calls }, (_, i) => i + 1) : [whole(random, 1, calls / 2), whole(random, calls / 2, calls + 1)];
-  for (const kill of kills)
-    await trial(record, async () => {
-      const out = fresh('killed');
-      expect((await glimpseWith(`kill:${kill}`, await command(out))).code, `kill ${kill} of ${calls}`).toBe(null);
-      const opened = await FeatureStore.open(out).catch((error: Error) => error);
-      if (opened instanceof FeatureStore) {
-        const files = [...opened.files()];
-        expect(files.length).toBeGreaterThan(0);
-        for (const file of files) await opened.readBytes(file);
-        await opened.close();
-      } else expect(opened.message, `kill ${kill} of ${calls}`).toMatch(during);
-      const { code, stderr } = await glimpse(...(await command(out)));
-      expect([code, stderr]).toEqual([0, expect.any(String)]);
-      expect(filesOf(out), `kill ${kill} of ${calls}`).toEqual(filesOf(right));
-    });
-});
+test.each(Object.entries(KINDS))(
+  '%s',
+  async (name, { command, before, during }) => {
+    const record = counted('killed while a store is written (SIGKILL)', name);
+    const random = randomFor(`store kills, ${name}`);
+    const old = await before();
+    const fresh = (title: string) => {
+      const out = at(`${name} ${title}`);
+      rmSync(out, { recursive: true, force: true });
+      if (old) cpSync(old, out, { recursive: true });
+      return out;
+    };
+    const right = fresh('unbroken');
+    const calls = await callsOf(await command(right), folder);
+    const kills = isWhole ? Array.from({ length: calls }, (_, i) => i + 1) : [whole(random, 1, calls / 2), whole(random, calls / 2, calls + 1)];
+    for (const kill of kills)
+      await trial(record, async () => {
+        const out = fresh('killed');
+        expect((await glimpseWith(`kill:${kill}`, await command(out))).code, `kill ${kill} of ${calls}`).toBe(null);
+        const opened = await FeatureStore.open(out).catch((error: Error) => error);
+        if (opened instanceof FeatureStore) {
+          const files = [...opened.files()];
+          expect(files.length).toBeGreaterThan(0);
+          for (const file of files) await opened.readBytes(file);
+          await opened.close();
+        } else expect(opened.message, `kill ${kill} of ${calls}`).toMatch(during);
+        const { code, stderr } = await glimpse(...(await command(out)));
+        expect([code, stderr]).toEqual([0, expect.any(String)]);
+        expect(filesOf(out), `kill ${kill} of ${calls}`).toEqual(filesOf(right));
+      });
+  },
+  TIMEOUT,
+);
