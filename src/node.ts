@@ -2,7 +2,8 @@
 export { readCoco, readFlickr, readKarpathy, readTable } from './data/caption_sources.ts';
 export { type CaptionedImage, type Dataset, type DatasetReport, type PrepareOptions, prepareDataset, type Split } from './data/captions.ts';
 export type { EncoderIdentity } from './data/encoder_identity.ts';
-export { FeatureStore, FeatureWriter } from './data/feature_store.ts';
+export { FeatureStore } from './data/feature_store.ts';
+export { FeatureWriter } from './data/feature_writer.ts';
 export { openFile } from './data/file_source.ts';
 export * from './index.ts';
 export { ImageEncoder, openEncoderOf } from './model/encoder/encoder.ts';

@@ -19,7 +19,7 @@ export interface Renamed {
   names: Readonly<Record<string, string>>;
 }
 
-export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'repeated' | 'whole' | 'number' | 'choice';
+export type Kind = 'flag' | 'switch' | 'text' | 'list' | 'several' | 'repeated' | 'whole' | 'number' | 'choice';
 
 /** The values that an option takes, of type T. A flag is given or not; a switch is `--x` or `--no-x`. */
 export interface Values<T, K extends Kind = Kind> {
@@ -93,6 +93,14 @@ export function text(placeholder: string, check: (text: string, flag: string) =>
 export function list<const C extends string = string>(placeholder: string, choices?: readonly C[]): Values<C[], 'list'> {
   const one = choices && choice(placeholder, choices);
   return { kind: 'list', placeholder, ...(choices ? { choices } : {}), parse: (given, flag) => [one ? one.parse(given, flag) : (given as C)] };
+}
+
+/** What joins the words of a flag of the kind "several"; no word of a command line has it. */
+export const JOINT = '\0';
+
+/** Several values after one flag. Where the flag is given again, the later one counts; a list would have the values of both. */
+export function several(placeholder: string): Values<string[], 'several'> {
+  return { kind: 'several', placeholder: `${placeholder}...`, parse: (given) => given.split(JOINT) };
 }
 
 /** A flag that may be given several times, with one value each. */

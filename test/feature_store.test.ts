@@ -2,7 +2,9 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { FeatureStore, FeatureWriter, mergeStores } from '../src/data/feature_store.ts';
+import { FeatureStore } from '../src/data/feature_store.ts';
+import { FeatureWriter } from '../src/data/feature_writer.ts';
+import { mergeStores } from '../src/data/merge_stores.ts';
 import { temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
@@ -23,7 +25,7 @@ test('interrupted at any point it goes on; whole it reads back', async () => {
   writeFileSync(join(path, 'features.f32.partial'), 'torn write', { flag: 'a' }); // what a kill may leave behind
   await expect(FeatureStore.open(path)).rejects.toThrow(/not finished; run `glimpse features` again/);
   const second = FeatureWriter.open(path, kind);
-  expect(second.index.files).toEqual(['a', 'b']);
+  expect([...second.files()]).toEqual(['a', 'b']);
   second.append(['c'], [record(3)]);
   second.finish();
   const store = await FeatureStore.open(path);
@@ -74,12 +76,12 @@ const shard = (name: string, values: Record<string, number>, change = {}): strin
 test('merged shards are one store; a picture in two is taken once, contradictions are refused', async () => {
   const [a, b] = [shard('shard1', { x: 1, y: 0.1 }), shard('shard2', { z: 3, x: 1 })];
   const out = join(folder, 'merged');
-  expect((await mergeStores(out, [a, b]))?.files).toEqual(['x', 'y', 'z']);
+  expect((await mergeStores(out, [a, b]))?.pictures).toBe(3);
   const store = await FeatureStore.open(out);
   expect((await store.read(['z', 'y'])).map((v) => Math.round(v * 1000) / 1000)).toEqual(Float32Array.from([3, 3, 3, 3, 3, 3, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]));
   await store.close();
   expect(existsSync(join(out, 'features.f16'))).toBe(true);
-  await expect(mergeStores(join(folder, 'm2'), [a, shard('shard3', { x: 2 })])).rejects.toThrow(/other features of x/);
+  await expect(mergeStores(join(folder, 'm2'), [a, shard('shard3', { x: 2 })])).rejects.toThrow(/other features of "x"/);
   await expect(mergeStores(join(folder, 'm3'), [a, shard('shard4', { x: 1 }, { type: 'f32' })])).rejects.toThrow(/type differ/);
   await expect(mergeStores(join(folder, 'm4'), [a, join(folder, 'absent')])).rejects.toThrow(/absent/);
 });
@@ -101,12 +103,12 @@ test('a finished store stays finished while it grows, also when that fails or is
   expect(after.has('b')).toBe(false);
   await after.close();
   const again = FeatureWriter.open(path, kind);
-  expect(again.index.files).toEqual(['a', 'b']);
+  expect([...again.files()]).toEqual(['a', 'b']);
   again.finish();
   const grown = await FeatureStore.open(path);
   expect([...(await grown.read(['b', 'a']))].filter((_, i) => i % 6 === 0)).toEqual([2, 1]);
   await grown.close();
-  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.json']);
+  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.index', 'features.json']);
 });
 
 test('a kill before the first journal entry, and stores as older versions left them', async () => {
@@ -114,13 +116,13 @@ test('a kill before the first journal entry, and stores as older versions left t
   mkdirSync(path);
   writeFileSync(join(path, 'features.f32.partial'), '');
   await expect(FeatureStore.open(path)).rejects.toThrow(/not finished; run `glimpse features` again/);
-  const { checksum: _sum, ...index } = { checksum: '', version: 1, ...kind, files: ['a'], checksums: ['unused'] };
+  const { checksum: _sum, ...index } = { checksum: '', version: 1, ...kind, files: ['a'], checksums: ['0123456789abcdef'] };
   writeFileSync(join(path, 'features.json.partial'), JSON.stringify(index)); // no checksum of its own
   writeFileSync(join(path, 'features.f32.partial'), new Uint8Array(record(1).buffer));
   const writer = FeatureWriter.open(path, kind);
-  expect(writer.index.files).toEqual(['a']);
+  expect([...writer.files()]).toEqual(['a']);
   writer.finish();
-  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.json']);
+  expect(readdirSync(path).sort()).toEqual(['features.f32', 'features.index', 'features.json']);
 });
 
 test('a changed index is refused', async () => {
@@ -128,9 +130,21 @@ test('a changed index is refused', async () => {
   const writer = FeatureWriter.open(path, kind);
   writer.append(['a', 'b'], [record(1), record(2)]);
   writer.finish();
-  const index = join(path, 'features.json');
-  writeFileSync(index, readFileSync(index, 'utf8').replace('"a","b"', '"b","a"'));
+  const change = (name: string, from: string, to: string) => {
+    const file = join(path, name);
+    const sound = readFileSync(file);
+    writeFileSync(file, sound.toString('latin1').replace(from, to), 'latin1');
+    expect(readFileSync(file)).not.toEqual(sound);
+    return () => writeFileSync(file, sound);
+  };
+  let repair = change('features.json', '"pictures":2', '"pictures":1');
   await expect(FeatureStore.open(path)).rejects.toThrow(/features\.json: is no feature index: it is damaged: its checksum differs/);
+  repair();
+  repair = change('features.index', 'a', 'c');
+  await expect(FeatureStore.open(path)).rejects.toThrow(/features\.index: is damaged: its checksum differs/);
+  repair();
+  truncateSync(join(path, 'features.index'), 20);
+  await expect(FeatureStore.open(path)).rejects.toThrow(/features\.index: has 20 bytes, features\.json says 22/);
 });
 
 test('numbers that are none are refused with the name of the picture, when they are written and when they are read', async () => {
@@ -161,7 +175,7 @@ test('a journal that a kill left beside a longer index takes nothing away', asyn
   second.finish();
   writeFileSync(join(path, 'features.json.partial'), journal);
   const third = FeatureWriter.open(path, kind);
-  expect(third.index.files).toEqual(['a', 'b']);
+  expect([...third.files()]).toEqual(['a', 'b']);
   third.finish();
   const store = await FeatureStore.open(path);
   expect((await store.read(['b']))[0]).toBe(2);

@@ -180,6 +180,15 @@ describe('an option arrives under its own name', () => {
     expect(taken).toMatchObject({ options: { [option]: own.length > 1 ? row.values.parse(own[1], '') : true } });
   });
 
+  test('stores of features are several words; a later flag takes the place of an earlier one', async () => {
+    const train = ['train', '--data', 'none.json', '--out', 'none'];
+    expect(await parsed([...train, '--features', 'a', 'b', '--quiet'])).toMatchObject({ options: { features: ['a', 'b'], quiet: true } });
+    expect(await parsed([...train, '--features', 'a', 'b', '--features', 'c'])).toMatchObject({ options: { features: ['c'] } });
+    const stores = ['--data', 'none.json', '--features', 'a', 'b'];
+    expect(await parsed(['eval', 'run', ...stores])).toMatchObject({ options: { features: ['a', 'b'] } });
+    expect(await parsed(['eval', ...stores])).toMatchObject({ options: { features: ['a'] } }); // where no model stands before, it may come behind
+  });
+
   test('several values make a list, and a switch can be off', async () => {
     expect(await parsed(['selftest', '--op', 'add', 'softmax', '--op', 'mul'])).toMatchObject({ options: { op: ['add', 'softmax', 'mul'] } });
     expect(await parsed([...least(commandOf('train')), '--no-learned-start'])).toMatchObject({ options: { learnedStart: false, gate: undefined } });

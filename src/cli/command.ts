@@ -10,6 +10,7 @@ import {
   FLAG,
   fixedDefaults,
   flagOf,
+  JOINT,
   type OptionsOf,
   type Row,
   type Rows,
@@ -110,6 +111,7 @@ function optionsOf(name: string, row: Row): Option[] {
   const { kind, placeholder, parse } = row.values;
   const flag = flagOf(name);
   const option = new Option(placeholder ? `${flag} <${placeholder}${kind === 'list' ? '...' : ''}>` : flag, optionHelp(row, name));
+  if (kind === 'several') option.variadic = false; // its words come joined
   if (row.required) option.makeOptionMandatory();
   if (kind === 'list' || kind === 'repeated') option.argParser((given: string, before: unknown[] = []) => [...before, ...(parse(given, flag) as unknown[])]);
   else if (placeholder) option.argParser((given: string) => parse(given, flag));
@@ -149,6 +151,31 @@ function addCommand(program: Command, declaration: Declaration, onCode: (code: n
   });
 }
 
+const isFlag = (word: string) => word.startsWith('-') && word !== '-';
+
+/**
+ * The words of a command line, with those after a flag of the kind "several" as one. The library's own lists add up where a flag is given
+ * again. A command with arguments takes one word where no argument stands before the options: the next may be its argument.
+ */
+function joinedWords(declarations: readonly Declaration[], argv: readonly string[]): string[] {
+  const found = declarations.find(({ name }) => name.split(' ').every((word, i) => argv[i] === word));
+  const first = found?.name.split(' ').length ?? 0;
+  const flags = new Set(Object.entries(found?.options ?? {}).flatMap(([name, { values }]) => (values.kind === 'several' ? [flagOf(name)] : [])));
+  const isOpen = found?.arguments === undefined || !isFlag(argv[first] ?? '-x');
+  const words: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    words.push(argv[i]);
+    if (argv[i] === '--') return [...words, ...argv.slice(i + 1)];
+    if (!flags.has(argv[i])) continue;
+    let end = i + 1;
+    while (isOpen && end < argv.length && !isFlag(argv[end])) end++;
+    if (end > i + 2) words.push(argv.slice(i + 1, end).join(JOINT));
+    else continue;
+    i = end - 1;
+  }
+  return words;
+}
+
 function throwInsteadOfExit(command: Command): void {
   command.exitOverride();
   for (const each of command.commands) throwInsteadOfExit(each);
@@ -166,6 +193,6 @@ export async function runCommand(declarations: readonly Declaration[], version: 
       code = given;
     });
   throwInsteadOfExit(program);
-  await program.parseAsync(argv, { from: 'user' });
+  await program.parseAsync(joinedWords(declarations, argv), { from: 'user' });
   return code;
 }

@@ -2,15 +2,22 @@
 import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
 import type { EncoderIdentity } from '../data/encoder_identity.ts';
-import { BadFeatures, FeatureWriter, mergeStores } from '../data/feature_store.ts';
+import { ownFolder, refuseShards } from '../data/feature_index.ts';
+import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart, storesText } from '../data/feature_parts.ts';
+import { BadFeatures, type Claim, FeatureWriter } from '../data/feature_writer.ts';
 import { nonFiniteFault } from '../data/finite.ts';
+import { mergeStores } from '../data/merge_stores.ts';
 import { picturePath } from '../data/picture_folder.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
+import { type Launched, launchedAs } from '../platform/node/launcher.ts';
 import type { FeaturesOptions } from './commands/features.ts';
-import { type CommonOptions, duration, progress, result, say } from './output.ts';
+import type { MergeOptions } from './commands/merge.ts';
+import { duration, progress, result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { endRequest } from './signals.ts';
+
+const SPLITS = ['train', 'val', 'test'] as const;
 
 function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
   if (o.model) return openEncoderOf(checkpointAt(o, o.model), o.encoder);
@@ -33,53 +40,81 @@ function regionsText({ regions, width }: { regions: number; width: number }, { d
   return `${grid} of ${width} numbers${left}`;
 }
 
-/** "2/5" takes every fifth picture from the second on: the shards of a dataset together hold each picture once. */
-function ofShard(files: readonly string[], shard: string | undefined): readonly string[] {
-  if (shard === undefined) return files;
-  const [number, of] = shard.split('/').map(Number);
-  return files.filter((_, i) => i % of === number - 1);
+/** Which part of how many this process makes, and where. */
+interface Share {
+  number: number;
+  of: number;
+  out: string;
 }
 
-export async function merge(o: CommonOptions, out: string, stores: string[]): Promise<number> {
+/** The part of --shard; else that of a process among those that a launcher started; else all. */
+function shareOf({ shard, out }: FeaturesOptions, world: Launched | null): Share {
+  if (shard === undefined && world) return { number: world.rank + 1, of: world.size, out: ownFolder(out, world.rank + 1, world.size) };
+  refuseShards(out);
+  const [number, of] = (shard ?? '1/1').split('/').map(Number);
+  if (of > MOST_PARTS) throw new UsageError(`--shard cuts into ${MOST_PARTS} parts at most; got "${shard}"`);
+  return { number, of, out };
+}
+
+/** Every n-th picture from the i-th on: the parts of a dataset together hold each picture once. */
+const ofShare = (files: readonly string[], { number, of }: Share) => (of === 1 ? files : files.filter((_, i) => i % of === number - 1));
+
+export async function merge(o: MergeOptions, out: string, stores: string[]): Promise<number> {
   let bar: ReturnType<typeof progress> | null = null;
   using end = endRequest((signal) => say(o, `${signal}: stopping; what is merged is kept`));
-  const onMerged = (done: number, total: number) => {
-    bar ??= progress(o, 'merge', total, 'pictures');
-    bar.update(done);
-  };
-  const index = await mergeStores(out, stores, onMerged, () => end.signal !== null);
+  const merged = await mergeStores(out, stores, {
+    allowMissing: o.allowMissing,
+    onNote: (note) => say(o, note),
+    onMerged: (done, total) => {
+      bar ??= progress(o, 'merge', total, 'pictures');
+      bar.update(done);
+    },
+    shouldStop: () => end.signal !== null,
+  });
   (bar as ReturnType<typeof progress> | null)?.stop();
-  if (!index) {
+  if (!merged) {
     result(o, { out, stopped: true, signal: end.signal }, () => `${out}: not finished, ${end.signal} stopped it; run the same command again to go on`);
     return end.exitCode;
   }
-  const report = { out, pictures: index.files.length, regions: index.regions, width: index.width, type: index.type };
-  result(o, report, () => `${out}: ${report.pictures} pictures of ${report.regions} × ${report.width} (${report.type}) from ${stores.length} stores`);
+  const { pictures, regions, width, type, leftOut, missing } = merged;
+  const report = { out, pictures, regions, width, type, stores: merged.stores, skipped: leftOut, missing };
+  result(o, report, () => {
+    const notes = [...(leftOut.length > 0 ? [`${leftOut.length} left out by --skip-bad`] : []), ...(missing.count > 0 ? [missingText(merged)] : [])];
+    return `${out}: ${pictures} pictures of ${regions} × ${width} (${type}) from ${storesText(merged.stores)}${notes.map((note) => `; ${note}`).join('')}`;
+  });
   return 0;
 }
 
 export async function features(o: FeaturesOptions): Promise<number> {
   if (!o.encoder && !o.model) throw new UsageError('give --encoder, or --model for that of a trained model');
+  const world = launchedAs();
   const dataset = readDataset(o.data);
-  const splits = o.split ?? ['train', 'val', 'test'];
+  const splits = SPLITS.filter((split) => o.split?.includes(split) ?? true);
   const all = splits.flatMap((split) =>
     dataset.images
       .filter((image) => image.split === split)
       .slice(0, o.limit)
       .map(({ file }) => file),
   );
-  const files = ofShard(all, o.shard);
-  if (files.length === 0) throw new GlimpseError(`${o.data} has no picture in ${splits.join(', ')}`);
+  if (all.length === 0) throw new GlimpseError(`${o.data} has no picture in ${splits.join(', ')}`);
+  const share = shareOf(o, world);
+  const { out, number, of } = share;
+  const files = ofShare(all, share);
+  const pathOf = (file: string) => picturePath(dataset.imageFolder, file, o.followLinks ?? false);
+  const part: Part = partOf({ dataset: o.data, splits, limit: o.limit ?? null, files: all, number, of, pathOf });
+  const claim: Claim = { parts: [part], refuse: (held, names) => refuseOtherPart(held, names, part, files) };
+  FeatureWriter.refuse(out, claim);
+  if (world && !o.shard) say(o, `process ${number} of ${of} (${world.by}): shard ${number}/${of}, ${files.length} of ${all.length} pictures, into ${out}`);
   return withGpu(o, async () => {
     const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
-    const loadBatch = (list: readonly string[]) =>
-      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => picturePath(dataset.imageFolder, file, o.followLinks ?? false)) })));
+    const loadBatch = (list: readonly string[]) => Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => pathOf(file)) })));
     const skipped: string[] = [];
     const leaveOut = (file: string, fault: string) => {
       if (!o.skipBad) throw new GlimpseError(`${fault}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
       say(o, `left out: ${fault}`);
       skipped.push(file);
+      writer.leaveOut([file]);
     };
     // The map's size is only known from a first run, and the store needs it to resume.
     const probe = await encoder.features([encoder.blank()]);
@@ -87,11 +122,11 @@ export async function features(o: FeaturesOptions): Promise<number> {
     for (const note of encoder.notes) say(o, `${encoder.identity.path}: ${note}`);
     const fault = nonFiniteFault(probe.values);
     if (fault) throw new GlimpseError(`${encoder.identity.path}: its features are no numbers, even for a blank picture: ${fault}; its weights may be damaged`);
-    const writer = FeatureWriter.open(o.out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision });
+    const writer = FeatureWriter.open(out, { encoder: encoder.identity, regions: probe.regions, width: probe.width, type: o.precision }, claim);
     let constant = 0;
-    const done = new Set(writer.index.files);
-    const todo = files.filter((file) => !done.has(file));
-    if (done.size > 0) say(o, `going on: ${done.size} pictures are already done`);
+    const todo = files.filter((file) => !writer.has(file));
+    if (writer.pictures > 0) say(o, `going on: ${writer.pictures} pictures are already done`);
+    if (files.length === 0) say(o, `shard ${number}/${of} of ${all.length} pictures has none: its store is empty`);
     using end = endRequest((signal) => say(o, `${signal}: stopping after this batch; what is done is kept`));
     const bar = progress(o, 'features', files.length, 'pictures');
     bar.update(files.length - todo.length);
@@ -132,11 +167,11 @@ export async function features(o: FeaturesOptions): Promise<number> {
     const seconds = (performance.now() - started) / 1000;
     const rate = (todo.length - skipped.length) / seconds;
     const size = { regions: probe.regions, width: probe.width };
-    const report = { out: o.out, pictures: writer.index.files.length, ...size, skipped, constant, seconds, picturesPerSecond: rate };
+    const report = { out, shard: of === 1 ? null : `${number}/${of}`, pictures: writer.pictures, ...size, skipped, constant, seconds, picturesPerSecond: rate };
     result(o, { ...report, stopped: end.signal !== null, signal: end.signal }, () =>
       end.signal
-        ? `${o.out}: not finished, ${end.signal} stopped it at ${report.pictures} of ${files.length} pictures; run the same command again to go on`
-        : `${o.out}: ${report.pictures} pictures of ${probe.regions} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
+        ? `${out}: not finished, ${end.signal} stopped it at ${report.pictures} of ${files.length} pictures; run the same command again to go on`
+        : `${out}: ${report.pictures} pictures of ${probe.regions} × ${probe.width}, ${skipped.length} left out, in ${duration(seconds)} (${rate.toFixed(2)} pictures/s)`,
     );
     return end.exitCode;
   });

@@ -8,7 +8,6 @@ import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
-import { FeatureStore } from '../data/feature_store.ts';
 import { countLeftOut, type LeftOut, picturePath, picturesIn } from '../data/picture_folder.ts';
 import { type Preprocessing, preprocessingOf } from '../data/preprocessing.ts';
 import type { Vocabulary } from '../data/words.ts';
@@ -25,6 +24,7 @@ import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { GalleryOptions } from './commands/gallery.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { openFeatures } from './feature_stores.ts';
 import { progress, result, say, sayLeftOut } from './output.ts';
 import { figure, inPage, PAGE_STYLE } from './page.ts';
 import { checkpointAt, withGpu } from './session.ts';
@@ -78,11 +78,11 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
     return { list, close: async () => encoder.dispose(), leftOut, withoutFeatures: counted([]) };
   }
   const dataset = readDataset(o.data as string);
-  const store = await FeatureStore.open(o.features as string);
+  const store = await openFeatures(o, o.features as string[]);
   store.requireEncoder(checkpoint.encoder);
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
-  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
+  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features?.join(', ')}`);
   const list = images.map(({ file, captions }) => ({
     path: picturePath(dataset.imageFolder, file, o.followLinks ?? false),
     references: captions,

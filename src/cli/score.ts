@@ -3,7 +3,6 @@ import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { pictureIds, readDataset } from '../data/captions.ts';
 import { joinResults, readReferences, reportedId, resultsText } from '../data/coco_results.ts';
-import { FeatureStore } from '../data/feature_store.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
@@ -13,6 +12,7 @@ import { scope, tensor } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
 import type { ScoreOptions } from './commands/score.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { openFeatures } from './feature_stores.ts';
 import { duration, progress, result } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 
@@ -60,13 +60,13 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
   const { config } = checkpoint;
   const { beam, maxLength } = decodingOf(o, config);
   const dataset = readDataset(o.data);
-  const store = await FeatureStore.open(o.features);
+  const store = await openFeatures(o, o.features);
   store.requireEncoder(checkpoint.encoder);
   const vocabulary = vocabularyOf(checkpoint);
   const collection = collectionOf(o.documentFrequencies);
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
-  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features}`);
+  if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features.join(', ')}`);
   const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
   const ids = pictureIds(images);
   return withGpu(o, async () => {
@@ -98,7 +98,7 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
     result(o, { ...scores, split: o.split, withoutFeatures, decoding }, () =>
       [
         ...report(scores),
-        ...told(withoutFeatures, ofSplit.length, `without features in ${o.features}, so not counted`),
+        ...told(withoutFeatures, ofSplit.length, `without features in ${o.features.join(', ')}, so not counted`),
         `${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
       ].join('\n'),
     );

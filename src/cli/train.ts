@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
 import { type Dataset, readDataset } from '../data/captions.ts';
-import { FeatureStore } from '../data/feature_store.ts';
+import type { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
 import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
@@ -18,6 +18,7 @@ import { VERSION } from '../platform/node/version.ts';
 import { printableLines } from '../printable.ts';
 import { memory } from '../tensor/tensor.ts';
 import type { TrainOptions } from './commands/train.ts';
+import { openFeatures } from './feature_stores.ts';
 import { duration, progress, result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
@@ -126,7 +127,7 @@ async function prepare(o: TrainOptions) {
   const shaders = readShaders(o.shader);
   const dataset = readDataset(o.data);
   const start = o.start ? checkpointAt(o, o.start) : null;
-  const store = await FeatureStore.open(o.features);
+  const store = await openFeatures(o, o.features);
   const vectors = o.wordVectors ? readWordVectors(o.wordVectors, dataset.vocabulary, o.encoding) : null;
   if (o.objective === 'scst' && start?.config.options.attention === 'hard')
     throw new UsageError(

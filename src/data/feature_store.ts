@@ -1,256 +1,167 @@
 /**
- * Image features of a whole collection: one packed file of records in single or half precision, with a JSON index beside it.
- * Records are appended, and a journal counts those that are synced, so a killed extraction goes on where it stopped. The index comes
- * when all are there. A store that gets more pictures keeps its index until the larger one replaces it; readers do not see what is
- * added meanwhile. The index holds the encoder's hash and preprocessing; a mismatch is refused.
+ * Reads image features that `glimpse features` made: one store, or several side by side as one, such as the shards of several machines
+ * or disks. The names of all pictures are in memory, compactly (FeatureEntries); records are read from disk when they are asked for.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, fstatSync, fsyncSync, ftruncateSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import { z } from 'zod';
+import { join } from 'node:path';
 import { FileError, GlimpseError } from '../errors.ts';
-import { makeFolder, onFile, removeTemporaries, writeFileAtomic } from './atomic_file.ts';
-import { EncoderIdentity } from './encoder_identity.ts';
+import type { EncoderIdentity } from './encoder_identity.ts';
+import type { FeatureEntries } from './feature_entries.ts';
+import {
+  dataName,
+  encoderDifferences,
+  entriesFor,
+  type FeatureKind,
+  finishedHeader,
+  kindDifferences,
+  readEntries,
+  recordSize,
+  recordSum,
+  storeFolders,
+} from './feature_index.ts';
+import { notesOf, notesOfOne, together } from './feature_parts.ts';
 import { openFile } from './file_source.ts';
 import { nonFiniteFault } from './finite.ts';
-import { fromHalf, HALF_OVERFLOW, MAX_HALF, toHalf } from './half.ts';
-import { type Lock, lockFolder } from './lock.ts';
-import { renamedKeys } from './renamed.ts';
-import { readText } from './text.ts';
-import { parseJson, problemOf } from './validation.ts';
+import { fromHalf } from './half.ts';
+import { problemOf, quoted } from './validation.ts';
 
-/** Names of the fields in which two encoders differ. The path of the file does not count. */
-export function encoderDifferences(a: EncoderIdentity, b: EncoderIdentity): string[] {
-  return (['sha256', 'featureMap', 'layout', 'dropped', 'preprocessing', 'tuned'] as const).filter((key) => a[key] !== b[key]);
+export { encoderDifferences };
+
+/** Files of records that are open at a time. */
+const MOST_OPEN = 64;
+/** Bytes that are read at a time where all records are read in order. */
+const PIECE = 8 << 20;
+
+/** A store among those that are read together: its rows are `first` to below `end` of all. */
+interface Place {
+  folder: string;
+  path: string;
+  first: number;
+  end: number;
+  /** Whether it says which part it holds. */
+  told: boolean;
+  handle: Promise<FileHandle> | null;
+  /** Reads that go on. */
+  readers: number;
 }
 
-const Index = z.preprocess(
-  renamedKeys({ places: 'regions' }),
-  z.object({
-    version: z.literal(1),
-    encoder: EncoderIdentity,
-    regions: z.number().int().positive(),
-    width: z.number().int().positive(),
-    type: z.enum(['f32', 'f16']).default('f32'),
-    files: z.array(z.string()),
-    /** First 16 digits of each record's SHA-256. */
-    checksums: z.array(z.string()),
-  }),
-);
-export type FeatureIndex = z.infer<typeof Index>;
-
-export type FeatureType = FeatureIndex['type'];
-/** The fields that must be the same in two stores to merge them. */
-type FeatureKind = Pick<FeatureIndex, 'encoder' | 'regions' | 'width' | 'type'>;
-
-const dataName = (type: FeatureType) => `features.${type}`;
-const recordSize = ({ regions, width, type }: FeatureKind) => regions * width * (type === 'f16' ? 2 : 4);
-const INDEX = 'features.json';
-const PARTIAL = '.partial';
-/** Time between journal entries. A kill loses at most that much work; an entry after every batch would cost more. */
-const JOURNAL_MS = 5000;
-
-function checksum(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex').slice(0, 16);
+async function openData(path: string, expected: number): Promise<FileHandle> {
+  openFile(path).close(); // a pipe would wait for ever
+  let handle: FileHandle;
+  try {
+    handle = await open(path, 'r');
+  } catch (error) {
+    throw new FileError(path, problemOf(error));
+  }
+  const { size } = await handle.stat();
+  if (size >= expected) return handle; // more bytes are those of an addition that is not finished
+  await handle.close();
+  throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
 }
 
-/** The text of an index, with its own checksum as the first field. */
-function indexText(index: FeatureIndex): string {
-  const text = JSON.stringify(index);
-  return `{"checksum":"${checksum(Buffer.from(text))}",${text.slice(1)}`;
-}
-
-/** Older indices have no checksum. */
-const CHECKSUM = /^\{"checksum":"([0-9a-f]{16})",/;
-
-function readIndex(path: string): FeatureIndex {
-  const verdict = 'is no feature index';
-  const text = readText(path);
-  const [beginning, sum] = CHECKSUM.exec(text) ?? [];
-  if (beginning !== undefined && checksum(Buffer.from(`{${text.slice(beginning.length)}`)) !== sum)
-    throw new FileError(path, `${verdict}: it is damaged: its checksum differs`);
-  const index = parseJson(path, text, Index, verdict);
-  if (index.files.length !== index.checksums.length)
-    throw new FileError(path, `${verdict}: it has ${index.files.length} pictures and ${index.checksums.length} checksums`);
-  return index;
-}
-
-/** The features of a picture cannot be stored. */
-export class BadFeatures extends GlimpseError {
-  override name = 'BadFeatures';
-
-  constructor(
-    file: string,
-    readonly fault: string,
-  ) {
-    super(`${file}: ${fault}`);
+/** Throws a GlimpseError if stores differ in what all records of one store have in common. */
+export function requireOneKind(stores: readonly { folder: string; header: FeatureKind }[]): void {
+  for (const { folder, header } of stores) {
+    const differing = kindDifferences(stores[0].header, header);
+    if (differing.length > 0) throw new GlimpseError(`${folder} and ${stores[0].folder} are not of one kind: ${differing.join(', ')} differ`);
   }
 }
 
-/** Why a record [P · F] cannot be stored; null if it can. */
-function recordFault(record: Float32Array, type: FeatureType): string | null {
-  const fault = nonFiniteFault(record);
-  if (fault) return `its features are no numbers: ${fault}`;
-  if (type === 'f32') return null;
-  const beyond = record.reduce((count, value) => count + (Math.abs(value) >= HALF_OVERFLOW ? 1 : 0), 0);
-  if (beyond === 0) return null;
-  return `${beyond} of its ${record.length} features are beyond ±${MAX_HALF}, the largest number of half precision; extract with --precision f32`;
+/** How several stores are opened. */
+export interface OpenOptions {
+  /** Read shards of which some are missing. */
+  allowMissing?: boolean;
 }
 
-/** Names of the fields in which two stores differ. */
-function differences(a: FeatureKind, b: FeatureKind): string[] {
-  return [...encoderDifferences(a.encoder, b.encoder), ...(['regions', 'width', 'type'] as const).filter((key) => a[key] !== b[key])];
-}
-
-/** Writes image features into a folder, one record a picture. A writer that was killed goes on where it stopped. */
-export class FeatureWriter {
-  private readonly file: number;
-  private readonly path: string;
-  /** The pictures written so far, and of which encoder they are. */
-  readonly index: FeatureIndex;
-  private journaled = performance.now();
-
-  private constructor(
-    private readonly folder: string,
-    private readonly lock: Lock,
-    index: FeatureIndex,
-  ) {
-    this.index = index;
-    this.path = join(folder, dataName(index.type));
-    const old = this.path + PARTIAL; // where older versions wrote
-    const started = index.files.length > 0;
-    this.file = onFile(this.path, () => {
-      if (!existsSync(this.path) && existsSync(old)) renameSync(old, this.path);
-      return openSync(this.path, started ? 'r+' : 'w+');
-    });
-    const expected = recordSize(index) * index.files.length;
-    try {
-      if (fstatSync(this.file).size < expected)
-        throw new FileError(this.path, `is shorter than its journal says; delete ${folder} and extract the features again`);
-      onFile(this.path, () => ftruncateSync(this.file, expected)); // records after the last journal entry cannot be trusted
-    } catch (error) {
-      closeSync(this.file);
-      throw error;
-    }
-  }
-
-  /** Starts a store, or goes on with one that was interrupted or gets more pictures. Throws if it is of another kind, or in use. */
-  static open(folder: string, start: FeatureKind): FeatureWriter {
-    onFile(folder, () => makeFolder(folder));
-    const lock = lockFolder(folder);
-    try {
-      removeTemporaries(folder, 'features.'); // others may just be making locks here
-      // A kill at the end may leave the journal beside an index that has more: the longer one counts.
-      const known = [INDEX, INDEX + PARTIAL].map((name) => join(folder, name)).filter((path) => existsSync(path));
-      if (known.length === 0) return new FeatureWriter(folder, lock, { version: 1, ...start, files: [], checksums: [] });
-      const [old] = known.map(readIndex).sort((a, b) => b.files.length - a.files.length);
-      const differing = differences(old, start);
-      if (differing.length > 0)
-        throw new GlimpseError(`${folder} holds features of another encoder or kind (${differing.join(', ')} differ); choose another folder or delete it`);
-      return new FeatureWriter(folder, lock, old);
-    } catch (error) {
-      lock.release();
-      throw error;
-    }
-  }
-
-  /** Adds records [P · F], one a picture, in the order of the files. Throws a FileError if they cannot be written, BadFeatures if one cannot be stored. */
-  append(files: readonly string[], records: readonly Float32Array[]): void {
-    records.forEach((record, i) => {
-      const fault = recordFault(record, this.index.type);
-      if (fault) throw new BadFeatures(files[i], fault);
-    });
-    this.appendBytes(
-      files,
-      records.map((record) => {
-        const stored = this.index.type === 'f16' ? toHalf(record) : record;
-        return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
-      }),
-    );
-  }
-
-  /** Appends records as they are stored. */
-  appendBytes(files: readonly string[], records: readonly Uint8Array[]): void {
-    try {
-      records.forEach((bytes, i) => {
-        const start = recordSize(this.index) * this.index.files.length;
-        for (let at = 0; at < bytes.length; ) at += writeSync(this.file, bytes, at, bytes.length - at, start + at);
-        this.index.files.push(files[i]);
-        this.index.checksums.push(checksum(bytes));
-      });
-      if (performance.now() - this.journaled > JOURNAL_MS) this.journal();
-    } catch (error) {
-      throw new FileError(this.path, `cannot be written: ${problemOf(error)}`);
-    }
-  }
-
-  /** Syncs the records to disk, then counts them in the journal. */
-  private journal(): void {
-    onFile(this.path, () => fsyncSync(this.file));
-    writeFileAtomic(join(this.folder, INDEX + PARTIAL), [indexText(this.index)]);
-    this.journaled = performance.now();
-  }
-
-  /** Writes the index, which makes the store finished, and closes it. */
-  finish(): void {
-    try {
-      onFile(this.path, () => fsyncSync(this.file));
-      writeFileAtomic(join(this.folder, INDEX), [indexText(this.index)]);
-      rmSync(join(this.folder, INDEX + PARTIAL), { force: true });
-    } finally {
-      closeSync(this.file);
-      this.lock.release();
-    }
-  }
-
-  /** Closes an unfinished store; another writer may go on with it. */
-  close(): void {
-    try {
-      this.journal();
-    } finally {
-      closeSync(this.file);
-      this.lock.release();
-    }
-  }
-}
-
-/** Reads a finished store of image features. */
+/** Reads finished stores of image features. */
 export class FeatureStore {
-  private readonly rows: Map<string, number>;
   /** The records that were read before, whose numbers are known to be numbers. */
   private readonly looked: Uint8Array;
+  private readonly recent = new Set<Place>();
 
   private constructor(
-    readonly index: FeatureIndex,
-    private readonly handle: FileHandle,
-    private readonly path: string,
+    /** The encoder, and the size and type of a record. */
+    readonly index: FeatureKind,
+    /** What a reader must know of the stores: what is missing, what could not be checked. */
+    readonly notes: readonly string[],
+    private readonly places: readonly Place[],
+    private readonly entries: FeatureEntries,
   ) {
-    this.rows = new Map(index.files.map((file, row) => [file, row]));
-    this.looked = new Uint8Array(index.files.length);
+    this.looked = new Uint8Array(entries.rows);
   }
 
-  /** Opens a folder that a FeatureWriter finished. Throws an error that names the file if it is unfinished or damaged. */
-  static async open(folder: string): Promise<FeatureStore> {
-    const begun = [INDEX, ...(['f32', 'f16'] as const).map(dataName)].flatMap((name) => [name, name + PARTIAL]);
-    if (!existsSync(join(folder, INDEX)) && begun.some((name) => existsSync(join(folder, name))))
-      throw new GlimpseError(`the features in ${folder} are not finished; run \`glimpse features\` again to complete them`);
-    const index = readIndex(join(folder, INDEX));
-    const path = join(folder, dataName(index.type));
-    const expected = index.files.length * recordSize(index);
-    openFile(path).close(); // a pipe would wait for ever
-    let handle: FileHandle;
+  /**
+   * Opens a folder that a FeatureWriter finished, or a folder in which several lie side by side, or a list of such folders. Throws an
+   * error that names the store if one is unfinished or damaged, or of another kind than the others. The stores must be all parts of one
+   * cut, or `allowMissing` must be given. A store that is given alone may be one part of several; `notes` tells it.
+   */
+  static async open(folders: string | readonly string[], { allowMissing = false }: OpenOptions = {}): Promise<FeatureStore> {
+    const given = typeof folders === 'string' ? [folders] : folders;
+    const found = storeFolders(given);
+    const stores = found.map((folder) => ({ folder, header: finishedHeader(folder) }));
+    requireOneKind(stores);
+    const held = stores.map(({ folder, header: { parts } }) => ({ folder, parts }));
+    const alone = found.length === 1 && found[0] === given[0];
+    const notes = alone ? notesOfOne(held[0]) : notesOf(together(held, allowMissing));
+    const { encoder, regions, width, type } = stores[0].header;
+    const entries = entriesFor(stores);
+    const places: Place[] = [];
+    for (const { folder, header } of stores) {
+      const place = { folder, path: join(folder, dataName(type)), first: entries.rows, told: header.parts !== null, handle: null, readers: 0 };
+      readEntries(folder, header, entries, (row, earlier) => {
+        const other = places.find(({ end }) => earlier < end) as Place;
+        if (place.told && other.told) throw new GlimpseError(`${other.folder} and ${folder} both have features of ${quoted(entries.nameOf(row))}`);
+        if (!entries.hasSum(earlier, entries.sumOf(row))) throw otherFeatures(folder, entries.nameOf(row));
+      });
+      places.push({ ...place, end: entries.rows });
+    }
+    const store = new FeatureStore({ encoder, regions, width, type }, notes, places, entries);
     try {
-      handle = await open(path, 'r');
+      for (const place of places) await store.using([place], () => Promise.resolve());
     } catch (error) {
-      throw new FileError(path, problemOf(error));
+      await store.close();
+      throw error;
     }
-    const { size } = await handle.stat();
-    if (size < expected) {
-      await handle.close(); // more bytes are those of an addition that is not finished
-      throw new FileError(path, `has ${size} bytes, its index says ${expected}`);
+    return store;
+  }
+
+  /** Work on the open files of some places. Files that nobody reads are closed when too many are open, those first that were not used for longest. */
+  private async using<T>(places: readonly Place[], work: (handles: FileHandle[]) => Promise<T>): Promise<T> {
+    for (const place of places) place.readers++;
+    try {
+      const handles: FileHandle[] = [];
+      for (const place of places) {
+        this.recent.delete(place);
+        this.recent.add(place);
+        place.handle ??= openData(place.path, (place.end - place.first) * recordSize(this.index));
+        handles.push(await place.handle);
+      }
+      return await work(handles);
+    } finally {
+      for (const place of places) place.readers--;
+      for (const place of this.recent) {
+        if (this.recent.size <= MOST_OPEN) break;
+        if (place.readers === 0) await this.shut(place);
+      }
     }
-    return new FeatureStore(index, handle, path);
+  }
+
+  private async shut(place: Place): Promise<void> {
+    this.recent.delete(place);
+    const { handle } = place;
+    place.handle = null;
+    await (await handle?.catch(() => null))?.close(); // one that could not be opened was told before
+  }
+
+  private placeOf(row: number): Place {
+    let [low, high] = [0, this.places.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.places[middle].first <= row) low = middle;
+      else high = middle - 1;
+    }
+    return this.places[low];
   }
 
   /** Throws a GlimpseError if a model was trained with another encoder than that of these features. */
@@ -259,103 +170,142 @@ export class FeatureStore {
     if (differing.length === 0) return;
     const advice = differing.join() === 'tuned' ? '; its encoder was trained on: extract features with `glimpse features --model`' : '';
     throw new GlimpseError(
-      `the features in ${dirname(this.path)} are of another encoder than the model was trained with (${differing.join(', ')} differ)${advice}`,
+      `the features in ${this.places[0].folder} are of another encoder than the model was trained with (${differing.join(', ')} differ)${advice}`,
     );
+  }
+
+  /** How many pictures have features. */
+  get pictures(): number {
+    return this.entries.names;
   }
 
   /** Whether it holds the features of this picture. */
   has(file: string): boolean {
-    return this.rows.has(file);
+    return this.entries.rowOf(file) >= 0;
+  }
+
+  /** The pictures that have features, in the order of their records. */
+  *files(): Generator<string> {
+    for (let row = 0; row < this.entries.rows; row++) {
+      const file = this.entries.nameOf(row);
+      if (this.pictures === this.entries.rows || this.entries.rowOf(file) === row) yield file;
+    }
   }
 
   /** Names the features of these pictures, by their checksums in this order. Pictures without features are passed over. */
   hashOf(files: readonly string[]): string {
     const hash = createHash('sha256');
-    for (const file of files) hash.update(this.index.checksums[this.rows.get(file) ?? -1] ?? '');
+    for (let first = 0; first < files.length; first += 4096) {
+      const rows = files.slice(first, first + 4096).map((file) => this.entries.rowOf(file));
+      const sums = rows.filter((row) => row >= 0).map((row) => this.entries.sumOf(row));
+      hash.update(Buffer.concat(sums).toString('hex')); // as text, which keeps the hashes of earlier versions
+    }
     return hash.digest('hex').slice(0, 16);
+  }
+
+  /** Where the records of these pictures lie, in the order of the disk. */
+  private ordered(files: readonly string[]): { file: string; i: number; row: number; place: Place }[] {
+    return files
+      .map((file, i) => {
+        const row = this.entries.rowOf(file);
+        if (row < 0) throw new FileError(this.places[0].path, `has no features of ${file}`);
+        return { file, i, row, place: this.placeOf(row) };
+      })
+      .sort((a, b) => a.row - b.row);
+  }
+
+  /** Calls `take` with each record as it is stored, in the order of the disk. Throws a FileError if a checksum is wrong. */
+  private async each(
+    files: readonly string[],
+    take: (bytes: Uint8Array<ArrayBuffer>, at: { file: string; i: number; row: number; place: Place }) => void,
+  ): Promise<void> {
+    const ordered = this.ordered(files);
+    const size = recordSize(this.index);
+    // No more files are used at a time than stay open.
+    for (let first = 0; first < ordered.length; first += MOST_OPEN / 2) {
+      const part = ordered.slice(first, first + MOST_OPEN / 2);
+      await this.using(
+        part.map(({ place }) => place),
+        async (handles) => {
+          const reads = part.map(async (at, k) => {
+            const bytes = new Uint8Array(size);
+            await readWhole(handles[k], bytes, (at.row - at.place.first) * size, at.place.path);
+            if (!this.entries.hasSum(at.row, recordSum(bytes)))
+              throw new FileError(at.place.path, `the features of ${at.file} are damaged (checksum); extract them again`);
+            take(bytes, at);
+          });
+          await settled(reads);
+        },
+      );
+    }
   }
 
   /** A picture's record as it is stored. Throws a FileError if its checksum is wrong. */
   async readBytes(file: string): Promise<Uint8Array> {
-    const row = this.rows.get(file);
-    if (row === undefined) throw new FileError(this.path, `has no features of ${file}`);
-    const bytes = new Uint8Array(recordSize(this.index));
-    await this.handle.read(bytes, 0, bytes.length, row * bytes.length);
-    if (checksum(bytes) !== this.index.checksums[row]) throw new FileError(this.path, `the features of ${file} are damaged (checksum); extract them again`);
-    return bytes;
+    let found = new Uint8Array(0);
+    await this.each([file], (bytes) => {
+      found = bytes;
+    });
+    return found;
   }
 
   /** Features of the pictures, [files, regions, width]. Throws a FileError if a checksum is wrong, or a number is none. */
   async read(files: readonly string[]): Promise<Float32Array> {
     const words = this.index.regions * this.index.width;
     const out = new Float32Array(files.length * words);
-    await Promise.all(
-      files.map(async (file, i) => {
-        const bytes = await this.readBytes(file);
-        const record = out.subarray(i * words, (i + 1) * words);
-        if (this.index.type === 'f16') fromHalf(new Uint16Array(bytes.buffer), record);
-        else record.set(new Float32Array(bytes.buffer));
-        const row = this.rows.get(file) as number;
-        const fault = this.looked[row] ? null : nonFiniteFault(record);
-        if (fault)
-          throw new FileError(this.path, `the features of ${file} are no numbers: ${fault}; extract them again, with --precision f32 if they were halved`);
-        this.looked[row] = 1;
-      }),
-    );
+    await this.each(files, (bytes, { file, i, row, place }) => {
+      const record = out.subarray(i * words, (i + 1) * words);
+      if (this.index.type === 'f16') fromHalf(new Uint16Array(bytes.buffer), record);
+      else record.set(new Float32Array(bytes.buffer));
+      const fault = this.looked[row] ? null : nonFiniteFault(record);
+      if (fault)
+        throw new FileError(place.path, `the features of ${file} are no numbers: ${fault}; extract them again, with --precision f32 if they were halved`);
+      this.looked[row] = 1;
+    });
     return out;
   }
 
-  /** Closes the file. */
+  /** All records as they are stored, in order, some megabytes at a time. Throws a FileError if a checksum is wrong. */
+  async *records(): AsyncGenerator<{ files: string[]; records: Uint8Array[]; sums: Uint8Array[] }> {
+    const size = recordSize(this.index);
+    const most = Math.max(1, Math.floor(PIECE / size));
+    for (const place of this.places)
+      for (let first = place.first; first < place.end; first += most) {
+        const rows = Array.from({ length: Math.min(most, place.end - first) }, (_, i) => first + i);
+        const bytes = new Uint8Array(rows.length * size);
+        await this.using([place], ([handle]) => readWhole(handle, bytes, (first - place.first) * size, place.path));
+        const records = rows.map((_, i) => bytes.subarray(i * size, (i + 1) * size));
+        const files = rows.map((row) => this.entries.nameOf(row));
+        rows.forEach((row, i) => {
+          if (!this.entries.hasSum(row, recordSum(records[i])))
+            throw new FileError(place.path, `the features of ${files[i]} are damaged (checksum); extract them again`);
+        });
+        yield { files, records, sums: rows.map((row) => this.entries.sumOf(row)) };
+      }
+  }
+
+  /** Closes the files. */
   async close(): Promise<void> {
-    await this.handle.close();
+    for (const place of this.recent) await this.shut(place);
   }
 }
 
-/**
- * Merges stores of the same kind. A picture in several stores is taken once; throws if its records differ. Null if `shouldStop` ended it
- * before; another merge goes on from there.
- */
-export async function mergeStores(
-  out: string,
-  folders: readonly string[],
-  onMerged: (done: number, total: number) => void = () => {},
-  shouldStop: () => boolean = () => false,
-): Promise<FeatureIndex | null> {
-  const stores: FeatureStore[] = [];
+/** Waits for all, so that no file is closed while it is read; then throws the first error. */
+async function settled(work: readonly Promise<void>[]): Promise<void> {
+  await Promise.allSettled(work);
+  await Promise.all(work);
+}
+
+export const otherFeatures = (folder: string, file: string) => new GlimpseError(`${folder} has other features of ${quoted(file)} than the stores before it`);
+
+async function readWhole(handle: FileHandle, bytes: Uint8Array, position: number, path: string): Promise<void> {
   try {
-    for (const folder of folders) stores.push(await FeatureStore.open(folder));
-    const [first] = stores;
-    stores.forEach(({ index }, i) => {
-      const differing = differences(first.index, index);
-      if (differing.length > 0) throw new GlimpseError(`${folders[i]} and ${folders[0]} are not of one kind: ${differing.join(', ')} differ`);
-    });
-    const total = stores.reduce((sum, { index }) => sum + index.files.length, 0);
-    const { encoder, regions, width, type } = first.index;
-    const writer = FeatureWriter.open(out, { encoder, regions, width, type });
-    const known = new Map(writer.index.files.map((file, row) => [file, writer.index.checksums[row]]));
-    let done = 0;
-    try {
-      for (const [i, store] of stores.entries()) {
-        for (const [row, file] of store.index.files.entries()) {
-          if (shouldStop()) {
-            writer.close();
-            return null;
-          }
-          const sum = store.index.checksums[row];
-          const own = known.get(file);
-          if (own !== undefined && own !== sum) throw new GlimpseError(`${folders[i]} has other features of ${file} than the stores before it`);
-          if (own === undefined) writer.appendBytes([file], [await store.readBytes(file)]);
-          known.set(file, sum);
-          onMerged(++done, total);
-        }
-      }
-    } catch (error) {
-      writer.close();
-      throw error;
+    for (let at = 0; at < bytes.length; ) {
+      const { bytesRead } = await handle.read(bytes, at, bytes.length - at, position + at);
+      if (bytesRead === 0) throw new Error('ends too early');
+      at += bytesRead;
     }
-    writer.finish();
-    return writer.index;
-  } finally {
-    for (const store of stores) await store.close();
+  } catch (error) {
+    throw new FileError(path, `cannot be read: ${problemOf(error)}`);
   }
 }

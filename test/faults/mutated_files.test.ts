@@ -9,7 +9,8 @@ import { expect, test } from 'vitest';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../../src/data/caption_sources.ts';
 import { readDataset } from '../../src/data/captions.ts';
 import { readReferences, readResults } from '../../src/data/coco_results.ts';
-import { FeatureStore, FeatureWriter } from '../../src/data/feature_store.ts';
+import { FeatureStore } from '../../src/data/feature_store.ts';
+import { FeatureWriter } from '../../src/data/feature_writer.ts';
 import { openFile } from '../../src/data/file_source.ts';
 import { loadImage } from '../../src/data/images.ts';
 import { preprocessingOf } from '../../src/data/preprocessing.ts';
@@ -74,13 +75,18 @@ const KIND = {
   type: 'f32' as const,
 };
 
-function featureIndex(): Buffer {
+function featureStore(file: string): Buffer {
   const store = at('store');
   rmSync(store, { recursive: true, force: true });
   const writer = FeatureWriter.open(store, KIND);
   writer.append(['a', 'b'], [new Float32Array(6), new Float32Array(6).fill(1)]);
   writer.finish();
-  return readFileSync(join(store, 'features.json'));
+  return readFileSync(join(store, file));
+}
+
+async function readStore(): Promise<void> {
+  const store = await FeatureStore.open(at('store'));
+  await store.read([...store.files()].slice(0, 2)).finally(() => store.close());
 }
 
 interface Parser {
@@ -128,14 +134,8 @@ const PARSERS: Record<string, Parser> = {
   'COCO results': { file: 'results.json', sound: () => text([{ image_id: 7, caption: 'a dog' }]), read: (path) => readResults(path) },
   'word vectors': { file: 'glove.txt', sound: () => text('a 0.1 0.2 -3e-2\ndog 1 2 3\n. . 4 5 6\n'), read: (path) => readWordVectors(path, ['a', 'dog', 'x']) },
   safetensors: { file: 'c.safetensors', sound: safetensors, read: (path) => loadCheckpoint(path) },
-  'feature index': {
-    file: 'store/features.json',
-    sound: featureIndex,
-    read: async () => {
-      const store = await FeatureStore.open(at('store'));
-      await store.read(store.index.files.slice(0, 2)).finally(() => store.close());
-    },
-  },
+  'feature index': { file: 'store/features.json', sound: () => featureStore('features.json'), read: readStore },
+  'names of a feature index': { file: 'store/features.index', sound: () => featureStore('features.index'), read: readStore },
   ONNX: { file: 'm.onnx', sound: encoder, read: (path) => OnnxModel.load(openFile(path)).dispose() },
   'tuning table': {
     file: 'tuning.json',

@@ -25,7 +25,7 @@ const COMMANDS: Record<string, (out: string, again: boolean) => Promise<string[]
   },
   merge: async (out) => {
     const { store } = await made.features();
-    return ['merge', join(out, 'merged'), store, store];
+    return ['merge', join(out, 'merged'), store];
   },
   prepare: async (out) => {
     const { images } = await made.features();

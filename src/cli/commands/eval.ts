@@ -1,4 +1,5 @@
 /** `glimpse eval`: declared. */
+import { FEATURES } from '../../data/feature_options.ts';
 import { choice, type OptionsOf, text, whole } from '../../options.ts';
 import { command, DEVICE, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
@@ -6,7 +7,8 @@ import { BOOTSTRAP, DOCUMENT_FREQUENCIES } from './score.ts';
 
 const options = {
   data: { values: text('file'), required: true, help: 'dataset made by prepare' },
-  features: { values: text('folder'), required: true, help: 'feature store made by features' },
+  features: { ...FEATURES.features, required: true },
+  allowMissing: FEATURES.allowMissing,
   ...decodingOptions(3),
   split: { values: choice('name', ['train', 'val', 'test']), default: 'val', help: 'split to caption' },
   limit: { values: whole('count', { atLeast: 1 }), help: 'pictures at most' },

@@ -23,7 +23,11 @@ const options = {
     help: 'network as .onnx or .onnx.gz, or a folder of Hugging Face with a ViT, DeiT, DINOv2 or CLIP as config.json and model.safetensors',
   },
   model: { values: text('model'), help: 'run or checkpoint file whose encoder to take, as training left it; --encoder says where its file is now' },
-  out: { values: text('folder'), required: true, help: 'feature store to write' },
+  out: {
+    values: text('folder'),
+    required: true,
+    help: 'feature store to write; each process of mpirun or srun writes a shard of its own below it, which train and merge take together',
+  },
   preprocess: {
     values: text('name'),
     belongsTo: [FRESH_ENCODER],
@@ -41,7 +45,10 @@ const options = {
   },
   split: { values: list('names', ['train', 'val', 'test']), help: 'splits to take instead of all' },
   limit: { values: whole('count', { atLeast: 1 }), help: 'pictures per split at most' },
-  shard: { values: text('i/n', checkShard), help: 'take only part i of n of the pictures; `glimpse merge` joins the stores of several machines' },
+  shard: {
+    values: text('i/n', checkShard),
+    help: 'take only part i of n of the pictures, also under mpirun or srun; train takes the stores of all parts, and `glimpse merge` joins them',
+  },
   precision: { values: choice('type', ['f32', 'f16']), default: 'f32', help: 'type of the stored numbers' },
   grid: { values: choice('regions', ['7', '14']), belongsTo: [FRESH_ENCODER], help: 'regions a side; 14 encodes pictures at twice the size' },
   batch: { values: whole('count', { atLeast: 1 }), default: 8, help: 'pictures to encode at a time' },

@@ -1,4 +1,5 @@
 /** `glimpse gallery`: declared. */
+import { FEATURES } from '../../data/feature_options.ts';
 import { type Condition, choice, FLAG, type OptionsOf, text, whole, withOption } from '../../options.ts';
 import { command, DEVICE, ENCODING, LINKS, OUTPUT } from '../command.ts';
 import { decodingOptions } from './decoding_options.ts';
@@ -20,7 +21,8 @@ const options = {
   skipBad: { values: FLAG, belongsTo: [PICTURES], help: 'leave out pictures that cannot be read' },
   encoder: { values: text('file'), belongsTo: [PICTURES], help: 'the encoder’s file, if it is no longer where the features were made' },
   data: { values: text('file'), belongsTo: [NO_PICTURES, withOption('features')], help: 'dataset made by prepare' },
-  features: { values: text('folder'), belongsTo: [NO_PICTURES, withOption('data')], help: 'feature store made by features' },
+  features: { ...FEATURES.features, belongsTo: [NO_PICTURES, withOption('data')] },
+  allowMissing: { ...FEATURES.allowMissing, belongsTo: [SPLIT] },
   split: { values: choice('name', ['train', 'val', 'test']), default: 'val', belongsTo: [SPLIT], help: 'split to caption' },
   limit: { values: whole('count', { atLeast: 1 }), default: 200, belongsTo: [SPLIT], help: 'pictures of the split at most' },
   followLinks: { ...LINKS.followLinks, belongsTo: [SPLIT] },

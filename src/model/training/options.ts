@@ -2,6 +2,7 @@
  * All options of training, in one place. From these rows come the options of `glimpse train`, the fields of checkpoints
  * (checkpoint.ts), the types of both, the presets, and the table in docs/captioner.md (scripts/options_table.ts).
  */
+import { FEATURES } from '../../data/feature_options.ts';
 import {
   type Condition,
   choice,
@@ -77,7 +78,8 @@ const HALVES: Condition = {
 
 const RUN = grouped('The run', {
   data: { values: text('file'), required: true, help: 'dataset made by prepare' },
-  features: { values: text('folder'), required: true, help: 'feature store made by features' },
+  features: { ...FEATURES.features, required: true },
+  allowMissing: FEATURES.allowMissing,
   out: { values: text('folder'), required: true, help: 'folder of the run, for its log and checkpoints' },
   preset: {
     values: choice('name', ['basic', 'recommended'], CALLED_SEED('preset', 'basic')),
