@@ -4,7 +4,7 @@ import { readDataset } from '../data/captions.ts';
 import type { EncoderIdentity } from '../data/encoder_identity.ts';
 import { BadFeatures, FeatureWriter, mergeStores } from '../data/feature_store.ts';
 import { nonFiniteFault } from '../data/finite.ts';
-import { picturePath } from '../data/picture_folder.ts';
+import { pictureOf } from '../data/picture_places.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import type { FeaturesOptions } from './commands/features.ts';
@@ -74,7 +74,7 @@ export async function features(o: FeaturesOptions): Promise<number> {
     const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
     const loadBatch = (list: readonly string[]) =>
-      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => picturePath(dataset.imageFolder, file, o.followLinks ?? false)) })));
+      Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => pictureOf(dataset, file, o.followLinks ?? false)) })));
     const skipped: string[] = [];
     const leaveOut = (file: string, fault: string) => {
       if (!o.skipBad) throw new GlimpseError(`${fault}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);
