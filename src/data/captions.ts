@@ -416,7 +416,7 @@ const LIST = '"images":[';
 const MAX_DATASET_LINE = 256 * 2 ** 20;
 const VERDICT = 'is no prepared dataset';
 
-/** Writes a dataset as JSON in which each picture has a line of its own, so that it can be read without the whole in one text. */
+/** Writes a dataset as JSON. Each picture has a line of its own, so a reader needs no text of the whole. */
 export function writeDataset(path: string, { images, ...head }: Dataset): void {
   function* lines(): Generator<string> {
     yield `${IN_LINES}${JSON.stringify(head).slice(1, -1)},${LIST}\n`;

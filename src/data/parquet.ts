@@ -1,6 +1,6 @@
 /**
- * Columns of text and of bytes from Parquet files, one row group at a time. hyparquet decodes them. It trusts what a file declares, so
- * everything that could make it reserve memory or run on is checked here first: the footer, page headers, sizes, counts and runs.
+ * Columns of text and of bytes from Parquet files, one row group at a time. hyparquet decodes them, and trusts what a file declares.
+ * So what could make it reserve memory or run on is checked here first: footers, page headers, sizes, counts and runs.
  */
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { type ColumnMetaData, type DecodedArray, type FileMetaData, type PageHeader, parquetMetadata, parquetSchema, type SchemaTree } from 'hyparquet';

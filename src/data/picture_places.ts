@@ -88,7 +88,7 @@ const rowGroups = new RowGroups();
 
 /**
  * A picture that a dataset lists: the path of its file, or its bytes out of a shard. Throws a FileError if the shard changed, ends too
- * early or holds no picture there, or if a link leads out of the picture folder and is not allowed.
+ * early or holds no picture there. It also throws one for a link that leads out of the picture folder, unless such links are allowed.
  */
 export async function placedPicture({ imageFolder, shards = [] }: PictureFolderOf, { file, at }: Placed, followLinks: boolean): Promise<PictureFile> {
   if (!at) return picturePath(imageFolder, file, followLinks);
