@@ -71,7 +71,22 @@ test('features are the same, bit for bit', () => {
 test('an update trains the same captioner and the same encoder, bit for bit', async () => {
   const weights = async (source: string) => {
     const out = join(folder, `${source}-run`);
-    const shape = ['--batch-images', '6', '--captions', '1', '--dropout', '0', '--epochs', '1', '--validation', '1', '--fine-tune', 'w', '--encoder-rate', '0.001'];
+    const shape = [
+      '--batch-images',
+      '6',
+      '--captions',
+      '1',
+      '--dropout',
+      '0',
+      '--epochs',
+      '1',
+      '--validation',
+      '1',
+      '--fine-tune',
+      'w',
+      '--encoder-rate',
+      '0.001',
+    ];
     await succeed('train', '--data', data(source), '--features', store(source), ...shape, '--out', out);
     return readSafetensors(join(out, 'checkpoints', 'epoch-001.safetensors')).tensors;
   };
