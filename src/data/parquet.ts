@@ -169,7 +169,8 @@ function checkRuns(bytes: Uint8Array, from: number, to: number, width: number, c
     const { value, end } = varint(view, at);
     const run = value >>> 1;
     const packed = (value & 1) === 1;
-    if (value >= 2 ** 31 || run === 0) throw new Damage('a page has a run of no length');
+    if (value >= 2 ** 31) throw new Damage('a page has runs beyond its values');
+    if (run === 0) throw new Damage('a page has a run of no length');
     seen += packed ? 8 * run : run;
     at = end + (packed ? run * width : Math.ceil(width / 8));
     // Runs are packed by eights, so the last may go on beyond the end, and its last bytes may be left out.
