@@ -1,7 +1,8 @@
 /** The prepared dataset: captioned pictures with their splits, as text and as word ids. Training, evaluation and scores read it. */
+import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { type Counted, counted } from '../counted.ts';
+import { type Counted, counted, Tally } from '../counted.ts';
 import { FileError, GlimpseError, messageOf } from '../errors.ts';
 import { withoutControls } from '../printable.ts';
 import { Random } from '../random.ts';
@@ -208,7 +209,10 @@ export function assignSplits(
   order.forEach((at, i) => {
     split.set(open[at].file, i < val ? 'val' : i < val + test ? 'test' : 'train');
   });
-  return found.map((image) => ({ ...image, split: image.split ?? (split.get(image.file) as Split) }));
+  return found.map((image) => {
+    const { split: own } = image;
+    return own === null ? { ...image, split: split.get(image.file) as Split } : (image as CaptionedImage & { split: Split });
+  });
 }
 
 /** Keeps a share of the training pictures, drawn by the seed. The other splits stay whole. */
@@ -246,17 +250,27 @@ async function unreadablePictures(
   return bad;
 }
 
-interface Spoken {
-  caption: string;
-  words: string[];
-}
+/** What was done to captions, counted. */
+class Heard {
+  readonly withoutWords = new Tally();
+  readonly framed = new Tally();
+  readonly withControls = new Tally();
 
-/** The captions of a picture with their words, and what was done to each. Those without a word stay, to be counted. */
-function spokenOf({ captions }: CaptionedImage, split: (caption: string) => string[]): (Spoken & { framed: boolean; controls: boolean })[] {
-  return captions.map((given) => {
-    const caption = unframed(given);
-    return { caption, words: split(caption), framed: caption !== given, controls: withoutControls(caption) !== caption };
-  });
+  /** The captions of a picture that have a word, without frames. */
+  spokenOf({ file, captions }: CaptionedImage, split: (caption: string) => string[]): string[] {
+    let changed = false;
+    const spoken = captions.flatMap((given) => {
+      const caption = unframed(given);
+      const example = () => `${file}: ${quoted(caption)}`;
+      const hasWords = split(caption).length > 0;
+      if (!hasWords) this.withoutWords.add(example());
+      if (caption !== given) this.framed.add(example());
+      if (withoutControls(caption) !== caption) this.withControls.add(example());
+      changed ||= !hasWords || caption !== given;
+      return hasWords ? [caption] : [];
+    });
+    return changed ? spoken : captions;
+  }
 }
 
 /** How captions become words. Throws a GlimpseError for options that do not fit together. */
@@ -268,7 +282,76 @@ function splitterOf({ words, bytePairs, vocabularySize }: PrepareOptions): (capt
   return (caption) => tokensOf(caption, bytePairs);
 }
 
-const quantile = (sorted: readonly number[], share: number) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0;
+/** Whole numbers by how often they come, so that millions of them need no list. */
+class Histogram {
+  private readonly counts: number[] = [];
+  count = 0;
+  private sum = 0;
+
+  add(value: number): void {
+    this.counts[value] = (this.counts[value] ?? 0) + 1;
+    this.count++;
+    this.sum += value;
+  }
+
+  get mean(): number {
+    return this.sum / Math.max(1, this.count);
+  }
+
+  /** The value at this share of all, in rising order; 0 where there is none. */
+  quantile(share: number): number {
+    let rest = Math.min(this.count - 1, Math.floor(share * this.count));
+    const found = this.counts.findIndex((count = 0) => (rest -= count) < 0);
+    return Math.max(0, found);
+  }
+
+  /** How many are above a value. */
+  above(value: number): number {
+    return this.counts.slice(value + 1).reduce((sum, count = 0) => sum + count, 0);
+  }
+}
+
+/** What a dataset's captions come to, from one picture after the other. */
+class CaptionCounts {
+  readonly pictures: Record<Split, number> = { train: 0, val: 0, test: 0 };
+  readonly perPicture = new Histogram();
+  readonly lengths = new Histogram();
+  readonly ids: Record<Split, number> = { train: 0, val: 0, test: 0 };
+  readonly unknown: Record<Split, number> = { train: 0, val: 0, test: 0 };
+  private readonly owners: BigUint64Array;
+  private distinct = 0;
+
+  constructor(captions: number) {
+    this.owners = new BigUint64Array(captions);
+  }
+
+  add(split: Split, words: readonly (readonly string[])[], ids: readonly (readonly number[])[]): void {
+    this.pictures[split]++;
+    this.perPicture.add(words.length);
+    for (const list of words) this.lengths.add(list.length);
+    for (const list of ids) {
+      this.ids[split] += list.length - 2;
+      for (const id of list) if (id === UNKNOWN) this.unknown[split]++;
+    }
+    // 64 bits of a digest stand for a text: of a billion texts, two would agree by chance in one of 37 datasets.
+    for (const text of new Set(words.map((list) => list.join(' '))))
+      this.owners[this.distinct++] = createHash('sha256').update(text).digest().readBigUInt64LE();
+  }
+
+  /** Captions that repeat one of the same picture. */
+  get duplicates(): number {
+    return this.lengths.count - this.distinct;
+  }
+
+  /** Texts that stand with several pictures. */
+  shared(): number {
+    const sorted = this.owners.subarray(0, this.distinct).sort();
+    let shared = 0;
+    for (let i = 1; i < sorted.length; i++) if (sorted[i] === sorted[i - 1] && (i === 1 || sorted[i - 2] !== sorted[i])) shared++;
+    return shared;
+  }
+}
+
 const SPLITS = ['train', 'val', 'test'] as const;
 
 /**
@@ -281,22 +364,24 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
   const folder = new PictureFolder(o.imageFolder);
   const split = sampled(assignSplits(distinctPictures(found), o), o.fraction, o.seed);
   const splitter = splitterOf(o);
-  const heard = split.map((image) => spokenOf(image, splitter));
-  const spoken = heard.map((captions) => captions.filter(({ words }) => words.length > 0));
-  const onDisk = new Map(split.map(({ file, at }) => [file, at ? file : folder.find(file)]));
-  const withoutPicture = split.filter(({ file }) => onDisk.get(file) === null).map(({ file }) => file);
+  const { decode = true, bytePairs = null } = o;
+  // Words are made anew where they are needed: those of millions of captions would fill the memory.
+  const heard = new Heard();
+  const spoken = split.map((image) => heard.spokenOf(image, splitter));
+  const names = split.map(({ file, at }) => (at ? file : folder.find(file)));
+  const withoutPicture = split.filter((_, i) => names[i] === null).map(({ file }) => file);
   const withoutCaption = split.filter((_, i) => spoken[i].length === 0).map(({ file }) => file);
-  const there = split.flatMap((image) => {
-    const name = onDisk.get(image.file);
-    return name ? [{ file: image.file, split: image.split, name, path: join(o.imageFolder, name), ...(image.at ? { at: image.at } : {}) }] : [];
+  const there = split.flatMap(({ file, split: own, at }, i) => {
+    const name = names[i];
+    return name === null ? [] : [{ file, split: own, name, path: at ? name : join(o.imageFolder, name), at }];
   });
-  const { decode = true } = o;
   const faults = decode ? await unreadablePictures(there, o) : new Map<string, FileError>();
   const unreadable = [...faults.keys()];
   const unreadableBecause = [...faults.values()].map(({ message }) => message);
+  const anyCaption = split.some(({ captions }) => captions.length > 0);
   for (const [list, fault, texts] of [
     [withoutPicture, `have captions but no picture in ${o.imageFolder}`, withoutPicture],
-    [withoutCaption, `have no caption${heard.flat().length > 0 ? ` with a word by the rule ${o.words}` : ''}`, withoutCaption],
+    [withoutCaption, `have no caption${anyCaption ? ` with a word by the rule ${o.words}` : ''}`, withoutCaption],
     [unreadable, 'cannot be read as pictures', unreadable.map((file, i) => `${file} (${unreadableBecause[i].split('as a picture: ').pop()})`)],
   ] as const) {
     if (list.length > 0 && !o.skipBad)
@@ -305,49 +390,25 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
       );
   }
   const bad = new Set([...withoutPicture, ...withoutCaption, ...unreadable]);
-  const listed = split
-    .map(({ file, split: own, id, at }, i) => {
-      const name = onDisk.get(file) ?? file;
-      const called = id ?? (name === file ? undefined : JSON.stringify(file));
-      const words = spoken[i].map((each) => each.words);
-      return {
-        listed: file,
-        file: name,
-        ...(called === undefined ? {} : { id: called }),
-        split: own,
-        captions: spoken[i].map(({ caption }) => caption),
-        words,
-        ...(at ? { at } : {}),
-      };
-    })
-    .filter((image) => !bad.has(image.listed));
-  const training = listed.filter((image) => image.split === 'train');
-  if (training.length === 0) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
-  const { bytePairs = null } = o;
-  const vocabulary = Vocabulary.build(
-    training.flatMap(({ words }) => words),
-    o.vocabularySize,
-    o.minCount,
-    bytePairs,
-  );
+  const kept = [...split.keys()].filter((i) => !bad.has(split[i].file));
+  function* trainingWords(): Generator<string[]> {
+    for (const i of kept) if (split[i].split === 'train') for (const caption of spoken[i]) yield splitter(caption);
+  }
+  if (!kept.some((i) => split[i].split === 'train')) throw new GlimpseError('no training picture is left: check the split list and the picture folder');
+  const vocabulary = Vocabulary.build(trainingWords(), o.vocabularySize, o.minCount, bytePairs);
   // A token that is not in the vocabulary is said by the tokens that it was merged from, so none is unknown.
   const inVocabulary = (words: string[]) => (bytePairs ? words.flatMap((token) => bytePairs.within(token, (each) => vocabulary.has(each))) : words);
-  const kept = listed.map((image) => ({ ...image, words: image.words.map(inVocabulary) }));
-  const of = (name: Split) => kept.filter((image) => image.split === name);
-  const images = kept.map(({ file, id, split: own, captions, words, at }) => ({
-    ...{ file, ...(id === undefined ? {} : { id }), split: own, ...(at ? { at } : {}), captions },
-    ids: words.map((list) => vocabulary.encode(list, o.maxLength)),
-  }));
-  const perSplit = <T>(value: (name: Split) => T) => Object.fromEntries(SPLITS.map((name) => [name, value(name)])) as Record<Split, T>;
-  const flat = kept.flatMap(({ words }) => words);
-  const lengths = flat.map((list) => list.length).sort((a, b) => a - b);
-  const counts = kept.map(({ words }) => words.length).sort((a, b) => a - b);
-  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
-  const texts = kept.map(({ words }) => new Set(words.map((list) => list.join(' '))));
-  const owners = new Map<string, number>();
-  for (const own of texts) for (const text of own) owners.set(text, (owners.get(text) ?? 0) + 1);
-  const examples = (is: (each: (typeof heard)[number][number]) => boolean) =>
-    counted(heard.flatMap((captions, i) => captions.filter(is).map(({ caption }) => `${split[i].file}: ${quoted(caption)}`)));
+  const counts = new CaptionCounts(kept.reduce((sum, i) => sum + spoken[i].length, 0));
+  const images = kept.map((i) => {
+    const { file, id, split: own, at } = split[i];
+    const name = names[i] ?? file;
+    const called = id ?? (name === file ? undefined : JSON.stringify(file));
+    const words = spoken[i].map((caption) => inVocabulary(splitter(caption)));
+    const ids = words.map((list) => vocabulary.encode(list, o.maxLength));
+    counts.add(own, words, ids);
+    return { file: name, ...(called === undefined ? {} : { id: called }), split: own, ...(at ? { at } : {}), captions: spoken[i], ids };
+  });
+  const { perPicture, lengths, withoutWords, framed, withControls } = { ...counts, ...heard };
   return {
     dataset: {
       imageFolder: o.imageFolder,
@@ -358,22 +419,17 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
       images,
     },
     report: {
-      images: perSplit((name) => of(name).length),
-      captions: flat.length,
-      captionsPerImage: { least: counts[0] ?? 0, mean: mean(counts), most: counts[counts.length - 1] ?? 0 },
+      images: counts.pictures,
+      captions: lengths.count,
+      captionsPerImage: { least: perPicture.quantile(0), mean: perPicture.mean, most: perPicture.quantile(1) },
       vocabulary: vocabulary.size,
-      unknownRate: perSplit((name) => {
-        const ids = images.filter((image) => image.split === name).flatMap((image) => image.ids.flatMap((list) => list.slice(1, -1)));
-        return ids.filter((id) => id === UNKNOWN).length / Math.max(1, ids.length);
-      }),
-      lengths: { mean: mean(lengths), median: quantile(lengths, 0.5), p95: quantile(lengths, 0.95), longest: lengths[lengths.length - 1] ?? 0 },
-      cut: lengths.filter((length) => length > o.maxLength - 2).length,
-      duplicateCaptions: flat.length - texts.reduce((sum, own) => sum + own.size, 0),
-      sharedCaptions: [...owners.values()].filter((count) => count > 1).length,
+      unknownRate: Object.fromEntries(SPLITS.map((name) => [name, counts.unknown[name] / Math.max(1, counts.ids[name])])) as Record<Split, number>,
+      lengths: { mean: lengths.mean, median: lengths.quantile(0.5), p95: lengths.quantile(0.95), longest: lengths.quantile(1) },
+      cut: lengths.above(o.maxLength - 2),
+      duplicateCaptions: counts.duplicates,
+      sharedCaptions: counts.shared(),
       ...{ withoutPicture, withoutCaption, unreadable, unreadableBecause },
-      withoutWords: examples(({ words }) => words.length === 0),
-      framed: examples(({ framed }) => framed),
-      withControls: examples(({ controls }) => controls),
+      ...{ withoutWords, framed, withControls },
       sameContent: o.shards && !decode ? null : await sameContent(there.filter(({ file }) => !bad.has(file))),
       withoutMention: counted(o.shards ? [] : folder.others(found.map(({ file }) => file))),
     },

@@ -5,7 +5,7 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
-import type { Counted } from '../counted.ts';
+import { type Counted, Tally } from '../counted.ts';
 import { FileError, UsageError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
 import { PerhapsSplit, SPLITS, type TableOptions, type TableRow, tableImages } from './caption_sources.ts';
@@ -29,17 +29,6 @@ const TEXTS = ['txt', 'caption', 'text'];
 const FIELDS = ['caption', 'captions', 'text'];
 const SHARD = /\.(tar|parquet)$/i;
 const PACKED = /\.(tar\.(gz|bz2|xz|zst)|tgz|tar\.lz4)$/i;
-
-/** A count that keeps only its first examples, whatever there is to count. */
-export class Tally implements Counted {
-  count = 0;
-  readonly examples: string[] = [];
-
-  add(example: string): void {
-    this.count++;
-    if (this.examples.length < 3) this.examples.push(example);
-  }
-}
 
 export interface ShardReport {
   shards: number;
@@ -149,6 +138,7 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
   const bySplit = given ?? null;
   const byName = splitOfName(name);
   const file = openFile(path);
+  const source = { path };
   const own = new Set<string>();
   const passOver = (member: string, why: string) => report.otherMembers.add(`${name}/${member}: ${why}`);
   const { members, bytes } = readTar(file, passOver);
@@ -180,7 +170,7 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
         file: `${name}/${picture.name}`,
         split: bySplit ?? split ?? byName,
         captions,
-        source: { path },
+        source,
         at: { shard, offset: picture.offset, size: picture.size, header: picture.header },
       });
       for (const [other, { name: unused }] of parts)
@@ -301,6 +291,7 @@ function readParquetShard(reading: Reading, name: string, given: Split | null): 
     };
     const shard = reading.shards.push({ parquet: name, column: image.name, footer: file.footer }) - 1;
     const byName = splitOfName(name);
+    const source = { path };
     file.groups.forEach((_, group) => {
       onPart(reading, () => {
         const { start, rows, of } = captionRows(file, group, columns, o.encoding);
@@ -311,7 +302,7 @@ function readParquetShard(reading: Reading, name: string, given: Split | null): 
               file: `${name}/${start + i}`,
               split: given ?? split ?? byName,
               captions,
-              source: { path, line: start + i + 1 },
+              source,
               at: { shard, row: start + i },
             });
           });
