@@ -269,7 +269,12 @@ export class ParquetFile {
     readonly footer: number,
     private readonly metadata: FileMetaData,
   ) {
+    for (const { name, num_children: children } of metadata.schema)
+      if (typeof name !== 'string' || (children !== undefined && !wholeIn(children, metadata.schema.length)))
+        throw new Damage('a column of its schema has no name');
     const tree = parquetSchema(metadata);
+    const twice = tree.children.find(({ element }, i) => i > 0 && tree.children.findIndex((other) => other.element.name === element.name) < i);
+    if (twice) throw new Damage(`the column ${quoted(twice.element.name)} is there twice: which one counts is not decided`);
     const known = tree.children.map((child) => ({ name: child.element.name, ...kindOf(child) }));
     this.columns = known.filter((column): column is ParquetColumn => column.kind !== undefined);
     this.others = known.filter(({ kind }) => kind === undefined).map(({ name }) => name);
