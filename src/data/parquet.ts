@@ -14,7 +14,7 @@ import { listed, problemOf, quoted } from './validation.ts';
 
 const MAGIC = 0x31524150; // "PAR1"
 const ENCRYPTED = 0x45524150; // "PARE"
-const MAX_FOOTER = 256 * 2 ** 20;
+const MAX_FOOTER = 64 * 2 ** 20;
 /** Most bytes of a column in one row group, as stored and as read. A row group is held in memory. */
 const MAX_COLUMN_BYTES = 2 ** 30;
 /** Most values of a column in one row group. */
@@ -273,8 +273,11 @@ export class ParquetFile {
       if (typeof name !== 'string' || (children !== undefined && !wholeIn(children, metadata.schema.length)))
         throw new Damage('a column of its schema has no name');
     const tree = parquetSchema(metadata);
-    const twice = tree.children.find(({ element }, i) => i > 0 && tree.children.findIndex((other) => other.element.name === element.name) < i);
-    if (twice) throw new Damage(`the column ${quoted(twice.element.name)} is there twice: which one counts is not decided`);
+    const names = new Set<string>();
+    for (const { element } of tree.children) {
+      if (names.has(element.name)) throw new Damage(`the column ${quoted(element.name)} is there twice: which one counts is not decided`);
+      names.add(element.name);
+    }
     const known = tree.children.map((child) => ({ name: child.element.name, ...kindOf(child) }));
     this.columns = known.filter((column): column is ParquetColumn => column.kind !== undefined);
     this.others = known.filter(({ kind }) => kind === undefined).map(({ name }) => name);
@@ -324,11 +327,6 @@ export class ParquetFile {
     return low;
   }
 
-  /** Bytes that a column's values take in a row group, as its footer declares. */
-  sizeOf(group: number, column: ParquetColumn): number {
-    return Number(this.chunk(group, column).total_uncompressed_size);
-  }
-
   private chunk(group: number, { leaf }: ParquetColumn): ColumnMetaData {
     const found = this.metadata.row_groups[group].columns.find(
       ({ meta_data }) => meta_data && meta_data.path_in_schema.join('\0') === leaf.join('\0'),
@@ -339,6 +337,11 @@ export class ParquetFile {
 
   /** The values of a column in a row group, a list for each row; null stands for a value that is null. Throws a FileError. */
   read(group: number, column: ParquetColumn): (Uint8Array | null)[][] {
+    return this.readSized(group, column).rows;
+  }
+
+  /** As `read`, with the bytes of memory that its pages take. */
+  readSized(group: number, column: ParquetColumn): { rows: (Uint8Array | null)[][]; bytes: number } {
     const meta = this.chunk(group, column);
     const file = openFile(this.path);
     try {
@@ -352,7 +355,7 @@ export class ParquetFile {
     }
   }
 
-  private decoded(group: number, { leaf }: ParquetColumn, meta: ColumnMetaData, file: ByteSource): (Uint8Array | null)[][] {
+  private decoded(group: number, { leaf }: ParquetColumn, meta: ColumnMetaData, file: ByteSource): { rows: (Uint8Array | null)[][]; bytes: number } {
     for (const size of [meta.total_compressed_size, meta.total_uncompressed_size, meta.num_values])
       if (!wholeIn(size, size === meta.num_values ? MAX_VALUES : MAX_COLUMN_BYTES))
         throw new Damage(
@@ -403,7 +406,7 @@ export class ParquetFile {
     const rows = chunks.flatMap((chunk) => Array.from(chunk as ArrayLike<unknown>, (row) => valuesOf(row)));
     const declared = this.groups[group].rows;
     if (rows.length !== declared) throw new Damage(`it has ${rows.length} rows, ${declared} are declared`);
-    return rows;
+    return { rows, bytes: size };
   }
 }
 

@@ -70,7 +70,7 @@ class RowGroups {
     const column = columnOf(file, name, ['bytes', 'picture']);
     const group = file.groupOf(row);
     const key = JSON.stringify([path, footer, name, group]);
-    const kept = this.groups.get(key) ?? { rows: file.read(group, column), bytes: file.sizeOf(group, column) };
+    const kept = this.groups.get(key) ?? file.readSized(group, column);
     this.groups.delete(key);
     this.groups.set(key, kept);
     let bytes = [...this.groups.values()].reduce((sum, each) => sum + each.bytes, 0);
