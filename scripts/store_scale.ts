@@ -75,7 +75,7 @@ async function append(type: 'f16' | 'f32'): Promise<void> {
 
 async function shard(number: number, of: number): Promise<void> {
   const files = Array.from({ length: pictures }, (_, i) => nameOf(i));
-  const part = partOf({ dataset: 'none', splits: ['train'], limit: null, files, number, of, pathOf: () => '' });
+  const part = partOf({ dataset: 'none', splits: ['train'], limit: null, files, number, of, sample: [] });
   const own = files.filter((_, i) => i % of === number - 1);
   const writer = FeatureWriter.open(shards[number - 1], { encoder, regions: 1, width: 2, type: 'f16' }, { parts: [part], refuse: () => {} });
   const values = Array.from({ length: 1000 }, (_, i) => Float32Array.of(i, 1));

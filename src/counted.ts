@@ -13,3 +13,14 @@ export const counted = (list: readonly (string | number)[]): Counted => ({ count
 /** The examples of a count, as text in brackets; nothing where there are none. */
 export const examplesOf = ({ count, examples }: Counted): string =>
   examples.length === 0 ? '' : ` (${examples.join(', ')}${count > examples.length ? ', …' : ''})`;
+
+/** A count that is made one by one, and keeps only its first examples. */
+export class Tally implements Counted {
+  count = 0;
+  readonly examples: string[] = [];
+
+  add(example: string): void {
+    this.count++;
+    if (this.examples.length < MOST_EXAMPLES) this.examples.push(example);
+  }
+}

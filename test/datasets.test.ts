@@ -1,10 +1,10 @@
 /** Prepared datasets: splits, what is left out, what is refused. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { writeFileAtomic } from '../src/data/atomic_file.ts';
-import { assignSplits, pictureIds, prepareDataset, readDataset } from '../src/data/captions.ts';
+import { assignSplits, type Dataset, pictureIds, prepareDataset, readDataset, writeDataset } from '../src/data/captions.ts';
 import { temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();
@@ -116,4 +116,90 @@ test('pictures are found under either form of their name, and called as their so
       { file: 'b', id: '1' },
     ]),
   ).toEqual(['"a"', '"b"']); // of two sources
+});
+
+describe('a dataset in lines', () => {
+  const VOCABULARY = ['<pad>', '<unk>', 'startseq', 'endseq', 'dog'];
+  const image = (file: string): Dataset['images'][number] => ({ file, split: 'train', captions: ['dog'], ids: [[2, 4, 3]] });
+  const of = (images: Dataset['images'], rest: Partial<Dataset> = {}): Dataset => ({
+    imageFolder: 'i',
+    words: 'ascii',
+    vocabulary: VOCABULARY,
+    maxLength: 8,
+    ...rest,
+    images,
+  });
+  const path = join(folder, 'lines.json');
+  const placed = { ...image('a.tar/1.jpg'), at: { shard: 0, offset: 512, size: 7, header: 1 } };
+  const row = { ...image('a.parquet/3'), at: { shard: 0, row: 3 } };
+  const [tars, parquets] = [[{ tar: 'a.tar' }], [{ parquet: 'a.parquet', column: 'image', footer: 5 }]];
+
+  test.each<[string, Dataset]>([
+    ['of no picture', of([])],
+    ['of one', of([image('1.jpg')])],
+    ['of a thousand, which are written at once', of(Array.from({ length: 1000 }, (_, i) => image(`${i}.jpg`)))],
+    ['of more', of(Array.from({ length: 50_000 }, (_, i) => ({ ...image(`${i}.jpg`), captions: [`dog – ${'é'.repeat(i % 7)}`], id: String(i) })))],
+    ['with tar shards', of([placed], { shards: tars })],
+    ['with Parquet shards', of([row], { shards: parquets })],
+  ])('%s comes back, and is JSON as a whole', (_, dataset) => {
+    writeDataset(path, dataset);
+    expect(readDataset(path)).toEqual(dataset);
+    const text = readFileSync(path, 'utf8');
+    expect(JSON.parse(text)).toEqual({ version: 2, ...dataset });
+    expect(text.split('\n')).toHaveLength(dataset.images.length + 3);
+    writeFileSync(path, text.replaceAll('\n', '\r\n')); // as some editors save it
+    expect(readDataset(path)).toEqual(dataset);
+    for (const indent of [0, 2]) {
+      writeFileSync(path, JSON.stringify(JSON.parse(text), null, indent)); // as tools for JSON write it
+      expect(readDataset(path)).toEqual(dataset);
+    }
+  });
+
+  const three = () => {
+    writeDataset(path, of([image('1.jpg'), image('2.jpg'), image('3.jpg')]));
+    return readFileSync(path, 'utf8');
+  };
+  const lines = (change: (lines: string[]) => string[]) => change(three().split('\n')).join('\n');
+  test.each<[string, () => string, RegExp]>([
+    ['cut within a picture', () => three().slice(0, -30), /is no prepared dataset: line 4: it is no JSON/],
+    ['cut between pictures', () => lines((all) => all.slice(0, 3)), /its list of pictures has no end after line 3: it may be cut off/],
+    ['without its end', () => lines((all) => all.slice(0, 4)), /its list of pictures has no end after line 4: it may be cut off/],
+    ['cut within its first line', () => three().slice(0, 60), /is no prepared dataset: it is no JSON/],
+    ['with more behind its end', () => lines((all) => [...all.slice(0, 5), all[1]]), /line 6 stands behind the end of its list/],
+    ['joined from two', () => lines((all) => [all[0], all[3], ...all.slice(1)]), /line 2 has no comma at its end, and pictures follow/],
+    ['with a comma before its end', () => lines((all) => all.map((line, i) => (i === 3 ? `${line},` : line))), /line 5: it is no JSON/],
+    [
+      'with a line that is no picture',
+      () => lines((all) => all.map((line, i) => (i === 2 ? '{"file":3},' : line))),
+      /is no prepared dataset: line 3: file: expected string, received 3/,
+    ],
+    ['with a picture twice', () => lines((all) => all.map((line) => line.replace('2.jpg', '1.jpg'))), /"1\.jpg" is listed twice/],
+    [
+      'with a word id beyond',
+      () => lines((all) => all.map((line) => line.replace('[2,4,3]', '[2,9,3]'))),
+      /1\.jpg has a word id beyond the 5 of the vocabulary/,
+    ],
+    ['with a name that leads out', () => lines((all) => all.map((line) => line.replace('2.jpg', '../2.jpg'))), /"\.\.\/2\.jpg" is no plain file name/],
+  ])('%s is refused', (_, text, message) => {
+    writeFileSync(path, text());
+    expect(() => readDataset(path)).toThrow(message);
+  });
+
+  test.each<[string, Dataset, RegExp]>([
+    ['a shard that is not listed', of([{ ...placed, at: { ...placed.at, shard: 1 } }], { shards: tars }), /"a\.tar\/1\.jpg" is in shard 1, and 1 are listed/],
+    ['a shard where none is', of([placed]), /is in shard 0, and 0 are listed/],
+    [
+      'a shard of another kind',
+      of([{ ...placed, file: 'a.parquet/1' }], { shards: parquets }),
+      /is no picture of the shard "a\.parquet", in which it is placed/,
+    ],
+    ['a row of a tar', of([{ ...row, file: 'a.tar/3' }], { shards: tars }), /is no picture of the shard "a\.tar"/],
+    ['another name', of([{ ...placed, file: 'b.tar/1.jpg' }], { shards: tars }), /"b\.tar\/1\.jpg" is no picture of the shard "a\.tar"/],
+    ['a shard that leads out', of([placed], { shards: [{ tar: '../a.tar' }] }), /"\.\.\/a\.tar" is no plain file name/],
+    ['a negative offset', of([{ ...placed, at: { ...placed.at, offset: -1 } }], { shards: tars }), /line 2: at/],
+    ['a picture of a terabyte', of([{ ...placed, at: { ...placed.at, size: 1e12 } }], { shards: tars }), /line 2: at/],
+  ])('%s is refused', (_, dataset, message) => {
+    writeDataset(path, dataset);
+    expect(() => readDataset(path)).toThrow(message);
+  });
 });

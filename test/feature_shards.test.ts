@@ -4,7 +4,7 @@ import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, trunc
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type Part, partOf, refuseOtherPart } from '../src/data/feature_parts.ts';
+import { fileHash, type Part, partOf, refuseOtherPart, sampled } from '../src/data/feature_parts.ts';
 import { FeatureStore } from '../src/data/feature_store.ts';
 import { FeatureWriter } from '../src/data/feature_writer.ts';
 import { type MergeOptions, mergeStores } from '../src/data/merge_stores.ts';
@@ -38,7 +38,10 @@ interface Made {
 /** Writes a shard's store as `glimpse features` does. */
 function make(path: string, { files, number = 1, of = 1, bad = [], splits = ['train'], limit = null, pictures = '/none' }: Made): string {
   const own = files.filter((_, i) => i % of === number - 1);
-  const part = partOf({ ...{ dataset: 'dataset.json', splits, limit, files, number, of }, pathOf: (file) => join(pictures, file) });
+  const part = partOf({
+    ...{ dataset: 'dataset.json', splits, limit, files, number, of },
+    sample: sampled(files).map((file) => [file, fileHash(join(pictures, file))]),
+  });
   const writer = FeatureWriter.open(path, kind, { parts: [part], refuse: (held, inside) => refuseOtherPart(held, inside, part, own) });
   const good = own.filter((file) => !bad.includes(file) && !writer.has(file));
   writer.append(good, good.map(record));
@@ -257,7 +260,7 @@ describe('a folder that holds a store takes', () => {
 
   test('a part that was begun and killed at once is known too', () => {
     const path = at('begun');
-    const part = partOf({ dataset: 'd', splits: [], limit: null, files, number: 1, of: 3, pathOf: (file) => file });
+    const part = partOf({ dataset: 'd', splits: [], limit: null, files, number: 1, of: 3, sample: [] });
     FeatureWriter.open(path, kind, { parts: [part], refuse: () => {} }).close();
     expect(() => make(path, { files, number: 2, of: 3 })).toThrow(/holds shard 1\/3/);
   });
@@ -303,7 +306,7 @@ test('a hundred stores are read as one with few open files, several batches at a
 test('200,000 pictures: written, opened, read and looked up', async () => {
   const files = names(200_000);
   const path = at('many');
-  const part = partOf({ dataset: 'd', splits: ['train'], limit: null, files, number: 1, of: 1, pathOf: (file) => file });
+  const part = partOf({ dataset: 'd', splits: ['train'], limit: null, files, number: 1, of: 1, sample: [] });
   const writer = FeatureWriter.open(path, kind, { parts: [part], refuse: () => {} });
   for (let first = 0; first < files.length; first += 1000) {
     const batch = files.slice(first, first + 1000);

@@ -65,6 +65,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ['--table', 'none'],
     ['--karpathy', 'none', '--fraction', '0.5'],
     ['--table', 'none', '--words', 'byte-pairs'],
+    ['--shards', 'none'],
   ],
   features: [
     ['--encoder', 'none'],

@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { readDataset } from '../data/captions.ts';
 import type { EncoderIdentity } from '../data/encoder_identity.ts';
 import { ownFolder, refuseShards } from '../data/feature_index.ts';
-import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart, storesText } from '../data/feature_parts.ts';
+import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart, sampleOf, storesText } from '../data/feature_parts.ts';
 import { BadFeatures, type Claim, FeatureWriter } from '../data/feature_writer.ts';
 import { nonFiniteFault } from '../data/finite.ts';
 import { mergeStores } from '../data/merge_stores.ts';
-import { picturePath } from '../data/picture_folder.ts';
+import { pictureOf } from '../data/picture_places.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { ImageEncoder, openEncoderOf } from '../model/encoder/encoder.ts';
 import { type Launched, launchedAs } from '../platform/node/launcher.ts';
@@ -100,15 +100,15 @@ export async function features(o: FeaturesOptions): Promise<number> {
   const share = shareOf(o, world);
   const { out, number, of } = share;
   const files = ofShare(all, share);
-  const pathOf = (file: string) => picturePath(dataset.imageFolder, file, o.followLinks ?? false);
-  const part: Part = partOf({ dataset: o.data, splits, limit: o.limit ?? null, files: all, number, of, pathOf });
+  const picture = (file: string) => pictureOf(dataset, file, o.followLinks ?? false);
+  const part: Part = partOf({ dataset: o.data, splits, limit: o.limit ?? null, files: all, number, of, sample: await sampleOf(all, picture) });
   const claim: Claim = { parts: [part], refuse: (held, names) => refuseOtherPart(held, names, part, files) };
   FeatureWriter.refuse(out, claim);
   if (world && !o.shard) say(o, `process ${number} of ${of} (${world.by}): shard ${number}/${of}, ${files.length} of ${all.length} pictures, into ${out}`);
   return withGpu(o, async () => {
     const encoder = await openEncoder(o);
     say(o, `encoder: ${encoder.identity.path}, feature map "${encoder.identity.featureMap}", preprocessing ${encoder.identity.preprocessing}`);
-    const loadBatch = (list: readonly string[]) => Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => pathOf(file)) })));
+    const loadBatch = (list: readonly string[]) => Promise.all(list.map(async (file) => ({ file, pixels: await encoder.attempt(() => picture(file)) })));
     const skipped: string[] = [];
     const leaveOut = (file: string, fault: string) => {
       if (!o.skipBad) throw new GlimpseError(`${fault}\n  Replace the picture, or leave such pictures out with --skip-bad; what is done is kept.`);

@@ -8,7 +8,9 @@ import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { readDataset } from '../data/captions.ts';
 import { readReferencesByFile } from '../data/coco_results.ts';
-import { countLeftOut, type LeftOut, picturePath, picturesIn } from '../data/picture_folder.ts';
+import type { PictureFile } from '../data/images.ts';
+import { countLeftOut, type LeftOut, picturesIn } from '../data/picture_folder.ts';
+import { placedPicture } from '../data/picture_places.ts';
 import { type Preprocessing, preprocessingOf } from '../data/preprocessing.ts';
 import type { Vocabulary } from '../data/words.ts';
 import { FileError, GlimpseError, UsageError } from '../errors.ts';
@@ -29,8 +31,14 @@ import { progress, result, say, sayLeftOut } from './output.ts';
 import { figure, inPage, PAGE_STYLE } from './page.ts';
 import { checkpointAt, withGpu } from './session.ts';
 
-interface Shown {
+interface Pictured {
+  /** What the picture is called: its path, or its name in a shard. */
   path: string;
+  /** Its file, or its bytes out of a shard. They are read again where they are needed. */
+  picture: () => Promise<PictureFile>;
+}
+
+interface Shown extends Pictured {
   references: string[];
   /** Best first. */
   hypotheses: { caption: string; logProb: number; score: number }[];
@@ -43,8 +51,7 @@ const BATCH = 8;
 const MAP_HEIGHT = 128;
 const PICTURE_HEIGHT = 300;
 
-interface Source {
-  path: string;
+interface Source extends Pictured {
   references: string[];
   /** Null for a picture that is left out, as --skip-bad asks. */
   features: () => Promise<Float32Array | null>;
@@ -65,7 +72,7 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
     const references = o.references ? readReferencesByFile(o.references, o.encoding).captionsOf(pictures) : [];
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const list = pictures.map((path, i) => ({
-      path,
+      ...{ path, picture: async () => path },
       references: references[i] ?? [],
       features: async () => {
         const pixels = await encoder.attempt(path);
@@ -83,8 +90,8 @@ async function sources(o: GalleryOptions, checkpoint: Checkpoint, given: readonl
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
   const images = ofSplit.filter(({ file }) => store.has(file)).slice(0, o.limit);
   if (images.length === 0) throw new GlimpseError(`no picture of the split ${o.split} has features in ${o.features?.join(', ')}`);
-  const list = images.map(({ file, captions }) => ({
-    path: picturePath(dataset.imageFolder, file, o.followLinks ?? false),
+  const list = images.map(({ file, captions, at }) => ({
+    ...{ path: join(dataset.imageFolder, file), picture: () => placedPicture(dataset, { file, at }, o.followLinks ?? false) },
     references: captions,
     features: () => store.read([file]),
   }));
@@ -98,7 +105,7 @@ function describe(source: Source, hypotheses: readonly RankedCaption[], vocabula
   const [best] = hypotheses;
   const words = best.tokens.map((id, t) => ({ word: vocabulary.word(id), probability: Math.exp(best.logProbs[t]), alpha: best.alpha[t] }));
   return {
-    path: source.path,
+    ...{ path: source.path, picture: source.picture },
     references: source.references,
     hypotheses: hypotheses.map(({ tokens, logProb, score }) => ({ caption: vocabulary.decode(tokens), logProb, score })),
     words,
@@ -136,7 +143,8 @@ const sheetName = (path: string) => `${parse(path).name.replace(/[^\w.-]/g, '_')
 
 async function card(shown: Shown, out: string, preprocessing: Preprocessing): Promise<string> {
   const { path, references, hypotheses, words, attention, scores } = shown;
-  const small = await readPixels(path, MAP_HEIGHT, preprocessing);
+  const picture = await shown.picture();
+  const small = await readPixels(picture, MAP_HEIGHT, preprocessing);
   const maps = await Promise.all(words.map(async ({ word, probability, alpha }) => ({ word, probability, pixels: await heatMap(small, alpha) })));
   const cells = [
     { pixels: small, label: '' },
@@ -146,7 +154,7 @@ async function card(shown: Shown, out: string, preprocessing: Preprocessing): Pr
   const figures = await Promise.all(
     maps.map(async ({ word, probability, pixels }) => figure(await dataUrl(pixels, 'jpeg'), `attention at the word ${word}`, word, probability)),
   );
-  const large = `<img src="${await dataUrl(await readPixels(path, PICTURE_HEIGHT), 'jpeg')}" alt="${inPage(basename(path))}">`;
+  const large = `<img src="${await dataUrl(await readPixels(picture, PICTURE_HEIGHT), 'jpeg')}" alt="${inPage(basename(path))}">`;
   const beams = hypotheses.slice(1).map(({ caption, score }) => `<li>${inPage(caption)} <small>${score.toFixed(3)}</small></li>`);
   const numbers = scores
     ? `CIDEr-D ${scores.CIDEr.toFixed(2)}, BLEU-4 ${scores.Bleu_4.toFixed(2)}, METEOR ${scores.METEOR.toFixed(2)}, ROUGE-L ${scores.ROUGE_L.toFixed(2)}; `

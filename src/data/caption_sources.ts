@@ -17,7 +17,7 @@ export interface SourceOptions {
 }
 
 /** Other names of the splits. Karpathy's `restval` is trained on, as is usual. */
-const SPLITS: Readonly<Record<string, Split>> = {
+export const SPLITS: Readonly<Record<string, Split>> = {
   ...{ train: 'train', training: 'train', restval: 'train' },
   ...{ val: 'val', valid: 'val', validation: 'val', dev: 'val' },
   ...{ test: 'test', testing: 'test' },
@@ -30,7 +30,7 @@ const SplitName = z
   .transform((name) => SPLITS[name]);
 
 /** Null where no split is named: the field is absent, null or empty. */
-const PerhapsSplit = z
+export const PerhapsSplit = z
   .preprocess((name) => (name === undefined || (typeof name === 'string' && name.trim() === '') ? null : name), SplitName.nullable())
   .default(null);
 
@@ -138,14 +138,30 @@ export interface TableOptions extends SourceOptions {
 export function readTable(path: string, { encoding, columns = {}, onForm = () => {} }: TableOptions = {}): CaptionedImage[] {
   const { form, records } = tableRecords(path, readText(path, encoding), columns);
   onForm(form);
+  const row = ({ record, line }: (typeof records)[number]): TableRow => {
+    const { caption, ...rest } = checkedBy(path, Row, record, `line ${line}`);
+    return { ...rest, captions: [caption.trim()], line };
+  };
+  return tableImages(path, records.map(row));
+}
+
+/** A row of a table, whatever its form. */
+export interface TableRow {
+  image: string;
+  captions: string[];
+  split: Split | null;
+  line: number;
+}
+
+/** The pictures of a table's rows, each with the captions of all of its rows. */
+export function tableImages(path: string, rows: Iterable<TableRow>): CaptionedImage[] {
   // Rows that differ in the split stay apart, so that they are refused below.
   const images = new Map<string, CaptionedImage>();
-  for (const { record, line } of records) {
-    const { image, caption, split } = checkedBy(path, Row, record, `line ${line}`);
+  for (const { image, captions, split, line } of rows) {
     const file = safeName(path, image);
     const key = JSON.stringify([file.normalize('NFC'), split]);
     const known = images.get(key) ?? { file, split, captions: [], source: { path, line } };
-    known.captions.push(caption.trim());
+    known.captions.push(...captions);
     images.set(key, known);
   }
   return distinctPictures([...images.values()]);

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { GlimpseError } from '../errors.ts';
 import { openFile } from './file_source.ts';
+import type { PictureFile } from './images.ts';
 import { quoted } from './validation.ts';
 
 /** Most parts that a dataset is cut into. */
@@ -62,7 +63,7 @@ function fixedHash(text: string): number {
 }
 
 /** The names with the smallest hashes. So two lists that share most names share most of their samples. */
-function sampled(files: readonly string[]): string[] {
+export function sampled(files: readonly string[]): string[] {
   const best: { file: string; hash: number }[] = [];
   for (const file of files) {
     const hash = fixedHash(file);
@@ -74,18 +75,32 @@ function sampled(files: readonly string[]): string[] {
   return best.map(({ file }) => file).sort();
 }
 
-/** A hash of a picture's size and first megabyte; null if its file cannot be read here. */
-function contentHash(path: () => string): string | null {
+/** A hash of a picture's size and first megabyte. */
+const hashOf = (size: number, bytes: Uint8Array) => createHash('sha256').update(`${size}\0`).update(bytes).digest('hex').slice(0, 16);
+
+/** The hash of a picture that is a file; null if it cannot be read here: a machine may have only the pictures of its own part. */
+export function fileHash(path: string): string | null {
   try {
-    const file = openFile(path());
+    const file = openFile(path);
     try {
-      return createHash('sha256').update(`${file.size}\0`).update(file.read(0, SAMPLE_BYTES)).digest('hex').slice(0, 16);
+      return hashOf(file.size, file.read(0, SAMPLE_BYTES));
     } finally {
       file.close();
     }
   } catch {
-    return null; // a machine may have only the pictures of its own part
+    return null;
   }
+}
+
+/** Some of the pictures, with hashes of their bytes. */
+export async function sampleOf(files: readonly string[], pictureOf: (file: string) => Promise<PictureFile>): Promise<Part['whole']['sample']> {
+  const sample: Part['whole']['sample'] = [];
+  for (const file of sampled(files)) {
+    const picture = await pictureOf(file).catch(() => null);
+    const isInShard = picture !== null && typeof picture !== 'string';
+    sample.push([file, isInShard ? hashOf(picture.bytes.length, picture.bytes.subarray(0, SAMPLE_BYTES)) : picture === null ? null : fileHash(picture)]);
+  }
+  return sample;
 }
 
 /** What was asked of `glimpse features`. */
@@ -98,13 +113,12 @@ export interface Selection {
   /** Which part of how many. */
   number: number;
   of: number;
-  /** Where a picture's file lies; may throw. */
-  pathOf(file: string): string;
+  /** Some of them: see `sampleOf`. */
+  sample: Part['whole']['sample'];
 }
 
-/** The part that a selection asks for. Reads a few pictures. */
-export function partOf({ dataset, splits, limit, files, number, of, pathOf }: Selection): Part {
-  const sample = sampled(files).map((file): [string, string | null] => [file, contentHash(() => pathOf(file))]);
+/** The part that a selection asks for. */
+export function partOf({ dataset, splits, limit, files, number, of, sample }: Selection): Part {
   const whole = { pictures: files.length, list: listHash(files), sample };
   return { dataset, splits: [...splits], limit, whole, of, numbers: [number], pictures: picturesIn({ whole, of, numbers: [number] }) };
 }

@@ -10,7 +10,8 @@ import { normalized, type Preprocessing, resizedAndNormalized, saysResize } from
 import { problemOf } from './validation.ts';
 
 const MAX_PIXELS = 100_000_000;
-const MAX_BYTES = 512 * 2 ** 20;
+/** The most bytes of a picture's file that are read. */
+export const MAX_BYTES = 512 * 2 ** 20;
 
 /** Opens a picture file as a viewer shows it: turned by EXIF, without transparency, in sRGB. Reading it may still throw. */
 function openPicture(picture: string | Uint8Array): Sharp {
@@ -52,33 +53,42 @@ async function refusedUnopened(path: string): Promise<string | null> {
   }
 }
 
+/** A picture's file by its path, or the bytes of one with what errors call it. */
+export type PictureFile = string | { name: string; bytes: Uint8Array };
+
+/** What errors call a picture. */
+export const pictureName = (picture: PictureFile): string => (typeof picture === 'string' ? picture : picture.name);
+
 /** Decodes a picture from its file, or from the bytes of one. Throws a FileError with the cause and what helps. */
-export async function decodePicture<T>(path: string, decode: (picture: Sharp) => Promise<T>, bytes?: Uint8Array): Promise<T> {
-  const refused = bytes ? null : await refusedUnopened(path);
+export async function decodePicture<T>(picture: PictureFile, decode: (picture: Sharp) => Promise<T>): Promise<T> {
+  const path = pictureName(picture);
+  const source = typeof picture === 'string' ? picture : picture.bytes;
+  const refused = typeof source === 'string' ? await refusedUnopened(source) : source.length === 0 ? 'the file is empty' : null;
   if (refused !== null) throw new FileError(path, `cannot be read as a picture: ${refused}`);
   try {
-    return await decode(openPicture(bytes ?? path));
+    return await decode(openPicture(source));
   } catch (error) {
-    throw new FileError(path, `cannot be read as a picture: ${await causeOf(bytes ?? path, error).catch(() => decoderProblem(error))}`);
+    throw new FileError(path, `cannot be read as a picture: ${await causeOf(source, error).catch(() => decoderProblem(error))}`);
   }
 }
 
 /** One photograph as float32 [3, size, size], from its file or from the bytes of one. Throws a FileError that names it. */
-export async function loadImage(path: string, p: Preprocessing, bytes?: Uint8Array): Promise<Float32Array> {
+export async function loadImage(picture: PictureFile, p: Preprocessing): Promise<Float32Array> {
+  const path = pictureName(picture);
   if (saysResize(p)) {
-    const { data, info } = await decodePicture(path, (picture) => picture.raw().toBuffer({ resolveWithObject: true }), bytes);
+    const { data, info } = await decodePicture(picture, (opened) => opened.raw().toBuffer({ resolveWithObject: true }));
     if (info.channels !== 3) throw new FileError(path, `decoded to ${info.channels} channels, 3 are expected`);
     return resizedAndNormalized({ data, width: info.width, height: info.height }, p);
   }
-  const pixels = await decodePicture(path, (picture) => picture.resize(p.size, p.size, { fit: 'fill' }).raw().toBuffer(), bytes);
+  const pixels = await decodePicture(picture, (opened) => opened.resize(p.size, p.size, { fit: 'fill' }).raw().toBuffer());
   if (pixels.length !== 3 * p.size ** 2) throw new FileError(path, `decoded to ${pixels.length} bytes, ${3 * p.size ** 2} are expected`);
   return normalized(pixels, p);
 }
 
 /** The error that `loadImage` would throw for a picture, or null. All of it is decoded: damage may stand at its end. */
-export async function inspectPicture(path: string): Promise<FileError | null> {
+export async function inspectPicture(picture: PictureFile): Promise<FileError | null> {
   try {
-    await decodePicture(path, (picture) => picture.resize(8, 8, { fit: 'fill' }).raw().toBuffer());
+    await decodePicture(picture, (opened) => opened.resize(8, 8, { fit: 'fill' }).raw().toBuffer());
     return null;
   } catch (error) {
     if (error instanceof FileError) return error;

@@ -15,7 +15,12 @@ interface Picture {
   file: string;
   split: Split;
   path: string;
+  /** Digest of its bytes, where they have been in memory. */
+  digest?: string;
 }
+
+/** A digest of 128 bits, as short text. */
+export const digestOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest().toString('latin1', 0, 16);
 
 const SAMPLE_BYTES = 4096;
 
@@ -38,10 +43,10 @@ async function hashOf(path: string): Promise<string> {
 }
 
 /** Parts of a group that agree in what a function tells; parts of one are left out. */
-async function alike(group: readonly Picture[], tell: (path: string) => Promise<string | number>): Promise<Picture[][]> {
+async function alike(group: readonly Picture[], tell: (picture: Picture) => Promise<string | number>): Promise<Picture[][]> {
   const parts = new Map<string | number, Picture[]>();
   for (const picture of group) {
-    const told = await tell(picture.path);
+    const told = await tell(picture);
     const part = parts.get(told);
     if (part) part.push(picture);
     else parts.set(told, [picture]);
@@ -49,10 +54,11 @@ async function alike(group: readonly Picture[], tell: (path: string) => Promise<
   return [...parts.values()].filter((part) => part.length > 1);
 }
 
-/** Compares sizes first, then the middle of the files, and hashes only what agrees in both. */
+/** Compares digests where they are known. Else sizes first, then the middle of the files, and hashes only what agrees in both. */
 export async function sameContent(pictures: readonly Picture[]): Promise<SameContent> {
-  let groups = await alike(pictures, async (path) => (await stat(path)).size);
-  for (const tell of [sampleOf, hashOf]) {
+  let groups = await alike(pictures, async ({ path, digest }) => digest ?? (await stat(path)).size);
+  for (const read of [sampleOf, hashOf]) {
+    const tell = async ({ path, digest }: Picture) => digest ?? read(path);
     const finer: Picture[][] = [];
     for (const group of groups) finer.push(...(await alike(group, tell)));
     groups = finer;

@@ -104,6 +104,11 @@ export function readText(path: string, encoding?: string): string {
   } finally {
     file.close();
   }
+  return textOf(path, bytes, encoding);
+}
+
+/** The text of a file whose bytes are in memory, as `readText` gives it. */
+export function textOf(path: string, bytes: Uint8Array, encoding?: string): string {
   const { encoding: own, mark } = encodingOf(path, bytes, encoding);
   return decode(path, bytes.subarray(mark), own, 0, mark);
 }
@@ -116,8 +121,11 @@ function endOfLines(bytes: Uint8Array, encoding: string): number {
   return 0;
 }
 
-/** The lines of a file of any size, a few megabytes in memory at a time. Throws a FileError as `readText` does, and for endless lines. */
-export function* textLines(path: string, encoding?: string): Generator<string> {
+/**
+ * The lines of a file of any size, a few megabytes in memory at a time. Throws a FileError as `readText` does, and for lines that are
+ * longer than `longest` bytes.
+ */
+export function* textLines(path: string, encoding?: string, longest = MAX_LINE): Generator<string> {
   const file = openFile(path);
   try {
     const { encoding: own, mark } = encodingOf(path, file.read(0, 4), encoding);
@@ -131,14 +139,14 @@ export function* textLines(path: string, encoding?: string): Generator<string> {
       const end = isLast ? rest.length : endOfLines(rest, own);
       const lines = decode(path, rest.subarray(0, end), own, line, start).split('\n');
       if (!isLast) lines.pop(); // what stands behind the last line feed is not read yet
-      const long = lines.findIndex(({ length }) => length > MAX_LINE);
-      if (long >= 0) throw new FileError(path, `line ${line + long + 1} is longer than ${MAX_LINE} bytes`);
+      const long = lines.findIndex(({ length }) => length > longest);
+      if (long >= 0) throw new FileError(path, `line ${line + long + 1} is longer than ${longest} bytes`);
       yield* lines;
       if (isLast) return;
       line += lines.length;
       start += end;
       rest = rest.subarray(end);
-      if (rest.length > MAX_LINE) throw new FileError(path, `line ${line + 1} is longer than ${MAX_LINE} bytes`);
+      if (rest.length > longest) throw new FileError(path, `line ${line + 1} is longer than ${longest} bytes`);
     }
   } finally {
     file.close();

@@ -1,7 +1,7 @@
 /** Attention drawn on its picture: the map is scaled up smoothly, and the picture is dark where the model does not look. */
 import escapeHtml from 'escape-html';
 import sharp, { type Sharp } from 'sharp';
-import { decodePicture } from '../data/images.ts';
+import { decodePicture, type PictureFile } from '../data/images.ts';
 import { type Preprocessing, saysResize, seenPart } from '../data/preprocessing.ts';
 import { GlimpseError } from '../errors.ts';
 import { printable } from '../printable.ts';
@@ -15,8 +15,8 @@ export interface Pixels {
 }
 
 /** A picture file scaled to a height: all of it, or the part that the encoder of this preprocessing sees. */
-export async function readPixels(path: string, height: number, seenBy?: Preprocessing): Promise<Pixels> {
-  return decodePicture(path, async (picture) => {
+export async function readPixels(file: PictureFile, height: number, seenBy?: Preprocessing): Promise<Pixels> {
+  return decodePicture(file, async (picture) => {
     let shown = picture;
     if (seenBy && saysResize(seenBy)) {
       const whole = await picture.raw().toBuffer({ resolveWithObject: true });

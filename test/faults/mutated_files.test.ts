@@ -7,14 +7,17 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../../src/data/caption_sources.ts';
-import { readDataset } from '../../src/data/captions.ts';
+import { readDataset, writeDataset } from '../../src/data/captions.ts';
 import { readReferences, readResults } from '../../src/data/coco_results.ts';
 import { FeatureStore } from '../../src/data/feature_store.ts';
 import { FeatureWriter } from '../../src/data/feature_writer.ts';
 import { openFile } from '../../src/data/file_source.ts';
 import { loadImage } from '../../src/data/images.ts';
+import { ParquetFile } from '../../src/data/parquet.ts';
+import { placedPicture } from '../../src/data/picture_places.ts';
 import { preprocessingOf } from '../../src/data/preprocessing.ts';
 import { writeSafetensors } from '../../src/data/safetensors.ts';
+import { readParquetTable, readShards } from '../../src/data/shards.ts';
 import { readWordVectors } from '../../src/data/word_vectors.ts';
 import { GlimpseError } from '../../src/errors.ts';
 import { parseTuningTable } from '../../src/kernels/tuning.ts';
@@ -23,6 +26,7 @@ import { loadCheckpoint } from '../../src/model/training/checkpoint.ts';
 import type { Random } from '../../src/random.ts';
 import { floatTensor, node, writeOnnx } from '../onnx_writer.ts';
 import { temporaryFolder, useGpu } from '../support.ts';
+import { tarOf } from '../tar_writer.ts';
 import { counted, randomFor, trial, trials, whole } from './trials.ts';
 
 useGpu();
@@ -66,6 +70,21 @@ function safetensors(): Buffer {
     ...{ config: JSON.stringify({ seed: 1 }), progress: '{}', vocabulary: '["a"]', encoder: '{}' },
   });
   return readFileSync(at('sound.safetensors'));
+}
+
+const parquet = (name: string) => readFileSync(new URL(`../parquet/${name}.parquet`, import.meta.url));
+
+/** Captions of a shard, and the bytes of its pictures. */
+async function readTarShard(path: string): Promise<void> {
+  const { found, ...folders } = readShards([{ split: null, paths: [path] }]);
+  for (const image of found) await placedPicture(folders, image, false);
+}
+
+/** Captions of a shard, and all of its columns. */
+function readParquetShard(path: string): void {
+  readShards([{ split: null, paths: [path] }]);
+  const file = ParquetFile.open(path);
+  for (const column of file.columns) for (let group = 0; group < file.groups.length; group++) file.read(group, column);
 }
 
 const KIND = {
@@ -130,6 +149,32 @@ const PARSERS: Record<string, Parser> = {
       }),
     read: (path) => readDataset(path),
   },
+  'dataset.json, in lines': {
+    file: 'lines.json',
+    sound: () => {
+      const image = (file: string) => ({ file, split: 'train' as const, captions: ['dog'], ids: [[2, 4, 3]] });
+      const placed = { ...image('a.tar/1.jpg'), at: { shard: 0, offset: 512, size: 700, header: 12345 } };
+      const head = { imageFolder: 'i', shards: [{ tar: 'a.tar' }], words: 'ascii' as const, vocabulary: ['<pad>', '<unk>', 'startseq', 'endseq', 'dog'] };
+      writeDataset(at('sound.json'), { ...head, maxLength: 8, images: [placed, image('2.jpg'), image('3.jpg')] });
+      return readFileSync(at('sound.json'));
+    },
+    read: (path) => readDataset(path),
+  },
+  'tar shard': {
+    file: 'shard.tar',
+    sound: async () => {
+      const long = { name: `${'n'.repeat(120)}.json`, data: JSON.stringify({ captions: ['a dog', 'a cat'], split: 'val' }) };
+      return tarOf([{ name: '1.png', data: await picture('png') }, { name: '1.txt', data: 'a dog' }, { name: `${'n'.repeat(120)}.png`, data: 'none' }, long]);
+    },
+    read: (path) => readTarShard(path),
+  },
+  'Parquet shard': { file: 'snappy.parquet', sound: () => parquet('snappy'), read: (path) => readParquetShard(path) },
+  'Parquet shard, second version, with nulls': { file: 'nulls.parquet', sound: () => parquet('nulls'), read: (path) => readParquetShard(path) },
+  'Parquet shard, ZSTD': { file: 'pages.parquet', sound: () => parquet('pages'), read: (path) => readParquetShard(path) },
+  'Parquet shard, GZIP': { file: 'gzip.parquet', sound: () => parquet('gzip'), read: (path) => readParquetShard(path) },
+  'Parquet shard, Brotli': { file: 'brotli.parquet', sound: () => parquet('brotli'), read: (path) => readParquetShard(path) },
+  'Parquet shard, LZ4': { file: 'lz4.parquet', sound: () => parquet('lz4'), read: (path) => readParquetShard(path) },
+  'Parquet table': { file: 'names.parquet', sound: () => parquet('names'), read: (path) => readParquetTable(path) },
   'COCO references': { file: 'refs.json', sound: () => text({ images: [], annotations: [CAPTION] }), read: (path) => readReferences(path) },
   'COCO results': { file: 'results.json', sound: () => text([{ image_id: 7, caption: 'a dog' }]), read: (path) => readResults(path) },
   'word vectors': { file: 'glove.txt', sound: () => text('a 0.1 0.2 -3e-2\ndog 1 2 3\n. . 4 5 6\n'), read: (path) => readWordVectors(path, ['a', 'dog', 'x']) },

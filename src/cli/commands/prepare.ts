@@ -1,15 +1,17 @@
 /** `glimpse prepare`: declared. */
 import { parseColumns } from '../../data/table_columns.ts';
 import { RENAMED_WORD_RULES, WORD_RULES } from '../../data/words.ts';
-import { type Condition, choice, FLAG, number, type OptionsOf, text, whenOption, whole, withOption } from '../../options.ts';
+import { type Condition, choice, FLAG, list, number, type OptionsOf, SWITCH, text, whenOption, whole, withOption } from '../../options.ts';
 import { command, ENCODING, LINKS, OUTPUT } from '../command.ts';
 
 /** Flickr's lists and Karpathy's file name a split for every picture, and so does `--coco-val`. */
 const OPEN_SPLITS: Condition = {
-  to: '--table or --coco-train',
+  to: '--table, --shards or --coco-train',
   why: 'the other sources name every picture’s split',
-  holds: ({ table, cocoTrain }) => table !== undefined || cocoTrain !== undefined,
+  holds: ({ table, shards, cocoTrain }) => table !== undefined || shards !== undefined || cocoTrain !== undefined,
 };
+const WITH_COLUMNS: Condition = { to: '--table or --shards', holds: ({ table, shards }) => table !== undefined || shards !== undefined };
+const IN_FOLDER: Condition = { to: 'sources other than --shards', why: 'shards hold their pictures', holds: ({ shards }) => shards === undefined };
 const DRAWN: Condition = {
   to: '--fraction below 1, --val-share or --test-share',
   why: 'nothing else is drawn at random',
@@ -17,7 +19,7 @@ const DRAWN: Condition = {
 };
 
 const options = {
-  images: { values: text('folder'), required: true, help: 'folder of the pictures' },
+  images: { values: text('folder'), belongsTo: [IN_FOLDER], help: 'folder of the pictures; needed unless shards hold them' },
   out: { values: text('file'), required: true, help: 'dataset to write (JSON)' },
   flickr: { values: text('file'), help: 'Flickr8k or Flickr30k token file' },
   trainList: { values: text('file'), belongsTo: [withOption('flickr')], help: 'file names of the training split' },
@@ -26,11 +28,17 @@ const options = {
   cocoTrain: { values: text('file'), help: 'COCO captions JSON of the training split' },
   cocoVal: { values: text('file'), help: 'COCO captions JSON of the validation split' },
   karpathy: { values: text('file'), help: 'Karpathy’s split JSON (dataset_coco.json, dataset_flickr8k.json, …)' },
-  table: { values: text('file'), help: 'pictures of your own: .csv, .tsv, .txt or .jsonl with image, caption and perhaps split' },
+  table: { values: text('file'), help: 'pictures of your own: .csv, .tsv, .txt, .jsonl or .parquet with image, caption and perhaps split' },
+  shards: {
+    values: list('paths'),
+    help: 'files that hold pictures and captions, or folders of them: .tar of WebDataset, .parquet with a column of pictures',
+  },
+  valShards: { values: list('paths'), belongsTo: [withOption('shards')], help: 'shards of the validation split' },
+  testShards: { values: list('paths'), belongsTo: [withOption('shards')], help: 'shards of the test split' },
   columns: {
     values: text('names', parseColumns),
-    belongsTo: [withOption('table')],
-    help: 'columns of the table where they have other names: image=NAME,caption=NAME,split=NAME',
+    belongsTo: [WITH_COLUMNS],
+    help: 'columns of a table, or endings and JSON fields in tar shards, where they have other names: image=NAME,caption=NAME,split=NAME',
   },
   ...ENCODING,
   fraction: { values: number('share', { above: 0, atMost: 1 }), default: 1, help: 'share of the training pictures to keep, drawn at random' },
@@ -60,6 +68,7 @@ const options = {
   vocabulary: { values: whole('size', { atLeast: 5 }), default: 5000, help: 'most frequent words to keep, special words included' },
   minCount: { values: whole('count', { atLeast: 1 }), default: 1, help: 'occurrences below which a word becomes <unk>' },
   maxLength: { values: whole('words', { atLeast: 3 }), default: 35, help: 'longest caption, startseq and endseq included' },
+  decode: { values: SWITCH, default: true, help: 'decode every picture once, to know that all are sound' },
   skipBad: { values: FLAG, help: 'leave out pictures that are missing, unreadable, or have no caption' },
   ...LINKS,
   ...OUTPUT,

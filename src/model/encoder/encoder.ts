@@ -8,7 +8,7 @@ import { createGunzip } from 'node:zlib';
 import { makeFolder, onFile, removeAbandoned, renameLasting, sync, temporaryName, writeFileAtomic } from '../../data/atomic_file.ts';
 import type { EncoderIdentity } from '../../data/encoder_identity.ts';
 import { openFile } from '../../data/file_source.ts';
-import { loadImage } from '../../data/images.ts';
+import { loadImage, type PictureFile } from '../../data/images.ts';
 import { described, preprocessingOf } from '../../data/preprocessing.ts';
 import { PREPROCESSOR_CONFIG, readPreprocessorConfig } from '../../data/preprocessor_config.ts';
 import { problemOf } from '../../data/validation.ts';
@@ -206,19 +206,19 @@ export class ImageEncoder extends EncoderNetwork {
   }
 
   /** Reads a picture file and prepares its pixels: [3 · size · size]. Throws a FileError if it cannot be read. */
-  load(path: string): Promise<Float32Array> {
-    return loadImage(path, this.preprocessing);
+  async load(picture: PictureFile | Promise<PictureFile>): Promise<Float32Array> {
+    return loadImage(await picture, this.preprocessing);
   }
 
   /** As `load`, of a picture whose file is in memory; errors call it `name`. */
   loadBytes(name: string, bytes: Uint8Array): Promise<Float32Array> {
-    return loadImage(name, this.preprocessing, bytes);
+    return loadImage({ name, bytes }, this.preprocessing);
   }
 
   /** As `load`, but returns the error of a bad picture, so that other pictures loaded with it are not lost. */
-  async attempt(path: string | (() => string)): Promise<Float32Array | FileError> {
+  async attempt(picture: PictureFile | (() => Promise<PictureFile>)): Promise<Float32Array | FileError> {
     try {
-      return await this.load(typeof path === 'string' ? path : path());
+      return await this.load(typeof picture === 'function' ? picture() : picture);
     } catch (error) {
       if (error instanceof FileError) return error;
       throw error;

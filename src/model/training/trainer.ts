@@ -13,8 +13,9 @@ import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
 import { nonFinite } from '../../data/finite.ts';
+import type { PictureFile } from '../../data/images.ts';
 import { lockFolder } from '../../data/lock.ts';
-import { picturePath } from '../../data/picture_folder.ts';
+import { pictureOf } from '../../data/picture_places.ts';
 import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { currentGpu } from '../../gpu/gpu.ts';
@@ -356,8 +357,8 @@ class Run {
     if (this.tuned) this.tuned.step.optimizer.rate = encoderRateAt(config, rate);
   }
 
-  private picture(file: string): string {
-    return picturePath(this.o.dataset.imageFolder, file, this.o.followLinks ?? false);
+  private picture(file: string): Promise<PictureFile> {
+    return pictureOf(this.o.dataset, file, this.o.followLinks ?? false);
   }
 
   /** The inputs of a training step for some pictures: stored features, or the pictures if the encoder is trained too. */
