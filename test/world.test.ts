@@ -3,7 +3,7 @@
  * stopped processes. Without Open MPI or the package that calls it (`npm run mpi`), all of it is skipped aloud.
  */
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
@@ -173,6 +173,22 @@ describe.skipIf(missing)('several processes', () => {
     const { stderr } = await promisify(execFile)('sh', [join(import.meta.dirname, '../scripts/two_hosts.sh'), process.execPath, program, ...all]);
     expect(stderr).toMatch(/rank 0 \(process \d+ on node-1\)[\s\S]*rank 1 \(process \d+ on node-2\)/);
     expectSameBits(alone.out, out, 1);
+  });
+
+  test('a process whose device rounds differently takes over the weights of the first one', async () => {
+    const { args: all, out } = await args('drift', '--epochs', '2');
+    const shader = join(folder, 'adam.wgsl');
+    const own = readFileSync(join(import.meta.dirname, '../src/kernels/wgsl/adam.wgsl'), 'utf8');
+    const update = 'params.rate / params.correction1 * first / (sqrt(second / params.correction2) + params.eps)';
+    expect(own).toContain(update);
+    writeFileSync(shader, own.replace(update, `1.000001 * ${update}`));
+    const outcome = await start(1, [...all, ':', '-np', '1', process.execPath, program, ...all, '--shader', `adam=${shader}`]).ended;
+    expect(outcome.code).toBe(0);
+    expect(outcome.stderr.match(/the weights of 1 of 2 processes differ from those of the first one \(first rank 1 /g)).toHaveLength(2);
+    const alone = await args('no-drift', '--epochs', '1');
+    expect((await glimpse(...alone.args)).code).toBe(0);
+    const [a, b] = [out, alone.out].map((run) => logOf(run).find(({ kind }) => kind === 'epoch')?.valLoss as number);
+    expect(Math.abs(a / b - 1)).toBeLessThan(1e-3);
   });
 
   test('a stopped process is named, and trains on when it is continued', async () => {

@@ -78,7 +78,7 @@ export function sampled(files: readonly string[]): string[] {
 /** A hash of a picture's size and first megabyte. */
 const hashOf = (size: number, bytes: Uint8Array) => createHash('sha256').update(`${size}\0`).update(bytes).digest('hex').slice(0, 16);
 
-/** The hash of a picture that is a file; null if it cannot be read here: a machine may have only the pictures of its own part. */
+/** The hash of a picture that is a file. Null if it cannot be read here: a machine may have only the pictures of its own part. */
 export function fileHash(path: string): string | null {
   try {
     const file = openFile(path);

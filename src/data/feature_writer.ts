@@ -93,7 +93,7 @@ function refuseOthers(folder: string, { header, entries, finished }: Existing, c
 }
 
 /**
- * Asks the disk to write while the work goes on. The file is opened once more for this: an error is told once to each opened file, and
+ * Asks the disk to write while the work goes on. The file is opened once more for this. An error is told once to each opened file, and
  * that of the writer must get it when it syncs.
  */
 class DiskBehind {
