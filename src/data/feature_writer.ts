@@ -93,8 +93,8 @@ function refuseOthers(folder: string, { header, entries, finished }: Existing, c
 }
 
 /**
- * Asks the disk to write while the work goes on. The file is opened once more for this: an error is told once to each opened file, and
- * that of the writer must get it when it syncs.
+ * Asks the disk to write while the work goes on. The file is opened once more for this. The system
+ * tells an error once to each opened file, and the writer's own must get it when it syncs.
  */
 class DiskBehind {
   private readonly file: number;
