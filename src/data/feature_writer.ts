@@ -225,6 +225,11 @@ export class FeatureWriter {
     }
   }
 
+  /** Makes room in memory for more pictures, whose entries have so many bytes. Without it, room is made as it is needed, with copies. */
+  expect(pictures: number, bytes: number): void {
+    this.entries.reserve(pictures, bytes);
+  }
+
   /** How many pictures it has. */
   get pictures(): number {
     return this.entries.rows;
