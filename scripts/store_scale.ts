@@ -37,11 +37,17 @@ const memory = () => {
   return `${text(rss)} resident, of which arrays ${text(arrayBuffers)}, heap ${text(heapUsed)}; at most ${text(process.resourceUsage().maxRSS * 1024)}`;
 };
 
+/** Seconds that the processor worked since. Unlike the time of day, they leave out what else the machine does. */
+function computed(since: NodeJS.CpuUsage): number {
+  const { user, system } = process.cpuUsage(since);
+  return (user + system) / 1e6;
+}
+
 async function timed<T>(what: string, work: () => T | Promise<T>, rate: (seconds: number) => string = () => ''): Promise<T> {
-  const started = performance.now();
+  const [started, used] = [performance.now(), process.cpuUsage()];
   const found = await work();
   const seconds = (performance.now() - started) / 1000;
-  console.log(`${what}: ${seconds.toFixed(2)} s${rate(seconds)}`);
+  console.log(`${what}: ${seconds.toFixed(2)} s${rate(seconds)}; ${computed(used).toFixed(2)} s of the processor`);
   return found;
 }
 
@@ -63,12 +69,10 @@ async function append(type: 'f16' | 'f32'): Promise<void> {
   }
   writer.finish();
   const seconds = (performance.now() - started) / 1000;
-  const { user, system } = process.cpuUsage(used);
-  const computed = (user + system) / 1e6;
   const megabytes = (8 * batches * size) / 1e6;
   const rate = (time: number) => `${(megabytes / time).toFixed(0)} MB/s`;
   console.log(
-    `append ${type}: ${rate(seconds)} with all syncs, ${rate(computed)} of the processor's time; ${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s`,
+    `append ${type}: ${rate(seconds)} with all syncs, ${rate(computed(used))} of the processor's time; ${megabytes.toFixed(0)} MB in ${seconds.toFixed(1)} s`,
   );
   rmSync(join(folder, type), { recursive: true });
 }

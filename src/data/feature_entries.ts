@@ -61,6 +61,8 @@ export class FeatureEntries {
   private starts: Uint32Array;
   /** Row + 1 of the name that fell there; 0 is an empty slot. Names that collide go to the next slots. */
   private slots!: Uint32Array;
+  /** Bits of the hash of the name in a slot. They tell nearly all other names without a look into the buffer, which is far away. */
+  private tags!: Uint8Array;
   private shift = 0;
   /** How many entries there are, and their bytes. */
   rows = 0;
@@ -78,6 +80,7 @@ export class FeatureEntries {
     const bits = Math.max(7, Math.ceil(Math.log2(rows / MOST_FILLED)));
     this.shift = 32 - bits;
     this.slots = new Uint32Array(2 ** bits);
+    this.tags = new Uint8Array(2 ** bits);
     this.repeats = 0;
     for (let row = 0; row < this.rows; row++) this.place(row);
   }
@@ -111,11 +114,12 @@ export class FeatureEntries {
   }
 
   /** The slot of a name: that which holds it, or the empty one where it would be put. */
-  private slotOf(bytes: Uint8Array, from: number, end: number): number {
+  private slotOf(bytes: Uint8Array, from: number, end: number, hash = hashOf(bytes, from, end)): number {
     const mask = this.slots.length - 1;
-    for (let slot = hashOf(bytes, from, end) >>> this.shift; ; slot = (slot + 1) & mask) {
+    for (let slot = hash >>> this.shift; ; slot = (slot + 1) & mask) {
       const row = this.slots[slot] - 1;
       if (row < 0) return slot;
+      if (this.tags[slot] !== (hash & 255)) continue;
       const start = this.starts[row] + HEAD;
       if (this.endOf(row) - start !== end - from) continue;
       let i = from;
@@ -126,10 +130,14 @@ export class FeatureEntries {
 
   /** Puts a row into the table. Gives the earlier row of the same name, if there is one; the table keeps that. */
   private place(row: number): number {
-    const slot = this.slotOf(this.buffer, this.starts[row] + HEAD, this.endOf(row));
+    const [from, end] = [this.starts[row] + HEAD, this.endOf(row)];
+    const hash = hashOf(this.buffer, from, end);
+    const slot = this.slotOf(this.buffer, from, end, hash);
     const earlier = this.slots[slot] - 1;
-    if (earlier < 0) this.slots[slot] = row + 1;
-    else this.repeats++;
+    if (earlier < 0) {
+      this.slots[slot] = row + 1;
+      this.tags[slot] = hash;
+    } else this.repeats++;
     return earlier;
   }
 

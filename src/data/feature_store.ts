@@ -30,8 +30,9 @@ export { encoderDifferences };
 
 /** Files of records that are open at a time. */
 const MOST_OPEN = 64;
-/** Bytes that are read at a time where all records are read in order. */
+/** Bytes and records that are read at a time where all records are read in order. */
 const PIECE = 8 << 20;
+const MOST_RECORDS = 1 << 14;
 
 /** A store among those that are read together: its rows are `first` to below `end` of all. */
 interface Place {
@@ -268,7 +269,7 @@ export class FeatureStore {
   /** All records as they are stored, in order, some megabytes at a time. Throws a FileError if a checksum is wrong. */
   async *records(): AsyncGenerator<{ files: string[]; records: Uint8Array[]; sums: Uint8Array[] }> {
     const size = recordSize(this.index);
-    const most = Math.max(1, Math.floor(PIECE / size));
+    const most = Math.min(MOST_RECORDS, Math.max(1, Math.floor(PIECE / size)));
     for (const place of this.places)
       for (let first = place.first; first < place.end; first += most) {
         const rows = Array.from({ length: Math.min(most, place.end - first) }, (_, i) => first + i);

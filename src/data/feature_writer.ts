@@ -93,8 +93,8 @@ function refuseOthers(folder: string, { header, entries, finished }: Existing, c
 }
 
 /**
- * Asks the disk to write while the work goes on. The file is opened once more for this. An error is told once to each opened file, and
- * that of the writer must get it when it syncs.
+ * Asks the disk to write while the work goes on. The file is opened once more for this. The system
+ * tells an error once to each opened file, and the writer's own must get it when it syncs.
  */
 class DiskBehind {
   private readonly file: number;
@@ -223,6 +223,11 @@ export class FeatureWriter {
       lockFolder(folder).release(); // if another process writes there, that says more
       throw error;
     }
+  }
+
+  /** Makes room in memory for more pictures, whose entries have so many bytes. Without it, room is made as it is needed, with copies. */
+  expect(pictures: number, bytes: number): void {
+    this.entries.reserve(pictures, bytes);
   }
 
   /** How many pictures it has. */

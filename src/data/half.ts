@@ -16,26 +16,38 @@ function subnormal(magnitude: number): number {
   return (fraction + (1 << (shift - 1)) - 1 + ((fraction >>> shift) & 1)) >>> shift;
 }
 
+/** Values that are rounded before it is asked whether one of them was special. */
+const BLOCK = 256;
+
+/** Negative where the half of a magnitude's bits is subnormal and not 0, or not finite. */
+const special = (magnitude: number) => ((magnitude - LEAST_NORMAL) & -magnitude) | (OVERFLOW - 1 - magnitude);
+
 /**
  * Rounds to the nearest half, ties to even, into `out`. Values that are too large become infinite. Gives whether all halves are finite.
- * Values are read as the bits of their floats. Zeros and normal halves take the same way. Half of the features of a ReLU are 0, and
- * the processor guesses a branch on that wrong too often.
+ * Values are read as the bits of their floats. The loop over a block has no branch. Half of the features of a ReLU are 0, and the
+ * processor guesses a branch on that wrong too often. Special values are rare; a block that has one is gone through again.
  */
 export function roundToHalf(values: Float32Array, out: Uint16Array): boolean {
   const words = new Int32Array(values.buffer, values.byteOffset, values.length);
   let finite = true;
-  for (let i = 0; i < words.length; i++) {
-    const bits = words[i];
-    const magnitude = bits & 0x7fffffff;
-    // Another bias of the exponent, and half a step less one bit, which is there if the half is odd. The mask is 0 below the least normal half.
-    let half = ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >> 13) & ((LEAST_NORMAL - 1 - magnitude) >> 31);
-    // The sign bit is that of "subnormal and not 0, or too large".
-    if ((((magnitude - LEAST_NORMAL) & -magnitude) | (OVERFLOW - 1 - magnitude)) < 0) {
+  for (let first = 0; first < words.length; first += BLOCK) {
+    const end = Math.min(words.length, first + BLOCK);
+    let rare = 0;
+    for (let i = first; i < end; i++) {
+      const magnitude = words[i] & 0x7fffffff;
+      rare |= special(magnitude);
+      // Another bias of the exponent, and half a step, less one bit unless the half is odd. The mask is 0 below the least normal half.
+      const half = ((magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >> 13) & ((LEAST_NORMAL - 1 - magnitude) >> 31);
+      out[i] = ((words[i] >>> 16) & 0x8000) | half;
+    }
+    if (rare >= 0) continue;
+    for (let i = first; i < end; i++) {
+      const magnitude = words[i] & 0x7fffffff;
+      if (special(magnitude) >= 0) continue;
       const isLarge = magnitude >= OVERFLOW;
       if (isLarge) finite = false;
-      half = isLarge ? (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00) : subnormal(magnitude);
+      out[i] = ((words[i] >>> 16) & 0x8000) | (isLarge ? (magnitude > 0x7f800000 ? 0x7e00 : 0x7c00) : subnormal(magnitude));
     }
-    out[i] = ((bits >>> 16) & 0x8000) | half;
   }
   return finite;
 }

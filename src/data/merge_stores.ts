@@ -69,8 +69,8 @@ export async function mergeStores(out: string, given: readonly string[], options
   const folders = storeFolders(given);
   refuseInput(out, given, folders);
   const stores = folders.map((folder) => {
-    const { encoder, regions, width, type, pictures, parts, leftOut } = finishedHeader(folder);
-    return { folder, header: { encoder, regions, width, type }, pictures, parts, leftOut };
+    const { encoder, regions, width, type, pictures, index, parts, leftOut } = finishedHeader(folder);
+    return { folder, header: { encoder, regions, width, type }, pictures, bytes: index?.bytes ?? 0, parts, leftOut };
   });
   requireOneKind(stores);
   const before = finishedAt(out);
@@ -90,6 +90,11 @@ export async function mergeStores(out: string, given: readonly string[], options
   const taken = new Uint8Array(writer.pictures);
   let done = 0;
   try {
+    if (writer.pictures === 0)
+      writer.expect(
+        total,
+        stores.reduce((sum, { bytes }) => sum + bytes, 0),
+      );
     for (const { folder, parts, leftOut } of [...stores].sort(byPart)) {
       const store = await FeatureStore.open(folder);
       try {
