@@ -181,6 +181,16 @@ describe('what a file declares is checked before memory is reserved for it', () 
     ['SNAPPY that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255, 255, 7, 1, 1]), codec: 1 }), /row group 0, column "caption": /],
     ['BROTLI that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255]), codec: 4 }), /row group 0, column "caption": /],
     ['LZ4 that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255]), codec: 7 }), /row group 0, column "caption": /],
+    [
+      'SNAPPY of a hundred megabytes in five',
+      parquetOf({ page: ONE, pageBytes: 1e8, stored: Buffer.alloc(5), codec: 1 }),
+      /a page of 5 bytes declares 100000000 behind its SNAPPY/,
+    ],
+    [
+      'LZ4 of a hundred megabytes in five',
+      parquetOf({ page: ONE, pageBytes: 1e8, stored: Buffer.alloc(5), codec: 7 }),
+      /a page of 5 bytes declares 100000000 behind its LZ4_RAW/,
+    ],
     ['ZSTD that is none', parquetOf({ page: ONE, stored: Buffer.from([1, 2, 3, 4, 5]), codec: 6 }), /a page is no ZSTD/],
     ['ZSTD that gives gigabytes', parquetOf({ page: ONE, stored: zstdRuns(20_000, 131_071), codec: 6 }), /a page declares 9 bytes, and its ZSTD gives more/],
   ])('%s', (_, bytes, message) => {

@@ -99,12 +99,17 @@ const PARSERS = Object.fromEntries(
   ]),
 );
 
+/** Bytes that one byte of these codecs gives at most. Their decoders reserve what a page declares. */
+const MOST_OF_BYTE: Partial<Record<ColumnMetaData['codec'], number>> = { SNAPPY: 32, LZ4: 256, LZ4_RAW: 256 };
+
 /** A page's bytes, at most as many as its header declares. */
 function decompressed(bytes: Uint8Array, length: number, codec: ColumnMetaData['codec']): Uint8Array {
   const decode = compressors[codec];
   if (codec === 'UNCOMPRESSED') return bytes;
   if (length === 0) return new Uint8Array(0);
   if (!decode) throw new Damage(`its codec ${codec} is not read; UNCOMPRESSED, SNAPPY, GZIP, ZSTD, BROTLI and LZ4 are`);
+  if (length > 64 + bytes.length * (MOST_OF_BYTE[codec] ?? Infinity))
+    throw new Damage(`a page of ${bytes.length} bytes declares ${length} behind its ${codec}`);
   const bounded = { maxOutputLength: length };
   if (codec === 'GZIP') return gunzipSync(bytes, bounded);
   if (codec === 'BROTLI') return brotliDecompressSync(bytes, bounded);

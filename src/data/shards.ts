@@ -6,10 +6,10 @@ import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
 import { type Counted, Tally } from '../counted.ts';
-import { FileError, UsageError } from '../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
 import { PerhapsSplit, SPLITS, type TableOptions, type TableRow, tableImages } from './caption_sources.ts';
-import { type CaptionedImage, type Split, safeName } from './captions.ts';
+import { type CaptionedImage, MOST_PICTURES, type Split, safeName } from './captions.ts';
 import { openFile } from './file_source.ts';
 import { MAX_BYTES } from './images.ts';
 import { type ColumnKind, columnOf, columnsText, type ParquetColumn, ParquetFile } from './parquet.ts';
@@ -209,6 +209,8 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
                 path,
                 `the members of the sample ${quoted(key)} do not stand together, or it is there twice; write the tar again, sorted by name`,
               );
+            if (found.length >= MOST_PICTURES)
+              throw new GlimpseError(`${path}: the shards before it have ${MOST_PICTURES} pictures, the most of one dataset; name fewer`);
             own.add(key);
             if (keys.has(key)) report.repeatedKeys.add(`${name}/${key}`);
             else keys.add(key);
