@@ -412,7 +412,8 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
     counts.add(own, words, ids);
     return { file: name, ...(called === undefined ? {} : { id: called }), split: own, ...(at ? { at } : {}), captions: spoken[i], ids };
   });
-  const { perPicture, lengths, withoutWords, framed, withControls } = { ...counts, ...heard };
+  const { perPicture, lengths } = counts;
+  const { withoutWords, framed, withControls } = heard;
   return {
     dataset: {
       imageFolder: o.imageFolder,

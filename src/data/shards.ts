@@ -135,7 +135,6 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
   const path = picturePath(folder, name, o.followLinks ?? false);
   const asked = o.columns ?? {};
   const shard = reading.shards.push({ tar: name }) - 1;
-  const bySplit = given ?? null;
   const byName = splitOfName(name);
   const file = openFile(path);
   const source = { path };
@@ -168,7 +167,7 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
       const split = checkedBy(`${path}/${about?.name ?? key}`, PerhapsSplit, member ? text(member, MAX_CAPTION) : json[splitField], quoted(splitField));
       found.push({
         file: `${name}/${picture.name}`,
-        split: bySplit ?? split ?? byName,
+        split: given ?? split ?? byName,
         captions,
         source,
         at: { shard, offset: picture.offset, size: picture.size, header: picture.header },
@@ -209,8 +208,10 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
                 path,
                 `the members of the sample ${quoted(key)} do not stand together, or it is there twice; write the tar again, sorted by name`,
               );
-            if (found.length >= MOST_PICTURES)
-              throw new GlimpseError(`${path}: the shards before it have ${MOST_PICTURES} pictures, the most of one dataset; name fewer`);
+            if (keys.size >= MOST_PICTURES)
+              throw new GlimpseError(
+                `${path}: with the shards before it there are more than ${MOST_PICTURES} samples, the most of one dataset; name fewer shards`,
+              );
             own.add(key);
             if (keys.has(key)) report.repeatedKeys.add(`${name}/${key}`);
             else keys.add(key);
