@@ -14,6 +14,12 @@ const encoder = join(folder, 'encoder.onnx');
 const data = (source: string) => join(folder, `${source}.json`);
 const store = (source: string) => join(folder, `${source}-features`);
 const SOURCES = ['folder', 'tar', 'parquet'] as const;
+/** The same pictures for `prepare`, in the same order. */
+const PREPARED = {
+  folder: ['--table', join(folder, 'captions.csv'), '--images', join(folder, 'images')],
+  tar: ['--shards', join(folder, 'tars', 'train-00000.tar'), join(folder, 'tars', '00001.tar')],
+  parquet: ['--shards', join(folder, 'parquets')],
+};
 
 async function succeed(...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await glimpse(...args, '--quiet');
@@ -45,11 +51,10 @@ beforeAll(async () => {
     ]);
   writeFileSync(join(folder, 'tars', 'train-00000.tar'), await tarOf(members(0, 3, false)));
   writeFileSync(join(folder, 'tars', '00001.tar'), await tarOf(members(3, 8, true)));
-  await succeed('prepare', '--table', join(folder, 'captions.csv'), '--images', join(folder, 'images'), '--out', data('folder'));
-  await succeed('prepare', '--shards', join(folder, 'tars', 'train-00000.tar'), join(folder, 'tars', '00001.tar'), '--out', data('tar'));
-  await succeed('prepare', '--shards', join(folder, 'parquets'), '--out', data('parquet'));
-  for (const source of SOURCES)
+  for (const source of SOURCES) {
+    await succeed('prepare', ...PREPARED[source], '--out', data(source));
     await succeed('features', '--data', data(source), '--encoder', encoder, '--preprocess', 'imagenet', '--batch', '3', '--out', store(source));
+  }
 });
 
 const images = (source: string) => JSON.parse(readFileSync(data(source), 'utf8')).images as { split: string; captions: string[]; ids: number[][] }[];
@@ -69,7 +74,7 @@ test('features are the same, bit for bit', () => {
 });
 
 test('an update trains the same captioner and the same encoder, bit for bit', async () => {
-  const weights = async (source: string) => {
+  const weights = async (source: (typeof SOURCES)[number]) => {
     const out = join(folder, `${source}-run`);
     const shape = [
       '--batch-images',
@@ -87,12 +92,12 @@ test('an update trains the same captioner and the same encoder, bit for bit', as
       '--encoder-rate',
       '0.001',
     ];
-    await succeed('train', '--data', data(source), '--features', store(source), ...shape, '--out', out);
+    await succeed('train', '--data', few, '--features', store(source), ...shape, '--out', out);
     return readSafetensors(join(out, 'checkpoints', 'epoch-001.safetensors')).tensors;
   };
   const expected = await weights('folder');
   expect([...expected.keys()]).toContain('encoder.w');
-  for (const source of ['tar', 'parquet']) {
+  for (const source of ['tar', 'parquet'] as const) {
     const found = await weights(source);
     for (const [name, { data: values }] of expected) expect(found.get(name)?.data, `${source}: ${name}`).toEqual(values);
   }

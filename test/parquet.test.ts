@@ -41,6 +41,7 @@ describe('files of pyarrow', () => {
     ['dictionary', { image: sizes, caption: COLORS.map(() => ['A red picture.']) }, 3],
     ['pages', { image: sizes, captions: lists }, 1],
     ['names', { file_name: COLORS.map((_, i) => [`${i}.jpg`]), captions: lists, split: splits }, 3],
+    ['delta', { image: sizes, caption: captions, captions: lists }, 1],
     ['large', { image: sizes, captions: lists }, 3],
     ['nulls', { image: [[100], [100], [], [null], ...sizes.slice(4)], captions: [lists[0], [], [], [null, ...lists[3]], ...lists.slice(4)] }, 3],
   ])('%s', (name, expected, groups) => {
@@ -49,7 +50,7 @@ describe('files of pyarrow', () => {
     expect(ParquetFile.open(path).groups).toHaveLength(groups);
   });
 
-  test('columns of numbers are listed and not read; delta encodings are refused by name', () => {
+  test('columns of numbers are listed and not read', () => {
     const snappy = ParquetFile.open(join(FIXTURES, 'snappy.parquet'));
     expect(snappy.others).toEqual(['width']);
     expect(snappy.groups.map(({ start, rows }) => [start, rows])).toEqual([
@@ -63,9 +64,6 @@ describe('files of pyarrow', () => {
     );
     expect(() => columnOf(snappy, 'caption', ['bytes', 'picture'])).toThrow(/the column "caption" holds text; bytes or picture is expected/);
     expect(() => columnOf(snappy, 'jpg', ['bytes'])).toThrow(/the column "jpg" is not there/);
-    expect(() => contents(join(FIXTURES, 'delta.parquet'))).toThrow(
-      /row group 0, column "caption": a page is written as DELTA_BYTE_ARRAY, which is not read here/,
-    );
   });
 });
 
@@ -98,6 +96,16 @@ const zstdRuns = (blocks: number, size: number) =>
     ...Array.from({ length: blocks }, (_, i) => [((size << 3) | 2 | (i === blocks - 1 ? 1 : 0)) & 255, (size >> 5) & 255, (size >> 13) & 255, 65]).flat(),
   ]);
 
+/** Values that each share all of the one before, and have a byte of their own: their bytes grow with the square of their count. */
+function sharing(rows: number): Declared {
+  const zigzag = (value: number) => run(value, 0).slice(0, -1); // 2 · value as a varint
+  const lengths = (first: number, delta: number) => {
+    const blocks = Array.from({ length: Math.ceil((rows - 1) / 128) }, () => [...zigzag(delta), 0, 0, 0, 0]);
+    return [0x80, 1, 4, ...zigzag(rows), ...zigzag(first), ...blocks.flat()];
+  };
+  return { page: Buffer.concat([Buffer.from([...lengths(0, 1), ...lengths(1, 0)]), Buffer.alloc(rows, 65)]), encoding: 7, rows };
+}
+
 describe('what a file declares is checked before memory is reserved for it', () => {
   test('a sound file of this writer is read', () => {
     expect(contents(writeParquet(parquetOf(ok)))).toEqual({ caption: [['hello']] });
@@ -105,6 +113,7 @@ describe('what a file declares is checked before memory is reserved for it', () 
       caption: [['hello'], ['hello']],
     });
     expect(contents(writeParquet(parquetOf({ page: ONE, stored: gzipSync(ONE), codec: 2 })))).toEqual({ caption: [['hello']] });
+    expect(contents(writeParquet(parquetOf(sharing(300)))).caption[299]).toEqual(['A'.repeat(300)]);
     const zeros = Buffer.concat([Buffer.from([65, 0, 0, 0]), Buffer.alloc(65, 65)]);
     expect(contents(writeParquet(parquetOf({ page: zeros })))).toEqual({ caption: [['A'.repeat(65)]] });
   });
@@ -146,6 +155,24 @@ describe('what a file declares is checked before memory is reserved for it', () 
     ['places of 200 bits', parquetOf({ page: Buffer.from([200, 2, 0]), encoding: 8 }), /a page has places of 200 bits/],
     ['places without a dictionary', parquetOf({ page: Buffer.from([1, 2, 1]), encoding: 8 }), /a value is neither bytes nor null|row group 0/],
     ['a text beyond its page', parquetOf({ page: Buffer.from([255, 255, 255, 127, 65]) }), /row group 0, column "caption": /],
+    ['an encoding of numbers', parquetOf({ ...ok, encoding: 5 }), /a page is written as DELTA_BINARY_PACKED, which is no encoding of texts/],
+    [
+      'deltas in blocks of a negative size',
+      parquetOf({ page: Buffer.from([0x80, 0xff, 0xff, 0xff, 0x0f, 4, 9, 0, 0, 8, 8, 8, 8]), encoding: 6, rows: 9 }),
+      /a page has lengths in blocks of 4294967168, cut into 4/,
+    ],
+    ['deltas in blocks of nothing', parquetOf({ page: Buffer.from([0x80, 1, 0, 1, 0, 0]), encoding: 6 }), /a page has lengths in blocks of 128, cut into 0/],
+    [
+      'a negative length',
+      parquetOf({ page: Buffer.from([0x80, 1, 4, 1, 3, 65, 65]), encoding: 6 }),
+      /values of no length, or ones that share more than there is/,
+    ],
+    [
+      'a value that shares more than there is',
+      parquetOf({ page: Buffer.from([0x80, 1, 4, 1, 8, 0x80, 1, 4, 1, 2, 65]), encoding: 7 }),
+      /share more than there is/,
+    ],
+    ['values that grow by sharing', parquetOf(sharing(60_000)), /a page has values of more than 1073741824 bytes/],
     ['only a dictionary', parquetOf({ ...ok, dictionary: true }), /row group 0, column "caption": /],
     ['numbers where texts are declared', parquetOf({ ...ok, columnType: 1 }), /its values are INT32, and its schema says BYTE_ARRAY/],
     ['a codec that nobody has', parquetOf({ ...ok, codec: 3 }), /its codec LZO is not read/],
@@ -154,6 +181,16 @@ describe('what a file declares is checked before memory is reserved for it', () 
     ['SNAPPY that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255, 255, 7, 1, 1]), codec: 1 }), /row group 0, column "caption": /],
     ['BROTLI that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255]), codec: 4 }), /row group 0, column "caption": /],
     ['LZ4 that is none', parquetOf({ page: ONE, stored: Buffer.from([255, 255, 255]), codec: 7 }), /row group 0, column "caption": /],
+    [
+      'SNAPPY of a hundred megabytes in five',
+      parquetOf({ page: ONE, pageBytes: 1e8, stored: Buffer.alloc(5), codec: 1 }),
+      /a page of 5 bytes declares 100000000 behind its SNAPPY/,
+    ],
+    [
+      'LZ4 of a hundred megabytes in five',
+      parquetOf({ page: ONE, pageBytes: 1e8, stored: Buffer.alloc(5), codec: 7 }),
+      /a page of 5 bytes declares 100000000 behind its LZ4_RAW/,
+    ],
     ['ZSTD that is none', parquetOf({ page: ONE, stored: Buffer.from([1, 2, 3, 4, 5]), codec: 6 }), /a page is no ZSTD/],
     ['ZSTD that gives gigabytes', parquetOf({ page: ONE, stored: zstdRuns(20_000, 131_071), codec: 6 }), /a page declares 9 bytes, and its ZSTD gives more/],
   ])('%s', (_, bytes, message) => {

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
 import { prepareDataset, readDataset, writeDataset } from '../src/data/captions.ts';
-import { pictureOf } from '../src/data/picture_places.ts';
+import { columnOf, ParquetFile } from '../src/data/parquet.ts';
+import { pictureOf, placedPicture } from '../src/data/picture_places.ts';
 import { type GivenShards, readParquetTable, readShards, type ShardOptions } from '../src/data/shards.ts';
 import { FileError } from '../src/errors.ts';
 import { parquetOf, plainText } from './parquet_writer.ts';
@@ -299,6 +300,21 @@ describe('Parquet shards', () => {
     expect(read('snappy', { split: 'caption' })).toThrow(/snappy\.parquet row 0: its split: expected train/);
     expect(() => readShards(all(join(FIXTURES, 'snappy.parquet')), { columns: { split: 'caption' }, skipBad: true }).report.damaged).not.toThrow();
     expect(readShards(all(join(FIXTURES, 'snappy.parquet')), { columns: { split: 'caption' }, skipBad: true }).report.damaged.count).toBe(8);
+  });
+
+  test('pictures come in any order, and many at once', async () => {
+    const { found, ...folders } = readShards(all(join(FIXTURES, 'snappy.parquet'), join(FIXTURES, 'zstd.parquet')));
+    const file = ParquetFile.open(join(FIXTURES, 'snappy.parquet'));
+    const expected = file.groups.flatMap((_, group) =>
+      file.read(group, columnOf(file, 'image', ['picture'])).map(([bytes]) => Buffer.from(bytes as Uint8Array)),
+    );
+    const order = [7, 8, 0, 15, 3, 11, 6, 2, 2, 14, 5, 9, 1, 13, 4, 12, 10];
+    const read = await Promise.all(order.map((i) => placedPicture(folders, found[i], false)));
+    read.forEach((picture, k) => {
+      expect(picture).toEqual({ name: join(FIXTURES, found[order[k]].file), bytes: new Uint8Array(expected[order[k] % 8]) });
+    });
+    const beyond = { file: 'snappy.parquet/8', at: { shard: 0, row: 8 } };
+    await expect(placedPicture(folders, beyond, false)).rejects.toThrow(/snappy\.parquet: has 8 rows, and row 8 is asked for, counted from 0/);
   });
 
   test('a table that names files of a folder', () => {

@@ -70,6 +70,9 @@ export function distinctPictures(images: readonly CaptionedImage[]): CaptionedIm
   return [...images];
 }
 
+/** No map of V8 has more entries. */
+export const MOST_PICTURES = 2 ** 24;
+
 type Listed = Omit<CaptionedImage, 'captions'>;
 
 /** Takes one picture after the other, and throws at the first that is not distinct from those before it. */
@@ -92,6 +95,7 @@ function distinctness(listedIn?: string): (image: Listed) => void {
       const which = image.id !== undefined && other.id !== undefined ? `, with the ids ${other.id} and ${image.id}` : ` (${placeOf(other)}, ${placeOf(image)})`;
       throw new FileError(path, `${quoted(file)} is listed twice${which}`);
     }
+    if (files.size >= MOST_PICTURES) throw new FileError(path, `lists picture ${files.size + 1}; ${MOST_PICTURES} are the most of one dataset`);
     files.set(file, image);
     if (image.id === undefined) return;
     // Each source counts its ids for itself.
@@ -408,7 +412,8 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
     counts.add(own, words, ids);
     return { file: name, ...(called === undefined ? {} : { id: called }), split: own, ...(at ? { at } : {}), captions: spoken[i], ids };
   });
-  const { perPicture, lengths, withoutWords, framed, withControls } = { ...counts, ...heard };
+  const { perPicture, lengths } = counts;
+  const { withoutWords, framed, withControls } = heard;
   return {
     dataset: {
       imageFolder: o.imageFolder,

@@ -5,6 +5,7 @@
 import { brotliDecompressSync, gunzipSync } from 'node:zlib';
 import { type ColumnMetaData, type DecodedArray, type FileMetaData, type PageHeader, parquetMetadata, parquetSchema, type SchemaTree } from 'hyparquet';
 import { parquetHeader, readPage } from 'hyparquet/src/column.js';
+import { deltaBinaryUnpack } from 'hyparquet/src/delta.js';
 import { compressors } from 'hyparquet-compressors';
 import { FileError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
@@ -98,12 +99,17 @@ const PARSERS = Object.fromEntries(
   ]),
 );
 
+/** Bytes that one byte of these codecs gives at most. Their decoders reserve what a page declares. */
+const MOST_OF_BYTE: Partial<Record<ColumnMetaData['codec'], number>> = { SNAPPY: 32, LZ4: 256, LZ4_RAW: 256 };
+
 /** A page's bytes, at most as many as its header declares. */
 function decompressed(bytes: Uint8Array, length: number, codec: ColumnMetaData['codec']): Uint8Array {
   const decode = compressors[codec];
   if (codec === 'UNCOMPRESSED') return bytes;
   if (length === 0) return new Uint8Array(0);
   if (!decode) throw new Damage(`its codec ${codec} is not read; UNCOMPRESSED, SNAPPY, GZIP, ZSTD, BROTLI and LZ4 are`);
+  if (length > 64 + bytes.length * (MOST_OF_BYTE[codec] ?? Infinity))
+    throw new Damage(`a page of ${bytes.length} bytes declares ${length} behind its ${codec}`);
   const bounded = { maxOutputLength: length };
   if (codec === 'GZIP') return gunzipSync(bytes, bounded);
   if (codec === 'BROTLI') return brotliDecompressSync(bytes, bounded);
@@ -178,6 +184,32 @@ function checkRuns(bytes: Uint8Array, from: number, to: number, width: number, c
   }
 }
 
+/** Lengths as differences. Blocks of a negative size would lead back. Source: Parquet's "Encodings", delta encoding. */
+function deltaLengths(reader: { view: DataView; offset: number }, count: number): Int32Array {
+  const block = varint(reader.view, reader.offset);
+  const parts = varint(reader.view, block.end);
+  if (block.value === 0 || block.value > 1 << 20 || parts.value === 0 || block.value % parts.value !== 0)
+    throw new Damage(`a page has lengths in blocks of ${block.value}, cut into ${parts.value}`);
+  const lengths = new Int32Array(count);
+  deltaBinaryUnpack(reader, count, lengths);
+  return lengths;
+}
+
+/** Checks values written as differences: of their lengths, and in DELTA_BYTE_ARRAY as what each shares with the one before it. */
+function checkDeltas(page: Uint8Array, at: number, count: number, encoding: string): void {
+  const reader = { view: new DataView(page.buffer, page.byteOffset, page.length), offset: at };
+  const shared = encoding === 'DELTA_BYTE_ARRAY' ? deltaLengths(reader, count) : null;
+  const own = deltaLengths(reader, count);
+  let [bytes, before] = [0, 0];
+  for (const [i, length] of own.entries()) {
+    const taken = shared?.[i] ?? 0;
+    if (length < 0 || taken < 0 || taken > before) throw new Damage('a page has values of no length, or ones that share more than there is');
+    before = taken + length;
+    bytes += before;
+    if (bytes > MAX_COLUMN_BYTES) throw new Damage(`a page has values of more than ${MAX_COLUMN_BYTES} bytes`);
+  }
+}
+
 const bitsOf = (level: number) => 32 - Math.clz32(level);
 
 interface Levels {
@@ -195,8 +227,8 @@ function plainPage(
   const { type, uncompressed_page_size: whole } = header;
   const places = (page: Uint8Array, at: number, count: number, encoding: string) => {
     if (encoding === 'PLAIN') return;
-    if (encoding !== 'RLE_DICTIONARY' && encoding !== 'PLAIN_DICTIONARY')
-      throw new Damage(`a page is written as ${encoding}, which is not read here; PLAIN and dictionaries are: write the file again without delta encoding`);
+    if (encoding === 'DELTA_LENGTH_BYTE_ARRAY' || encoding === 'DELTA_BYTE_ARRAY') return checkDeltas(page, at, count, encoding);
+    if (encoding !== 'RLE_DICTIONARY' && encoding !== 'PLAIN_DICTIONARY') throw new Damage(`a page is written as ${encoding}, which is no encoding of texts`);
     if (count > 0 && at >= page.length) throw new Damage('a page has no values');
     if (count > 0 && page[at] > 0) checkRuns(page, at + 1, page.length, page[at], count);
   };

@@ -6,10 +6,10 @@ import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { z } from 'zod';
 import { type Counted, Tally } from '../counted.ts';
-import { FileError, UsageError } from '../errors.ts';
+import { FileError, GlimpseError, UsageError } from '../errors.ts';
 import { onFile } from './atomic_file.ts';
 import { PerhapsSplit, SPLITS, type TableOptions, type TableRow, tableImages } from './caption_sources.ts';
-import { type CaptionedImage, type Split, safeName } from './captions.ts';
+import { type CaptionedImage, MOST_PICTURES, type Split, safeName } from './captions.ts';
 import { openFile } from './file_source.ts';
 import { MAX_BYTES } from './images.ts';
 import { type ColumnKind, columnOf, columnsText, type ParquetColumn, ParquetFile } from './parquet.ts';
@@ -135,7 +135,6 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
   const path = picturePath(folder, name, o.followLinks ?? false);
   const asked = o.columns ?? {};
   const shard = reading.shards.push({ tar: name }) - 1;
-  const bySplit = given ?? null;
   const byName = splitOfName(name);
   const file = openFile(path);
   const source = { path };
@@ -168,7 +167,7 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
       const split = checkedBy(`${path}/${about?.name ?? key}`, PerhapsSplit, member ? text(member, MAX_CAPTION) : json[splitField], quoted(splitField));
       found.push({
         file: `${name}/${picture.name}`,
-        split: bySplit ?? split ?? byName,
+        split: given ?? split ?? byName,
         captions,
         source,
         at: { shard, offset: picture.offset, size: picture.size, header: picture.header },
@@ -208,6 +207,10 @@ function readTarShard(reading: Reading, name: string, given: Split | null): void
               throw new FileError(
                 path,
                 `the members of the sample ${quoted(key)} do not stand together, or it is there twice; write the tar again, sorted by name`,
+              );
+            if (keys.size >= MOST_PICTURES)
+              throw new GlimpseError(
+                `${path}: with the shards before it there are more than ${MOST_PICTURES} samples, the most of one dataset; name fewer shards`,
               );
             own.add(key);
             if (keys.has(key)) report.repeatedKeys.add(`${name}/${key}`);

@@ -174,6 +174,7 @@ const PARSERS: Record<string, Parser> = {
   'Parquet shard, GZIP': { file: 'gzip.parquet', sound: () => parquet('gzip'), read: (path) => readParquetShard(path) },
   'Parquet shard, Brotli': { file: 'brotli.parquet', sound: () => parquet('brotli'), read: (path) => readParquetShard(path) },
   'Parquet shard, LZ4': { file: 'lz4.parquet', sound: () => parquet('lz4'), read: (path) => readParquetShard(path) },
+  'Parquet shard, deltas': { file: 'delta.parquet', sound: () => parquet('delta'), read: (path) => readParquetShard(path) },
   'Parquet table': { file: 'names.parquet', sound: () => parquet('names'), read: (path) => readParquetTable(path) },
   'COCO references': { file: 'refs.json', sound: () => text({ images: [], annotations: [CAPTION] }), read: (path) => readReferences(path) },
   'COCO results': { file: 'results.json', sound: () => text([{ image_id: 7, caption: 'a dog' }]), read: (path) => readResults(path) },

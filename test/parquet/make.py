@@ -47,5 +47,6 @@ write('nulls.parquet', {'image': holes, 'captions': lists_with_nulls}, compressi
 write('dictionary.parquet', {'image': structs, 'caption': [CAPTIONS[0] for _ in NAMES]}, compression='none', use_dictionary=['caption'], data_page_size=64)
 write('pages.parquet', {'image': structs, 'captions': LISTS}, compression='zstd', row_group_size=8, data_page_size=16, write_batch_size=1)
 write('names.parquet', {'file_name': [f'{i}.jpg' for i in range(8)], 'captions': LISTS, 'split': SPLITS}, compression='zstd')
-write('delta.parquet', {'image': binary, 'caption': CAPTIONS}, use_dictionary=False, column_encoding={'caption': 'DELTA_BYTE_ARRAY', 'image': 'PLAIN'})
+deltas = {'caption': 'DELTA_BYTE_ARRAY', 'captions.list.element': 'DELTA_LENGTH_BYTE_ARRAY', 'image': 'DELTA_LENGTH_BYTE_ARRAY'}
+write('delta.parquet', {'image': binary, 'caption': CAPTIONS, 'captions': LISTS}, use_dictionary=False, column_encoding=deltas, row_group_size=8)
 write('large.parquet', {'image': pa.array(PICTURES, pa.large_binary()), 'captions': pa.array(LISTS, pa.large_list(pa.large_string()))}, compression='snappy')
