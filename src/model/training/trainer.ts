@@ -589,8 +589,9 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const isOwn = (i: number) => (i % config.accumulate) % world.size === world.rank;
   let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
   const prefetch = (from: number) => {
-    const i = batches.findIndex((_, at) => at >= from && isOwn(at));
-    if (i < 0) return;
+    let i = from;
+    while (i < batches.length && !isOwn(i)) i++;
+    if (i === batches.length) return;
     next = state.inputs(batches[i].files);
     next.catch(() => {}); // an error is thrown where this is awaited
   };

@@ -83,11 +83,12 @@ export interface Block {
   readonly halves: Uint16Array;
 }
 
-/** Time between two looks at operations that wait for other processes. */
-const WAITING_MS = 1;
-/** While all take part: time without progress until each look is followed by a pause, and that pause. */
+/** Time without progress until each look at operations is followed by a pause, and that pause. */
 const HURRY_MS = 2;
 const PAUSE_MS = 0.1;
+/** Time until operations that wait for other processes are looked at less often, and the time between these looks. */
+const PATIENT_MS = 20;
+const WAITING_MS = 1;
 const CLOCK = new Int32Array(new SharedArrayBuffer(4));
 /** Time between signs of life, and without one after which a process counts as silent. */
 const BEAT_MS = 5_000;
@@ -119,7 +120,7 @@ export class Mpi {
   private readonly pending: { request: bigint; done: () => void }[] = [];
   private readonly idleRequests: bigint[] = [];
   private pump: NodeJS.Timeout | NodeJS.Immediate | null = null;
-  /** Above 0 while all processes are known to take part: then looking at operations without a pause is what ends them soonest. */
+  /** Above 0 while all processes are known to take part: looking often is then what ends operations soonest. */
   private hurrying = 0;
   /** When an operation was last completed or begun. */
   private advanced = 0;
@@ -249,11 +250,13 @@ export class Mpi {
       }
       if (this.pending.length > 0) this.look();
     };
-    if (this.hurrying === 0) this.pump = setTimeout(again, WAITING_MS);
-    else {
-      if (performance.now() - this.advanced > HURRY_MS) Atomics.wait(CLOCK, 0, 0, PAUSE_MS); // leaves the core to the driver's threads
-      this.pump = setImmediate(again);
+    const waited = performance.now() - this.advanced;
+    if (waited > PATIENT_MS && this.hurrying === 0) {
+      this.pump = setTimeout(again, WAITING_MS);
+      return;
     }
+    if (waited > HURRY_MS) Atomics.wait(CLOCK, 0, 0, PAUSE_MS); // leaves the core to the driver's threads
+    this.pump = setImmediate(again);
   }
 
   private test(request: bigint): boolean {
@@ -261,7 +264,7 @@ export class Mpi {
     return this.flag.value[0] !== 0;
   }
 
-  /** Waits until every process has come here, without spinning, then runs `work`, whose operations are looked at without a pause. */
+  /** Waits until every process has come here, then runs `work`, whose operations are looked at often until they are complete. */
   async together<T>(work: () => Promise<T>): Promise<T> {
     await this.begin('MPI_Ibarrier', this.comm);
     this.hurrying++;
