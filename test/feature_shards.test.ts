@@ -280,6 +280,27 @@ describe('a folder that holds a store takes', () => {
   });
 });
 
+test('a picture that was replaced since does not make a dataset another one', async () => {
+  const files = names(12);
+  mkdirSync(at('replaced', 'folder'), { recursive: true });
+  for (const file of files) writeFileSync(at('replaced', file), `broken ${file}`);
+  const shard = (number: number, change: Partial<Made> = {}) =>
+    make(at('replaced', `${number}`), { files, number, of: 2, pictures: at('replaced'), ...change });
+  shard(1, { bad: [files[2]] });
+  for (const i of [2, 7]) writeFileSync(at('replaced', files[i]), 'sound');
+  shard(1);
+  shard(2);
+  for (const i of [0, 1]) writeFileSync(at('replaced', files[i]), 'sharper');
+  shard(2);
+  expect(await merged('of replaced', [shard(1), shard(2)])).toMatchObject({ pictures: 12, leftOut: [] });
+  const alone = () =>
+    make(at('replaced', 'alone'), { files: files.slice(0, 1), pictures: at('replaced'), bad: existsSync(at('replaced', 'alone')) ? [] : [files[0]] });
+  alone();
+  writeFileSync(at('replaced', files[0]), 'sound at last');
+  alone();
+  expect(Object.keys(await contents(at('replaced', 'alone')))).toEqual([files[0]]);
+});
+
 test('a picture that was left out and is sound later is counted once', async () => {
   const files = names(4);
   const path = make(at('mended'), { files, bad: [files[1]] });

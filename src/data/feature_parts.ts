@@ -123,14 +123,21 @@ export function partOf({ dataset, splits, limit, files, number, of, sample }: Se
   return { dataset, splits: [...splits], limit, whole, of, numbers: [number], pictures: picturesIn({ whole, of, numbers: [number] }) };
 }
 
-/** A picture that both samples have under one name with other bytes; undefined if there is none. */
+/**
+ * A picture that both samples have under one name with other bytes, if most that they share are so; else undefined. A few may differ: a
+ * picture that could not be read may have been replaced since.
+ */
 function contradiction(a: Part, b: Part): string | undefined {
   const known = new Map(a.whole.sample);
-  return b.whole.sample.find(([file, hash]) => hash !== null && (known.get(file) ?? hash) !== hash)?.[0];
+  const shared = b.whole.sample.filter(([file, hash]) => hash !== null && (known.get(file) ?? null) !== null);
+  const other = shared.filter(([file, hash]) => known.get(file) !== hash);
+  return 2 * other.length > shared.length ? other[0][0] : undefined;
 }
 
+const sameList = (a: Part, b: Part) => a.whole.list === b.whole.list && a.whole.pictures === b.whole.pictures;
+
 /** Whether two parts are of the same pictures. */
-export const sameWhole = (a: Part, b: Part) => a.whole.list === b.whole.list && a.whole.pictures === b.whole.pictures && contradiction(a, b) === undefined;
+export const sameWhole = (a: Part, b: Part) => sameList(a, b) && contradiction(a, b) === undefined;
 
 const MOST_LISTED = 8;
 
@@ -278,9 +285,10 @@ export function notesOf(found: Together): string[] {
 
 /**
  * Throws a GlimpseError if a folder that holds a store, or the beginning of one, cannot take this part. It can if it was begun for the
- * same part, or for the same part of fewer pictures. `names` are the pictures that it has, `files` those of the part.
+ * same part, or for the same part of fewer pictures. `names` are the pictures that it has features of or left out, `files` those of the
+ * part.
  */
-export function refuseOtherPart(held: Held, names: () => Iterable<string>, part: Part, files: readonly string[]): void {
+export function refuseOtherPart(held: Held & { pictures: number }, names: () => Iterable<string>, part: Part, files: readonly string[]): void {
   const { folder, parts } = held;
   const [old] = parts ?? [];
   const refused = (what: string) =>
@@ -288,9 +296,9 @@ export function refuseOtherPart(held: Held, names: () => Iterable<string>, part:
   if (old) {
     const sameCut = parts?.length === 1 && old.of === part.of && old.numbers.join() === part.numbers.join();
     if (!sameCut) throw refused(`holds ${partText(old)}`);
-    if (sameWhole(old, part)) return;
-    const other = contradiction(old, part);
+    const other = held.pictures > 0 ? contradiction(old, part) : undefined;
     if (other !== undefined) throw refused(`holds ${partText(old)}, where ${quoted(other)} is another picture`);
+    if (sameList(old, part)) return;
   }
   const wanted = new Set(files);
   for (const name of names())

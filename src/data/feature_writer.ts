@@ -85,11 +85,11 @@ function* namesOf({ rows }: FeatureEntries, nameOf: (row: number) => string, lef
 /** Which parts a writer makes. `refuse` throws if what a folder holds already is of others. */
 export interface Claim {
   parts: Part[] | null;
-  refuse(held: Held & { finished: boolean }, names: () => Iterable<string>): void;
+  refuse(held: Held & { finished: boolean; pictures: number }, names: () => Iterable<string>): void;
 }
 
 function refuseOthers(folder: string, { header, entries, finished }: Existing, claim: Claim): void {
-  claim.refuse({ folder, parts: header.parts, finished }, () => namesOf(entries, (row) => entries.nameOf(row), header.leftOut));
+  claim.refuse({ folder, parts: header.parts, finished, pictures: header.pictures }, () => namesOf(entries, (row) => entries.nameOf(row), header.leftOut));
 }
 
 /**
@@ -97,13 +97,15 @@ function refuseOthers(folder: string, { header, entries, finished }: Existing, c
  * tells an error once to each opened file, and the writer's own must get it when it syncs.
  */
 class DiskBehind {
-  private readonly file: number;
+  private file = -1;
   private bytes = 0;
   private syncing = false;
   private closing = false;
 
-  constructor(path: string) {
-    this.file = openSync(path, 'r+');
+  constructor(private readonly path: string) {}
+
+  open(): void {
+    this.file = onFile(this.path, () => openSync(this.path, 'r+'));
   }
 
   wrote(bytes: number): void {
@@ -120,7 +122,7 @@ class DiskBehind {
   /** Closes the file, after a sync that goes on. */
   close(): void {
     this.closing = true;
-    if (!this.syncing) closeSync(this.file);
+    if (!this.syncing && this.file >= 0) closeSync(this.file);
   }
 }
 
@@ -182,6 +184,7 @@ export class FeatureWriter {
     }
     this.disk = new DiskBehind(this.path);
     try {
+      this.disk.open();
       onFile(join(folder, INDEX), () => ftruncateSync(this.indexFile, this.indexedBytes));
       this.journal(); // so that what this store is for is known from now on
     } catch (error) {
