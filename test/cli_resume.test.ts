@@ -14,6 +14,7 @@ test.each([
   ['SIGINT', 130],
   ['SIGTERM', 143],
   ['SIGHUP', 129],
+  ['SIGUSR2', 140],
 ] as const)('%s saves within the epoch and ends with %i; what goes on from there equals an unbroken run', async (signal, code) => {
   const { run, trainArgs } = await made.trained();
   const out = join(folder, signal);

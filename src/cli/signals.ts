@@ -1,13 +1,14 @@
 /**
  * Requests to end: Ctrl-C, the SIGTERM of a scheduler, a terminal that closes. A command that asks for them finishes the piece under
  * way, saves, and ends with the exit code of the signal. A second Ctrl-C ends at once; shells and npm send the same signal twice.
+ * SIGUSR2 is for mpirun, which kills soon after a SIGTERM but only passes SIGUSR2 on. Node itself takes SIGUSR1.
  */
 import { constants } from 'node:os';
 
 /** A signal that comes again within this time is the same request. */
 const TWICE_MS = 500;
 
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR2'] as const;
 
 export interface EndRequest {
   /** The signal that came first; null while none came. */

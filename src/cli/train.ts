@@ -168,7 +168,7 @@ async function sayWorld(o: TrainOptions, world: World, description: string): Pro
   if (bound >= 0)
     say(
       o,
-      `${world.nameOf(bound)} may only use ${all[bound].cores} of ${all[bound].of} processor cores: the launcher bound it; \`mpirun --bind-to none\` lets it use all`,
+      `${world.nameOf(bound)} may only use ${all[bound].cores} of ${all[bound].of} processor cores: the launcher bound it; \`mpirun --bind-to none\` lets it use all, \`srun --cpus-per-task\` more`,
     );
 }
 
