@@ -1833,6 +1833,27 @@ const UPDATES: readonly Mutation[] = [
     ops: ['adam'],
   },
   {
+    name: 'the first part is added to what was there',
+    shader: 'accumulate',
+    find: 'params.first == 0u',
+    replace: 'params.first != 2u',
+    ops: ['gradientSum'],
+  },
+  {
+    name: 'the last sum is not rounded',
+    shader: 'accumulate',
+    find: 'params.bits16 != 0u && params.last != 0u',
+    replace: 'params.bits16 != 0u && params.last == 2u',
+    ops: ['gradientSum'],
+  },
+  {
+    name: 'halves are rounded up',
+    shader: 'accumulate',
+    find: 'bits + 0x7fffu +',
+    replace: 'bits + 0xffffu +',
+    ops: ['gradientSum'],
+  },
+  {
     name: 'a small gradient is blown up to the bound of clipping',
     shader: 'sgd',
     find: 'select(min(1.0, factor), factor, is_nan(factor))',

@@ -9,7 +9,7 @@ const ROOT = join(import.meta.dirname, '..');
 const FILES = readdirSync(join(ROOT, 'src'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'));
 
 /** Options of other programs whose commands are given as advice. */
-const FOREIGN_OPTIONS = ['--omit', '--needed', '--prefix', '--data-binary', '--build', '--bind-to', '--mpi'];
+const FOREIGN_OPTIONS = ['--omit', '--needed', '--prefix', '--data-binary', '--build', '--bind-to', '--mpi', '--cpus-per-task'];
 
 interface Text {
   file: string;

@@ -206,6 +206,7 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   adam: of(
     r`m \leftarrow \beta_1 m + (1 - \beta_1) g, \quad v \leftarrow \beta_2 v + (1 - \beta_2) g^2, \quad p \leftarrow p - \eta\, \frac{m / (1 - \beta_1^t)}{\sqrt{v / (1 - \beta_2^t)} + \varepsilon}`,
   ),
+  gradientSum: of(r`s \leftarrow s + x`),
   sgd: of(r`m \leftarrow \mu m + g + \lambda p, \quad p \leftarrow p - \eta\, m`),
   globalNorm: of(r`\lVert g \rVert = \sqrt{\sum_k \lVert g_k \rVert^2}`),
 };

@@ -16,7 +16,7 @@ import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
-import { adamOp, globalNormOp, sgdOp } from './optimizer.ts';
+import { adamOp, globalNormOp, gradientSumOp, sgdOp } from './optimizer.ts';
 import { padOp } from './pad.ts';
 import { maxPoolWithIndicesOp, maxUnpoolOp, poolOps } from './pool.ts';
 import { additiveAttentionOp, gruCellOp, lstmCellOp } from './recurrent.ts';
@@ -78,6 +78,7 @@ export const OPS: readonly Op[] = [
   attentionLstmOp,
   adamOp,
   sgdOp,
+  gradientSumOp,
   globalNormOp,
 ];
 

@@ -1,6 +1,6 @@
 /** The optimizers' updates and the global norm as entries of the table, so that they are checked like everything else. */
 import { present } from '../../kernels/elementwise.ts';
-import { type AdamUpdate, adam, globalNorm, type SgdUpdate, sgd } from '../../kernels/optimizer.ts';
+import { type Accumulation, type AdamUpdate, accumulate, adam, globalNorm, type SgdUpdate, sgd } from '../../kernels/optimizer.ts';
 import { sizeOf } from '../../tensor/shape.ts';
 import { type Op, type Reference, reference, streamingCost } from '../op.ts';
 
@@ -138,6 +138,63 @@ export const sgdOp: Op<SgdUpdate> = {
       draw: ['normal', 'normal', 'normal', 'positive'],
     },
     { name: 'clipped at next to nothing', shapes: [[7], [7], [7], [1]], attrs: { ...sgdCase, maxNorm: 5e-7 }, draw: ['normal', 'normal', 'normal', 'ids:1'] },
+  ],
+};
+
+/** The nearest number of 8 significant bits, ties to even: bfloat16. */
+function rounded16(x: number): number {
+  const [word] = new Uint32Array(Float32Array.of(x).buffer);
+  const up = ((word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000) >>> 0;
+  return new Float32Array(Uint32Array.of(up).buffer)[0];
+}
+
+/** Gradients of micro-batches, added up one after the other in float32; with `bits16`, parts and last sum are rounded to bfloat16. */
+export const gradientSumOp: Op<Accumulation> = {
+  name: 'gradientSum',
+  doc: {
+    equation: 'sumNew = x if it is the first part, else sum + x; with bits16, x and the last sum are rounded to bfloat16',
+    runBy: '[Optimizer](#optimizer)',
+    tensors: { sum: 'any shape: the sum so far', x: 'as sum: the gradient of a micro-batch', sumNew: 'as sum' },
+    example: "apply(entry('gradientSum'), [tensor([1, 2]), tensor([0.5, 1])], { first: false, last: true, bits16: false })",
+  },
+  inputs: ['sum', 'x'],
+  outputs: ['sumNew'],
+  shape: ([sum]) => [sum],
+  forward: ({ gpu, inputs: [sum, x], outputs: [out], attrs }) => {
+    gpu.copy(sum.slice, out.slice, sum.size * 4);
+    accumulate(gpu, out.slice, x.slice, sum.size, attrs);
+  },
+  backward: NO_GRADIENT,
+  reference: ([sum, x], { first, last, bits16 }) => {
+    const part = (value: number) => (bits16 ? rounded16(value) : value);
+    return [
+      reference(sum.shape, (i) => {
+        const result = first ? part(x.data[i]) : Math.fround(sum.data[i] + part(x.data[i]));
+        return last ? part(result) : result;
+      }),
+    ];
+  },
+  cost: (shapes, outputs) => streamingCost(shapes, outputs, 1),
+  cases: [
+    { name: 'a later part', shapes: [[331], [331]], attrs: { first: false, last: false, bits16: false } },
+    {
+      name: 'the first part',
+      shapes: [
+        [29, 11],
+        [29, 11],
+      ],
+      attrs: { first: true, last: false, bits16: false },
+    },
+    { name: 'beyond one workgroup, rounded', shapes: [[1031], [1031]], attrs: { first: false, last: true, bits16: true } },
+    { name: 'a part alone, rounded', shapes: [[7], [7]], attrs: { first: true, last: true, bits16: true } },
+    {
+      name: 'a rounded part of a sum that is not',
+      shapes: [
+        [13, 5],
+        [13, 5],
+      ],
+      attrs: { first: false, last: false, bits16: true },
+    },
   ],
 };
 
