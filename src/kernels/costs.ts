@@ -80,6 +80,7 @@ const dotProductGradKeys = dotProduct(1, 2, 2, 1, 2, 2);
 
 /** By shader file. */
 const RULES: Readonly<Record<string, Rule>> = {
+  accumulate: each(1, 3),
   adam: each(14, 7),
   additive_attention: attention,
   additive_attention_grad: attentionGrad(1),
