@@ -99,6 +99,9 @@ const logOf = (run: string): Record<string, unknown>[] =>
     .map((line) => JSON.parse(line));
 const losses = (run: string) => logOf(run).flatMap(({ kind, lossPerToken, valLoss, cider }) => [kind === 'step' ? lossPerToken : [valLoss, cider]]);
 
+/** What draws random numbers, or decides by the validation. */
+const DRAWN = ['--dropout', '0.3', '--attention', 'hard', '--patience', '9'];
+
 /** Micro-batches of two captions, four of them an update. An epoch has 14 micro-batches, so its last update has two. */
 const SHARED = ['--batch-images', '2', '--captions', '1', '--accumulate', '4', '--validation', '3'];
 
@@ -121,9 +124,9 @@ describe.skipIf(missing)('several processes', () => {
   };
 
   test('2 of them, one of which is killed, resumed by one: the bits of one process that was never stopped', async () => {
-    const whole = await args('whole', '--epochs', '2', '--dropout', '0.3');
+    const whole = await args('whole', '--epochs', '2', ...DRAWN);
     expect((await glimpse(...whole.args)).code).toBe(0);
-    const killed = await args('killed', '--dropout', '0.3');
+    const killed = await args('killed', ...DRAWN);
     const world = start(2, [...killed.args, '--epochs', '50', '--save-every', '1']);
     const [, pid] = await world.until(/rank 1 \(process (\d+) on /);
     const [, writer] = await world.until(/rank 0 \(process (\d+) on /);
