@@ -4,7 +4,8 @@
  *
  *   mpirun -np 2 --bind-to none npx tsx scripts/mpi_exchange.ts
  */
-import { addPart, fromBits16, toBits16 } from '../src/model/training/gradient_sum.ts';
+import { fromBfloat } from '../src/data/bfloat.ts';
+import { addPart, toBits16 } from '../src/model/training/gradient_sum.ts';
 import { launchedAs } from '../src/platform/node/launcher.ts';
 import { Mpi } from '../src/platform/node/mpi.ts';
 
@@ -50,7 +51,7 @@ say('a sum of 9 numbers', await timed(() => mpi.sum(new Float64Array(9))));
 if (mpi.rank === 0) {
   const [x, sum, halves] = [Float32Array.from({ length: COUNT }, (_, i) => Math.sin(i)), new Float32Array(COUNT), new Uint16Array(COUNT)];
   console.log(`adding on the host: ${gbs(await timed(() => addPart(sum, x, false)))}`);
-  console.log(`to bfloat16: ${gbs(await timed(() => toBits16(x, halves)))}, from it: ${gbs(await timed(() => fromBits16(halves, sum)))}`);
+  console.log(`to bfloat16: ${gbs(await timed(() => toBits16(x, halves)))}, from it: ${gbs(await timed(() => fromBfloat(halves, sum)))}`);
 }
 mpi.finish();
 

@@ -2,8 +2,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { gradOf } from '../src/autograd/tape.ts';
+import { fromBfloat } from '../src/data/bfloat.ts';
 import { accumulate } from '../src/kernels/optimizer.ts';
-import { addPart, fromBits16, toBits16 } from '../src/model/training/gradient_sum.ts';
+import { addPart, toBits16 } from '../src/model/training/gradient_sum.ts';
 import { Optimizer } from '../src/nn/optimizer.ts';
 import { Parameters } from '../src/nn/parameters.ts';
 import { scope } from '../src/tensor/tensor.ts';
@@ -32,7 +33,7 @@ function onHost(parts: readonly Float32Array[], bits16: boolean): Float32Array {
     if (!bits16) return values;
     const out = new Float32Array(values.length);
     toBits16(values, halves);
-    fromBits16(halves, out);
+    fromBfloat(halves, out);
     return out;
   };
   parts.forEach((part, i) => {
@@ -78,7 +79,7 @@ test('16 bits keep 8 digits of the mantissa, rounded to nearest, ties to even', 
   const halves = new Uint16Array(6);
   toBits16(Float32Array.of(1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -20, -1e30, 2 ** -127), halves);
   const back = new Float32Array(6);
-  fromBits16(halves, back);
+  fromBfloat(halves, back);
   expect([...back.slice(0, 4)]).toEqual([1, 1, 1 + 2 ** -6, 1 + 2 ** -7]);
   expect(Math.abs(back[4] / -1e30 - 1)).toBeLessThan(2 ** -8);
   expect(back[5]).toBe(0); // subnormal

@@ -1,6 +1,6 @@
 /** `glimpse features`: the encoder over all pictures of a dataset. */
 import { join } from 'node:path';
-import { readDataset } from '../data/captions.ts';
+import { readDataset, SPLITS } from '../data/captions.ts';
 import type { EncoderIdentity } from '../data/encoder_identity.ts';
 import { ownFolder, refuseShards } from '../data/feature_index.ts';
 import { MOST_PARTS, missingText, type Part, partOf, refuseOtherPart, sampleOf, storesText } from '../data/feature_parts.ts';
@@ -16,8 +16,6 @@ import type { MergeOptions } from './commands/merge.ts';
 import { duration, progress, result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { endRequest } from './signals.ts';
-
-const SPLITS = ['train', 'val', 'test'] as const;
 
 function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
   if (o.model) return openEncoderOf(checkpointAt(o, o.model), o.encoder);

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { type Counted, counted, examplesOf } from '../counted.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../data/caption_sources.ts';
-import { type CaptionedImage, distinctPictures, prepareDataset, type Split, writeDataset } from '../data/captions.ts';
+import { type CaptionedImage, distinctPictures, prepareDataset, SPLITS, type Split, writeDataset } from '../data/captions.ts';
 import { readParquetTable, readShards } from '../data/shards.ts';
 import { separatorText, type TableForm } from '../data/table.ts';
 import { parseColumns } from '../data/table_columns.ts';
@@ -95,9 +95,7 @@ export async function prepare(o: PrepareOptions): Promise<number> {
   writeDataset(o.out, dataset);
   const percent = (value: number) => `${(100 * value).toFixed(2)} %`;
   const { lengths, captionsPerImage: per } = report;
-  const unknown = (['train', 'val', 'test'] as Split[])
-    .filter((name) => report.images[name] > 0)
-    .map((name) => `${percent(report.unknownRate[name])} of ${name}`);
+  const unknown = SPLITS.filter((name) => report.images[name] > 0).map((name) => `${percent(report.unknownRate[name])} of ${name}`);
   const unlistedCaptions = [...unlisted.values()].reduce((sum, count) => sum + count, 0);
   const told: [Counted, string][] = [
     [counted(report.withoutPicture), 'captioned pictures are missing'],

@@ -356,7 +356,8 @@ class CaptionCounts {
   }
 }
 
-const SPLITS = ['train', 'val', 'test'] as const;
+/** All splits, in the order in which they are told. */
+export const SPLITS = ['train', 'val', 'test'] as const;
 
 /**
  * Makes a dataset of captioned pictures: splits, vocabulary, word ids. It decodes every picture once, to know that all are sound,
@@ -444,7 +445,7 @@ export async function prepareDataset(found: readonly CaptionedImage[], o: Prepar
 const Image = z.object({
   file: z.string(),
   id: z.string().refine(isJsonId, 'expected a number or a text as JSON').optional(),
-  split: z.enum(['train', 'val', 'test']),
+  split: z.enum(SPLITS),
   at: Place.optional(),
   captions: z.array(z.string()),
   ids: z.array(z.array(z.number().int().nonnegative()).min(2)),

@@ -26,8 +26,6 @@ import { nonFiniteFault } from './finite.ts';
 import { fromHalf } from './half.ts';
 import { problemOf, quoted } from './validation.ts';
 
-export { encoderDifferences };
-
 /** Files of records that are open at a time. */
 const MOST_OPEN = 64;
 /** Bytes and records that are read at a time where all records are read in order. */

@@ -1,4 +1,5 @@
 /** The optimizers' updates and the global norm as entries of the table, so that they are checked like everything else. */
+import { bfloatOf } from '../../data/bfloat.ts';
 import { present } from '../../kernels/elementwise.ts';
 import { type Accumulation, type AdamUpdate, accumulate, adam, globalNorm, type SgdUpdate, sgd } from '../../kernels/optimizer.ts';
 import { sizeOf } from '../../tensor/shape.ts';
@@ -144,8 +145,7 @@ export const sgdOp: Op<SgdUpdate> = {
 /** The nearest number of 8 significant bits, ties to even: bfloat16. */
 function rounded16(x: number): number {
   const [word] = new Uint32Array(Float32Array.of(x).buffer);
-  const up = ((word + 0x7fff + ((word >>> 16) & 1)) & 0xffff0000) >>> 0;
-  return new Float32Array(Uint32Array.of(up).buffer)[0];
+  return new Float32Array(Uint32Array.of(bfloatOf(word) << 16).buffer)[0];
 }
 
 /** Gradients of micro-batches, added up one after the other in float32; with `bits16`, parts and last sum are rounded to bfloat16. */

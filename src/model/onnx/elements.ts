@@ -1,4 +1,5 @@
 /** The element types of ONNX tensors: how they lie in a file, and what whole numbers of a type can be. */
+import { fromBfloat } from '../../data/bfloat.ts';
 import { fromHalf } from '../../data/half.ts';
 import type { Numbers } from './values.ts';
 
@@ -66,7 +67,7 @@ const READERS: Record<string, (view: DataView, i: number) => number> = {
 export function fromBits(name: string, bits: Uint16Array): Float32Array {
   const out = new Float32Array(bits.length);
   if (name === 'float16') fromHalf(bits, out);
-  else new Uint32Array(out.buffer).set(Uint32Array.from(bits, (each) => each << 16));
+  else fromBfloat(bits, out);
   return out;
 }
 

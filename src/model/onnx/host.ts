@@ -2,6 +2,7 @@
  * Arithmetic on the host, element by element, for whole numbers, shapes, short lists and types that the GPU does not have. Results
  * are as ONNX says: whole numbers wrap round in their type, floats are rounded to theirs. Sizes are bounded before memory is taken.
  */
+import { bfloatOf } from '../../data/bfloat.ts';
 import { toHalf } from '../../data/half.ts';
 import { broadcastShapes, broadcastStrides, type Shape, sizeOf, stridesOf } from '../../tensor/shape.ts';
 import { claimOf, type ElementType, EXACT, fromBits, MAX_ELEMENTS, wrapped } from './elements.ts';
@@ -18,7 +19,7 @@ export const bools = (shape: number[], data: number[]): HostTensor => ({ kind: '
 /** Upper halves of floats, rounded to the nearest, ties to even. */
 function toBfloat(values: Float32Array): Uint16Array {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  return Uint16Array.from(bits, (each) => ((each & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : (each + 0x7fff + ((each >>> 16) & 1)) >>> 16));
+  return Uint16Array.from(bits, bfloatOf);
 }
 
 /** Numbers as a float type holds them. */

@@ -7,6 +7,7 @@
  * the other. Then all get the parts of the sum (all-gather). So the sum has the same bits for any number of processes, one
  * included. `fast` leaves the order to MPI_Allreduce.
  */
+import { bfloatOf, fromBfloat } from '../../data/bfloat.ts';
 import type { Gpu } from '../../gpu/gpu.ts';
 import type { BufferSlice } from '../../gpu/pool.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
@@ -77,29 +78,19 @@ export function addPart(sum: Float32Array, x: Float32Array, first: boolean): voi
   else for (let i = 0; i < sum.length; i++) sum[i] = normal(Math.fround(sum[i] + normal(x[i])));
 }
 
-/** The upper half of each number, rounded to nearest, ties to even: bfloat16. Exported for its test. */
+/** The numbers as bfloat16; subnormal ones count as zero. Exported for its test. */
 export function toBits16(values: Float32Array, halves: Uint16Array): void {
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   for (let i = 0; i < words.length; i++) {
     const word = words[i];
-    const exponent = word & 0x7f800000;
-    if (exponent === 0)
-      halves[i] = 0; // subnormal
-    else halves[i] = exponent === 0x7f800000 ? (word >>> 16) | ((word & 0x7fffff) === 0 ? 0 : 0x40) : (word + 0x7fff + ((word >>> 16) & 1)) >>> 16;
+    halves[i] = (word & 0x7f800000) === 0 ? 0 : bfloatOf(word);
   }
-}
-
-/** Numbers from their upper halves. Exported for its test. */
-export function fromBits16(halves: Uint16Array, values: Float32Array): void {
-  const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
-  for (let i = 0; i < words.length; i++) words[i] = halves[i] << 16;
 }
 
 /** A part of the gradients that travels as one message. */
 interface Bucket {
   /** Where the gradient is read, and where the sum goes. */
-  from: BufferSlice;
-  to: BufferSlice;
+  slice: BufferSlice;
   /** Numbers that each process adds up. */
   each: number;
   /** [size · each]: what goes out, and the whole sum afterwards. */
@@ -153,13 +144,15 @@ export class WorldSum implements GradientSum {
       const part: BufferSlice = { buffer: slice.buffer, offset: slice.offset + at, bytes };
       const each = Math.ceil(bytes / 4 / size);
       const [out, received] = [this.mpi.block(each * size), this.mpi.block(each * size)];
-      buckets.push({ from: part, to: part, each, out, received, own: new Float32Array(each), part: this.mpi.block(each), gradients: 0, open: 0, early: null });
+      buckets.push({ slice: part, each, out, received, own: new Float32Array(each), part: this.mpi.block(each), gradients: 0, open: 0, early: null });
     }
     return buckets;
   }
 
   private bucketsWith({ slice: { buffer, offset, bytes } }: Tensor): Bucket[] {
-    return this.buckets.filter(({ from }) => from.buffer === buffer && from.offset < offset + bytes && offset < from.offset + from.bytes);
+    return this.buckets.filter(
+      (bucket) => bucket.slice.buffer === buffer && bucket.slice.offset < offset + bytes && offset < bucket.slice.offset + bucket.slice.bytes,
+    );
   }
 
   /** Reads the buckets that this gradient completes. To be called as the backward pass goes on. */
@@ -167,8 +160,8 @@ export class WorldSum implements GradientSum {
     for (const bucket of this.bucketsWith(gradient)) if (--bucket.open === 0) bucket.early = this.read(bucket);
   }
 
-  private read({ from }: Bucket): Promise<ArrayBuffer[]> {
-    const read = this.gpu.read([from]);
+  private read({ slice }: Bucket): Promise<ArrayBuffer[]> {
+    const read = this.gpu.read([slice]);
     read.catch(() => {}); // an error is thrown where this is awaited
     return read;
   }
@@ -260,7 +253,7 @@ export class WorldSum implements GradientSum {
       for (let rank = 0; rank < parts; rank++) {
         const [from, to] = [rank * each, (rank + 1) * each];
         const x = this.bits16 ? new Float32Array(each) : received.floats.subarray(from, to);
-        if (this.bits16) fromBits16(received.halves.subarray(from, to), x);
+        if (this.bits16) fromBfloat(received.halves.subarray(from, to), x);
         addPart(own, x, first && rank === 0);
       }
       if (!last) return;
@@ -271,13 +264,13 @@ export class WorldSum implements GradientSum {
     const upload = async (b: number) => {
       await gathered[b];
       count('reduce');
-      const { out, to } = buckets[b];
-      let values = out.floats.subarray(0, to.bytes / 4);
+      const { out, slice } = buckets[b];
+      let values = out.floats.subarray(0, slice.bytes / 4);
       if (this.bits16) {
-        values = new Float32Array(to.bytes / 4);
-        fromBits16(out.halves, values);
+        values = new Float32Array(slice.bytes / 4);
+        fromBfloat(out.halves, values);
       }
-      this.gpu.upload(to, values);
+      this.gpu.upload(slice, values);
       count('upload');
     };
     // The same order in all processes: bucket b goes out, b − 1 is added and goes round, b − 2 arrives.

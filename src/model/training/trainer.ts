@@ -11,7 +11,8 @@ import { copyFileAtomic, makeFolder, onFile, removeTemporaries } from '../../dat
 import { bytesAsSource } from '../../data/bytes.ts';
 import type { Dataset } from '../../data/captions.ts';
 import { EventFile } from '../../data/event_file.ts';
-import { encoderDifferences, type FeatureStore } from '../../data/feature_store.ts';
+import { encoderDifferences } from '../../data/feature_index.ts';
+import type { FeatureStore } from '../../data/feature_store.ts';
 import { nonFinite } from '../../data/finite.ts';
 import type { PictureFile } from '../../data/images.ts';
 import { lockFolder } from '../../data/lock.ts';
@@ -566,17 +567,11 @@ function setUnigramBias(model: Captioner, dataset: Dataset): void {
   model.parameters.get('out_b').write(Float32Array.from(counts, (count) => Math.log(count / total)));
 }
 
-/** What processes tell each other of a micro-batch: its loss, and the numbers of a rollout. */
-const TOLD = 8;
+const ROLLOUT = ['reward', 'baseline', 'entropy', 'meanLength', 'endInFunctionWord', 'distinctWords', 'tokens'] as const satisfies readonly (keyof Rollout)[];
+/** Numbers that processes tell each other of a micro-batch: its loss, and those of a rollout. */
+const TOLD = 1 + ROLLOUT.length;
 
-function toldOf(rollout: Rollout): number[] {
-  const { reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens } = rollout;
-  return [reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens];
-}
-
-function rolloutFrom([reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens]: Float64Array): Rollout {
-  return { reward, baseline, entropy, meanLength, endInFunctionWord, distinctWords, tokens };
-}
+const rolloutFrom = (told: Float64Array) => Object.fromEntries(ROLLOUT.map((name, i) => [name, told[i]])) as unknown as Rollout;
 
 /** Trains to the end of the epoch. False if `shouldStop` ended it before, in any of the processes. */
 async function trainEpoch(state: Run): Promise<boolean> {
@@ -620,7 +615,11 @@ async function trainEpoch(state: Run): Promise<boolean> {
       const crossEntropy = step.add(inputs, { index, of, most: config.accumulate });
       crossEntropy.gpu.copy(crossEntropy.slice, losses.slice, 4, 0, index * 4);
       sum.add(index, of);
-      if (rollout) told.set(toldOf(rollout), index * TOLD + 1);
+      if (rollout)
+        told.set(
+          ROLLOUT.map((name) => rollout[name]),
+          index * TOLD + 1,
+        );
     }
     await sum.finish(of);
     state.leave(); // weights change before the log says so

@@ -71,10 +71,6 @@ export class World {
     return `rank ${rank} (process ${pid} on ${host})`;
   }
 
-  hostOf(rank: number): string {
-    return this.processes[rank].host;
-  }
-
   /** Sums of numbers over all processes, in place. */
   async sum(values: Float64Array): Promise<void> {
     await this.mpi?.sum(values);
