@@ -1,5 +1,6 @@
 /** All commands, in the order of the help. */
 import type { Declaration } from './command.ts';
+import { average } from './commands/average.ts';
 import { bench, benchCompare, benchPlot, benchReport } from './commands/bench.ts';
 import { caption } from './commands/caption.ts';
 import { demo } from './commands/demo.ts';
@@ -25,7 +26,7 @@ import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
-  ...[prepare, features, merge, train, caption, gallery, serve, exportModel],
+  ...[prepare, features, merge, train, average, caption, gallery, serve, exportModel],
   ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate],
   ...[onnxInspect, onnxRun, onnxProfile, onnxCheck],
 ];

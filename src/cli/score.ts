@@ -7,6 +7,7 @@ import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
 import { Captioner } from '../model/captioner/captioner.ts';
+import { Ensemble } from '../model/captioner/ensemble.ts';
 import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
@@ -54,14 +55,17 @@ export async function score(o: ScoreOptions): Promise<number> {
 }
 
 /** Decodes every picture of a split freely (never with the references' words at hand) and scores the captions. */
-export async function evaluate(o: EvalOptions, modelPath: string): Promise<number> {
+export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<number> {
   checkDecoding(o);
-  const checkpoint = checkpointAt(o, modelPath);
-  const { config } = checkpoint;
-  const { beam, maxLength } = decodingOf(o, config);
+  const checkpoints = modelPaths.map((path) => checkpointAt(o, path));
+  const [checkpoint] = checkpoints;
+  for (const [i, other] of checkpoints.entries())
+    if (other.vocabulary.join('\n') !== checkpoint.vocabulary.join('\n') || other.config.words !== checkpoint.config.words)
+      throw new GlimpseError(`${modelPaths[0]} and ${modelPaths[i]} cannot decode together: they were trained with different words`);
+  const { beam, maxLength } = decodingOf(o, checkpoint.config);
   const dataset = readDataset(o.data);
   const store = await openFeatures(o, o.features);
-  store.requireEncoder(checkpoint.encoder);
+  for (const { encoder } of checkpoints) store.requireEncoder(encoder);
   const vocabulary = vocabularyOf(checkpoint);
   const collection = collectionOf(o.documentFrequencies);
   const ofSplit = dataset.images.filter(({ split }) => split === o.split);
@@ -70,7 +74,8 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
   const withoutFeatures = counted(ofSplit.filter(({ file }) => !store.has(file)).map(({ file }) => file));
   const ids = pictureIds(images);
   return withGpu(o, async () => {
-    const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const models = checkpoints.map(({ config: { sizes, options }, weights }) => Captioner.fromWeights(sizes, options, weights));
+    const model = models.length === 1 ? models[0] : new Ensemble(models);
     const bar = progress(o, 'eval', images.length, 'pictures');
     const started = performance.now();
     const list: Scored[] = [];
@@ -94,12 +99,12 @@ export async function evaluate(o: EvalOptions, modelPath: string): Promise<numbe
       dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
     );
     const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training, collection });
-    const decoding = { beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
+    const decoding = { models: modelPaths, beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
     result(o, { ...scores, split: o.split, withoutFeatures, decoding }, () =>
       [
         ...report(scores),
         ...told(withoutFeatures, ofSplit.length, `without features in ${o.features.join(', ')}, so not counted`),
-        `${o.split} split, ${describeDecoding(o)}, ${duration(seconds)}`,
+        `${o.split} split, ${checkpoints.length > 1 ? `an ensemble of ${checkpoints.length} models, ` : ''}${describeDecoding(o)}, ${duration(seconds)}`,
       ].join('\n'),
     );
     return 0;

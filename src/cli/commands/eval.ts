@@ -23,8 +23,8 @@ export type EvalOptions = OptionsOf<typeof options>;
 
 export const evaluate = command({
   name: 'eval',
-  description: 'caption a split with a trained model and score the captions',
-  arguments: { '<model>': 'checkpoint file or the folder of a run' },
+  description: 'caption a split with a trained model, or with several as an ensemble, and score the captions',
+  arguments: { '<models...>': 'checkpoint files or folders of runs; the mean of the probabilities of several decides' },
   options,
   run: async () => (await import('../score.ts')).evaluate,
 });

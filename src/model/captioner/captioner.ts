@@ -23,7 +23,7 @@ import { type NamedArray, Parameters } from '../../nn/parameters.ts';
 import { streamOf } from '../../random.ts';
 import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
 import type { CaptionerOptions } from '../training/options.ts';
-import { Decoding } from './decoding.ts';
+import { type Begun, Decoding } from './decoding.ts';
 import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
 import {
   hasPrefix,
@@ -314,6 +314,12 @@ export class Captioner {
     rows.gpu.copy(rows.slice, this.wordTable.rows.slice, 4 * rows.size);
     this.wordTable.current = true;
     return 'word table';
+  }
+
+  /** Begins captions of features [N, P, F], after `prepareDecoding`: their states, and `decodeStep` on them. */
+  begin(features: Tensor, captions: number): Begun {
+    const encoded = shareAll(this.encode(features), captions);
+    return { start: encoded.start, step: (start, previous) => this.decodeStep({ ...encoded, start: [...start] }, previous) };
   }
 
   /** One step of decoding, after `prepareDecoding`: the previous words [1, B] and the states → logits [B, V], α [1, B, P], states. */

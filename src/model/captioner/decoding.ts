@@ -10,7 +10,6 @@ import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
 import { streamOf } from '../../random.ts';
 import { empty, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
-import { type Encoded, shareAll } from './recurrence.ts';
 
 export interface GeneratedCaption {
   /** The words, without startseq and endseq. */
@@ -29,14 +28,19 @@ export interface RankedCaption extends GeneratedCaption {
   score: number;
 }
 
+/** Captions that were begun: their first states, and what a step does. */
+export interface Begun {
+  start: Tensor[];
+  /** The states and the previous words [1, B] → logits [B, V], α [1, B, P], states. */
+  step(states: readonly Tensor[], previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
+}
+
 /** What decoding needs from a model. */
 export interface DecodedModel {
-  /** Features [B, P, F] → what is computed once per picture. */
-  encode(features: Tensor): Encoded;
-  /** Must be called before `words` words are decoded. Names the way `decodeStep` works now; captures are told apart by it. */
+  /** Must be called before `words` words are decoded. Names the way `begin` works now; captures are told apart by it. */
   prepareDecoding(words: number): string;
-  /** The previous words [1, B] and the states in `encoded` → logits [B, V], α [1, B, P], states. */
-  decodeStep(encoded: Encoded, previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
+  /** Begins so many captions for each picture of the features [N, P, F]; those of a picture follow one another. */
+  begin(features: Tensor, captions: number): Begun;
 }
 
 /** Limits on captions, for every way of decoding. */
@@ -134,7 +138,7 @@ export class Decoding {
     const [pictures, regions] = features.shape;
     const batch = pictures * perPicture;
     const { gpu } = features;
-    const encoded = shareAll(this.model.encode(features), perPicture);
+    const { start: first, step } = this.model.begin(features, perPicture);
     const words = zeros([maxLength, batch], 'u32');
     const scores = zeros([maxLength, batch]);
     const alphas = zeros([maxLength, batch, regions]);
@@ -145,10 +149,10 @@ export class Decoding {
     const parents = zeros([maxLength, batch], 'u32');
     if (limits.noRepeat) for (let t = 0; t < maxLength; t++) gpu.copy(itself.slice, parents.slice, batch * 4, 0, t * batch * 4);
     let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
-    let { start } = encoded;
+    let start = first;
     for (let t = 0; t < maxLength; t++) {
       using inner = scope();
-      const { logits, alpha, states } = this.model.decodeStep({ ...encoded, start }, previous);
+      const { logits, alpha, states } = step(start, previous);
       const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
       const { token: word, logProb } = choose(logits, t, limit);
       gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
@@ -243,11 +247,11 @@ export class Decoding {
     const { groups: count = 1, diversity = 0 } = o;
     const width = o.width / count;
     const rows = batch * width;
-    const encoded = shareAll(this.model.encode(features), width);
+    const { start, step } = this.model.begin(features, width);
     const groups = Array.from(
       { length: count },
       (): Group => ({
-        start: encoded.start,
+        start,
         previous: tensor(new Uint32Array(rows).fill(START), [1, rows]),
         // At first, all hypotheses of a picture are the same, so only the first counts.
         sums: tensor(
@@ -263,7 +267,7 @@ export class Decoding {
       using inner = scope();
       const taken = zeros([count, batch, width], 'u32');
       groups.forEach((group, g) => {
-        this.beamStep(encoded, group, t, o, width, { taken, groups: g, diversity });
+        this.beamStep(step, group, t, o, width, { taken, groups: g, diversity });
         features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
         group.start = group.start.map((x) => inner.keep(x));
         for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
@@ -274,7 +278,7 @@ export class Decoding {
 
   /** One step of one group: chooses the hypotheses to keep and adds them to the history. */
   private beamStep(
-    encoded: Encoded,
+    step: Begun['step'],
     group: Group,
     t: number,
     o: BeamOptions,
@@ -283,7 +287,7 @@ export class Decoding {
   ): void {
     const rows = group.previous.size;
     const { gpu } = group.previous;
-    const { logits, alpha, states } = this.model.decodeStep({ ...encoded, start: group.start }, group.previous);
+    const { logits, alpha, states } = step(group.start, group.previous);
     const allowed = limited(ops.softmax(logits, true), group.words, group.parents, t, { noRepeat: o.noRepeat, suppress: o.suppress }, others);
     const continuations = width + 1;
     const best = ops.topK(allowed, continuations, o.suppress ? END : PAD);

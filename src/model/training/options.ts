@@ -323,6 +323,9 @@ const PROCESSES = grouped('Several processes', {
 
 const MODEL = { ...ARCHITECTURE, ...REGULARIZATION };
 
+/** The options that tell how a model is built, in a checkpoint's configuration. */
+export const BUILT_BY = Object.keys(ARCHITECTURE) as (keyof typeof ARCHITECTURE)[];
+
 /** The rows in a checkpoint's configuration. Fields of `preset` and `updates` are in the object itself, the others in an object each. */
 export const CHECKPOINTED = { preset: { preset: RUN.preset }, updates: UPDATES, options: MODEL, batch: BATCHES, selfCritical: SELF_CRITICAL };
 
