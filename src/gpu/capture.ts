@@ -88,6 +88,10 @@ export class CaptureCache<B extends object, C extends Captured> {
     private readonly make: (baked: B) => C,
   ) {}
 
+  get isEmpty(): boolean {
+    return this.made.size === 0;
+  }
+
   /** Uses the capture of these values, which is made if there is none yet. A capture whose use fails is dropped. */
   use<R>(baked: B, work: (captured: C) => R): R {
     const key = JSON.stringify(baked);

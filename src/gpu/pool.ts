@@ -72,14 +72,24 @@ export class BufferPool {
 
   acquire(bytes: number, label: string): PooledBuffer {
     const capacity = sizeClass(bytes);
-    const kept = (this.capturing ? this.capturedFree : this.free).get(capacity)?.pop();
-    const buffer = kept ?? this.create(capacity, label);
+    const buffer = this.kept(capacity) ?? this.create(capacity, label);
     buffer.references = 1;
     buffer.label = label;
-    this.inUse += capacity;
+    this.inUse += buffer.capacity;
     this.count++;
     this.peak = Math.max(this.peak, this.inUse);
     return buffer;
+  }
+
+  /**
+   * A free buffer of this capacity. In a capture it may be larger, the least of those: captures of a loop differ in length, and run
+   * one after another, so a short one fits into the buffers of a long one.
+   */
+  private kept(capacity: number): PooledBuffer | undefined {
+    if (!this.capturing) return this.free.get(capacity)?.pop();
+    let best = this.capturedFree.get(capacity)?.length ? capacity : Number.POSITIVE_INFINITY;
+    if (best > capacity) for (const [size, list] of this.capturedFree) if (size > capacity && size < best && list.length > 0) best = size;
+    return this.capturedFree.get(best)?.pop();
   }
 
   private create(capacity: number, label: string): PooledBuffer {

@@ -15,7 +15,7 @@ const LINE_TEXELS = 4;
 const COPY_TEXELS = 16;
 const LINEAR_ROW = 4096;
 /** Beyond this, kept copies are dropped, the least recently used first. */
-const MAX_KEPT_BYTES = 256 << 20;
+const MAX_KEPT_BYTES = 128 << 20;
 
 /**
  * How a matrix lies in a texture. It has `rows` stored rows, each of `row` texels; a texel is four numbers. A row of the texture
@@ -159,10 +159,14 @@ export class TexelPool {
 
   private take({ layout, buffer }: TexelSlice): TexelCopy {
     const height = layout.height <= 4 ? layout.height : Math.min(2 ** Math.ceil(Math.log2(layout.height)), this.device.limits.maxTextureDimension2D);
-    const free = this.free.get(sizeKey(layout.width, height))?.pop();
-    if (!free) return this.create(layout.width, height, buffer.label);
-    this.freeBytes -= bytesOf(free);
-    return free;
+    // A higher one serves as well: no shader asks how high it is. The width tells the distance of rows, so it must be the same.
+    for (let high = height; high <= this.device.limits.maxTextureDimension2D; high *= 2) {
+      const free = this.free.get(sizeKey(layout.width, high))?.pop();
+      if (!free) continue;
+      this.freeBytes -= bytesOf(free);
+      return free;
+    }
+    return this.create(layout.width, height, buffer.label);
   }
 
   private record(encoder: GPUCommandEncoder, slice: TexelSlice, { texture }: TexelCopy): void {

@@ -48,8 +48,8 @@ export interface EncoderStep {
   optimizer: Optimizer;
 }
 
-/** Most shapes that stay captured. */
-const MAX_SHAPES = 12;
+/** Most shapes that stay captured. Captions have that many lengths at most, and their captures share buffers. */
+const MAX_SHAPES = 48;
 
 /** Which micro-batch it is, from 0, of those whose gradients make one update. */
 export interface MicroBatch {
@@ -65,6 +65,8 @@ const ONLY: MicroBatch = { index: 0, of: 1, most: 1 };
 export class TrainingStep {
   private readonly captured = new CaptureCache<Baked, CapturedMicroBatch>(MAX_SHAPES, (baked) => this.capture(baked));
   private updating: Replay | null = null;
+  /** Inputs by the number of pictures. Captures of different lengths share them. */
+  private readonly features = new Map<number, Tensor>();
   /** The weighted cross-entropy of the last micro-batch. It has its own buffer, because captures share theirs and may overwrite them. */
   private readonly crossEntropy = Scope.release(empty([], 'f32', 'cross-entropy of a training step'));
   /** With scheduled sampling: the probability that an input word is replaced by one that the model sampled. */
@@ -85,6 +87,19 @@ export class TrainingStep {
   /** All that an update updates, the captioner's own first. */
   get optimizers(): readonly Optimizer[] {
     return [this.optimizer, ...(this.language ? [this.language] : []), ...(this.encoder ? [this.encoder.optimizer] : [])];
+  }
+
+  /**
+   * Captures the shape of the longest micro-batch before any other, since theirs then fit into its buffers. It computes a gradient
+   * that nobody reads.
+   */
+  reserve(pictures: number, rows: number, length: number, of: number): void {
+    if (!this.captured.isEmpty) return;
+    this.captured.use({ pictures, rows, length, of }, (micro) => {
+      for (const tensor of [micro.ids, micro.targets]) tensor.write(new Uint32Array(tensor.size));
+      for (const tensor of [micro.features, micro.weights]) tensor.write(new Float32Array(tensor.size));
+      micro.run();
+    });
   }
 
   /** The gradient of a micro-batch, in the place of the one before. Its cross-entropy is overwritten by the next call. */
@@ -119,7 +134,8 @@ export class TrainingStep {
   private capture({ pictures, rows, length, of }: Baked): CapturedMicroBatch {
     const { regions, features: width } = this.model.sizes;
     const input = (shape: number[], type: 'f32' | 'u32' = 'f32') => Scope.release(empty(shape, type, 'input of a training step'));
-    const features = input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
+    const features = this.features.get(pictures) ?? input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
+    this.features.set(pictures, features);
     const ids = input([length, rows], 'u32');
     const targets = input([length, rows], 'u32');
     const weights = input([length, rows]);
@@ -141,7 +157,7 @@ export class TrainingStep {
         else replay = gpu.capture(work).replay;
       },
       dispose: () => {
-        for (const tensor of [features, ids, targets, weights]) tensor.dispose();
+        for (const tensor of [ids, targets, weights]) tensor.dispose();
         replay?.dispose();
       },
     };
@@ -149,6 +165,8 @@ export class TrainingStep {
 
   dispose(): void {
     this.captured.dispose();
+    for (const features of this.features.values()) features.dispose();
+    this.features.clear();
     this.updating?.dispose();
     this.updating = null;
     this.crossEntropy.dispose();

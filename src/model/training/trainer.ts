@@ -580,6 +580,8 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
+  const longest = batches.reduce((most, batch) => (batch.length > most.length ? batch : most));
+  if (!critic) step.reserve(longest.files.length, rowsOf(longest), longest.length, Math.min(config.accumulate, batches.length));
   /** Which random numbers a micro-batch draws depends on its place in the update, not on the process that computes it. */
   const isOwn = (i: number) => (i % config.accumulate) % world.size === world.rank;
   let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
