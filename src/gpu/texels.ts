@@ -15,7 +15,7 @@ const LINE_TEXELS = 4;
 const COPY_TEXELS = 16;
 const LINEAR_ROW = 4096;
 /** Beyond this, kept copies are dropped, the least recently used first. */
-const MAX_KEPT_BYTES = 128 << 20;
+const MAX_KEPT_BYTES = 256 << 20;
 
 /**
  * How a matrix lies in a texture. It has `rows` stored rows, each of `row` texels; a texel is four numbers. A row of the texture
@@ -72,12 +72,16 @@ export interface TexelCopy {
 }
 
 const bytesOf = ({ texture }: TexelCopy) => texture.width * texture.height * TEXEL_BYTES;
-const sizeKey = (width: number, height: number) => `${width}×${height}`;
+/** Four heights per power of two, so that a texture serves matrices of other heights too, and at most a quarter of it is wasted. */
+function heightClass(height: number, { maxTextureDimension2D: most }: GPUSupportedLimits): number {
+  const step = Math.max(1, 2 ** (Math.ceil(Math.log2(height)) - 3));
+  return Math.min(most, Math.ceil(height / step) * step);
+}
 const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},${offset},${bytes},${layout.width},${layout.row}`;
 
 export class TexelPool {
-  /** By width and height. */
-  private readonly free = new Map<string, TexelCopy[]>();
+  /** By width. */
+  private readonly free = new Map<number, TexelCopy[]>();
   /** By slice, the least recently used first. `writes` is the buffer's number of writes when it was copied. */
   private readonly kept = new Map<string, { copy: TexelCopy; writes: number; buffer: PooledBuffer }>();
   /** By buffer: the slices that were copied since it was last written. */
@@ -128,7 +132,8 @@ export class TexelPool {
 
   private keep(key: string, copy: TexelCopy, buffer: PooledBuffer): void {
     const bytes = bytesOf(copy);
-    if (bytes > MAX_KEPT_BYTES) return;
+    // What a capture computes is read a few times within a replay. Each captured shape would keep copies of its own.
+    if (bytes > MAX_KEPT_BYTES || buffer.captured) return;
     this.kept.set(key, { copy, writes: buffer.writes, buffer });
     this.keptBytes += bytes;
     for (const oldest of this.kept.keys()) {
@@ -157,16 +162,15 @@ export class TexelPool {
     for (const [key, { buffer }] of this.kept) if (buffer.id === id) this.drop(key);
   }
 
+  /** A texture of the layout's width, which tells the distance of rows, and at least its height: no shader asks how high it is. */
   private take({ layout, buffer }: TexelSlice): TexelCopy {
-    const height = layout.height <= 4 ? layout.height : Math.min(2 ** Math.ceil(Math.log2(layout.height)), this.device.limits.maxTextureDimension2D);
-    // A higher one serves as well: no shader asks how high it is. The width tells the distance of rows, so it must be the same.
-    for (let high = height; high <= this.device.limits.maxTextureDimension2D; high *= 2) {
-      const free = this.free.get(sizeKey(layout.width, high))?.pop();
-      if (!free) continue;
-      this.freeBytes -= bytesOf(free);
-      return free;
-    }
-    return this.create(layout.width, height, buffer.label);
+    const fitting = (this.free.get(layout.width) ?? []).filter(({ texture }) => texture.height >= layout.height);
+    const best = fitting.sort((a, b) => a.texture.height - b.texture.height)[0];
+    if (!best) return this.create(layout.width, heightClass(layout.height, this.device.limits), buffer.label);
+    const list = this.free.get(layout.width) as TexelCopy[];
+    list.splice(list.indexOf(best), 1);
+    this.freeBytes -= bytesOf(best);
+    return best;
   }
 
   private record(encoder: GPUCommandEncoder, slice: TexelSlice, { texture }: TexelCopy): void {
@@ -191,10 +195,10 @@ export class TexelPool {
 
   private toFree(copy: TexelCopy): void {
     this.freeBytes += bytesOf(copy);
-    const size = sizeKey(copy.texture.width, copy.texture.height);
-    const list = this.free.get(size);
+    const { width } = copy.texture;
+    const list = this.free.get(width);
     if (list) list.push(copy);
-    else this.free.set(size, [copy]);
+    else this.free.set(width, [copy]);
   }
 
   /** Takes back a texture of `copy`, unless it is kept. A second call, for a second operand on the same storage, does nothing. */

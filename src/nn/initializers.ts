@@ -27,6 +27,11 @@ export const glorotUniform: Initializer = (shape, seed, name) => {
   return uniform(-radius, radius)(shape, seed, name);
 };
 
+/** The values of another initializer, times a factor. */
+export function scaled(initializer: Initializer, factor: number): Initializer {
+  return factor === 1 ? initializer : (shape, seed, name) => initializer(shape, seed, name).map((value) => factor * value);
+}
+
 /** He et al. 2015 for a convolution [KH, KW, C, O] before a ReLU: N(0, 2 / (KH KW C)). */
 export const heNormal: Initializer = (shape, seed, name) => {
   const random = new Random(seed, `init ${name}`);

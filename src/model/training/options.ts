@@ -147,6 +147,12 @@ const ARCHITECTURE = grouped('The model', {
     belongsTo: [NEW_MODEL, RECURRENT],
     help: 'compute the first states from the picture; without it they are zero',
   },
+  initialization: {
+    values: choice('name', ['glorot', 'scaled']),
+    ...{ defaults: { recommended: 'scaled', basic: 'glorot', transformer: 'glorot', gpt2: 'glorot' }, absent: 'glorot' },
+    belongsTo: [NEW_MODEL, RECURRENT],
+    help: 'size of the initial weights: by Glorot’s rule, or larger, so that words and picture reach the output from the first update on',
+  },
   layers: {
     values: whole('count', { atLeast: 1 }),
     ...{ default: 2, absent: 2 },

@@ -24,7 +24,7 @@ import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { VERSION } from '../../platform/node/version.ts';
-import { empty, readTensors, Scope, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
+import { empty, readTensors, Scope, scope, type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit } from '../captioner/captioner.ts';
 import { isLanguageModel, isOfLanguageModel } from '../captioner/transformer.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
@@ -220,7 +220,7 @@ function startModel({ dataset, config, start, wordVectors, languageWeights }: Tr
   if (config.preset === 'recommended' && !isLanguageModel(config.options)) setUnigramBias(model, dataset);
   if (wordVectors) {
     const table = model.parameters.get('emb');
-    const values = embeddingInit(table.shape, config.seed, 'emb');
+    const values = embeddingInit(config.options)(table.shape, config.seed, 'emb');
     for (const [id, vector] of wordVectors) values.set(vector, id * table.shape[1]);
     table.write(values);
   }
@@ -285,6 +285,7 @@ class Run {
     this.progress = progressOf(o, before);
     for (const optimizer of [this.optimizer, this.language]) if (before) optimizer?.write(before.moments, this.progress.updates);
     this.optimizer.norm.write(Float32Array.of(this.progress.gradNorm));
+    this.optimizer.norm.gpu.pool.trim(); // the parameters have moved together; where they lay before is free
     this.step = new TrainingStep(this.model, this.optimizer, config.seed, tuned?.step ?? null, this.language);
     const training = dataset.images.filter(({ split, file }) => split === 'train' && store.has(file));
     this.critic = config.selfCritical
@@ -309,8 +310,19 @@ class Run {
   /** Times of the epoch's updates, for its report. */
   private readonly times: (ExchangeTimes & { update: number })[] = [];
 
-  noteTimes(update: number): void {
-    if (this.sum.times) this.times.push({ update, ...this.sum.times });
+  noteTimes(update: number, exchange: ExchangeTimes | null): void {
+    if (exchange) this.times.push({ update, ...exchange });
+  }
+
+  /** When the update before was settled. */
+  private settled = 0;
+
+  /** Seconds that an update took which was begun at this time: updates overlap, so it counts from the end of the one before. */
+  secondsSince(started: number): number {
+    const now = performance.now();
+    const seconds = (now - Math.max(started, this.settled)) / 1000;
+    this.settled = now;
+    return seconds;
   }
 
   /** Mean times of the updates since the last call; null in one process. */
@@ -573,17 +585,33 @@ const TOLD = 1 + ROLLOUT.length;
 
 const rolloutFrom = (told: Float64Array) => Object.fromEntries(ROLLOUT.map((name, i) => [name, told[i]])) as unknown as Rollout;
 
+/** An update that was submitted. Its results are on their way to the host while the next one is recorded. */
+interface SubmittedUpdate {
+  /** Place of its first micro-batch among those of the epoch. */
+  at: number;
+  group: readonly Batch[];
+  batches: number;
+  /** Losses and rollouts of the micro-batches, and whether a process was asked to stop. */
+  told: Float64Array;
+  /** Inputs of its last micro-batch. */
+  features: Float32Array;
+  steps: number;
+  rate: number;
+  exchange: ExchangeTimes | null;
+  started: number;
+  results: Promise<TypedArray[]>;
+}
+
 /** Trains to the end of the epoch. False if `shouldStop` ended it before, in any of the processes. */
 async function trainEpoch(state: Run): Promise<boolean> {
-  const { o, step, optimizer, critic, log, events, world, sum, losses } = state;
+  const { o, step, optimizer, critic, world, sum, losses } = state;
   const { dataset, store, config } = o;
   const epoch = state.progress.epoch + 1;
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
   const longest = batches.reduce((most, batch) => (batch.length > most.length ? batch : most));
   if (!critic) step.reserve(longest.files.length, rowsOf(longest), longest.length, Math.min(config.accumulate, batches.length));
-  /** Which random numbers a micro-batch draws depends on its place in the update, not on the process that computes it. */
-  const isOwn = (i: number) => (i % config.accumulate) % world.size === world.rank;
+  const isOwn = (i: number) => isOwnBatch(state, i);
   let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
   const prefetch = (from: number) => {
     let i = from;
@@ -596,80 +624,125 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const asked = new Float64Array([o.shouldStop?.() ? 1 : 0]);
   await world.sum(asked);
   let stop = asked[0] > 0;
-  for (let i = state.progress.batch; i < batches.length; i += config.accumulate) {
-    const group = batches.slice(i, i + config.accumulate);
-    const of = group.length;
-    state.progress.batch = i;
-    if (stop) return false;
-    if (o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0) await state.save(pausedPath(o.run));
-    const started = performance.now();
-    sum.begin();
-    const epochs = epoch - 1 + i / batches.length;
-    state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
-    step.samplingProbability = samplingProbability(config, epochs);
-    const told = new Float64Array(of * TOLD + 1);
-    let features: Float32Array = new Float32Array();
-    for (const [index, batch] of group.entries()) {
-      if (!isOwn(i + index)) continue;
-      features = await next;
-      prefetch(i + index + 1);
-      const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * config.accumulate + index);
-      const crossEntropy = step.add(inputs, { index, of, most: config.accumulate });
-      crossEntropy.gpu.copy(crossEntropy.slice, losses.slice, 4, 0, index * 4);
-      sum.add(index, of);
-      if (rollout)
-        told.set(
-          ROLLOUT.map((name) => rollout[name]),
-          index * TOLD + 1,
-        );
-    }
-    await sum.finish(of);
-    state.leave(); // weights change before the log says so
-    const [values, [norm]] = await readTensors([losses, step.update()]);
-    for (const index of group.keys()) if (isOwn(i + index)) told[index * TOLD] = values[index];
-    told[of * TOLD] = o.shouldStop?.() ? 1 : 0;
-    await world.sum(told);
-    stop = told[of * TOLD] > 0;
-    const seconds = (performance.now() - started) / 1000;
-    const bad = group.findIndex((_, index) => !Number.isFinite(told[index * TOLD]));
-    if (bad >= 0 || !Number.isFinite(norm))
-      throw new Diverged(
-        `epoch ${epoch}, batch ${i + Math.max(0, bad) + 1}: the loss is ${told[Math.max(0, bad) * TOLD]}, the gradient norm ${norm}${await causeOf(state, features)}; lower --rate (now ${optimizer.rate}) or clip with --max-norm`,
-      );
-    state.progress.gradNorm = norm;
-    state.noteTimes(seconds * 1000);
-    const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
-    const reports = group.map((batch, index): StepReport => {
-      const value = told[index * TOLD];
-      const rollout = critic ? rolloutFrom(told.subarray(index * TOLD + 1)) : null;
-      const nats = value * share;
-      const tokens = rollout?.tokens ?? batch.tokens;
-      state.progress.nats += rollout ? -rollout.reward * tokens : nats;
-      state.progress.tokens += tokens;
-      return {
-        epoch,
-        batch: i + index + 1,
+  let submitted: SubmittedUpdate | null = null;
+  /** Waits for the update before. Without `following`, the state is then that of a boundary, which may be saved. */
+  const settleSubmitted = async (following: boolean) => {
+    const update = submitted;
+    submitted = null;
+    if (update) stop = (await settle(state, update, following)) || stop;
+  };
+  try {
+    for (let i = state.progress.batch; i < batches.length; i += config.accumulate) {
+      const group = batches.slice(i, i + config.accumulate);
+      const of = group.length;
+      state.progress.batch = i;
+      const saves = o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0;
+      if (stop || saves) await settleSubmitted(false);
+      if (stop) return false;
+      if (saves) await state.save(pausedPath(o.run));
+      const started = performance.now();
+      sum.begin();
+      const epochs = epoch - 1 + i / batches.length;
+      state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
+      step.samplingProbability = samplingProbability(config, epochs);
+      const told = new Float64Array(of * TOLD + 1);
+      let features: Float32Array = new Float32Array();
+      for (const [index, batch] of group.entries()) {
+        if (!isOwn(i + index)) continue;
+        features = await next;
+        prefetch(i + index + 1);
+        const { inputs, rollout } = await stepInputs(critic, batch, group, features, config, optimizer.steps * config.accumulate + index);
+        const crossEntropy = step.add(inputs, { index, of, most: config.accumulate });
+        crossEntropy.gpu.copy(crossEntropy.slice, losses.slice, 4, 0, index * 4);
+        sum.add(index, of);
+        if (rollout)
+          told.set(
+            ROLLOUT.map((name) => rollout[name]),
+            index * TOLD + 1,
+          );
+      }
+      await sum.finish(of);
+      state.leave(); // weights change before the log says so
+      const results = readTensors([losses, step.update()]);
+      results.catch(() => {}); // an error is thrown where this is awaited
+      await settleSubmitted(true);
+      submitted = {
+        at: i,
+        group,
         batches: batches.length,
-        lossPerToken: rollout ? value : nats / batch.tokens,
-        lossPerSlot: rollout ? 0 : nats / rowsOf(batch) / SLOTS,
-        gradNorm: norm,
+        told,
+        features,
+        steps: optimizer.steps,
         rate: optimizer.rate,
-        tokensPerSecond: 0,
-        ...(rollout ? { rollout } : {}),
+        exchange: sum.times,
+        started,
+        results,
       };
-    });
-    const tokens = group.reduce((total, batch, index) => total + (reports[index].rollout?.tokens ?? batch.tokens), 0);
-    for (const [index, report] of reports.entries()) {
-      report.tokensPerSecond = tokens / seconds;
-      const isLast = index === of - 1;
-      writeLog(log, { kind: 'step', ...report, ...(isLast && sum.times ? { exchange: sum.times } : {}) });
-      const { lossPerToken, gradNorm, rate, rollout = null } = report;
-      if (isLast) events?.scalars(optimizer.steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
-      if (isLast) state.reached(i + of);
-      if (world.isFirst) o.hooks.onStep(report);
     }
+  } catch (error) {
+    await settleSubmitted(false).catch(() => {}); // the first error is the one to tell
+    throw error;
   }
+  await settleSubmitted(false);
   return true;
+}
+
+/** Which random numbers a micro-batch draws depends on its place in the update, not on the process that computes it. */
+const isOwnBatch = ({ o: { config }, world }: Run, i: number) => (i % config.accumulate) % world.size === world.rank;
+
+/**
+ * Waits for the results of an update, checks and logs them. `following` tells that the next update was submitted already, so that
+ * nothing can be saved now. Returns whether a process was asked to stop.
+ */
+async function settle(state: Run, update: SubmittedUpdate, following: boolean): Promise<boolean> {
+  const { o, critic, log, events, world } = state;
+  const { config } = o;
+  const { at, group, batches, told, steps, rate, exchange } = update;
+  const epoch = state.progress.epoch + 1;
+  const of = group.length;
+  const [values, [norm]] = await update.results;
+  for (const index of group.keys()) if (isOwnBatch(state, at + index)) told[index * TOLD] = values[index];
+  told[of * TOLD] = o.shouldStop?.() ? 1 : 0;
+  await world.sum(told);
+  const seconds = state.secondsSince(update.started);
+  const bad = group.findIndex((_, index) => !Number.isFinite(told[index * TOLD]));
+  if (bad >= 0 || !Number.isFinite(norm))
+    throw new Diverged(
+      `epoch ${epoch}, batch ${at + Math.max(0, bad) + 1}: the loss is ${told[Math.max(0, bad) * TOLD]}, the gradient norm ${norm}${await causeOf(state, update.features)}; lower --rate (now ${rate}) or clip with --max-norm`,
+    );
+  state.progress.gradNorm = norm;
+  state.noteTimes(seconds * 1000, exchange);
+  const share = config.objective === 'caption-mean' ? sumOf(group, rowsOf) : sumOf(group, ({ tokens }) => tokens);
+  const reports = group.map((batch, index): StepReport => {
+    const value = told[index * TOLD];
+    const rollout = critic ? rolloutFrom(told.subarray(index * TOLD + 1)) : null;
+    const nats = value * share;
+    const tokens = rollout?.tokens ?? batch.tokens;
+    state.progress.nats += rollout ? -rollout.reward * tokens : nats;
+    state.progress.tokens += tokens;
+    return {
+      epoch,
+      batch: at + index + 1,
+      batches,
+      lossPerToken: rollout ? value : nats / batch.tokens,
+      lossPerSlot: rollout ? 0 : nats / rowsOf(batch) / SLOTS,
+      gradNorm: norm,
+      rate,
+      tokensPerSecond: 0,
+      ...(rollout ? { rollout } : {}),
+    };
+  });
+  const tokens = group.reduce((total, batch, index) => total + (reports[index].rollout?.tokens ?? batch.tokens), 0);
+  for (const [index, report] of reports.entries()) {
+    report.tokensPerSecond = tokens / seconds;
+    const isLast = index === of - 1;
+    writeLog(log, { kind: 'step', ...report, ...(isLast && exchange ? { exchange } : {}) });
+    const { lossPerToken, gradNorm, rollout = null } = report;
+    if (isLast) events?.scalars(steps, { 'step/loss': lossPerToken, 'step/grad_norm': gradNorm, 'step/rate': rate, ...tagged(rollout) });
+    if (isLast && !following) state.reached(at + of);
+    if (world.isFirst) o.hooks.onStep(report);
+  }
+  return told[of * TOLD] > 0;
 }
 
 /** Which gradients are no numbers, and how large the inputs were. */
