@@ -86,6 +86,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ['--fine-tune', 'layer4'],
     ['--word-vectors', 'none'],
     ['--accumulate', '4'],
+    ['--patience', '0'],
   ],
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],
@@ -157,9 +158,9 @@ describe('an option without effect is refused', () => {
     });
   });
 
-  test('the preset decides whether plateau can halve the rate', async () => {
+  test('plateau brings a patience, without which it cannot halve the rate', async () => {
     const plateau = [...least(commandOf('train')), '--schedule', 'plateau'];
-    expect(await parsed([...plateau, '--preset', 'basic'])).toMatchObject({ refused: expect.stringContaining('--patience') });
+    expect(await parsed([...plateau, '--patience', '0'])).toMatchObject({ refused: expect.stringContaining('--patience') });
     for (const own of [
       ['--preset', 'basic', '--patience', '3'],
       ['--preset', 'recommended'],
@@ -222,27 +223,30 @@ describe('defaults', () => {
   const given = (own: Record<string, unknown> = {}) => ({ ...fixedDefaults(TRAINING_OPTIONS), ...own }) as TrainingOptions;
   const plain = {
     ...{ decoder: 'stacked', cell: 'lstm', score: 'tanh', query: 'h2', attention: 'soft', contextToOutput: false },
-    ...{ layers: 2, heads: 8, pictureAs: 'cross-attention', labelSmoothing: 0, scheduledSampling: 0 },
+    ...{ layers: 2, heads: 8, pictureAs: 'cross-attention', labelSmoothing: 0, scheduledSampling: 0, attentionPenalty: 0, initialization: 'glorot' },
   };
 
   test('of the presets', () => {
     expect(PRESETS).toEqual({
-      basic: { dropout: 0, gate: false, learnedStart: false, attentionPenalty: 0, ...plain },
-      recommended: { dropout: 0.5, gate: true, learnedStart: true, attentionPenalty: 1, ...plain },
+      basic: { ...plain, dropout: 0, gate: false, learnedStart: false },
+      recommended: { ...plain, dropout: 0.3, gate: true, learnedStart: true, initialization: 'scaled' },
     });
   });
 
   test.each([
-    ['basic', {}, { epochs: 10, rate: 1e-3, maxNorm: 0, batchImages: 64, captions: 1, patience: 0, schedule: 'plateau' }],
-    ['recommended', {}, { epochs: 20, rate: 4e-4, maxNorm: 5, batchImages: 16, captions: 5, patience: 2, schedule: 'plateau' }],
-    ['basic', { objective: 'scst', start: 'x' }, { epochs: 5, rate: 5e-5, maxNorm: 5, batchImages: 10, captions: 5, patience: 0, schedule: 'constant' }],
-    ['recommended', { rate: 0.01, patience: 0 }, { epochs: 20, rate: 0.01, patience: 0, warmup: 0, seed: 42 }],
+    ['basic', {}, { epochs: 10, rate: 1e-3, maxNorm: 0, batchImages: 64, captions: 1, patience: 0, warmup: 0, schedule: 'constant' }],
+    ['recommended', {}, { epochs: 12, rate: 2e-3, maxNorm: 5, batchImages: 64, captions: 1, patience: 0, warmup: 100, schedule: 'cosine' }],
+    ['recommended', { decoder: 'transformer' }, { rate: 4e-4, schedule: 'cosine' }],
+    ['recommended', { fineTune: ['layer4'] }, { batchImages: 16, captions: 5 }],
+    ['recommended', { schedule: 'plateau' }, { patience: 2 }],
+    ['basic', { objective: 'scst', start: 'x' }, { epochs: 5, rate: 1e-4, maxNorm: 5, batchImages: 64, patience: 0, schedule: 'constant' }],
+    ['recommended', { rate: 0.01, epochs: 5 }, { epochs: 5, rate: 0.01, patience: 0, seed: 42 }],
   ] as const)('of training: %s %j', (preset, own, expected) => {
     expect(settledOptions(given(own), preset)).toMatchObject(expected);
   });
 
   test('of a transformer, of a model that is started from, and of self-critical training', () => {
-    const transformer = { gate: false, learnedStart: false, attentionPenalty: 0, dropout: 0.1, decoder: 'transformer' };
+    const transformer = { gate: false, learnedStart: false, dropout: 0.1, decoder: 'transformer' };
     expect(modelOptions(given({ decoder: 'transformer' }), 'recommended', null)).toEqual({ ...plain, ...transformer });
     expect(modelOptions(given({ decoder: 'gpt2', pictureAs: 'prefix' }), 'recommended', null)).toEqual({
       ...plain,

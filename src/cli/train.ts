@@ -8,6 +8,7 @@ import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
 import { isLanguageModel } from '../model/captioner/transformer.ts';
+import { batchesOfEpoch } from '../model/training/batches.ts';
 import { type Checkpoint, flatFields, holdsCheckpoint, type TrainingConfig } from '../model/training/checkpoint.ts';
 import { LOSSES, modelOptions, settledOptions, TRAINING_OPTIONS } from '../model/training/options.ts';
 import { Diverged, type EpochReport, type StepReport, train } from '../model/training/trainer.ts';
@@ -51,6 +52,9 @@ const stepNote = ({ lossPerToken, lossPerSlot, rollout }: StepReport) =>
 const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
   objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
 
+/** A warm-up that was not asked for takes this part of a run's updates at most. */
+const WARMUP_PART = 10;
+
 /** The configuration of a run, as its checkpoints keep it. */
 function configOf(
   o: TrainOptions,
@@ -60,7 +64,10 @@ function configOf(
 ): TrainingConfig {
   const preset = start ? start.config.preset : o.preset;
   const settled = settledOptions(o, preset);
-  const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, gradientPrecision, schedule, warmup, patience } = settled;
+  const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, gradientPrecision, schedule, patience } = settled;
+  const batch = { images: batchImages, captionsPerImage: captions };
+  const updates = epochs * Math.ceil(batchesOfEpoch(dataset, 'train', batch, (file) => store.has(file)) / accumulate);
+  const warmup = o.warmup ?? Math.min(settled.warmup, Math.floor(updates / WARMUP_PART));
   // With --start, only the checkpoint tells the preset, with it the patience, and the decoder.
   if (start) {
     const given = { schedule: o.schedule, languageRate: o.languageRate, labelSmoothing: o.labelSmoothing || undefined };
@@ -81,7 +88,7 @@ function configOf(
     ...{ preset, seed, rate, schedule, warmup, patience, maxNorm, accumulate, gradientPrecision },
     sizes: start ? start.config.sizes : sizes,
     options,
-    batch: { images: batchImages, captionsPerImage: captions },
+    batch,
     objective: o.objective === 'scst' ? 'scst' : LOSSES[preset],
     selfCritical:
       o.objective === 'scst'

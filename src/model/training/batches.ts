@@ -46,6 +46,23 @@ function layOut(files: string[], captionsPerImage: number, rows: readonly (reado
   return { files, captionsPerImage, length, ...timeMajor(rows, length), tokens };
 }
 
+/** A picture with the captions that share its features in a batch. */
+interface Item {
+  file: string;
+  captions: number[][];
+}
+
+function itemsOf(dataset: Dataset, split: Split, { captionsPerImage }: BatchShape, known: (file: string) => boolean): Item[] {
+  const images = dataset.images.filter((image) => image.split === split && known(image.file));
+  if (captionsPerImage === 1) return images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })));
+  return images.map(({ file, ids }) => ({ file, captions: Array.from({ length: captionsPerImage }, (_, i) => ids[i % ids.length]) }));
+}
+
+/** How many batches an epoch has. */
+export function batchesOfEpoch(dataset: Dataset, split: Split, shape: BatchShape, known: (file: string) => boolean): number {
+  return Math.ceil(itemsOf(dataset, split, shape, known).length / shape.images);
+}
+
 /**
  * The batches of an epoch. With one caption per picture, every (picture, caption) pair is a row, and pairs are shuffled. With
  * more, pictures are shuffled, and each shares its features among that many captions; if it has fewer, they are repeated. Items
@@ -61,11 +78,7 @@ export function epochBatches(
   epoch: number,
   order = true,
 ): Batch[] {
-  const images = dataset.images.filter((image) => image.split === split && known(image.file));
-  const items =
-    shape.captionsPerImage === 1
-      ? images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })))
-      : images.map(({ file, ids }) => ({ file, captions: Array.from({ length: shape.captionsPerImage }, (_, i) => ids[i % ids.length]) }));
+  const items = itemsOf(dataset, split, shape, known);
   const batchOf = (at: readonly number[]): Batch => {
     const chosen = at.map((i) => items[i]);
     return layOut(

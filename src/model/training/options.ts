@@ -93,7 +93,7 @@ const RUN = grouped('The run', {
     help: 'what to train for: the cross-entropy of the captions, or scst, the self-critical training of a trained model',
   },
   start: { values: text('model'), help: 'a run or a checkpoint file whose weights to start from' },
-  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 20, basic: 10, scst: 5 }, help: 'epochs at most' },
+  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 12, basic: 10, scst: 5 }, help: 'epochs at most' },
   resume: { values: FLAG, help: 'go on from the last checkpoint' },
 });
 
@@ -177,12 +177,12 @@ const ARCHITECTURE = grouped('The model', {
 const REGULARIZATION = grouped('Regularization', {
   dropout: {
     values: number('rate', { atLeast: 0, below: 1 }),
-    defaults: { recommended: 0.5, basic: 0, transformer: 0.1, gpt2: 0.1, scst: 0 },
+    defaults: { recommended: 0.3, basic: 0, transformer: 0.1, gpt2: 0.1, scst: 0 },
     help: 'dropout of the embedding, the projected features and the output',
   },
   attentionPenalty: {
     values: number('number', { atLeast: 0 }),
-    defaults: { recommended: 1, basic: 0, transformer: 0, gpt2: 0, scst: 0 },
+    defaults: { recommended: 0, basic: 0, transformer: 0, gpt2: 0, scst: 0 },
     help: 'λ of the penalty λ · mean (1 − Σ α)², α summed over the words',
   },
   labelSmoothing: {
@@ -202,13 +202,13 @@ const REGULARIZATION = grouped('Regularization', {
 const BATCHES = grouped('Batches', {
   batchImages: {
     values: whole('count', { atLeast: 1 }),
-    defaults: { recommended: 16, basic: 64, scst: 10 },
+    defaults: { 'fine-tune': 16, recommended: 64, basic: 64, scst: 64 },
     field: 'images',
     help: 'pictures per mini-batch, or per micro-batch with --accumulate',
   },
   captions: {
     values: whole('count', { atLeast: 1 }),
-    defaults: { recommended: 5, basic: 1, scst: 5 },
+    defaults: { 'fine-tune': 5, recommended: 1, basic: 1, scst: 1 },
     field: 'captionsPerImage',
     belongsTo: [CROSS_ENTROPY],
     help: 'captions per picture in a batch',
@@ -216,18 +216,26 @@ const BATCHES = grouped('Batches', {
 });
 
 const UPDATES = grouped('Updates', {
-  rate: { values: number('number', { above: 0 }), defaults: { recommended: 4e-4, basic: 1e-3, scst: 5e-5 }, help: 'learning rate of Adam' },
+  rate: {
+    values: number('number', { above: 0 }),
+    defaults: { recommended: 2e-3, basic: 1e-3, transformer: 4e-4, gpt2: 4e-4, scst: 1e-4 },
+    help: 'learning rate of Adam',
+  },
   schedule: {
     values: choice('name', ['plateau', 'constant', 'cosine', 'step']),
-    defaults: { recommended: 'plateau', basic: 'plateau', scst: 'constant' },
+    defaults: { recommended: 'cosine', basic: 'constant', scst: 'constant' },
     absent: 'plateau',
     belongsTo: [HALVES],
     help: 'how the learning rate falls; plateau halves it when the validation’s CIDEr-D stops rising',
   },
-  warmup: { values: whole('updates', { atLeast: 0 }), ...{ default: 0, absent: 0 }, help: 'updates over which the learning rate rises from 0' },
+  warmup: {
+    values: whole('updates', { atLeast: 0 }),
+    ...{ defaults: { recommended: 100, basic: 0, scst: 20 }, absent: 0 },
+    help: 'updates over which the learning rate rises from 0; the default is a tenth of the run’s updates at most',
+  },
   patience: {
     values: whole('epochs', { atLeast: 0 }),
-    defaults: { recommended: 2, basic: 0, scst: 0 },
+    defaults: { plateau: 2, recommended: 0, basic: 0, scst: 0 },
     belongsTo: [VALIDATED],
     help: 'epochs without a better CIDEr-D before plateau halves the rate; twice as many end the run, whatever the schedule; 0 does neither',
   },
@@ -355,8 +363,9 @@ const presetOptions = (preset: Preset) => settled(MODEL, fixedDefaults(MODEL), [
 export const PRESETS: Record<Preset, CaptionerOptions> = { basic: presetOptions('basic'), recommended: presetOptions('recommended') };
 
 /** The values that decide about defaults. With `--start`, the preset is known only after the model was read. */
-export function decidingValues({ objective, decoder, start }: Readonly<Record<string, unknown>>, preset: unknown): string[] {
-  return [String(objective), ...(start === undefined ? [String(decoder)] : []), ...(preset === undefined ? [] : [String(preset)])];
+export function decidingValues({ schedule, objective, decoder, start, fineTune }: Readonly<Record<string, unknown>>, preset: unknown): string[] {
+  const given = { schedule, 'fine-tune': fineTune && 'fine-tune', objective, decoder: start === undefined ? decoder : undefined, preset };
+  return Object.values(given).flatMap((value) => (value === undefined ? [] : [String(value)]));
 }
 
 /** All options with their defaults, once the preset is known. */
