@@ -73,7 +73,23 @@ export function captionerRun(folder: string) {
   const [data, store] = [join(folder, 'dataset.json'), join(folder, 'features')];
   const paths: Paths = {
     ...{ images: join(folder, 'images'), encoder: join(folder, 'encoder', 'model.onnx'), data, store, run: join(folder, 'run') },
-    trainArgs: ['train', '--data', data, '--features', store, '--batch-images', '5', '--captions', '2', '--rate', '0.005', '--dropout', '0'],
+    trainArgs: [
+      'train',
+      '--data',
+      data,
+      '--features',
+      store,
+      '--batch-images',
+      '5',
+      '--captions',
+      '2',
+      '--rate',
+      '0.005',
+      '--dropout',
+      '0',
+      '--schedule',
+      'constant',
+    ],
   };
   const pictures = once(async () => {
     await makePictures(folder, paths);

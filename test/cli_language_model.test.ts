@@ -43,7 +43,23 @@ const tokens = () => {
 };
 const training = async (...own: string[]) => {
   await tokens();
-  return ['train', '--data', data, '--features', join(folder, 'features'), '--batch-images', '5', '--captions', '2', '--rate', '0.01', '--quiet', ...own];
+  return [
+    'train',
+    '--data',
+    data,
+    '--features',
+    join(folder, 'features'),
+    '--batch-images',
+    '5',
+    '--captions',
+    '2',
+    '--rate',
+    '0.01',
+    '--schedule',
+    'constant',
+    '--quiet',
+    ...own,
+  ];
 };
 const weightsOf = (run: string, epoch = 1) => readSafetensors(join(run, 'checkpoints', `epoch-00${epoch}.safetensors`)).tensors;
 
@@ -52,22 +68,7 @@ test.each([
   'prefix',
 ])('with the picture as %s it trains, stops, goes on bit for bit, and captions with spaces where they belong', async (way) => {
   const [out, halves] = [join(folder, way), join(folder, `${way} in halves`)];
-  const args = await training(
-    '--decoder',
-    'gpt2',
-    '--language-model',
-    LONG,
-    '--picture-as',
-    way,
-    '--language-rate',
-    '0.003',
-    '--dropout',
-    '0',
-    '--patience',
-    '0',
-    '--schedule',
-    'constant',
-  );
+  const args = await training('--decoder', 'gpt2', '--language-model', LONG, '--picture-as', way, '--language-rate', '0.003', '--dropout', '0');
   const whole = await glimpse(...args, '--out', out, '--epochs', '4', '--json');
   expect(whole).toMatchObject({ code: 0 });
   const { config, epochs } = JSON.parse(whole.stdout);

@@ -13,7 +13,25 @@ test('self-critical training goes on from a trained model and raises what it is 
   const { data, store, run } = await made.trained();
   const out = join(folder, 'scst');
   const start = join(run, 'checkpoints', 'epoch-004.safetensors');
-  const args = ['train', '--objective', 'scst', '--data', data, '--features', store, '--out', out, '--rate', '0.003', '--samples', '4', '--sample-length', '8'];
+  const args = [
+    'train',
+    '--objective',
+    'scst',
+    '--data',
+    data,
+    '--features',
+    store,
+    '--out',
+    out,
+    '--rate',
+    '0.003',
+    '--samples',
+    '4',
+    '--sample-length',
+    '8',
+    '--batch-images',
+    '10',
+  ];
   expect(await glimpse(...args)).toMatchObject({ code: 2, stderr: expect.stringContaining('--start') });
   const { code, stdout } = await glimpse(...args, '--start', start, '--epochs', '12', '--json');
   expect(code).toBe(0);

@@ -107,6 +107,8 @@ test('every option at once: another decoder, word vectors, smoothing, the modelâ
   expect(rates[rates.length - 1]).toBeLessThan(0.005 / 2); // falling
   const refused = await glimpse(...args.filter((arg) => arg !== '--no-gate'), '--resume');
   expect(refused.stderr).toMatch(/another configuration[^:]*:\s+options\.gate: false, true/);
+  const longer = await glimpse(...args, '--epochs', '5', '--resume');
+  expect(longer.stderr).toMatch(/horizon: 3, 5\s+the horizon is --epochs, over which the learning rate falls; go on with --epochs 3/);
   expect((await glimpse('caption', out, join(images, '15.jpg'), '--beam', '2', '--n-best', '2')).code).toBe(0);
   writeFileSync(vectors, 'red 0.1 0.2\ngreen 0.1\nblue 0.3 0.4\n');
   const bad = await glimpse(...trainArgs, '--word-vectors', vectors, '--out', join(folder, 'none'));

@@ -172,7 +172,13 @@ function checkResumed(o: TrainerOptions, before: Checkpoint | null): void {
   const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // this run changes its own encoder
   if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
   if (differing.length > 0)
-    throw new GlimpseError(`the checkpoint in ${run} was made with another configuration (before, now):\n    ${differing.join('\n    ')}`);
+    throw new GlimpseError(
+      `the checkpoint in ${run} was made with another configuration (before, now):\n    ${differing.join('\n    ')}${
+        before.config.horizon === config.horizon || before.config.horizon === 0
+          ? ''
+          : `\n  the horizon is --epochs, over which the learning rate falls; go on with --epochs ${before.config.horizon}`
+      }`,
+    );
   const now = trainedOn(o);
   for (const [what, name] of [
     ['adapter', 'adapter'],
@@ -546,6 +552,7 @@ async function endEpoch(state: Run): Promise<EpochReport> {
   const { o, progress, optimizer, seconds } = state;
   const { config } = o;
   const validation = o.validationImages > 0 ? await validate(state) : null;
+  optimizer.norm.gpu.pool.trim(); // training does not use what the validation needed
   const epoch = progress.epoch + 1;
   const exchange = state.takeTimes();
   const report: EpochReport = {
