@@ -52,8 +52,8 @@ const stepNote = ({ lossPerToken, lossPerSlot, rollout }: StepReport) =>
 const trainingResult = ({ objective }: TrainingConfig, loss: number) =>
   objective === 'scst' ? `mean reward ${(-loss).toFixed(4)}` : `loss ${loss.toFixed(4)} per token`;
 
-/** A warm-up that was not asked for takes this part of a run's updates at most. */
-const WARMUP_PART = 10;
+/** A warm-up that was not asked for takes this part of an epoch at most. A run with more epochs has the same, so it can be resumed. */
+const WARMUP_PART = 4;
 
 /** The configuration of a run, as its checkpoints keep it. */
 function configOf(
@@ -66,7 +66,7 @@ function configOf(
   const settled = settledOptions(o, preset);
   const { epochs, seed, rate, maxNorm, batchImages, captions, accumulate, gradientPrecision, schedule, patience } = settled;
   const batch = { images: batchImages, captionsPerImage: captions };
-  const updates = epochs * Math.ceil(batchesOfEpoch(dataset, 'train', batch, (file) => store.has(file)) / accumulate);
+  const updates = Math.ceil(batchesOfEpoch(dataset, 'train', batch, (file) => store.has(file)) / accumulate);
   const warmup = o.warmup ?? Math.min(settled.warmup, Math.floor(updates / WARMUP_PART));
   // With --start, only the checkpoint tells the preset, with it the patience, and the decoder.
   if (start) {

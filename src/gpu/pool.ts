@@ -82,8 +82,8 @@ export class BufferPool {
   }
 
   /**
-   * A free buffer of this capacity. In a capture it may be larger, the least of those: captures of a loop differ in length, and run
-   * one after another, so a short one fits into the buffers of a long one.
+   * A free buffer of this capacity. In a capture it may be larger, the least of those. Captures of a loop differ in length and run one
+   * after another, so a short one fits into the buffers of a long one.
    */
   private kept(capacity: number): PooledBuffer | undefined {
     if (!this.capturing) return this.free.get(capacity)?.pop();

@@ -231,7 +231,7 @@ const UPDATES = grouped('Updates', {
   warmup: {
     values: whole('updates', { atLeast: 0 }),
     ...{ defaults: { recommended: 100, basic: 0, scst: 20 }, absent: 0 },
-    help: 'updates over which the learning rate rises from 0; the default is a tenth of the run’s updates at most',
+    help: 'updates over which the learning rate rises from 0; the default is a quarter of an epoch at most',
   },
   patience: {
     values: whole('epochs', { atLeast: 0 }),
