@@ -25,7 +25,7 @@ function changes(options: CaptionerOptions): { word: number; picture: number } {
   const model = new PlainCaptioner(SIZES, options, weights);
   const say = (features: Float32Array, words: readonly number[]) => {
     let { picture: seen, start: state } = model.encode(features);
-    let logits = new Float64Array();
+    let logits: Float64Array = new Float64Array();
     for (const word of [START, ...words]) ({ logits, state } = model.step(seen, state, word));
     return logits;
   };
