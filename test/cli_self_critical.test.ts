@@ -39,12 +39,12 @@ test('self-critical training goes on from a trained model and raises what it is 
   expect(config).toMatchObject({
     objective: 'scst',
     options: { dropout: 0, attentionPenalty: 0 },
-    selfCritical: { samples: 4, mix: 0.2, baseline: 'others' },
+    selfCritical: { samples: 4, mix: 0.05, baseline: 'others', normalize: true },
   });
   expect(-epochs[11].trainLoss).toBeGreaterThan(-epochs[0].trainLoss); // the mean reward
   const [step] = readFileSync(join(out, 'log.jsonl'), 'utf8').split('\n');
   expect(JSON.parse(step).rollout).toMatchObject({ reward: expect.any(Number), endInFunctionWord: expect.any(Number), entropy: expect.any(Number) });
-  const greedy = [...args, '--start', start, '--baseline', 'greedy', '--normalize-advantage', '--mix', '0'];
+  const greedy = [...args, '--start', start, '--baseline', 'greedy', '--no-normalize-advantage', '--mix', '0'];
   expect((await glimpse(...greedy.map((arg) => (arg === out ? join(folder, 'sc') : arg)), '--epochs', '1')).code).toBe(0);
   expect((await glimpse('plot', out)).code).toBe(0);
   expect(readFileSync(join(out, 'curves.html'), 'utf8')).toMatch(/Reward/);

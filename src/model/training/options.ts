@@ -277,12 +277,13 @@ const SELF_CRITICAL = grouped('Self-critical training', {
   },
   mix: {
     values: number('share', { atLeast: 0, atMost: 1 }),
-    default: 0.2,
+    default: 0.05,
     belongsTo: [SELF_CRITICAL_ONLY],
     help: 'share of the references’ cross-entropy in the loss',
   },
   normalizeAdvantage: {
-    values: FLAG,
+    values: SWITCH,
+    default: true,
     field: 'normalize',
     belongsTo: [SELF_CRITICAL_ONLY],
     help: 'divide the advantages, reward minus baseline, by their standard deviation',
