@@ -93,7 +93,7 @@ const RUN = grouped('The run', {
     help: 'what to train for: the cross-entropy of the captions, or scst, the self-critical training of a trained model',
   },
   start: { values: text('model'), help: 'a run or a checkpoint file whose weights to start from' },
-  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 12, basic: 10, scst: 5 }, help: 'epochs at most' },
+  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 4, basic: 10, scst: 5 }, help: 'epochs at most' },
   resume: { values: FLAG, help: 'go on from the last checkpoint' },
 });
 
