@@ -617,7 +617,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
   const longest = batches.reduce((most, batch) => (batch.length > most.length ? batch : most));
-  if (!critic) step.reserve(longest.files.length, rowsOf(longest), longest.length, Math.min(config.accumulate, batches.length));
+  if (!critic && !state.tuned) step.reserve(longest.files.length, rowsOf(longest), longest.length, Math.min(config.accumulate, batches.length));
   const isOwn = (i: number) => isOwnBatch(state, i);
   let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
   const prefetch = (from: number) => {
