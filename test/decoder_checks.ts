@@ -41,7 +41,7 @@ const sayable = (id: number, { decoder }: Partial<CaptionerOptions>): number => 
 /** The gradient of the whole loss, for every parameter, against central differences along it. */
 export async function gradientsEqualDifferences(change: Partial<CaptionerOptions>): Promise<void> {
   using _s = scope();
-  const model = Captioner.create(sizesFor(change), { ...PRESETS.recommended, dropout: 0, ...change }, 4);
+  const model = Captioner.create(sizesFor(change), { ...PRESETS.recommended, dropout: 0, attentionPenalty: 1, ...change }, 4);
   const random = new Random(6, 'inputs');
   const x = tensor(
     Float32Array.from({ length: 2 * SIZES.regions * SIZES.features }, () => random.normal()),

@@ -215,6 +215,8 @@ inBrowser('caption a picture', () => {
       '12',
       '--rate',
       '0.003',
+      '--schedule',
+      'constant',
       '--batch-images',
       '6',
       '--captions',
