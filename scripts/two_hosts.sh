@@ -8,7 +8,7 @@ b=10.77.0.2
 of_a=glimpse-$$-$a # a killed run leaves its namespaces behind, and another may go on beside this one
 of_b=glimpse-$$-$b
 scratch=$(mktemp -d)
-trap 'ip netns del $of_a; ip netns del $of_b 2>/dev/null; rm -r "$scratch"' EXIT
+trap 'for name in $of_a $of_b; do ip netns del $name 2>/dev/null || :; done; rm -r "$scratch"' EXIT
 ip netns add $of_a
 ip netns add $of_b
 ip link add cable0 netns $of_a type veth peer name cable1 netns $of_b

@@ -3,6 +3,7 @@ import { type Counted, counted, examplesOf } from '../counted.ts';
 import { writeFileAtomic } from '../data/atomic_file.ts';
 import { pictureIds, readDataset } from '../data/captions.ts';
 import { joinResults, readReferences, reportedId, resultsText } from '../data/coco_results.ts';
+import { sameWords } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import { captionTokens } from '../metrics/ptb.ts';
 import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '../metrics/score.ts';
@@ -60,7 +61,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
   const checkpoints = modelPaths.map((path) => checkpointAt(o, path));
   const [checkpoint] = checkpoints;
   for (const [i, other] of checkpoints.entries())
-    if (other.vocabulary.join('\n') !== checkpoint.vocabulary.join('\n') || other.config.words !== checkpoint.config.words)
+    if (!sameWords(other.vocabulary, checkpoint.vocabulary) || other.config.words !== checkpoint.config.words)
       throw new GlimpseError(`${modelPaths[0]} and ${modelPaths[i]} cannot decode together: they were trained with different words`);
   const { beam, maxLength } = decodingOf(o, checkpoint.config);
   const dataset = readDataset(o.data);

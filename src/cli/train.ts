@@ -4,6 +4,7 @@ import { availableParallelism, cpus } from 'node:os';
 import { type Dataset, readDataset } from '../data/captions.ts';
 import type { FeatureStore } from '../data/feature_store.ts';
 import { readWordVectors, type WordVectors } from '../data/word_vectors.ts';
+import { sameWords } from '../data/words.ts';
 import { GlimpseError, messageOf, UsageError } from '../errors.ts';
 import { type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS } from '../model/captioner/captioner.ts';
 import { type LanguageModel, readLanguageModel } from '../model/captioner/language_model.ts';
@@ -141,8 +142,7 @@ async function prepare(o: TrainOptions) {
       '--objective scst needs a model of soft attention: in the replay of a sample, hard attention would draw other regions than when it was sampled',
     );
   if (start) {
-    if (start.vocabulary.join('\n') !== dataset.vocabulary.join('\n'))
-      throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);
+    if (!sameWords(start.vocabulary, dataset.vocabulary)) throw new GlimpseError(`${o.start} was trained with another vocabulary than that of ${o.data}`);
     store.requireEncoder(start.encoder);
   }
   const language = o.languageModel ? languageModelOf(o, o.languageModel, dataset) : null;

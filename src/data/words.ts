@@ -56,6 +56,9 @@ export const SMALLEST_OF_TOKENS = SPECIAL_WORDS.length + BYTE_TOKENS.length;
 /** The tokens of a caption, as a language model reads them. Control characters are dropped. */
 export const tokensOf = (caption: string, bytePairs: BytePairs): string[] => bytePairs.tokens(asWritten(withoutControls(caption)));
 
+/** Whether two vocabularies have the same words under the same ids. */
+export const sameWords = (a: readonly string[], b: readonly string[]): boolean => a.length === b.length && a.every((word, id) => word === b[id]);
+
 /** Words and their ids: four special words, then the most frequent first. */
 export class Vocabulary {
   private readonly ids: Map<string, number>;

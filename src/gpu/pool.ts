@@ -45,9 +45,13 @@ export interface MemoryReport {
 }
 
 export function sizeClass(bytes: number): number {
-  if (bytes <= 1024) return Math.max(256, Math.ceil(bytes / 256) * 256);
-  const step = 2 ** (Math.floor(Math.log2(bytes - 1)) - 2);
-  return Math.ceil(bytes / step) * step;
+  return bytes <= 1024 ? Math.max(256, Math.ceil(bytes / 256) * 256) : quarterClass(bytes);
+}
+
+/** The next of four numbers per power of two, so that at most a quarter is added. */
+export function quarterClass(count: number): number {
+  const step = Math.max(1, 2 ** (Math.floor(Math.log2(count - 1)) - 2));
+  return Math.ceil(count / step) * step;
 }
 
 export class BufferPool {

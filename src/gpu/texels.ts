@@ -6,7 +6,7 @@
  * that is copied a second time unchanged, such as weights at each step, keeps its copy until it is written.
  */
 import type { Faults } from './faults.ts';
-import type { BufferPool, BufferSlice, PooledBuffer } from './pool.ts';
+import { type BufferPool, type BufferSlice, type PooledBuffer, quarterClass } from './pool.ts';
 
 const TEXEL_BYTES = 16;
 /** On lavapipe, the rows of a texture begin at multiples of a cache line. */
@@ -72,11 +72,6 @@ export interface TexelCopy {
 }
 
 const bytesOf = ({ texture }: TexelCopy) => texture.width * texture.height * TEXEL_BYTES;
-/** Four heights per power of two, so that a texture serves matrices of other heights too, and at most a quarter of it is wasted. */
-function heightClass(height: number, { maxTextureDimension2D: most }: GPUSupportedLimits): number {
-  const step = Math.max(1, 2 ** (Math.ceil(Math.log2(height)) - 3));
-  return Math.min(most, Math.ceil(height / step) * step);
-}
 const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},${offset},${bytes},${layout.width},${layout.row}`;
 
 export class TexelPool {
@@ -164,13 +159,14 @@ export class TexelPool {
 
   /** A texture of the layout's width, which tells the distance of rows, and at least its height: no shader asks how high it is. */
   private take({ layout, buffer }: TexelSlice): TexelCopy {
-    const fitting = (this.free.get(layout.width) ?? []).filter(({ texture }) => texture.height >= layout.height);
-    const best = fitting.sort((a, b) => a.texture.height - b.texture.height)[0];
-    if (!best) return this.create(layout.width, heightClass(layout.height, this.device.limits), buffer.label);
-    const list = this.free.get(layout.width) as TexelCopy[];
-    list.splice(list.indexOf(best), 1);
-    this.freeBytes -= bytesOf(best);
-    return best;
+    const { width, height } = layout;
+    const list = this.free.get(width) ?? [];
+    let best = -1;
+    for (const [i, { texture }] of list.entries()) if (texture.height >= height && (best < 0 || texture.height < list[best].texture.height)) best = i;
+    if (best < 0) return this.create(width, Math.min(quarterClass(height), this.device.limits.maxTextureDimension2D), buffer.label);
+    const [copy] = list.splice(best, 1);
+    this.freeBytes -= bytesOf(copy);
+    return copy;
   }
 
   private record(encoder: GPUCommandEncoder, slice: TexelSlice, { texture }: TexelCopy): void {

@@ -32,7 +32,7 @@ export interface RankedCaption extends GeneratedCaption {
 export interface Begun {
   start: Tensor[];
   /** The states and the previous words [1, B] → logits [B, V], α [1, B, P], states. */
-  step(states: readonly Tensor[], previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
+  step(states: Tensor[], previous: Tensor): { logits: Tensor; alpha: Tensor; states: Tensor[] };
 }
 
 /** What decoding needs from a model. */

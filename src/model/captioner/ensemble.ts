@@ -40,16 +40,16 @@ export class Ensemble implements DecodedModel {
   begin(features: Tensor, captions: number): Begun {
     const begun = this.members.map((member) => member.begin(features, captions));
     const start = begun.flatMap((each) => each.start);
-    const countsOf = (list: readonly (readonly Tensor[])[]) => list.map(({ length }) => length);
-    let counts = countsOf(begun.map((each) => each.start));
+    const first = begun.map((each) => each.start.length);
+    let counts = first;
     return {
       start,
       step: (states, previous) => {
         // A transformer begins without states and has some from its first step on.
-        const given = states.length === start.length ? countsOf(begun.map((each) => each.start)) : counts;
+        const given = states.length === start.length ? first : counts;
         const ends = given.map((_, i) => sum(given.slice(0, i + 1)));
         const steps = begun.map(({ step }, i) => step(states.slice(ends[i] - given[i], ends[i]), previous));
-        counts = countsOf(steps.map((each) => each.states));
+        counts = steps.map((each) => each.states.length);
         const probabilities = mean(steps.map(({ logits }) => ops.softmax(logits)));
         return {
           logits: ops.log(ops.addScalar(probabilities, TINY)),

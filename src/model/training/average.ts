@@ -2,6 +2,7 @@
  * The mean of several checkpoints' weights as one model (Izmailov and others 2018, "Averaging weights leads to wider optima"). Late
  * checkpoints of one run lie around a minimum, and their mean lies nearer to it. It costs no more to decode than any one of them.
  */
+import { sameWords } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { type Checkpoint, flatFields } from './checkpoint.ts';
@@ -11,11 +12,11 @@ import { weightsHash } from './weights_hash.ts';
 type Named = ReadonlyMap<string, NamedArray>;
 
 /** What two models must have in common, as text by name. */
-function builtAs({ config, vocabulary, encoder }: Checkpoint): Map<string, string> {
+function builtAs({ config, encoder }: Checkpoint): Map<string, string> {
   const { options, sizes, words } = config;
   const built = Object.fromEntries(BUILT_BY.map((name) => [name, options[name]]));
   const { tuned: _, path: _path, ...network } = encoder;
-  return new Map([...flatFields({ ...built, sizes, words, encoder: network }), ['vocabulary', vocabulary.join(' ')]]);
+  return new Map(flatFields({ ...built, sizes, words, encoder: network }));
 }
 
 function mean(all: readonly Named[], names: readonly string[], what: string): Map<string, NamedArray> {
@@ -39,12 +40,11 @@ export function averaged(models: readonly Checkpoint[]): Checkpoint {
   const last = models.at(-1);
   if (!last || models.length < 2) throw new GlimpseError(`a mean is taken of two models at least, got ${models.length}`);
   const first = builtAs(models[0]);
-  for (const [i, model] of models.entries())
-    for (const [name, value] of builtAs(model))
-      if (value !== first.get(name))
-        throw new GlimpseError(
-          `models 1 and ${i + 1} have no mean: ${name === 'vocabulary' ? 'their words differ' : `${name} is ${first.get(name)} and ${value}`}`,
-        );
+  for (const [i, model] of models.entries()) {
+    const pair = `models 1 and ${i + 1} have no mean`;
+    for (const [name, value] of builtAs(model)) if (value !== first.get(name)) throw new GlimpseError(`${pair}: ${name} is ${first.get(name)} and ${value}`);
+    if (!sameWords(model.vocabulary, models[0].vocabulary)) throw new GlimpseError(`${pair}: their words differ`);
+  }
   const weights = models.map((model) => model.weights);
   const tuned = models.map((model) => model.encoderWeights);
   const encoderWeights = mean(tuned, [...tuned[0].keys()], 'trained weights of the encoder');

@@ -365,7 +365,7 @@ export const PRESETS: Record<Preset, CaptionerOptions> = { basic: presetOptions(
 
 /** The values that decide about defaults. With `--start`, the preset is known only after the model was read. */
 export function decidingValues({ schedule, objective, decoder, start, fineTune }: Readonly<Record<string, unknown>>, preset: unknown): string[] {
-  const given = { schedule, 'fine-tune': fineTune && 'fine-tune', objective, decoder: start === undefined ? decoder : undefined, preset };
+  const given = { schedule, tuned: fineTune === undefined ? undefined : 'fine-tune', objective, decoder: start === undefined ? decoder : undefined, preset };
   return Object.values(given).flatMap((value) => (value === undefined ? [] : [String(value)]));
 }
 

@@ -48,7 +48,7 @@ export interface EncoderStep {
   optimizer: Optimizer;
 }
 
-/** Most shapes that stay captured. Captions have that many lengths at most, and their captures share buffers. */
+/** Most shapes that stay captured: more than captions usually have lengths. Their captures share buffers. */
 const MAX_SHAPES = 48;
 
 /** Which micro-batch it is, from 0, of those whose gradients make one update. */

@@ -17,7 +17,7 @@ import { nonFinite } from '../../data/finite.ts';
 import type { PictureFile } from '../../data/images.ts';
 import { lockFolder } from '../../data/lock.ts';
 import { pictureOf } from '../../data/picture_places.ts';
-import { SPECIAL_WORDS, Vocabulary } from '../../data/words.ts';
+import { SPECIAL_WORDS, sameWords, Vocabulary } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { currentGpu } from '../../gpu/gpu.ts';
 import { ciderD } from '../../metrics/cider.ts';
@@ -168,7 +168,7 @@ function checkResumed(o: TrainerOptions, before: Checkpoint | null): void {
   if (before && !resume) throw new GlimpseError(`${run} already holds a run of ${before.progress.epoch} epochs; go on with --resume or choose another --out`);
   if (!before) return;
   const differing = differingFields(before.config, config);
-  if (before.vocabulary.join('\n') !== dataset.vocabulary.join('\n')) differing.push('the vocabulary');
+  if (!sameWords(before.vocabulary, dataset.vocabulary)) differing.push('the vocabulary');
   const made = { ...before.encoder, tuned: config.encoderRate > 0 ? store.index.encoder.tuned : before.encoder.tuned }; // this run changes its own encoder
   if (encoderDifferences(made, store.index.encoder).length > 0) differing.push('the encoder of the features');
   if (differing.length > 0)
@@ -552,7 +552,7 @@ async function endEpoch(state: Run): Promise<EpochReport> {
   const { o, progress, optimizer, seconds } = state;
   const { config } = o;
   const validation = o.validationImages > 0 ? await validate(state) : null;
-  optimizer.norm.gpu.pool.trim(); // training does not use what the validation needed
+  if (validation) optimizer.norm.gpu.pool.trim(); // training does not use what the validation needed
   const epoch = progress.epoch + 1;
   const exchange = state.takeTimes();
   const report: EpochReport = {
@@ -632,10 +632,12 @@ async function trainEpoch(state: Run): Promise<boolean> {
   await world.sum(asked);
   let stop = asked[0] > 0;
   let submitted: SubmittedUpdate | null = null;
-  /** Waits for the update before. Without `following`, the state is then that of a boundary, which may be saved. */
-  const settleSubmitted = async (following: boolean) => {
+  const take = () => {
     const update = submitted;
     submitted = null;
+    return update;
+  };
+  const settled = async (update: SubmittedUpdate | null, following: boolean) => {
     if (update) stop = (await settle(state, update, following)) || stop;
   };
   try {
@@ -644,7 +646,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
       const of = group.length;
       state.progress.batch = i;
       const saves = o.saveEvery > 0 && i > 0 && i % (o.saveEvery * config.accumulate) === 0;
-      if (stop || saves) await settleSubmitted(false);
+      if (stop || saves) await settled(take(), false);
       if (stop) return false;
       if (saves) await state.save(pausedPath(o.run));
       const started = performance.now();
@@ -670,9 +672,10 @@ async function trainEpoch(state: Run): Promise<boolean> {
       }
       await sum.finish(of);
       state.leave(); // weights change before the log says so
+      const before = take(); // an error from here on must not make a boundary of it
       const results = readTensors([losses, step.update()]);
       results.catch(() => {}); // an error is thrown where this is awaited
-      await settleSubmitted(true);
+      await settled(before, true);
       submitted = {
         at: i,
         group,
@@ -687,10 +690,10 @@ async function trainEpoch(state: Run): Promise<boolean> {
       };
     }
   } catch (error) {
-    await settleSubmitted(false).catch(() => {}); // the first error is the one to tell
+    await settled(take(), false).catch(() => {}); // the first error is the one to tell
     throw error;
   }
-  await settleSubmitted(false);
+  await settled(take(), false);
   return true;
 }
 
