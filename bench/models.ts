@@ -111,7 +111,7 @@ export async function trainStep(s: DecoderShape): Promise<Prepared> {
         using _step = scope();
         const [features, ids, targets, weightOfRows] = inputs;
         const made = s.replayed
-          ? step.run({ ...batch, pictures: s.batch, length: s.steps }).crossEntropy
+          ? step.run({ ...batch, pictures: s.batch, active: new Array<number>(s.steps).fill(s.batch), pictureOf: null }).crossEntropy
           : trainer.opByOp(features, ids, targets, weightOfRows);
         loss = await made.item();
       }

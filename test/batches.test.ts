@@ -13,10 +13,10 @@ test('the same seed and epoch give the same batches; every caption comes once', 
     ],
   }));
   const dataset = { imageFolder: '', words: 'ascii' as const, vocabulary: [], maxLength: 9, images };
-  const at = (epoch: number, captionsPerImage: number) => epochBatches(dataset, 'train', { images: 4, captionsPerImage }, () => true, 1, epoch);
+  const at = (epoch: number, captionsPerImage: number) => epochBatches(dataset, 'train', { images: 4, captionsPerImage, packed: false }, () => true, 1, epoch);
   expect(at(1, 1)).toEqual(at(1, 1));
   expect(at(1, 1)).not.toEqual(at(2, 1));
   expect(at(1, 1).flatMap((b) => b.files)).toHaveLength(22);
   expect(new Set(at(1, 2).flatMap((b) => b.files)).size).toBe(11);
-  expect(at(1, 2)[0]).toMatchObject({ captionsPerImage: 2, length: 3, tokens: 4 * (2 + 3) });
+  expect(at(1, 2)[0]).toMatchObject({ active: [8, 8, 8], pictureOf: null, tokens: 4 * (2 + 3) });
 });

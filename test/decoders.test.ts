@@ -34,7 +34,7 @@ test.each<Partial<CaptionerOptions>>([{}, { query: 'h1', score: 'relu' }])('the 
     Float32Array.from({ length: 4 * PICTURES * 4 * SIZES.hidden }, () => random.normal()),
     [4, PICTURES, 4 * SIZES.hidden],
   );
-  const [fused, composed] = [false, true].map((apart) => recur(SIZES, model.options, (name) => model.parameters.get(name), encoded, xe, null, apart));
+  const [fused, composed] = [false, true].map((apart) => recur(SIZES, model.options, (name) => model.parameters.get(name), encoded, xe, { composed: apart }));
   for (const name of ['output', 'alpha', 'context'] as const) {
     const [a, b] = [await fused[name].data(), await composed[name].data()];
     for (const [i, value] of a.entries()) expect(Math.abs(value - b[i])).toBeLessThan(2e-5);

@@ -22,7 +22,8 @@ function batch(rows: number, pictures: number, seed: number): StepInputs {
     ids: Uint32Array.from({ length: steps * rows }, word),
     targets: Uint32Array.from({ length: steps * rows }, word),
     weights: new Float32Array(steps * rows).fill(1 / (steps * rows)),
-    length: steps,
+    active: new Array<number>(steps).fill(rows),
+    pictureOf: null,
   };
 }
 
@@ -51,9 +52,9 @@ async function weightsAfter(updates: (step: TrainingStep, another: TrainingStep)
 
 /** Rows of two batches of one picture each, one after the other at every step. */
 function joined(a: StepInputs, b: StepInputs): StepInputs {
-  const rows = a.ids.length / a.length;
+  const rows = a.active[0];
   const weave = <T extends Uint32Array | Float32Array>(x: T, y: T, made: T): T => {
-    for (let t = 0; t < a.length; t++) {
+    for (let t = 0; t < a.active.length; t++) {
       made.set(x.subarray(t * rows, (t + 1) * rows), 2 * t * rows);
       made.set(y.subarray(t * rows, (t + 1) * rows), (2 * t + 1) * rows);
     }
@@ -67,7 +68,8 @@ function joined(a: StepInputs, b: StepInputs): StepInputs {
     ids: weave(a.ids, b.ids, new Uint32Array(size)),
     targets: weave(a.targets, b.targets, new Uint32Array(size)),
     weights: weights.map((weight) => weight / 2),
-    length: a.length,
+    active: a.active.map((count) => 2 * count),
+    pictureOf: null,
   };
 }
 

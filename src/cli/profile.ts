@@ -46,7 +46,7 @@ function trainStep(model: Captioner, o: ProfileOptions): Work {
     ids: randomWords(count, vocabulary),
     targets: randomWords(count, vocabulary),
     weights: new Float32Array(count).fill(1 / count),
-    ...{ pictures: o.pictures, length: o.words },
+    ...{ pictures: o.pictures, active: new Array<number>(o.words).fill(o.pictures), pictureOf: null },
   };
   return {
     step: () => step.run(batch).crossEntropy.item(),

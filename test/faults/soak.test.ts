@@ -31,7 +31,15 @@ test('training steps and captions', async () => {
       const words = () => Uint32Array.from({ length: length * pictures }, word);
       const values = Float32Array.from({ length: pictures * regions * width }, () => random.normal());
       const weights = new Float32Array(length * pictures).fill(1 / (length * pictures));
-      const { crossEntropy } = step.run({ features: values, pictures, ids: words(), targets: words(), weights, length });
+      const { crossEntropy } = step.run({
+        features: values,
+        pictures,
+        ids: words(),
+        targets: words(),
+        weights,
+        active: new Array<number>(length).fill(pictures),
+        pictureOf: null,
+      });
       const [[loss]] = await readTensors([crossEntropy]);
       expect(loss).toBeGreaterThan(0);
       const [caption] = await model.decoding.greedy(tensor(values, [pictures, regions, width]), 3 + (i % 4), { suppress: true });

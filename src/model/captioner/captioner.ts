@@ -24,7 +24,20 @@ import { streamOf } from '../../random.ts';
 import { Scope, scope, type Tensor, zeros } from '../../tensor/tensor.ts';
 import type { CaptionerOptions } from '../training/options.ts';
 import { type Begun, Decoding } from './decoding.ts';
-import { type Encoded, GATES, layerCount, type RandomStep, type Recurrence, recur, shareAll, stateCount, wordRows } from './recurrence.ts';
+import {
+  type Encoded,
+  GATES,
+  isFused,
+  layerCount,
+  type Packing,
+  type RandomStep,
+  type Recurrence,
+  recur,
+  shareAll,
+  shareByPicture,
+  stateCount,
+  wordRows,
+} from './recurrence.ts';
 import {
   hasPrefix,
   isLanguageModel,
@@ -125,6 +138,9 @@ export function parameterTable(s: CaptionerSizes, o: CaptionerOptions): Row[] {
   ];
 }
 
+/** Whether the captions of a batch can be packed: the loss then has no term that needs all steps of a caption side by side. */
+export const packsCaptions = (o: CaptionerOptions) => isFused(o) && o.attentionPenalty === 0 && o.scheduledSampling === 0;
+
 /** Throws a GlimpseError that names a weight that is missing or misshaped. */
 export function checkWeights(sizes: CaptionerSizes, options: CaptionerOptions, weights: ReadonlyMap<string, NamedArray>): void {
   for (const [name, shape] of parameterTable(sizes, options)) {
@@ -213,34 +229,46 @@ export class Captioner {
   }
 
   /** The decoder's outputs and attention weights for the input words ids [T, B], from the states in `encoded` on. */
-  private decode(encoded: Encoded, ids: Tensor, step: DropoutStep | null): Omit<Recurrence, 'context'> & { context: Tensor | null } {
+  private decode(
+    encoded: Encoded,
+    ids: Tensor,
+    step: DropoutStep | null,
+    packing: Packing | null = null,
+  ): Omit<Recurrence, 'context'> & { context: Tensor | null } {
     const words = this.drop(ops.embedding(this.p('emb'), ids), 'embedding', step);
     const p = (name: string) => this.p(name);
-    if (!isTransformer(this.options)) return recur(this.sizes, this.options, p, encoded, this.wordGates(words), step);
+    if (!isTransformer(this.options)) return recur(this.sizes, this.options, p, encoded, this.wordGates(words), { random: step, packing });
     return { ...transform(this.sizes, this.options, p, encoded, words, (x, name) => this.drop(x, name, step)), context: null, regionLogProb: null };
   }
 
-  /** The words' part in the gates of layer 1, its bias included: [T, B, E] → [T, B, gates · H]. */
+  /** The words' part in the gates of layer 1, its bias included: […, E] → […, gates · H]. */
   private wordGates(words: Tensor): Tensor {
-    const [steps, batch, embedding] = words.shape;
+    const { embedding, hidden } = this.sizes;
     const { cell } = this.options;
-    const width = GATES[cell] * this.sizes.hidden;
+    const width = GATES[cell] * hidden;
     const lower = ops.slice(this.p(`${cell}1_w`), [wordRows(this.sizes, this.options), 0], [embedding, width]);
-    const product = ops.matmul(ops.reshape(words, [steps * batch, embedding]), lower, { bias: this.p(`${cell}1_b`) });
-    return ops.reshape(product, [steps, batch, width]);
+    const product = ops.matmul(ops.reshape(words, [words.size / embedding, embedding]), lower, { bias: this.p(`${cell}1_b`) });
+    return ops.reshape(product, [...words.shape.slice(0, -1), width]);
   }
 
-  /** The decoder's output (and context) → logits [T · B, V]. */
+  /** The decoder's output (and context) […, H] → logits [rows, V]. */
   private logits({ output, context }: { output: Tensor; context: Tensor | null }, step: DropoutStep | null): Tensor {
-    const all = this.options.contextToOutput && context ? ops.concat([output, context], 2) : output;
-    const [steps, batch, width] = all.shape;
-    const rows = ops.reshape(this.drop(all, 'output', step), [steps * batch, width]);
+    const all = this.options.contextToOutput && context ? ops.concat([output, context], -1) : output;
+    const width = all.shape[all.shape.length - 1];
+    const rows = ops.reshape(this.drop(all, 'output', step), [all.size / width, width]);
     if (isLanguageModel(this.options)) return languageScores((name) => this.p(name), rows);
     return ops.matmul(rows, this.p('out_w'), { bias: this.p('out_b') });
   }
 
-  /** Teacher forcing: features [N, P, F] and the input words ids u32 [T, B] → logits and α. Each picture has B / N captions. */
-  forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null): ForwardResult {
+  /**
+   * Teacher forcing: features [N, P, F] and the input words ids u32 [T, B] → logits and α. Each picture has B / N captions, which
+   * follow one another. With `packing`, ids are [R], the logits [R, V] and α [R, P].
+   */
+  forward(features: Tensor, ids: Tensor, step: DropoutStep | null = null, packing: Packing | null = null): ForwardResult {
+    if (packing) {
+      const decoded = this.decode(shareByPicture(this.encode(features, step), packing), ids, step, packing);
+      return { logits: this.logits(decoded, step), alpha: decoded.alpha, regionLogProb: null };
+    }
     const captions = ids.shape[1] / features.shape[0];
     if (!Number.isInteger(captions)) throw new GlimpseError(`${ids.shape[1]} captions cannot share the features of ${features.shape[0]} pictures evenly`);
     const decoded = this.decode(shareAll(this.encode(features, step), captions), ids, step);
@@ -251,22 +279,24 @@ export class Captioner {
    * The loss: the weighted sum of the cross-entropies of all rows, plus the attention penalty. `ids` and `targets` are u32 [T, B];
    * `weights` is f32 [T, B], and 0 masks a row. `crossEntropy` is the loss without the penalty, for the log. `step` selects the
    * random numbers of a training step. Without it there is no dropout, label smoothing or scheduled sampling. `share` is this
-   * batch's share of an update.
+   * batch's share of an update. With `packing`, which `packsCaptions` must allow, the words are [R].
    */
   loss(
     features: Tensor,
     ids: Tensor,
     targets: Tensor,
     weights: Tensor,
-    { step = null, share: part = 1 }: { step?: DropoutStep | null; share?: number } = {},
+    { step = null, share: part = 1, packing = null }: { step?: DropoutStep | null; share?: number; packing?: Packing | null } = {},
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
     const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
+    if (packing && !packsCaptions(this.options)) throw new GlimpseError('the loss of these options needs captions that are not packed');
     const words = step && scheduledSampling > 0 ? this.withSampledWords(features, ids, step) : ids;
-    const { logits, alpha, regionLogProb } = this.forward(features, words, step);
+    const { logits, alpha, regionLogProb } = this.forward(features, words, step, packing);
     const { loss: crossEntropy, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
+    let loss = crossEntropy;
+    if (packing) return { loss, crossEntropy, rowLoss };
     const [steps, batch] = ids.shape;
     const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
-    let loss = crossEntropy;
     if (lambda > 0) {
       const coverage = ops.sum(ops.mul(alpha, valid), 0);
       const penalty = ops.mean(ops.square(ops.addScalar(ops.neg(coverage), 1)));

@@ -49,6 +49,27 @@ function share(x: Tensor, captions: number): Tensor {
   return ops.reshape(ops.broadcastTo(ops.reshape(x, [n, 1, width]), [n, captions, width]), [n * captions, ...rest]);
 }
 
+/**
+ * Captions that are sorted by length, so that a step computes only the first ones of them: those that go on (see the op
+ * attentionLstm). Each names its picture.
+ */
+export interface Packing {
+  /** Captions of each step. */
+  active: readonly number[];
+  /** u32 [active[0]] */
+  pictureOf: Tensor;
+}
+
+/** Whether the recurrence computes packed captions. */
+export const isFused = ({ decoder, cell, attention }: Pick<CaptionerOptions, 'decoder' | 'cell' | 'attention'>) =>
+  decoder === 'stacked' && cell === 'lstm' && attention === 'soft';
+
+/** The values, keys and states of each caption's picture. */
+export function shareByPicture({ values, keys, start }: Encoded, { pictureOf }: Packing): Encoded {
+  const of = (x: Tensor) => ops.gather(x, pictureOf, 0);
+  return { values: of(values), keys: of(keys), start: start.map(of) };
+}
+
 /** Repeats the values, keys and states of each picture for its captions, which follow one another. */
 export function shareAll({ values, keys, start }: Encoded, captions: number): Encoded {
   return { values: share(values, captions), keys: share(keys, captions), start: start.map((x) => share(x, captions)) };
@@ -179,7 +200,7 @@ function upDown({ sizes: { project, hidden }, options: { cell }, layer, rows, at
 const ORDERS = { stacked: stackedOrder, 'show-attend-tell': showAttendTell, 'up-down': upDown };
 
 /** The stacked order as one op. */
-function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup, encoded: Encoded, xe: Tensor): Recurrence {
+function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup, encoded: Encoded, xe: Tensor, packing: Packing | null): Recurrence {
   const [steps, batch] = xe.shape;
   const [h1Start, c1Start, h2Start, c2Start] = encoded.start;
   const { h2, alpha, context, h1, c1, c2 } = ops.attentionLstm(
@@ -189,15 +210,15 @@ function fused({ project, hidden }: Widths, options: RecurrentOptions, p: Lookup
       ...{ h1Start, c1Start, h2Start, c2Start },
       ...(options.gate ? { gateW: p('gate_w'), gateB: p('gate_b') } : {}),
     },
-    { score: options.score, query: options.query },
+    { score: options.score, query: options.query, active: packing?.active ?? null },
   );
-  return { output: h2, alpha, context, states: steps === 1 ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [], regionLogProb: null };
+  return { output: h2, alpha, context, states: steps === 1 && !packing ? [h1, c1, h2, c2].map((x) => x.alias([batch, hidden])) : [], regionLogProb: null };
 }
 
 /**
  * Runs all steps of a recurrent decoder. xe [T, B, gates · H] is the words' part in the gates of layer 1, its bias included. `p`
  * gives the parameters of captioner.ts by name. `random` selects the random numbers of hard attention in training. With `composed`,
- * which is for tests, the single ops run even if one fused op could do it.
+ * which is for tests, the single ops run even if one fused op could do it. With `packing`, xe and the results are [R, …].
  */
 export function recur(
   sizes: Widths,
@@ -205,12 +226,12 @@ export function recur(
   p: Lookup,
   encoded: Encoded,
   xe: Tensor,
-  random: RandomStep | null = null,
-  composed = false,
+  { random = null, composed = false, packing = null }: { random?: RandomStep | null; composed?: boolean; packing?: Packing | null } = {},
 ): Recurrence {
-  const { decoder, cell, attention } = options;
+  const { decoder, cell } = options;
   if (decoder === 'transformer' || decoder === 'gpt2') throw new GlimpseError('a transformer has no recurrence');
-  if (decoder === 'stacked' && cell === 'lstm' && attention === 'soft' && !composed) return fused(sizes, options, p, encoded, xe);
+  if (isFused(options) && !composed) return fused(sizes, options, p, encoded, xe, packing);
+  if (packing) throw new GlimpseError('only the fused recurrence computes packed captions');
   const [steps, batch, width] = xe.shape;
   const layer = (number: 1 | 2, name: string) => p(`${cell}${number}_${name}`);
   const step = ORDERS[decoder]({

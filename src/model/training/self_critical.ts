@@ -13,9 +13,9 @@ import { END, START, type Vocabulary } from '../../data/words.ts';
 import { CiderD } from '../../metrics/cider.ts';
 import { endsInFunctionWord } from '../../metrics/function_words.ts';
 import { type Tensor, tensor } from '../../tensor/tensor.ts';
-import type { Captioner } from '../captioner/captioner.ts';
+import { type Captioner, packsCaptions } from '../captioner/captioner.ts';
 import type { GeneratedCaption } from '../captioner/decoding.ts';
-import { timeMajor } from './batches.ts';
+import { layOut } from './batches.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
 import type { StepInputs } from './step.ts';
 
@@ -33,9 +33,6 @@ export interface Rollout {
   /** Number of words sampled, endseq included. */
   tokens: number;
 }
-
-/** The length is rounded up to a multiple of this, so that few shapes have to be captured. */
-const LENGTH_ROUNDED_TO = 4;
 
 export class SelfCritical {
   private readonly cider: CiderD;
@@ -114,25 +111,18 @@ export class SelfCritical {
   ): StepInputs {
     const { samples } = this.config;
     const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
-    const rows: { words: number[]; weight: number }[] = [];
+    const captions: { words: number[]; picture: number; weight: number }[] = [];
     const references = mix > 0 ? images.map(({ ids }) => ids[draw % ids.length].slice(1)) : [];
     const ofReferences = mix / Math.max(1, references.flat().length);
-    images.forEach((_, i) => {
-      for (let k = i * samples; k < (i + 1) * samples; k++)
-        rows.push({ words: [...drawn[k].tokens, ...(drawn[k].ended ? [END] : [])], weight: ofSamples * advantages[k] });
-      if (mix > 0) rows.push({ words: references[i], weight: ofReferences });
+    images.forEach((_, picture) => {
+      for (let k = picture * samples; k < (picture + 1) * samples; k++)
+        captions.push({ words: [START, ...drawn[k].tokens, ...(drawn[k].ended ? [END] : [])], picture, weight: ofSamples * advantages[k] });
+      if (mix > 0) captions.push({ words: [START, ...references[picture]], picture, weight: ofReferences });
     });
-    const longest = rows.reduce((most, { words }) => Math.max(most, words.length), 1);
-    const length = Math.ceil(longest / LENGTH_ROUNDED_TO) * LENGTH_ROUNDED_TO;
-    const count = rows.length;
-    const weights = new Float32Array(length * count);
-    rows.forEach(({ words, weight }, r) => {
-      for (let t = 0; t < words.length; t++) weights[t * count + r] = weight;
-    });
-    const { ids, targets } = timeMajor(
-      rows.map(({ words }) => [START, ...words]),
-      length,
+    const { words, order } = layOut(captions, packsCaptions(this.model.options));
+    const weights = Float32Array.from(
+      words.active.flatMap((count, t) => Array.from({ length: count }, (_, r) => (t + 1 < captions[order[r]].words.length ? captions[order[r]].weight : 0))),
     );
-    return { features, pictures: images.length, ids, targets, weights, length };
+    return { features, pictures: images.length, ...words, weights };
   }
 }

@@ -8,25 +8,21 @@ import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
+import type { Words } from './batches.ts';
 
-export interface StepInputs {
+export interface StepInputs extends Words {
   /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
   features: Float32Array;
   pictures: number;
-  /** Input words and target words, [length, rows]. */
-  ids: Uint32Array;
-  targets: Uint32Array;
-  /** Weights of the targets, [length, rows]; 0 masks a target. */
+  /** Weights of the targets, in their order; 0 masks a target. */
   weights: Float32Array;
-  /** Number of words to predict in the longest caption. */
-  length: number;
 }
 
 /** What the commands of a captured micro-batch depend on, besides what lies in buffers and what is given as a function. */
 interface Baked {
   pictures: number;
-  rows: number;
-  length: number;
+  active: readonly number[];
+  packed: boolean;
   /** Micro-batches of the update: penalties on the weights count a share of it in each. */
   of: number;
 }
@@ -37,6 +33,8 @@ interface CapturedMicroBatch {
   ids: Tensor;
   targets: Tensor;
   weights: Tensor;
+  /** Null if the captions are not packed. */
+  pictureOf: Tensor | null;
   run(): void;
   dispose(): void;
 }
@@ -90,22 +88,26 @@ export class TrainingStep {
   }
 
   /**
-   * Captures the shape of the longest micro-batch before any other, since theirs then fit into its buffers. It computes a gradient
-   * that nobody reads.
+   * Captures a shape before any other that no step of these micro-batches exceeds, since theirs then fit into its buffers. It
+   * computes a gradient that nobody reads.
    */
-  reserve(pictures: number, rows: number, length: number, of: number): void {
+  reserve(batches: readonly (Words & { files: readonly string[] })[], of: number): void {
     if (!this.captured.isEmpty) return;
-    this.captured.use({ pictures, rows, length, of }, (micro) => {
-      for (const tensor of [micro.ids, micro.targets]) tensor.write(new Uint32Array(tensor.size));
+    const pictures = Math.max(...batches.map(({ files }) => files.length));
+    const steps = Math.max(...batches.map(({ active }) => active.length));
+    const active = Array.from({ length: steps }, (_, t) => Math.max(...batches.map((batch) => batch.active[t] ?? 0)));
+    this.captured.use({ pictures, active, packed: batches[0].pictureOf !== null, of }, (micro) => {
+      for (const tensor of [micro.ids, micro.targets, micro.pictureOf]) tensor?.write(new Uint32Array(tensor.size));
       for (const tensor of [micro.features, micro.weights]) tensor.write(new Float32Array(tensor.size));
       micro.run();
     });
   }
 
   /** The gradient of a micro-batch, in the place of the one before. Its cross-entropy is overwritten by the next call. */
-  add({ features, pictures, ids, targets, weights, length }: StepInputs, { index, of, most }: MicroBatch = ONLY): Tensor {
+  add({ features, pictures, active, pictureOf, ids, targets, weights }: StepInputs, { index, of, most }: MicroBatch = ONLY): Tensor {
     this.draws = this.optimizer.steps * most + index + 1;
-    this.captured.use({ pictures, rows: ids.length / length, length, of }, (micro) => {
+    this.captured.use({ pictures, active, packed: pictureOf !== null, of }, (micro) => {
+      if (pictureOf) micro.pictureOf?.write(pictureOf);
       micro.features.write(features);
       micro.ids.write(ids);
       micro.targets.write(targets);
@@ -131,33 +133,35 @@ export class TrainingStep {
     return { crossEntropy: this.add(inputs), norm: this.update() };
   }
 
-  private capture({ pictures, rows, length, of }: Baked): CapturedMicroBatch {
+  private capture({ pictures, active, packed, of }: Baked): CapturedMicroBatch {
     const { regions, features: width } = this.model.sizes;
     const input = (shape: number[], type: 'f32' | 'u32' = 'f32') => Scope.release(empty(shape, type, 'input of a training step'));
     const features = this.features.get(pictures) ?? input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
     this.features.set(pictures, features);
-    const ids = input([length, rows], 'u32');
-    const targets = input([length, rows], 'u32');
-    const weights = input([length, rows]);
+    const rows = packed ? [active.reduce((sum, count) => sum + count, 0)] : [active.length, active[0]];
+    const ids = input(rows, 'u32');
+    const targets = input(rows, 'u32');
+    const weights = input(rows);
+    const pictureOf = packed ? input([active[0]], 'u32') : null;
     const { gpu } = features;
     const work = () => {
       using _step = scope();
       for (const optimizer of this.optimizers) optimizer.zeroGrad();
       const values = this.encoder ? this.encoder.encode(features) : features;
       const step = { seed: this.seed, step: () => this.draws, ownWords: () => this.samplingProbability };
-      const { loss, crossEntropy } = this.model.loss(values, ids, targets, weights, { step, share: 1 / of });
+      const { loss, crossEntropy } = this.model.loss(values, ids, targets, weights, { step, share: 1 / of, packing: pictureOf && { active, pictureOf } });
       backward(loss, (gradient) => gpu.atReplay(() => this.onGradient?.(gradient)));
       gpu.copy(crossEntropy.slice, this.crossEntropy.slice, 4);
     };
     let replay: Replay | null = null;
     return {
-      ...{ features, ids, targets, weights },
+      ...{ features, ids, targets, weights, pictureOf },
       run: () => {
         if (replay) replay.run();
         else replay = gpu.capture(work).replay;
       },
       dispose: () => {
-        for (const tensor of [ids, targets, weights]) tensor.dispose();
+        for (const tensor of [ids, targets, weights, pictureOf]) tensor?.dispose();
         replay?.dispose();
       },
     };

@@ -25,7 +25,7 @@ import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
 import { VERSION } from '../../platform/node/version.ts';
 import { empty, readTensors, Scope, scope, type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
-import { Captioner, embeddingInit } from '../captioner/captioner.ts';
+import { Captioner, embeddingInit, packsCaptions } from '../captioner/captioner.ts';
 import { isLanguageModel, isOfLanguageModel } from '../captioner/transformer.ts';
 import { ImageEncoder } from '../encoder/encoder.ts';
 import { packed } from '../encoder/network.ts';
@@ -127,7 +127,7 @@ function rowWeights(batch: Batch, objective: TrainingConfig['objective'], { toke
   return Float32Array.from(batch.targets, (id) => (id === 0 ? 0 : each));
 }
 
-const rowsOf = (batch: Batch) => batch.targets.length / batch.length;
+const rowsOf = (batch: Batch) => batch.active[0];
 
 /** Pictures that the encoder processes at a time outside training steps. */
 const ENCODED_TOGETHER = 8;
@@ -614,10 +614,10 @@ async function trainEpoch(state: Run): Promise<boolean> {
   const { o, step, optimizer, critic, world, sum, losses } = state;
   const { dataset, store, config } = o;
   const epoch = state.progress.epoch + 1;
-  const batches = epochBatches(dataset, 'train', config.batch, (file) => store.has(file), config.seed, epoch);
+  const shape = { ...config.batch, packed: packsCaptions(config.options) };
+  const batches = epochBatches(dataset, 'train', shape, (file) => store.has(file), config.seed, epoch);
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
-  const longest = batches.reduce((most, batch) => (batch.length > most.length ? batch : most));
-  if (!critic && !state.tuned) step.reserve(longest.files.length, rowsOf(longest), longest.length, Math.min(config.accumulate, batches.length));
+  if (!critic && !state.tuned) step.reserve(batches, Math.min(config.accumulate, batches.length));
   const isOwn = (i: number) => isOwnBatch(state, i);
   let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
   const prefetch = (from: number) => {
@@ -790,9 +790,8 @@ async function stepInputs(
     });
     return { inputs, rollout };
   }
-  const { files, ids, targets, length } = batch;
   const all = { tokens: sumOf(group, ({ tokens }) => tokens), rows: sumOf(group, rowsOf) };
-  return { inputs: { features, pictures: files.length, ids, targets, weights: rowWeights(batch, config.objective, all), length }, rollout: null };
+  return { inputs: { ...batch, features, pictures: batch.files.length, weights: rowWeights(batch, config.objective, all) }, rollout: null };
 }
 
 /** Loss per token over all captions, and CIDEr-D of greedy captions against them, on the first validation pictures. */
@@ -807,13 +806,15 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   const isOwn = (i: number) => i % world.size === world.rank;
   // Each process takes some of the parts. What they found is put together in the order of the parts, for the same bits.
   const losses: { nats: number; tokens: number }[] = [];
-  const batches = epochBatches(subset, 'val', { images: 64, captionsPerImage: 1 }, () => true, 0, 0, false);
+  const batches = epochBatches(subset, 'val', { images: 64, captionsPerImage: 1, packed: packsCaptions(config.options) }, () => true, 0, 0, false);
   for (const batch of batches.filter((_, i) => isOwn(i))) {
     using _batch = scope();
-    const rows = batch.targets.length / batch.length;
+    const rows = batch.active[0];
+    const shape = batch.pictureOf ? [batch.ids.length] : [batch.active.length, rows];
+    const packing = batch.pictureOf && { active: batch.active, pictureOf: tensor(batch.pictureOf, [rows]) };
     const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
-    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), [batch.length, rows]);
-    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, [batch.length, rows]), tensor(batch.targets, [batch.length, rows]), weights));
+    const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), shape);
+    const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, shape), tensor(batch.targets, shape), weights, { packing }));
     losses.push({ nats: (await crossEntropy.item()) * batch.tokens, tokens: batch.tokens });
   }
   const said: string[][][] = [];
