@@ -92,7 +92,7 @@ export class CaptureCache<B extends object, C extends Captured> {
     return this.made.size === 0;
   }
 
-  /** Uses the capture of these values, which is made if there is none yet. A capture whose use fails is dropped. */
+  /** Uses the capture of these values, which is made if there is none yet. A capture whose use fails is dropped, also if it fails later. */
   use<R>(baked: B, work: (captured: C) => R): R {
     const key = JSON.stringify(baked);
     let captured = this.made.get(key);
@@ -103,11 +103,15 @@ export class CaptureCache<B extends object, C extends Captured> {
       captured = this.make(baked);
     }
     this.made.set(key, captured);
-    try {
-      return work(captured);
-    } catch (error) {
+    const fail = (error: unknown): never => {
       this.forget(key);
       throw error;
+    };
+    try {
+      const result = work(captured);
+      return result instanceof Promise ? (result.catch(fail) as R) : result;
+    } catch (error) {
+      return fail(error);
     }
   }
 

@@ -154,12 +154,15 @@ export class BufferPool {
     this.capturing = false;
   }
 
-  /** A buffer that no replay writes, also while a capture is under way: what lies in it lasts. */
-  acquireLasting(bytes: number, label: string): PooledBuffer {
+  /**
+   * Runs work whose buffers captures do not share, also while a capture is under way: what lies in them lasts from replay to replay.
+   * They must live as long as the capture, since its replays write them.
+   */
+  lasting<T>(work: () => T): T {
     const { capturing } = this;
     this.capturing = false;
     try {
-      return this.acquire(bytes, label);
+      return work();
     } finally {
       this.capturing = capturing;
     }

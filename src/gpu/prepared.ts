@@ -27,7 +27,7 @@ export class PreparedWeights {
   prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
     const key = `${from.buffer.id},${from.offset},${name}`;
     // Prepared weights outlive the capture that first asks for them, so their buffer must not be one that other replays write.
-    const lasting = () => ({ buffer: this.pool.acquireLasting(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes });
+    const lasting = () => ({ buffer: this.pool.lasting(() => this.pool.acquire(bytes, `${name} of ${from.buffer.label}`)), offset: 0, bytes });
     const known = this.prepared.get(key) ?? { from, to: lasting(), writes: -1 };
     this.prepared.set(key, known);
     const refresh = () => {

@@ -356,9 +356,11 @@ export class Captioner {
   }
 
   /** Begins captions of features [N, P, F], after `prepareDecoding`: their states, and `decodeStep` on them. */
-  begin(features: Tensor, captions: number): Begun {
-    const encoded = shareAll(this.encode(features), captions);
-    return { start: encoded.start, step: (start, previous) => this.decodeStep({ ...encoded, start }, previous) };
+  begin(features: Tensor, captions: number, keep: (x: Tensor) => Tensor): Begun {
+    const { start: first, values, keys } = shareAll(this.encode(features), captions);
+    const kept = keep(values);
+    const encoded = { values: kept, keys: keys === values ? kept : keep(keys) };
+    return { start: first, step: (start, previous) => this.decodeStep({ ...encoded, start }, previous) };
   }
 
   /** One step of decoding, after `prepareDecoding`: the previous words [1, B] and the states → logits [B, V], α [1, B, P], states. */

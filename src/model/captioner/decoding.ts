@@ -1,15 +1,18 @@
 /**
  * From features to captions: greedy decoding, sampling, beam search and diverse beam search. Words, states and attention weights
- * stay on the GPU, with one readback at the end. The loop for a batch's shape is captured once and replayed.
+ * stay on the GPU. The loop for a batch's shape is cut into parts of some steps. Each part is captured once and replayed. After a
+ * part the host looks whether all captions have ended, and then leaves the others out: few captions are as long as they may be.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
 import { END, PAD, START } from '../../data/words.ts';
 import { GlimpseError } from '../../errors.ts';
 import { CaptureCache, type Replay } from '../../gpu/capture.ts';
+import type { Gpu } from '../../gpu/gpu.ts';
 import { type LengthPenalty, lengthPenalty } from '../../kernels/beam.ts';
 import { streamOf } from '../../random.ts';
-import { empty, readTensors, Scope, scope, type Tensor, tensor, zeros } from '../../tensor/tensor.ts';
+import type { Shape } from '../../tensor/shape.ts';
+import { type DType, empty, readTensors, Scope, scope, type Tensor, type TypedArray, tensor, zeros } from '../../tensor/tensor.ts';
 
 export interface GeneratedCaption {
   /** The words, without startseq and endseq. */
@@ -39,8 +42,11 @@ export interface Begun {
 export interface DecodedModel {
   /** Must be called before `words` words are decoded. Names the way `begin` works now; captures are told apart by it. */
   prepareDecoding(words: number): string;
-  /** Begins so many captions for each picture of the features [N, P, F]; those of a picture follow one another. */
-  begin(features: Tensor, captions: number): Begun;
+  /**
+   * Begins so many captions for each picture of the features [N, P, F]; those of a picture follow one another. What every step reads,
+   * besides the states, must go through `keep`.
+   */
+  begin(features: Tensor, captions: number, keep: (x: Tensor) => Tensor): Begun;
 }
 
 /** Limits on captions, for every way of decoding. */
@@ -81,6 +87,15 @@ const MAX_BEAM = 10;
 /** Most decoding loops that stay captured. */
 const MAX_LOOPS = 6;
 
+/** Steps of the first part of a loop, and of each one after it. The host waits for the device after each part. */
+interface Parts {
+  first: number;
+  others: number;
+}
+
+/** Captions of photographs have some 10 words. */
+const PARTS: Parts = { first: 12, others: 4 };
+
 /** The tensors of one group of hypotheses during its search. */
 interface Group {
   start: Tensor[];
@@ -92,7 +107,12 @@ interface Group {
   parents: Tensor;
   history: Tensor;
   alphas: Tensor;
+  /** The lengths after the last step that ran. */
+  ended: Tensor;
 }
+
+/** Results of a group; the attention weights last, because not everyone wants them. */
+const resultsOf = ({ words, parents, history, ended, alphas }: Group): Tensor[] => [words, parents, history, ended, alphas];
 
 /** The results of one group, on the host. */
 interface FoundGroup {
@@ -116,10 +136,22 @@ interface Baked {
   form: string;
 }
 
-/** A decoding loop for one shape of features: its input, and its work, which is captured when it first runs. */
+/** A decoding loop. */
+interface Loop {
+  /** Runs the steps `from` to `to`, after those before. */
+  run(from: number, to: number): void;
+  /** Time-major results; the steps that did not run are 0. */
+  results(): Tensor[];
+  /** Whether steps from `steps` on would add nothing, as the results tell. */
+  hasEnded(steps: number): Promise<boolean>;
+  dispose(): void;
+}
+
+/** A decoding loop for one shape of features: its input, and its parts, which are captured when they first run. */
 interface CapturedLoop {
   input: Tensor;
-  run(): Tensor[];
+  /** Returns the results and the number of steps that ran. */
+  run(): Promise<{ results: Tensor[]; steps: number }>;
   dispose(): void;
 }
 
@@ -129,68 +161,115 @@ type Choose = (logits: Tensor, t: number, limit: Limit | null) => { token: Tenso
 export class Decoding {
   private sampleSeed = 0;
   private readonly loops = new CaptureCache<Baked, CapturedLoop>(MAX_LOOPS, (baked) => this.capture(baked));
+  /** The end of the loop that runs now. The next one waits for it, because loops of the same shape share their tensors. */
+  private turn: Promise<unknown> = Promise.resolve();
 
-  constructor(private readonly model: DecodedModel) {}
+  constructor(
+    private readonly model: DecodedModel,
+    private readonly parts: Parts = PARTS,
+  ) {}
 
-  /** A loop that chooses one word per caption and step. Returns words, their log-probabilities and attention weights, time-major. */
-  private wordLoop(features: Tensor, maxLength: number, perPicture: number, limits: WordLimits, choose: Choose): Tensor[] {
-    using decoding = scope();
+  /** A loop that chooses one word per caption and step. Its results are words, their log-probabilities and attention weights. */
+  private wordLoop(features: Tensor, maxLength: number, perPicture: number, limits: WordLimits, choose: Choose): Loop {
     const [pictures, regions] = features.shape;
     const batch = pictures * perPicture;
     const { gpu } = features;
-    const { start: first, step } = this.model.begin(features, perPicture);
-    const words = zeros([maxLength, batch], 'u32');
-    const scores = zeros([maxLength, batch]);
-    const alphas = zeros([maxLength, batch, regions]);
-    const itself = tensor(
-      Uint32Array.from({ length: batch }, (_, row) => row),
-      [batch],
-    );
-    const parents = zeros([maxLength, batch], 'u32');
-    if (limits.noRepeat) for (let t = 0; t < maxLength; t++) gpu.copy(itself.slice, parents.slice, batch * 4, 0, t * batch * 4);
-    let previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
-    let start = first;
-    for (let t = 0; t < maxLength; t++) {
-      using inner = scope();
-      const { logits, alpha, states } = step(start, previous);
-      const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
-      const { token: word, logProb } = choose(logits, t, limit);
-      gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
-      gpu.copy(alpha.slice, alphas.slice, batch * regions * 4, 0, t * batch * regions * 4);
-      start = states.map((x) => inner.keep(x));
-      previous = inner.keep(word.alias([1, batch]));
-    }
-    return [decoding.keep(words), decoding.keep(scores), decoding.keep(alphas)];
+    const lasting = new Lasting(features.gpu);
+    let begun: Begun;
+    let results: Tensor[] = [];
+    let parents: Tensor;
+    let previous: Tensor;
+    let start: Tensor[];
+    const begin = () => {
+      begun = this.model.begin(features, perPicture, (x) => lasting.keep(x));
+      start = begun.start;
+      results = [lasting.zeros([maxLength, batch], 'u32'), lasting.zeros([maxLength, batch]), lasting.zeros([maxLength, batch, regions])];
+      const itself = tensor(
+        Uint32Array.from({ length: batch }, (_, row) => row),
+        [batch],
+      );
+      parents = lasting.zeros([maxLength, batch], 'u32');
+      previous = tensor(new Uint32Array(batch).fill(START), [1, batch]);
+      if (limits.noRepeat) for (let t = 0; t < maxLength; t++) gpu.copy(itself.slice, parents.slice, batch * 4, 0, t * batch * 4);
+    };
+    return {
+      run: (from, to) => {
+        using _part = scope();
+        if (from === 0) begin();
+        const [words, scores, alphas] = results;
+        for (let t = from; t < to; t++) {
+          using inner = scope();
+          const { logits, alpha, states } = begun.step(start, previous);
+          const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
+          const { token: word, logProb } = choose(logits, t, limit);
+          gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
+          gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
+          gpu.copy(alpha.slice, alphas.slice, batch * regions * 4, 0, t * batch * regions * 4);
+          start = states.map((x) => inner.keep(x));
+          previous = inner.keep(word.alias([1, batch]));
+        }
+        if (to === maxLength) return;
+        previous = lasting.keep(previous);
+        start = start.map((x) => lasting.keep(x));
+      },
+      results: () => results,
+      hasEnded: async (steps) => {
+        const words = (await results[0].data()) as Uint32Array;
+        const ended = new Uint8Array(batch);
+        for (let at = 0; at < steps * batch; at++) if (words[at] === END) ended[at % batch] = 1;
+        return ended.every((each) => each === 1);
+      },
+      dispose: () => lasting.dispose(),
+    };
   }
 
-  /** Results of a decoding loop. The first batch of a shape captures it; later batches replay it. */
-  private replayed(features: Tensor, way: Way, words: number): Tensor[] {
-    const baked = { shape: features.shape, way, form: this.model.prepareDecoding(words * features.shape[0]) };
-    return this.loops.use(baked, ({ input, run }) => {
-      input.gpu.copy(features.slice, input.slice, features.size * 4);
-      return run();
+  /** Results of a decoding loop, on the host. The first batch of a shape captures it; later batches replay it. */
+  private replayed(
+    features: Tensor,
+    way: Way,
+    { words, wanted, seed }: { words: number; wanted: (result: number) => boolean; seed?: number },
+  ): Promise<{ arrays: TypedArray[]; steps: number }> {
+    const result = this.turn.then(async () => {
+      if (seed !== undefined) this.sampleSeed = seed; // every replay reads it
+      const baked = { shape: features.shape, way, form: this.model.prepareDecoding(words * features.shape[0]) };
+      const { results, steps } = await this.loops.use(baked, ({ input, run }) => {
+        input.gpu.copy(features.slice, input.slice, features.size * 4);
+        return run();
+      });
+      return { arrays: await readTensors(results.filter((_, i) => wanted(i))), steps };
     });
+    this.turn = result.catch(() => {});
+    return result;
   }
 
   private capture({ shape, way }: Baked): CapturedLoop {
     const input = Scope.release(empty(shape, 'f32', 'features to caption'));
-    let captured: { result: Tensor[]; replay: Replay } | null = null;
+    const loop = this.loop(input, way);
+    const { maxLength } = way;
+    const { first, others } = this.parts;
+    const replays: Replay[] = [];
     return {
       input,
-      run: () => {
-        if (captured) captured.replay.run();
-        else captured = noGrad(() => input.gpu.capture(() => this.loop(input, way).map((t) => Scope.release(t))));
-        return captured.result;
+      run: async () => {
+        let steps = 0;
+        for (let part = 0; steps < maxLength; part++) {
+          const from = steps;
+          steps = Math.min(maxLength, part === 0 ? first : from + others);
+          if (replays[part]) replays[part].run();
+          else replays.push(noGrad(() => input.gpu.capture(() => loop.run(from, steps)).replay));
+          if (steps < maxLength && (await loop.hasEnded(steps))) break;
+        }
+        return { results: loop.results(), steps };
       },
       dispose: () => {
-        for (const tensor of [input, ...(captured?.result ?? [])]) tensor.dispose();
-        captured?.replay.dispose();
+        loop.dispose();
+        input.dispose();
+        for (const replay of replays) replay.dispose();
       },
     };
   }
 
-  private loop(features: Tensor, way: Way): Tensor[] {
+  private loop(features: Tensor, way: Way): Loop {
     if (way.kind === 'beam') return this.beamLoop(features, way.maxLength, way.options);
     if (way.kind === 'greedy') return this.wordLoop(features, way.maxLength, 1, way.limits, likeliest(way.limits));
     return this.wordLoop(features, way.maxLength, way.options.perPicture ?? 1, way.options, this.sampled(way.options));
@@ -198,17 +277,17 @@ export class Decoding {
 
   /** The likeliest word at each step. features [B, P, F]. Throws a GlimpseError if a picture's log-probabilities are NaN, as all here do. */
   async greedy(features: Tensor, maxLength: number, limits: WordLimits, wantAlpha = false): Promise<GeneratedCaption[]> {
-    const results = this.replayed(features, { kind: 'greedy', maxLength, limits }, maxLength);
-    return this.readCaptions(results, maxLength, wantAlpha);
+    const { arrays } = await this.replayed(features, { kind: 'greedy', maxLength, limits }, { words: maxLength, wanted: (i) => wantAlpha || i < 2 });
+    return captionsOf(arrays, features.shape, maxLength);
   }
 
   /** Captions by sampling. The same seed gives the same captions. features [B, P, F]. */
   async sample(features: Tensor, maxLength: number, o: SampleOptions, wantAlpha = false): Promise<GeneratedCaption[]> {
     const { seed, ...options } = o;
-    this.sampleSeed = seed; // every replay reads it
     const { perPicture = 1 } = o;
-    const results = this.replayed(features, { kind: 'sample', maxLength, options }, maxLength * perPicture);
-    return this.readCaptions(results, maxLength, wantAlpha, perPicture);
+    const read = { words: maxLength * perPicture, wanted: (i: number) => wantAlpha || i < 2, seed };
+    const { arrays } = await this.replayed(features, { kind: 'sample', maxLength, options }, read);
+    return captionsOf(arrays, features.shape, maxLength, perPicture);
   }
 
   private sampled({ temperature, topK, topP, suppress }: Sampled): Choose {
@@ -222,35 +301,19 @@ export class Decoding {
     };
   }
 
-  private async readCaptions(results: readonly Tensor[], maxLength: number, wantAlpha: boolean, perPicture = 1): Promise<GeneratedCaption[]> {
-    const [, batch, regions] = results[2].shape;
-    const [ids, logProbs, alpha] = await readTensors(results.slice(0, wantAlpha ? 3 : 2));
-    return Array.from({ length: batch }, (_, b) => {
-      const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
-      for (let t = 0; t < maxLength && !caption.ended; t++) {
-        const at = t * batch + b;
-        caption.logProb += logProbs[at];
-        caption.logProbs.push(logProbs[at]);
-        if (wantAlpha) caption.alpha.push((alpha as Float32Array).slice(at * regions, (at + 1) * regions));
-        if (ids[at] === END) caption.ended = true;
-        else caption.tokens.push(ids[at]);
-      }
-      refuseNaN(caption, Math.floor(b / perPicture), batch / perPicture);
-      return caption;
-    });
-  }
-
-  /** The loop of a beam search. For each group it returns words, parent rows and sums [T, rows], the final lengths, and α [T, rows, P]. */
-  private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Tensor[] {
-    using decoding = scope();
+  /** The loop of a beam search. Its results are, of each group, words, parent rows and sums [T, rows], α [T, rows, P], and the lengths. */
+  private beamLoop(features: Tensor, maxLength: number, o: BeamOptions): Loop {
     const [batch, regions] = features.shape;
     const { groups: count = 1, diversity = 0 } = o;
     const width = o.width / count;
     const rows = batch * width;
-    const { start, step } = this.model.begin(features, width);
-    const groups = Array.from(
-      { length: count },
-      (): Group => ({
+    const lasting = new Lasting(features.gpu);
+    let begun: Begun;
+    let groups: Group[] = [];
+    const begin = () => {
+      begun = this.model.begin(features, width, (x) => lasting.keep(x));
+      const { start } = begun;
+      groups = Array.from({ length: count }, () => ({
         start,
         previous: tensor(new Uint32Array(rows).fill(START), [1, rows]),
         // At first, all hypotheses of a picture are the same, so only the first counts.
@@ -259,21 +322,38 @@ export class Decoding {
           [batch, width],
         ),
         lengths: zeros([batch, width], 'u32'),
-        ...{ words: zeros([maxLength, rows], 'u32'), parents: zeros([maxLength, rows], 'u32'), history: zeros([maxLength, rows]) },
-        alphas: zeros([maxLength, rows, regions]),
-      }),
-    );
-    for (let t = 0; t < maxLength; t++) {
-      using inner = scope();
-      const taken = zeros([count, batch, width], 'u32');
-      groups.forEach((group, g) => {
-        this.beamStep(step, group, t, o, width, { taken, groups: g, diversity });
-        features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
-        group.start = group.start.map((x) => inner.keep(x));
-        for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
-      });
-    }
-    return groups.flatMap(({ words, parents, history, lengths, alphas }) => [words, parents, history, lengths, alphas].map((x) => decoding.keep(x)));
+        words: lasting.zeros([maxLength, rows], 'u32'),
+        parents: lasting.zeros([maxLength, rows], 'u32'),
+        history: lasting.zeros([maxLength, rows]),
+        alphas: lasting.zeros([maxLength, rows, regions]),
+        ended: lasting.zeros([batch, width], 'u32'),
+      }));
+    };
+    return {
+      run: (from, to) => {
+        using _part = scope();
+        if (from === 0) begin();
+        for (let t = from; t < to; t++) {
+          using inner = scope();
+          const taken = zeros([count, batch, width], 'u32');
+          groups.forEach((group, g) => {
+            this.beamStep(begun.step, group, t, o, width, { taken, groups: g, diversity });
+            features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
+            group.start = group.start.map((x) => inner.keep(x));
+            for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
+          });
+        }
+        for (const group of groups) {
+          features.gpu.copy(group.lengths.slice, group.ended.slice, rows * 4);
+          if (to === maxLength) continue;
+          group.start = group.start.map((x) => lasting.keep(x));
+          for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = lasting.keep(group[name]);
+        }
+      },
+      results: () => groups.flatMap(resultsOf),
+      hasEnded: async () => (await readTensors(groups.map(({ ended }) => ended))).every((lengths) => lengths.every((length) => length > 0)),
+      dispose: () => lasting.dispose(),
+    };
   }
 
   /** One step of one group: chooses the hypotheses to keep and adds them to the history. */
@@ -318,8 +398,8 @@ export class Decoding {
     if (minLength > maxLength) throw new GlimpseError(`a caption of at least ${minLength} words does not fit in ${maxLength} words`);
     const [batch, regions] = features.shape;
     const width = o.width / groups;
-    const results = this.replayed(features, { kind: 'beam', maxLength, options: o }, maxLength * o.width);
-    const arrays = await readTensors(results.filter((_, i) => wantAlpha || i % 5 < 4));
+    const read = { words: maxLength * o.width, wanted: (i: number) => wantAlpha || i % 5 < 4 };
+    const { arrays, steps } = await this.replayed(features, { kind: 'beam', maxLength, options: o }, read);
     const per = arrays.length / groups;
     const found = Array.from({ length: groups }, (_, g): FoundGroup => {
       const [words, parents, sums, lengths, alphas] = arrays.slice(g * per, (g + 1) * per);
@@ -328,7 +408,7 @@ export class Decoding {
     return Array.from({ length: batch }, (_, b) =>
       found
         .flatMap((group, g) =>
-          Array.from({ length: width }, (_unused, w) => backtrack(group, found.slice(0, g), { b, w, width, batch, regions, maxLength, diversity }, o)),
+          Array.from({ length: width }, (_unused, w) => backtrack(group, found.slice(0, g), { b, w, width, batch, regions, steps, diversity }, o)),
         )
         .sort((x, y) => y.score - x.score),
     );
@@ -344,6 +424,61 @@ export class Decoding {
   dispose(): void {
     this.loops.dispose();
   }
+}
+
+/**
+ * Tensors that a part of a loop hands on to the next part, or to the host. They live as long as the loop. Other captures may run
+ * between two parts, and all captures share the buffers of what they compute. So these tensors are copies in buffers of their own.
+ */
+class Lasting {
+  private readonly tensors: Tensor[] = [];
+
+  constructor(private readonly gpu: Gpu) {}
+
+  private make(shape: Shape, type: DType): Tensor {
+    const made = this.gpu.pool.lasting(() => empty(shape, type, 'kept between parts of a decoding loop', this.gpu));
+    this.tensors.push(Scope.release(made));
+    return made;
+  }
+
+  keep(x: Tensor): Tensor {
+    const copy = this.make(x.shape, x.dtype);
+    this.gpu.copy(x.slice, copy.slice, x.size * 4);
+    return copy;
+  }
+
+  zeros(shape: Shape, type: DType = 'f32'): Tensor {
+    const made = this.make(shape, type);
+    this.gpu.clear(made.slice);
+    return made;
+  }
+
+  dispose(): void {
+    for (const tensor of this.tensors.splice(0)) tensor.dispose();
+  }
+}
+
+/** Captions of the results of a loop over words, [T, B] each, α [T, B, P] if it was read. */
+function captionsOf(
+  [ids, logProbs, alpha]: readonly TypedArray[],
+  [pictures, regions]: readonly number[],
+  maxLength: number,
+  perPicture = 1,
+): GeneratedCaption[] {
+  const batch = pictures * perPicture;
+  return Array.from({ length: batch }, (_, b) => {
+    const caption: GeneratedCaption = { tokens: [], logProb: 0, logProbs: [], alpha: [], ended: false };
+    for (let t = 0; t < maxLength && !caption.ended; t++) {
+      const at = t * batch + b;
+      caption.logProb += logProbs[at];
+      caption.logProbs.push(logProbs[at]);
+      if (alpha) caption.alpha.push((alpha as Float32Array).slice(at * regions, (at + 1) * regions));
+      if (ids[at] === END) caption.ended = true;
+      else caption.tokens.push(ids[at]);
+    }
+    refuseNaN(caption, Math.floor(b / perPicture), pictures);
+    return caption;
+  });
 }
 
 /** The likeliest word, among those that the limits allow. */
@@ -404,18 +539,19 @@ interface Place {
   width: number;
   batch: number;
   regions: number;
-  maxLength: number;
+  /** Steps that ran. */
+  steps: number;
   diversity: number;
 }
 
 /** Follows one hypothesis of a group back to its start, and makes its caption. */
 function backtrack(group: FoundGroup, earlier: readonly FoundGroup[], place: Place, o: BeamOptions): RankedCaption {
-  const { b, w, width, batch, regions, maxLength, diversity } = place;
+  const { b, w, width, batch, regions, steps: ran, diversity } = place;
   const rows = batch * width;
   const last = b * width + w;
-  const steps = group.lengths[last] || maxLength;
+  const steps = group.lengths[last] || ran;
   const path: { at: number; from: number }[] = [];
-  for (let t = maxLength - 1, row = last; t >= 0; t--) {
+  for (let t = ran - 1, row = last; t >= 0; t--) {
     const at = t * rows + row;
     path.unshift({ at, from: t * rows + group.parents[at] });
     row = group.parents[at];

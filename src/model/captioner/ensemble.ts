@@ -37,8 +37,8 @@ export class Ensemble implements DecodedModel {
     return this.members.map((member) => member.prepareDecoding(words)).join('; ');
   }
 
-  begin(features: Tensor, captions: number): Begun {
-    const begun = this.members.map((member) => member.begin(features, captions));
+  begin(features: Tensor, captions: number, keep: (x: Tensor) => Tensor): Begun {
+    const begun = this.members.map((member) => member.begin(features, captions, keep));
     const start = begun.flatMap((each) => each.start);
     const first = begun.map((each) => each.start.length);
     let counts = first;
