@@ -151,6 +151,8 @@ const RULES: Readonly<Record<string, Rule>> = {
   resample: ({ count, n, size, taps }) => [(2 * count * taps) / size, count + (count / size) * n + 2 * taps + size],
   roof_copy: each(1, 2),
   roof_fma: ({ count }) => [2 * 12 * 16 * 128 * count, count],
+  rows_from_fours: ({ count, add_to_c: adds }) => [4 * count, 4 * count * (2 + adds)],
+  rows_to_fours: ({ count }) => [0, 8 * count],
   row_ids: ({ count, capacity, components }) => [0, components * count + capacity],
   sample: perRow(6, 1, 2),
   scaled_dot_product: dotProductForward,

@@ -93,6 +93,11 @@ export class Family<P, V extends Version<P> = Version<P>> {
     return this.forced?.name === name || this.forced?.user?.like === name;
   }
 
+  /** The version that is forced, else a shader of the user's that is in use, else null. */
+  get bound(): V | null {
+    return this.forced ?? this.own;
+  }
+
   /** The version that served the family's last problem. */
   get chosen(): string | undefined {
     return this.last?.name;

@@ -1,4 +1,7 @@
-/** The matrix product: the table of its versions, and the launcher that reads it. */
+/**
+ * The matrix product: the table of its versions, and the launcher that reads it. The fast versions read four numbers at a time. Where
+ * rows are no multiple of 4 long, as with 2,541 words, the launcher copies them to rows that are, and runs the product on the copies.
+ */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
@@ -127,9 +130,12 @@ const VERSIONS: readonly MatmulVersion[] = [
   texelVersion('subgroup_panels_half', 2, 2, 'panels', 'as `subgroup_panels`, with half the rows; for products of few rows'),
 ];
 
-/** The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. */
+/**
+ * The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. Both are
+ * transposed so seldom that the versions for TN serve TT.
+ */
 function matmulClass(p: MatmulProblem): string {
-  return `${p.transA ? 'T' : 'N'}${p.transB ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
+  return `${p.transA ? 'T' : 'N'}${p.transB && !p.transA ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
 }
 
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
@@ -158,10 +164,94 @@ export function tileOrder(rowTiles: number, columnTiles: number): { column_step:
   return rowTiles <= columnTiles ? { column_step: rowTiles, row_step: 1 } : { column_step: 1, row_step: columnTiles };
 }
 
+const upToFours = (extent: number) => Math.ceil(extent / 4) * 4;
+
+/** Multiply-adds per copied number from which copies pay. A version that cannot read four numbers at a time takes 5 times as long. */
+const WORTH_A_COPY = 16;
+
+/** How an operand or C is copied, so that its rows are a multiple of 4 long. */
+interface Copied {
+  rows: number;
+  columns: number;
+  /** Before the copy. */
+  from: { rows: number; columns: number; start: number; stride: number };
+  matrices: number;
+}
+
+/** The copies that a product with ragged rows needs, so that it can be read four numbers at a time. Null where they do not pay. */
+function copiesToFours(gpu: Gpu, p: MatmulProblem, always: boolean): { m: number; n: number; k: number; a: Copied | null; b: Copied | null; c: Copied } | null {
+  const { m, n, k, batch = 1, transA = false, transB = false } = p;
+  // Only an extent along stored rows must be a multiple of 4.
+  const wide = { m: transA ? upToFours(m) : m, n: upToFours(n), k: transA && !transB ? k : upToFours(k) };
+  const copied = (transposed: boolean, [r, c]: readonly ('m' | 'n' | 'k')[], start = 0, stride = p[r] * p[c]): Copied | null => {
+    const [rows, columns] = transposed ? [c, r] : [r, c];
+    const from = { rows: p[rows], columns: p[columns], start, stride };
+    const same = wide[rows] === from.rows && wide[columns] === from.columns && start % 4 === 0 && stride % 4 === 0;
+    return same ? null : { rows: wide[rows], columns: wide[columns], from, matrices: stride === 0 ? 1 : batch };
+  };
+  const a = copied(transA, ['m', 'k'], p.aStart, p.aStride);
+  const b = copied(transB, ['k', 'n'], p.bStart, p.bStride);
+  const c = copied(false, ['m', 'n'], p.cStart, p.cStride) ?? {
+    ...{ rows: m, columns: n, matrices: batch },
+    from: { rows: m, columns: n, start: p.cStart ?? 0, stride: p.cStride ?? m * n },
+  };
+  const numbers = [a, gpu.isSteady(p.b, matmulFamily.name) ? null : b, c].reduce((sum, each) => sum + (each ? each.matrices * each.rows * each.columns : 0), 0);
+  return always || m * n * k * batch > WORTH_A_COPY * numbers ? { ...wide, a, b, c } : null;
+}
+
+/**
+ * A product with ragged rows, by way of copies. False if it is better off without, or no version here reads four numbers at a time. A
+ * forced version gets its copies whatever they cost.
+ */
+function matmulByFours(gpu: Gpu, p: MatmulProblem): boolean {
+  const copies = copiesToFours(gpu, p, matmulFamily.bound !== null);
+  if (!copies) return false;
+  const { m, n, k, a, b, c } = copies;
+  const size = (each: Copied) => each.matrices * each.rows * each.columns;
+  const strideOf = (each: Copied) => (each.matrices === 1 ? 0 : each.rows * each.columns);
+  const { bias: _bias, relu: _relu, addToC: _add, ...rest } = p;
+  const inner: MatmulProblem = {
+    ...{ ...rest, m, n, k, cStart: 0, cStride: c.rows * c.columns },
+    ...(a ? { aStart: 0, aStride: strideOf(a) } : {}),
+    ...(b ? { bStart: 0, bStride: strideOf(b) } : {}),
+  };
+  if (matmulFamily.choose(gpu, inner).unit === 1) return false;
+  const scratch: BufferSlice[] = [];
+  const make = (each: Copied): BufferSlice => {
+    const bytes = 4 * size(each);
+    const slice = { buffer: gpu.pool.acquire(bytes, `${p.label} (rows of fours)`), offset: 0, bytes };
+    scratch.push(slice);
+    return slice;
+  };
+  const toFours = (from: BufferSlice, each: Copied, to: BufferSlice) => {
+    const count = size(each) / 4;
+    const params = { count, out_rows: each.rows, out_columns: each.columns / 4, ...each.from };
+    gpu.dispatch(gpu.kernel({ file: 'rows_to_fours' }), [from, to], params, grid(count), p.label);
+    return to;
+  };
+  // Weights that were read before are copied once, until they are written.
+  const prepared = (each: Copied) =>
+    gpu.prepare(p.b, `rows of fours ${each.from.rows}×${each.from.columns}×${each.matrices} from ${each.from.start}`, 4 * size(each), (to) => {
+      toFours(p.b, each, to);
+    });
+  const bRead = !b ? p.b : gpu.isSteady(p.b, matmulFamily.name) ? prepared(b) : toFours(p.b, b, make(b));
+  gpu.noteRead(p.b, matmulFamily.name);
+  const made = make(c);
+  matmul(gpu, { ...inner, a: a ? toFours(p.a, a, make(a)) : p.a, b: bRead, c: made });
+  const count = (c.matrices * c.from.rows * c.columns) / 4;
+  const ending = { has_bias: p.bias ? 1 : 0, relu: p.relu ? 1 : 0, add_to_c: p.addToC ? 1 : 0 };
+  const params = { count, in_rows: c.rows, in_columns: c.columns / 4, ...c.from, ...ending };
+  gpu.dispatch(gpu.kernel({ file: 'rows_from_fours' }), [made, p.bias ?? p.b, p.c], params, grid(count), p.label);
+  for (const { buffer } of scratch) gpu.pool.release(buffer);
+  return true;
+}
+
 /** C = op(A) op(B) (+ bias) (ReLU) for each matrix of the batch. The shaders give shapes and layouts. */
 export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
   if (m * n * batch === 0) return;
+  const { bound } = matmulFamily;
+  if (k > 0 && notByFours(p) !== null && bound?.unable(gpu, p) !== null && matmulByFours(gpu, p)) return;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
   gpu.noteRead(p.b, matmulFamily.name);

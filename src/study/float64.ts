@@ -324,10 +324,35 @@ function evaluatorOf(dispatch: Dispatch): ((memory: Memory, at: View, params: Pa
           }
         : null;
     }
+    case 'rows_to_fours':
+      return (_memory, at, p) => rowsToFours(at, p);
+    case 'rows_from_fours':
+      return (_memory, at, p) => rowsFromFours(at, p);
     case 'column_panels':
       return () => {}; // another order of the same weights; the product reads them where they were
     default:
       return null;
+  }
+}
+
+function rowsToFours(at: (index: number) => Float64Array, p: Record<string, number>): void {
+  const [x, y] = [at(0), at(1)];
+  const width = 4 * p.out_columns;
+  for (let i = 0; i < 4 * p.count; i++) {
+    const [column, r, z] = [i % width, Math.floor(i / width) % p.out_rows, Math.floor(i / width / p.out_rows)];
+    y[i] = r < p.rows && column < p.columns ? x[p.start + z * p.stride + r * p.columns + column] : 0;
+  }
+}
+
+function rowsFromFours(at: (index: number) => Float64Array, p: Record<string, number>): void {
+  const [x, bias, c] = [at(0), at(1), at(2)];
+  const width = 4 * p.in_columns;
+  for (let i = 0; i < 4 * p.count; i++) {
+    const [column, r, z] = [i % width, Math.floor(i / width) % p.rows, Math.floor(i / width / p.rows)];
+    if (column >= p.columns) continue;
+    const place = p.start + z * p.stride + r * p.columns + column;
+    const value = x[(z * p.in_rows + r) * width + column] + (p.has_bias ? bias[column] : 0);
+    c[place] = (p.relu ? Math.max(value, 0) : value) + (p.add_to_c ? c[place] : 0);
   }
 }
 

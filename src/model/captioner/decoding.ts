@@ -1,7 +1,7 @@
 /**
  * From features to captions: greedy decoding, sampling, beam search and diverse beam search. Words, states and attention weights
  * stay on the GPU. The loop for a batch's shape is cut into parts of some steps. Each part is captured once and replayed. After a
- * part the host looks whether all captions have ended, and then leaves the others out: few captions are as long as they may be.
+ * part the host looks whether all captions have ended; if so, it leaves out the others. Few captions are as long as they may be.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';
