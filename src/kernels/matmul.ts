@@ -76,10 +76,13 @@ function texelVersion(name: string, rows: number, parts: number, b: WeightsRead,
   };
 }
 
+/** Rows of C from which panels pay within one product: each number of B is then used that often. */
+const ROWS_WORTH_PANELS = 256;
+
 /** Why B cannot or should not be read from panels; null if it should. */
 function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null {
-  if (p.transA || p.transB || (p.batch ?? 1) !== 1) return 'panels are made of one matrix that is not transposed';
-  return withoutPanels(gpu, 'matmul', matmulFamily.isForced(name), p.b, p.k, p.n);
+  if (p.transB || (p.batch ?? 1) !== 1) return 'panels are made of one matrix that is not transposed';
+  return withoutPanels(gpu, 'matmul', matmulFamily.isForced(name) || p.m >= ROWS_WORTH_PANELS, p.b, p.k, p.n);
 }
 
 /** In the best order to read them: each changes one thing of an earlier one. */
@@ -130,12 +133,17 @@ const VERSIONS: readonly MatmulVersion[] = [
   texelVersion('subgroup_panels_half', 2, 2, 'panels', 'as `subgroup_panels`, with half the rows; for products of few rows'),
 ];
 
+/** Rows of B from which they lie on more pages than a processor remembers, so that panels pay. */
+const DEEP = 1024;
+
 /**
  * The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. Both are
  * transposed so seldom that the versions for TN serve TT.
  */
 function matmulClass(p: MatmulProblem): string {
-  return `${p.transA ? 'T' : 'N'}${p.transB && !p.transA ? 'T' : 'N'} ${sizeRange(Math.min(p.m, p.n), 8, 32, 128)}`;
+  const layout = p.transA ? 'TN' : `N${p.transB ? 'T' : 'N'}`;
+  const range = sizeRange(Math.min(p.m, p.n), 8, 32, 128);
+  return `${layout} ${range}${p.transA && range === '>128' && p.k > DEEP ? ' deep' : ''}`;
 }
 
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);

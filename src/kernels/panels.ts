@@ -17,11 +17,11 @@ function panelLayout(gpu: Gpu, rows: number, columns: number): TexelLayout | nul
 
 /**
  * Why kernels of a family should not read panels of weights [rows, columns]; null if they should. Panels are worth making only
- * for weights that are used again. `forced` makes them anyway.
+ * for what is used again, or often enough within the one product (`anyway`).
  */
-export function withoutPanels(gpu: Gpu, family: string, forced: boolean, weights: BufferSlice, rows: number, columns: number): string | null {
+export function withoutPanels(gpu: Gpu, family: string, anyway: boolean, weights: BufferSlice, rows: number, columns: number): string | null {
   if (panelLayout(gpu, rows, columns) === null) return 'its panels of weights cannot be read as texels here';
-  return forced || gpu.isSteady(weights, family) ? null : 'the weights were written since they were last read';
+  return anyway || gpu.isSteady(weights, family) ? null : 'the weights were written since they were last read';
 }
 
 /**

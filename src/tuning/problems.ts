@@ -202,6 +202,7 @@ export const PROBLEMS: readonly TuningProblem[] = [
   matmul('TN', '≤32', 512, 320, 16),
   matmul('TN', '≤128', 64, 512, 5000),
   matmul('TN', '>128', 512, 320, 2048),
+  matmul('TN', '>128 deep', 512, 1536, 2048),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => conv(key, size, kernel, channels, out)),
   depthwise(28, 3, 192),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('input', key, size, kernel, channels, out)),
