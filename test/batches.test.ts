@@ -20,3 +20,18 @@ test('the same seed and epoch give the same batches; every caption comes once', 
   expect(new Set(at(1, 2).flatMap((b) => b.files)).size).toBe(11);
   expect(at(1, 2)[0]).toMatchObject({ active: [8, 8, 8], pictureOf: null, tokens: 4 * (2 + 3) });
 });
+
+test('captions take turns from epoch to epoch where a batch has fewer than there are', () => {
+  const ids = [0, 1, 2, 3, 4].map((i) => [2, 10 + i, 3]);
+  const images = [{ file: 'a', split: 'train' as const, captions: ['x'], ids }];
+  const dataset = { imageFolder: '', words: 'ascii' as const, vocabulary: [], maxLength: 9, images };
+  const saidIn = (epoch: number) => {
+    const [{ targets }] = epochBatches(dataset, 'train', { images: 1, captionsPerImage: 2, packed: true }, () => true, 1, epoch);
+    return Array.from(targets).filter((id) => id >= 10);
+  };
+  expect([1, 2, 3].map(saidIn)).toEqual([
+    [10, 11],
+    [12, 13],
+    [14, 10],
+  ]);
+});

@@ -93,6 +93,14 @@ test('a step of 4 pictures and 6 words: rows sum to the total, calls equal dispa
     expect(Object.keys(args), name).toEqual(['label', 'family', 'version', 'step', 'workgroups', 'shapes', 'flops', 'bytes']);
 }, 60_000);
 
+test('several captions of a picture are packed: the last step computes the longest ones only', async () => {
+  const { stdout } = await glimpse('profile', 'train-step', '--pictures', '2', '--captions', '4', '--words', '4', '--json', '--quiet');
+  const { rows } = JSON.parse(stdout) as StepProfile;
+  const cells = rows.find(({ label }) => label === 'attentionLstm [4,8]: h1, c1 = cell(xe + p, c1)');
+  expect(cells?.calls).toBe(4);
+  expect(cells?.bytes).toBe(4 * 15 * 512 * (8 + 8 + 6 + 6)); // captions of 4, 4, 3 and 2 words, of each length two; 3 is rounded up
+});
+
 test('greedy decoding, a run, and a picture of it; a shader of the user is a version of its own', async () => {
   const { run, images } = await made.trained();
   const shader = join(folder, 'cell.wgsl');
@@ -119,6 +127,7 @@ test('greedy decoding, a run, and a picture of it; a shader of the user is a ver
 test.each([
   [['nothing'], 2, 'is neither train-step nor greedy, nor a run'],
   [['greedy', 'a.jpg'], 2, 'greedy takes no picture'],
+  [['greedy', '--captions', '2'], 2, '--captions belongs to train-step'],
 ])('%j is refused', async (args, code, message) => {
   expect(await glimpse('profile', ...args)).toMatchObject({ code, stderr: expect.stringContaining(message) });
 });

@@ -4,8 +4,9 @@ import { writeFileAtomic } from '../data/atomic_file.ts';
 import { FileError, UsageError } from '../errors.ts';
 import type { Gpu } from '../gpu/gpu.ts';
 import { formatProfile } from '../gpu/profiler.ts';
-import { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS } from '../model/captioner/captioner.ts';
+import { Captioner, type CaptionerOptions, type CaptionerSizes, DEFAULT_WIDTHS, PRESETS, packsCaptions } from '../model/captioner/captioner.ts';
 import { openEncoderOf } from '../model/encoder/encoder.ts';
+import { layOut } from '../model/training/batches.ts';
 import type { Checkpoint } from '../model/training/checkpoint.ts';
 import { TrainingStep } from '../model/training/step.ts';
 import { Optimizer } from '../nn/optimizer.ts';
@@ -31,23 +32,22 @@ function randomNumbers(count: number, name: string): Float32Array<ArrayBuffer> {
   return Float32Array.from({ length: count }, () => Math.max(0, random.normal()));
 }
 
-function randomWords(count: number, vocabulary: number): Uint32Array<ArrayBuffer> {
-  const random = new Random(2, 'words');
-  return Uint32Array.from({ length: count }, () => 4 + random.integer(Math.max(1, vocabulary - 4)));
-}
-
 function trainStep(model: Captioner, o: ProfileOptions): Work {
   const { regions, features: width, vocabulary } = model.sizes;
-  const count = o.words * o.pictures;
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 1e-4 });
   const step = new TrainingStep(model, optimizer, 1);
-  const batch = {
-    features: randomNumbers(o.pictures * regions * width, 'features'),
-    ids: randomWords(count, vocabulary),
-    targets: randomWords(count, vocabulary),
-    weights: new Float32Array(count).fill(1 / count),
-    ...{ pictures: o.pictures, active: new Array<number>(o.words).fill(o.pictures), pictureOf: null },
-  };
+  const random = new Random(2, 'words');
+  const word = () => 4 + random.integer(Math.max(1, vocabulary - 4));
+  // Lengths of a picture's captions lie evenly between half of the words and all of them.
+  const lengthOf = (caption: number) => Math.ceil(o.words * (o.captions === 1 ? 1 : 0.5 + (0.5 * caption) / (o.captions - 1)));
+  const captions = Array.from({ length: o.pictures * o.captions }, (_, i) => ({
+    words: Array.from({ length: lengthOf(i % o.captions) + 1 }, word),
+    picture: Math.floor(i / o.captions),
+  }));
+  const { words } = layOut(captions, o.captions > 1 && packsCaptions(model.options));
+  const count = words.targets.reduce((sum, id) => sum + (id === 0 ? 0 : 1), 0);
+  const weights = Float32Array.from(words.targets, (id) => (id === 0 ? 0 : 1 / count));
+  const batch = { ...words, weights, features: randomNumbers(o.pictures * regions * width, 'features'), pictures: o.pictures };
   return {
     step: () => step.run(batch).crossEntropy.item(),
     dispose() {

@@ -8,9 +8,21 @@ const SYNTHETIC: Condition = {
   holds: ({ picture }) => picture === undefined,
 };
 
+const TRAINING: Condition = {
+  to: 'train-step, and to a run without a picture',
+  why: 'greedy decoding makes one caption of a picture',
+  holds: ({ what, picture }) => what !== 'greedy' && picture === undefined,
+};
+
 const options = {
   pictures: { values: whole('count', { atLeast: 1 }), default: 4, belongsTo: [SYNTHETIC], help: 'pictures of a step' },
   words: { values: whole('count', { atLeast: 1 }), default: 6, belongsTo: [SYNTHETIC], help: 'words of a caption' },
+  captions: {
+    values: whole('count', { atLeast: 1 }),
+    default: 1,
+    belongsTo: [TRAINING],
+    help: 'captions per picture; of several, the shortest has half the words',
+  },
   chrome: { values: text('file'), help: 'write every dispatch as a trace for chrome://tracing or Perfetto' },
   ...SHADER,
   ...DEVICE,

@@ -85,10 +85,17 @@ interface Item {
   captions: number[][];
 }
 
-function itemsOf(dataset: Dataset, split: Split, { captionsPerImage }: Pick<BatchShape, 'captionsPerImage'>, known: (file: string) => boolean): Item[] {
+function itemsOf(
+  dataset: Dataset,
+  split: Split,
+  { captionsPerImage: count }: Pick<BatchShape, 'captionsPerImage'>,
+  known: (file: string) => boolean,
+  epoch = 1,
+): Item[] {
   const images = dataset.images.filter((image) => image.split === split && known(image.file));
-  if (captionsPerImage === 1) return images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })));
-  return images.map(({ file, ids }) => ({ file, captions: Array.from({ length: captionsPerImage }, (_, i) => ids[i % ids.length]) }));
+  if (count === 1) return images.flatMap(({ file, ids }) => ids.map((caption) => ({ file, captions: [caption] })));
+  const first = (epoch - 1) * count;
+  return images.map(({ file, ids }) => ({ file, captions: Array.from({ length: count }, (_, i) => ids[(first + i) % ids.length]) }));
 }
 
 /** How many batches an epoch has. */
@@ -98,9 +105,9 @@ export function batchesOfEpoch(dataset: Dataset, split: Split, shape: Omit<Batch
 
 /**
  * The batches of an epoch. With one caption per picture, every (picture, caption) pair is a row, and pairs are shuffled. With
- * more, pictures are shuffled, and each shares its features among that many captions; if it has fewer, they are repeated. Items
- * of similar length come together, and the batches are in random order. Only pictures for which `known` is true are used.
- * `order` false keeps the order of the file, for validation.
+ * more, pictures are shuffled, and each shares its features among that many captions. If it has more of them, the next epoch goes on
+ * with the next ones; if it has fewer, they are repeated. Items of similar length come together, and the batches are in random order.
+ * Only pictures for which `known` is true are used. `order` false keeps the order of the file, for validation.
  */
 export function epochBatches(
   dataset: Dataset,
@@ -111,7 +118,7 @@ export function epochBatches(
   epoch: number,
   order = true,
 ): Batch[] {
-  const items = itemsOf(dataset, split, shape, known);
+  const items = itemsOf(dataset, split, shape, known, order ? epoch : 1);
   const batchOf = (at: readonly number[]): Batch => {
     const chosen = at.map((i) => items[i]);
     const captions = chosen.flatMap((item, picture) => item.captions.map((words) => ({ words, picture })));
