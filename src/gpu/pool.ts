@@ -74,6 +74,12 @@ export class BufferPool {
     private readonly faults: Faults,
   ) {}
 
+  /** Bytes of the largest buffer that a shader can read whole. */
+  get largest(): number {
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
+    return Math.min(maxBufferSize, maxStorageBufferBindingSize);
+  }
+
   acquire(bytes: number, label: string): PooledBuffer {
     const capacity = sizeClass(bytes);
     const buffer = this.kept(capacity) ?? this.create(capacity, label);
@@ -97,8 +103,7 @@ export class BufferPool {
   }
 
   private create(capacity: number, label: string): PooledBuffer {
-    const { maxBufferSize, maxStorageBufferBindingSize } = this.device.limits;
-    const limit = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    const limit = this.largest;
     if (capacity > limit) {
       throw new GpuError(
         'limit',

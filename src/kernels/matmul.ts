@@ -203,7 +203,9 @@ function copiesToFours(gpu: Gpu, p: MatmulProblem, always: boolean): { m: number
     ...{ rows: m, columns: n, matrices: batch },
     from: { rows: m, columns: n, start: p.cStart ?? 0, stride: p.cStride ?? m * n },
   };
-  const numbers = [a, gpu.isSteady(p.b, matmulFamily.name) ? null : b, c].reduce((sum, each) => sum + (each ? each.matrices * each.rows * each.columns : 0), 0);
+  const size = (each: Copied | null) => (each ? each.matrices * each.rows * each.columns : 0);
+  if ([a, b, c].some((each) => 4 * size(each) > gpu.pool.largest)) return null; // the ragged matrix may just fit one buffer
+  const numbers = size(a) + (gpu.isSteady(p.b, matmulFamily.name) ? 0 : size(b)) + size(c);
   return always || m * n * k * batch > WORTH_A_COPY * numbers ? { ...wide, a, b, c } : null;
 }
 
