@@ -48,5 +48,14 @@ test('self-critical weights: rewards above the others’ mean raise, below lower
   const both = (await mixed.rollout(['0.jpg', '2.jpg'], features, 1)).inputs;
   expect(both.active[0]).toBe(14);
   expect(both.weights.filter((weight) => Math.abs(weight - 0.25 / 10) < 1e-8)).toHaveLength(10); // the words of two references, 5 each
+  const many = Array.from({ length: 16 }, (_, i) => `${i % 3}.jpg`);
+  const large = (
+    await mixed.rollout(
+      many,
+      Float32Array.from({ length: 8 * features.length }, (_, i) => features[i % features.length]),
+      1,
+    )
+  ).inputs;
+  expect(large.active[0]).toBe(16 * 6 + 4); // one reference for four pictures
   model.dispose();
 });

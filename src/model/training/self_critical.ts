@@ -34,6 +34,9 @@ export interface Rollout {
   tokens: number;
 }
 
+/** Pictures for each reference of a large batch. A few references keep the language sound, and each costs as much as a sample. */
+const PICTURES_PER_REFERENCE = 4;
+
 export class SelfCritical {
   private readonly cider: CiderD;
   private readonly references = new Map<string, CaptionedWords>();
@@ -100,7 +103,7 @@ export class SelfCritical {
     return { inputs, rollout };
   }
 
-  /** Rows of each picture: its samples, then, with `mix`, one of its references. The reference changes from draw to draw. */
+  /** Captions of each picture: its samples. With `mix`, some pictures have one of their references besides; which ones changes from draw to draw. */
   private layOut(
     images: readonly CaptionedWords[],
     features: Float32Array,
@@ -112,12 +115,13 @@ export class SelfCritical {
     const { samples } = this.config;
     const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const captions: { words: number[]; picture: number; weight: number }[] = [];
-    const references = mix > 0 ? images.map(({ ids }) => ids[draw % ids.length].slice(1)) : [];
+    const every = Math.max(1, Math.min(PICTURES_PER_REFERENCE, Math.floor(images.length / PICTURES_PER_REFERENCE)));
+    const references = images.map(({ ids }, picture) => (mix > 0 && (picture + draw) % every === 0 ? ids[draw % ids.length].slice(1) : []));
     const ofReferences = mix / Math.max(1, references.flat().length);
     images.forEach((_, picture) => {
       for (let k = picture * samples; k < (picture + 1) * samples; k++)
         captions.push({ words: [START, ...drawn[k].tokens, ...(drawn[k].ended ? [END] : [])], picture, weight: ofSamples * advantages[k] });
-      if (mix > 0) captions.push({ words: [START, ...references[picture]], picture, weight: ofReferences });
+      if (references[picture].length > 0) captions.push({ words: [START, ...references[picture]], picture, weight: ofReferences });
     });
     const { words, order } = layOut(captions, packsCaptions(this.model.options));
     const weights = Float32Array.from(
