@@ -96,3 +96,22 @@ test('what is prepared within a capture lasts: the replay of another capture doe
     replay.dispose();
   }
 });
+
+test('a replay writes no panels where others live: what a capture computes is not prepared', async ({ skip }) => {
+  const { gpu } = device;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
+  using _s = scope();
+  const [m, k, n] = [256, 1100, 132];
+  const [a, x] = [full([k, m], 1), full([k, n], 1)];
+  const { result, replay } = gpu.capture(() => {
+    using _inner = scope();
+    const b = ops.scale(x, 2); // lives in the capture only, and two products read it
+    return [0, 1].map(() => Scope.release(ops.matmul(a, b, { transA: true })));
+  });
+  const others = Array.from({ length: 12 }, (_, i) => full([k, 32 * (4 + (i % 3))], 7)); // as large as the panels
+  replay.run();
+  for (const each of others) expect(new Set(await each.data())).toEqual(new Set([7]));
+  for (const each of result) expect(new Set(await each.data())).toEqual(new Set([2 * k]));
+  for (const each of result) each.dispose();
+  replay.dispose();
+});

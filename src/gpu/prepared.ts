@@ -40,9 +40,12 @@ export class PreparedWeights {
     return known.to;
   }
 
-  /** Whether a storage was not written since a launch of this family last read it. Changes nothing. */
+  /**
+   * Whether a storage was not written since a launch of this family last read it. Changes nothing. What a capture computes is never
+   * steady: each replay writes it, and would write what was made of it after the storage has gone.
+   */
   isSteady({ buffer }: BufferSlice, family: string): boolean {
-    return this.writesWhenRead.get(buffer)?.[family] === buffer.writes;
+    return !buffer.captured && this.writesWhenRead.get(buffer)?.[family] === buffer.writes;
   }
 
   /** Notes that a launch of this family reads the storage. */

@@ -305,7 +305,7 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   }
   const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
   const rows = columnsOf(g);
-  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, 0, rows, g.outChannels) : { ...p.w, layout: wLayout };
+  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, { start: 0, rows, columns: g.outChannels, kept: true }).panels : { ...p.w, layout: wLayout };
   const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
   const variant = { tune: { ...tune, PARTS: texels.parts } };
   conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);

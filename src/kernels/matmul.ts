@@ -264,6 +264,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (k > 0 && notByFours(p) !== null && bound?.unable(gpu, p) !== null && matmulByFours(gpu, p)) return;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
+  const kept = gpu.isSteady(p.b, matmulFamily.name) || (matmulFamily.isForced(version.name) && !p.b.buffer.captured);
   gpu.noteRead(p.b, matmulFamily.name);
   const { unit } = version;
   const width = gpu.subgroupWidth;
@@ -283,7 +284,8 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (version.b) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
-    const b = version.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
+    const made = version.b === 'panels' ? columnPanels(gpu, p.b, { start, rows: k, columns: n, kept }) : null;
+    const b = made?.panels ?? texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
     const found = {
       ...texelParams('a', a.layout),
       ...texelParams('b', b.layout),
@@ -292,6 +294,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
       b_panel: version.b === 'panels' ? k : 0,
     };
     matmulFamily.launch(gpu, variant, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
+    made?.release();
     return;
   }
   const starts = {
