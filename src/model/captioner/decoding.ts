@@ -421,6 +421,7 @@ export class Decoding {
     return greedy.map((one) => [one]);
   }
 
+  /** Frees what the captured loops hold. Later calls capture them anew. */
   dispose(): void {
     this.loops.dispose();
   }

@@ -552,7 +552,10 @@ async function endEpoch(state: Run): Promise<EpochReport> {
   const { o, progress, optimizer, seconds } = state;
   const { config } = o;
   const validation = o.validationImages > 0 ? await validate(state) : null;
-  if (validation) optimizer.norm.gpu.pool.trim(); // training does not use what the validation needed
+  if (validation) {
+    state.model.decoding.dispose(); // training does not use what the validation needed
+    optimizer.norm.gpu.pool.trim();
+  }
   const epoch = progress.epoch + 1;
   const exchange = state.takeTimes();
   const report: EpochReport = {
