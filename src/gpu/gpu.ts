@@ -54,6 +54,8 @@ export class Gpu {
 
   /** When set, sees every command. */
   watcher: Watcher | null = null;
+  /** Set while a trace is made: products then read their own operands, which the trace shows, and no copies of them. */
+  isTraced = false;
 
   private readonly faults: Faults;
   private readonly texels: TexelPool;

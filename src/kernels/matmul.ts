@@ -261,7 +261,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   const { m, n, k, batch = 1 } = p;
   if (m * n * batch === 0) return;
   const { bound } = matmulFamily;
-  if (k > 0 && notByFours(p) !== null && bound?.unable(gpu, p) !== null && matmulByFours(gpu, p)) return;
+  if (k > 0 && !gpu.isTraced && notByFours(p) !== null && bound?.unable(gpu, p) !== null && matmulByFours(gpu, p)) return;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
   const kept = gpu.isSteady(p.b, matmulFamily.name) || (matmulFamily.isForced(version.name) && !p.b.buffer.captured);

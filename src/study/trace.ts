@@ -445,28 +445,29 @@ export async function trace(
       backward(loss);
     } else logits = noGrad(() => model.forward(features, ids)).logits;
   };
-  run(); // so that the versions for weights that do not change are chosen
-  run();
-  await gpu.idle();
   const recording = new Recording(gpu);
-  gpu.watcher = recording;
-  try {
-    run();
-  } finally {
-    gpu.watcher = null;
-  }
-  await gpu.idle();
   let spans: Span[] = [];
-  if (gpu.device.features.has('timestamp-query')) {
-    const profiler = new Profiler(gpu.device, costOf);
-    gpu.profiler = profiler;
-    try {
+  gpu.isTraced = true;
+  try {
+    run(); // so that the versions for weights that do not change are chosen
+    run();
+    await gpu.idle();
+    gpu.watcher = recording;
+    run();
+    gpu.watcher = null;
+    await gpu.idle();
+    if (gpu.device.features.has('timestamp-query')) {
+      const profiler = new Profiler(gpu.device, costOf);
+      gpu.profiler = profiler;
       run();
       await gpu.idle();
-    } finally {
       gpu.profiler = null;
+      spans = (await profiler.spans()).filter(({ kind, kernel }) => kind === 'kernel' && kernel !== 'column_panels');
     }
-    spans = (await profiler.spans()).filter(({ kind, kernel }) => kind === 'kernel' && kernel !== 'column_panels');
+  } finally {
+    gpu.watcher = null;
+    gpu.profiler = null;
+    gpu.isTraced = false;
   }
   try {
     return await new Account(gpu, model, input, roofs, recording, spans, { train, all, focus }).give(loss, logits);
