@@ -229,7 +229,7 @@ describe('defaults', () => {
   test('of the presets', () => {
     expect(PRESETS).toEqual({
       basic: { ...plain, dropout: 0, gate: false, learnedStart: false },
-      recommended: { ...plain, dropout: 0.3, gate: true, learnedStart: true, initialization: 'scaled' },
+      recommended: { ...plain, dropout: 0.5, gate: true, learnedStart: true, initialization: 'scaled' },
     });
   });
 
