@@ -229,13 +229,13 @@ describe('defaults', () => {
   test('of the presets', () => {
     expect(PRESETS).toEqual({
       basic: { ...plain, dropout: 0, gate: false, learnedStart: false },
-      recommended: { ...plain, dropout: 0.5, gate: true, learnedStart: true, initialization: 'scaled' },
+      recommended: { ...plain, dropout: 0.3, gate: true, learnedStart: true, initialization: 'scaled' },
     });
   });
 
   test.each([
     ['basic', {}, { epochs: 10, rate: 1e-3, maxNorm: 0, batchImages: 64, captions: 1, patience: 0, warmup: 0, schedule: 'constant' }],
-    ['recommended', {}, { epochs: 8, rate: 2e-3, maxNorm: 5, batchImages: 64, captions: 1, patience: 0, warmup: 100, schedule: 'cosine' }],
+    ['recommended', {}, { epochs: 4, rate: 2e-3, maxNorm: 5, batchImages: 64, captions: 1, patience: 0, warmup: 100, schedule: 'cosine' }],
     ['recommended', { decoder: 'transformer' }, { rate: 4e-4, schedule: 'cosine' }],
     ['recommended', { fineTune: ['layer4'] }, { batchImages: 16, captions: 5 }],
     ['recommended', { schedule: 'plateau' }, { patience: 2 }],
