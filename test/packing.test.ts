@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { backward, gradOf } from '../src/autograd/tape.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS, packsCaptions } from '../src/model/captioner/captioner.ts';
-import { layOut, type Words } from '../src/model/training/batches.ts';
+import { layOut, type Words } from '../src/model/training/packing.ts';
 import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';

@@ -1,20 +1,7 @@
 /** Cuts a dataset into batches and lays their words out time-major. The same seed and epoch give the same batches on any machine. */
 import type { Dataset, Split } from '../../data/captions.ts';
 import { Random } from '../../random.ts';
-
-/**
- * The words of captions, step after step. Packed, the captions are sorted by length, and a step has only the first ones of them:
- * those that go on. Else each step has all captions, and those of a picture are neighbors.
- */
-export interface Words {
-  /** Captions of each step; T steps. */
-  active: readonly number[];
-  /** The picture of each caption, [active[0]]; null if they are not packed. */
-  pictureOf: Uint32Array | null;
-  /** Input words and target words, [Σ active]; padding is 0. */
-  ids: Uint32Array;
-  targets: Uint32Array;
-}
+import { layOut, type Words } from './packing.ts';
 
 export interface Batch extends Words {
   /** One entry per picture. */
@@ -35,49 +22,6 @@ export interface BatchShape {
  * long as its longest caption. On Flickr8k, with 16 × 5 captions, sorting makes that 16.4 words instead of 23.5.
  */
 const BATCHES_SORTED_TOGETHER = 32;
-
-/**
- * A packed batch is cut into this many blocks of captions. A block is as long as its longest caption, in whole steps of `of`. Few
- * shapes have to be captured so: on Flickr8k, 121 for the 375 batches of 16 × 5 captions. 10 % of their words are padding, where
- * batches that are not packed have 40 %.
- */
-const BLOCKS = 8;
-const ROUNDED_TO = { longest: 4, others: 2 };
-
-/** Lengths of captions in falling order → captions of each step, rounded up. */
-function packedSteps(lengths: readonly number[]): number[] {
-  const block = Math.ceil(lengths.length / BLOCKS);
-  const active: number[] = [];
-  for (let first = 0; first < lengths.length; first += block) {
-    const multiple = first === 0 ? ROUNDED_TO.longest : ROUNDED_TO.others;
-    const length = Math.min(Math.ceil(lengths[first] / multiple) * multiple, active.length || Number.POSITIVE_INFINITY);
-    for (let t = 0; t < length; t++) active[t] = Math.min(first + block, lengths.length);
-  }
-  return active;
-}
-
-/** Captions from startseq on, each with its picture → their words, and the caption of each row. */
-export function layOut(captions: readonly { words: readonly number[]; picture: number }[], packed: boolean): { words: Words; order: readonly number[] } {
-  const lengths = captions.map(({ words }) => words.length - 1);
-  const order = captions.map((_, i) => i);
-  if (packed) order.sort((a, b) => lengths[b] - lengths[a]);
-  const longest = lengths.reduce((most, length) => Math.max(most, length), 1);
-  const active = packed ? packedSteps(order.map((i) => Math.max(1, lengths[i]))) : new Array<number>(longest).fill(captions.length);
-  const size = active.reduce((sum, count) => sum + count, 0);
-  const ids = new Uint32Array(size);
-  const targets = new Uint32Array(size);
-  let place = 0;
-  for (const [t, count] of active.entries()) {
-    for (let r = 0; r < count; r++) {
-      if (t >= lengths[order[r]]) continue;
-      const { words } = captions[order[r]];
-      ids[place + r] = words[t];
-      targets[place + r] = words[t + 1];
-    }
-    place += count;
-  }
-  return { words: { active, pictureOf: packed ? Uint32Array.from(order, (i) => captions[i].picture) : null, ids, targets }, order };
-}
 
 /** A picture with the captions that share its features in a batch. */
 interface Item {

@@ -15,8 +15,8 @@ import { endsInFunctionWord } from '../../metrics/function_words.ts';
 import { type Tensor, tensor } from '../../tensor/tensor.ts';
 import { type Captioner, packsCaptions } from '../captioner/captioner.ts';
 import type { GeneratedCaption } from '../captioner/decoding.ts';
-import { layOut } from './batches.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
+import { layOut } from './packing.ts';
 import type { StepInputs } from './step.ts';
 
 const END_WORD = 'endseq';

@@ -8,7 +8,7 @@ import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
-import type { Words } from './batches.ts';
+import type { Words } from './packing.ts';
 
 export interface StepInputs extends Words {
   /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
