@@ -256,7 +256,7 @@ describe('on the command line', () => {
       '--shader',
       `axpby=${file('axpby.wgsl', start('axpby'))}`,
     );
-    expect(trained).toMatchObject({ code: 0, stderr: expect.stringContaining(`lstm_cell_grad runs user:${copy}: 13 cases passed`) });
+    expect(trained).toMatchObject({ code: 0, stderr: expect.stringContaining(`lstm_cell_grad runs user:${copy}: 15 cases passed`) });
     expect(trained.stderr).toContain('axpby runs user:');
     const weights = (path: string) => readFileSync(join(path, 'checkpoints', 'epoch-006.safetensors')).subarray(-100_000);
     expect(weights(out).equals(weights(run))).toBe(true);
