@@ -244,7 +244,7 @@ describe('glimpse bench', () => {
   test('reports every version by its contract, and draws a roofline', async () => {
     const chart = join(folder, 'roofline.svg');
     const page = join(folder, 'results.md');
-    const shape = '64×512×5000 TN';
+    const shape = '64×512×5000 NT';
     const options = ['--only', shape, '--versions', '--samples', '3', '--seconds', '0.01', '--json', '--chart', chart, '--report', page];
     const { code, stdout } = await glimpse('bench', 'matmul', ...options);
     expect(code).toBe(0);

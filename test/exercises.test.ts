@@ -102,7 +102,7 @@ describe('glimpse exercise', () => {
     writeFileSync(file, shown.stdout);
     const right = await glimpse('exercise', '9', '--folder', own, '--time', '--quiet');
     expect(right.code).toBe(0);
-    expect(right.stdout).toMatch(/^right: 26 cases passed\n.*09_lstm_cell\.wgsl: place [12] of 2 on .*\n {2}1\. .* ms\n {2}2\. .* ms\n$/);
+    expect(right.stdout).toMatch(/^right: 30 cases passed\n.*09_lstm_cell\.wgsl: place [12] of 2 on .*\n {2}1\. .* ms\n {2}2\. .* ms\n$/);
     writeFileSync(file, shown.stdout.replace('let cell =', 'let cell = nothing +'));
     const broken = await glimpse('exercise', '9', '--folder', own, '--json', '--quiet');
     expect([broken.code, JSON.parse(broken.stdout)]).toMatchObject([
