@@ -145,3 +145,16 @@ test('calls that overlap, of one model and of two, keep apart', async () => {
   for (const decoding of loops) decoding.dispose();
   for (const { model } of [one, two]) model.dispose();
 });
+
+test('the features may go with the scope of the call', async () => {
+  const { model, pictures } = lively('recommended');
+  const values = (await pictures.all.data()) as Float32Array;
+  const kept = await model.decoding.greedy(pictures.all, LENGTH, { suppress: true });
+  const call = () => {
+    using _s = scope();
+    return model.decoding.greedy(tensor(values, pictures.all.shape), LENGTH, { suppress: true });
+  };
+  expect(await Promise.all([call(), call()])).toEqual([kept, kept]);
+  pictures.all.dispose();
+  model.dispose();
+});

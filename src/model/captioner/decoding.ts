@@ -161,8 +161,8 @@ type Choose = (logits: Tensor, t: number, limit: Limit | null) => { token: Tenso
 export class Decoding {
   private sampleSeed = 0;
   private readonly loops = new CaptureCache<Baked, CapturedLoop>(MAX_LOOPS, (baked) => this.capture(baked));
-  /** The end of the loop that runs now. The next one waits for it, because loops of the same shape share their tensors. */
-  private turn: Promise<unknown> = Promise.resolve();
+  /** The end of the last loop that was asked for, if it has not come. The next one waits for it, because loops of a shape share their tensors. */
+  private turn: Promise<void> | null = null;
 
   constructor(
     private readonly model: DecodedModel,
@@ -229,16 +229,25 @@ export class Decoding {
     way: Way,
     { words, wanted, seed }: { words: number; wanted: (result: number) => boolean; seed?: number },
   ): Promise<{ arrays: TypedArray[]; steps: number }> {
-    const result = this.turn.then(async () => {
+    const own = Scope.release(features.alias(features.shape)); // the caller's scope may end before the loop does
+    const work = async () => {
       if (seed !== undefined) this.sampleSeed = seed; // every replay reads it
-      const baked = { shape: features.shape, way, form: this.model.prepareDecoding(words * features.shape[0]) };
+      const baked = { shape: own.shape, way, form: this.model.prepareDecoding(words * own.shape[0]) };
       const { results, steps } = await this.loops.use(baked, ({ input, run }) => {
-        input.gpu.copy(features.slice, input.slice, features.size * 4);
+        input.gpu.copy(own.slice, input.slice, own.size * 4);
         return run();
       });
       return { arrays: await readTensors(results.filter((_, i) => wanted(i))), steps };
+    };
+    const result = (this.turn ? this.turn.then(work) : work()).finally(() => own.dispose());
+    const turn = result.then(
+      () => {},
+      () => {},
+    );
+    this.turn = turn;
+    turn.then(() => {
+      if (this.turn === turn) this.turn = null;
     });
-    this.turn = result.catch(() => {});
     return result;
   }
 

@@ -115,7 +115,8 @@ export class SelfCritical {
     const { samples } = this.config;
     const ofSamples = (1 - mix) / drawn.reduce((sum, { logProbs }) => sum + logProbs.length, 0);
     const captions: { words: number[]; picture: number; weight: number }[] = [];
-    const every = Math.max(1, Math.min(PICTURES_PER_REFERENCE, Math.floor(images.length / PICTURES_PER_REFERENCE)));
+    const packs = packsCaptions(this.model.options); // else each picture must have as many captions
+    const every = packs ? Math.max(1, Math.min(PICTURES_PER_REFERENCE, Math.floor(images.length / PICTURES_PER_REFERENCE))) : 1;
     const references = images.map(({ ids }, picture) => (mix > 0 && (picture + draw) % every === 0 ? ids[draw % ids.length].slice(1) : []));
     const ofReferences = mix / Math.max(1, references.flat().length);
     images.forEach((_, picture) => {
@@ -123,7 +124,7 @@ export class SelfCritical {
         captions.push({ words: [START, ...drawn[k].tokens, ...(drawn[k].ended ? [END] : [])], picture, weight: ofSamples * advantages[k] });
       if (references[picture].length > 0) captions.push({ words: [START, ...references[picture]], picture, weight: ofReferences });
     });
-    const { words, order } = layOut(captions, packsCaptions(this.model.options));
+    const { words, order } = layOut(captions, packs);
     const weights = Float32Array.from(
       words.active.flatMap((count, t) => Array.from({ length: count }, (_, r) => (t + 1 < captions[order[r]].words.length ? captions[order[r]].weight : 0))),
     );
