@@ -29,6 +29,18 @@ test('buffers are reused: allocations stop growing', async () => {
   expect(memory().bytesInUse).toBe(bytesInUse);
 });
 
+test('a buffer of captures is anybody’s once they are gone', () => {
+  const { gpu } = device;
+  const { result, replay } = gpu.capture(() => empty([3000]));
+  const { buffer } = result.slice;
+  expect(buffer.captured).toBe(true);
+  result.dispose();
+  replay.dispose();
+  using again = empty([3000]);
+  expect(again.slice.buffer).toBe(buffer);
+  expect(buffer.captured).toBe(false); // so weights in it are steady
+});
+
 test('beyond what the adapter binds, the error names the operation, the shape and the limit', () => {
   expect(() => empty([1 << 20, 1 << 13], 'f32', 'huge')).toThrow(/huge \[1048576,8192\]: needs one buffer of .* MiB, this adapter binds at most/);
 });

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { backward, gradOf } from '../src/autograd/tape.ts';
 import { Captioner, type CaptionerOptions, type CaptionerSizes, PRESETS, packsCaptions } from '../src/model/captioner/captioner.ts';
-import { layOut, type Words } from '../src/model/training/packing.ts';
+import { layOut, shapeOfWords, type Words } from '../src/model/training/packing.ts';
 import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
@@ -54,7 +54,7 @@ async function lossAndGradients(options: CaptionerOptions, packed: boolean): Pro
   const { captions, features } = batch();
   const { words } = layOut(captions, packed);
   const { active, pictureOf, ids, targets }: Words = words;
-  const shape = packed ? [ids.length] : [active.length, active[0]];
+  const shape = shapeOfWords(active, packed);
   const count = targets.filter((id) => id !== 0).length;
   const weights = Float32Array.from(targets, (id) => (id === 0 ? 0 : 1 / count));
   const { loss } = model.loss(tensor(features, [2, sizes.regions, sizes.features]), tensor(ids, shape), tensor(targets, shape), tensor(weights, shape), {

@@ -26,8 +26,8 @@ export interface PooledBuffer {
   batch: number;
   /** Number of recorded writes. Copies and prepared weights are valid while this number is unchanged. */
   writes: number;
-  /** True if it belongs to captures. Every replay may overwrite it. */
-  readonly captured: boolean;
+  /** True if its contents belong to a capture. Every replay may overwrite it. */
+  captured: boolean;
 }
 
 /** Bytes and buffers of the pool. */
@@ -84,6 +84,7 @@ export class BufferPool {
     const capacity = sizeClass(bytes);
     const buffer = this.kept(capacity) ?? this.create(capacity, label);
     buffer.references = 1;
+    buffer.captured = this.capturing;
     buffer.label = label;
     this.inUse += buffer.capacity;
     this.count++;
@@ -117,7 +118,7 @@ export class BufferPool {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const gpuBuffer = this.faults.guard(operation, () => this.device.createBuffer({ label, size: capacity, usage }));
     this.faults.check(operation);
-    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, writes: 0, captured: this.capturing };
+    return { gpuBuffer, id: this.nextId++, capacity, label, references: 0, batch: -1, writes: 0, captured: false };
   }
 
   /** Counts bytes against the budget before they are allocated. */

@@ -24,15 +24,18 @@ export class PreparedWeights {
   ) {}
 
   /** As `Gpu.prepare`. */
-  prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
+  prepare(from: BufferSlice, name: string, bytes: number, fill: (to: BufferSlice) => void): BufferSlice {
     const key = `${from.buffer.id},${from.offset},${name}`;
-    // Prepared weights outlive the capture that first asks for them, so their buffer must not be one that other replays write.
-    const lasting = () => ({ buffer: this.pool.lasting(() => this.pool.acquire(bytes, `${name} of ${from.buffer.label}`)), offset: 0, bytes });
-    const known = this.prepared.get(key) ?? { from, to: lasting(), writes: -1 };
+    // Prepared weights outlive the capture that first asks for them, so their buffer must not be one that other replays write. What a
+    // capture computes goes with it. Each replay prepares it anew, in a buffer that only replays write.
+    const { captured } = from.buffer;
+    const acquire = () => this.pool.acquire(bytes, `${name} of ${from.buffer.label}`);
+    const make = () => ({ buffer: captured ? acquire() : this.pool.lasting(acquire), offset: 0, bytes });
+    const known = this.prepared.get(key) ?? { from, to: make(), writes: -1 };
     this.prepared.set(key, known);
     const refresh = () => {
-      if (known.writes === from.buffer.writes) return;
-      this.captures.without(() => make(known.to)); // a replay calls `refresh` itself, which decides again
+      if (!captured && known.writes === from.buffer.writes) return;
+      this.captures.without(() => fill(known.to)); // a replay calls `refresh` itself, which decides again
       known.writes = from.buffer.writes;
     };
     this.captures.note(refresh);
@@ -40,10 +43,7 @@ export class PreparedWeights {
     return known.to;
   }
 
-  /**
-   * Whether a storage was not written since a launch of this family last read it. Changes nothing. What a capture computes is never
-   * steady: each replay writes it, and would write what was made of it after the storage has gone.
-   */
+  /** Whether a storage was not written since a launch of this family last read it, and is none that replays write. Changes nothing. */
   isSteady({ buffer }: BufferSlice, family: string): boolean {
     return !buffer.captured && this.writesWhenRead.get(buffer)?.[family] === buffer.writes;
   }

@@ -7,8 +7,9 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
-import { axpby, grid, stridedCopy } from './elementwise.ts';
+import { axpby, grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
+import { roundUp4, rowsToFours } from './fours.ts';
 import { matmul, tileOrder } from './matmul.ts';
 import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
 
@@ -76,7 +77,6 @@ function isPointwise(g: ConvGeometry): boolean {
   return g.kernel[0] * g.kernel[1] === 1 && g.stride[0] * g.stride[1] === 1 && g.pad[0] + g.pad[1] === 0 && g.outHeight === g.height && g.outWidth === g.width;
 }
 
-const roundUp4 = (count: number) => 4 * Math.ceil(count / 4);
 const rowsPerImage = (g: ConvGeometry) => g.outHeight * g.outWidth;
 const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
 
@@ -202,13 +202,6 @@ export function conv2d(gpu: Gpu, p: ConvForward): void {
   version.launch(gpu, p, version);
 }
 
-/** Copies [outer, channels, inner] and adds channels of zeros until their number is a multiple of 4. */
-function padChannels(gpu: Gpu, from: BufferSlice, to: BufferSlice, [outer, channels, inner]: readonly [number, number, number], label: string): void {
-  gpu.clear(to);
-  const target = { slice: to, strides: [roundUp4(channels) * inner, inner, 1] };
-  stridedCopy(gpu, { slice: from, strides: [channels * inner, inner, 1] }, target, [outer, channels, inner], label);
-}
-
 /** Turns blocks of stride × stride pixels into pixels with stride² times the channels. */
 function foldPictures(gpu: Gpu, x: BufferSlice, to: BufferSlice, { images, height, width, channels, stride: [s] }: ConvGeometry, label: string): void {
   const rows = (images * height) / s;
@@ -243,11 +236,17 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): vo
   const bytes = 4 * geometry.images * geometry.height * geometry.width * geometry.channels;
   const x = { buffer: gpu.pool.acquire(bytes, `${label} (channels by fours)`), offset: 0, bytes };
   if (folds) foldPictures(gpu, p.x, x, g, label);
-  else padChannels(gpu, p.x, x, [g.images * g.height * g.width, g.channels, 1], label);
+  else {
+    const from = { rows: g.images * g.height * g.width, columns: g.channels, start: 0, stride: 0 };
+    rowsToFours(gpu, p.x, x, { matrices: 1, rows: from.rows, columns: geometry.channels, from }, label);
+  }
   const name = `weights by fours, ${g.kernel.join('×')} ${g.channels}→${g.outChannels}, stride ${g.stride}, pad ${g.pad}`;
   const w = gpu.prepare(p.w, name, 4 * columnsOf(geometry) * g.outChannels, (to) => {
     if (folds) foldWeights(gpu, p.w, to, g);
-    else padChannels(gpu, p.w, to, [g.kernel[0] * g.kernel[1], g.channels, g.outChannels], label);
+    else {
+      const from = { rows: g.channels, columns: g.outChannels, start: 0, stride: g.channels * g.outChannels };
+      rowsToFours(gpu, p.w, to, { matrices: g.kernel[0] * g.kernel[1], rows: geometry.channels, columns: g.outChannels, from }, label);
+    }
   });
   launchTiles(gpu, { ...p, geometry, x, w }, version);
   gpu.pool.release(x.buffer);
@@ -305,7 +304,7 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   }
   const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
   const rows = columnsOf(g);
-  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, { start: 0, rows, columns: g.outChannels, kept: true }).panels : { ...p.w, layout: wLayout };
+  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, 0, rows, g.outChannels) : { ...p.w, layout: wLayout };
   const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
   const variant = { tune: { ...tune, PARTS: texels.parts } };
   conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);

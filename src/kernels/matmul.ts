@@ -7,6 +7,7 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
+import { type ByFours, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
 import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
 
 export interface MatmulProblem {
@@ -172,41 +173,26 @@ export function tileOrder(rowTiles: number, columnTiles: number): { column_step:
   return rowTiles <= columnTiles ? { column_step: rowTiles, row_step: 1 } : { column_step: 1, row_step: columnTiles };
 }
 
-const upToFours = (extent: number) => Math.ceil(extent / 4) * 4;
-
 /** Multiply-adds per copied number from which copies pay. A version that cannot read four numbers at a time takes 5 times as long. */
 const WORTH_A_COPY = 16;
 
-/** How an operand or C is copied, so that its rows are a multiple of 4 long. */
-interface Copied {
-  rows: number;
-  columns: number;
-  /** Before the copy. */
-  from: { rows: number; columns: number; start: number; stride: number };
-  matrices: number;
-}
-
 /** The copies that a product with ragged rows needs, so that it can be read four numbers at a time. Null where they do not pay. */
-function copiesToFours(gpu: Gpu, p: MatmulProblem, always: boolean): { m: number; n: number; k: number; a: Copied | null; b: Copied | null; c: Copied } | null {
+function copiesToFours(gpu: Gpu, p: MatmulProblem): { m: number; n: number; k: number; a: ByFours | null; b: ByFours | null; c: ByFours } | null {
   const { m, n, k, batch = 1, transA = false, transB = false } = p;
   // Only an extent along stored rows must be a multiple of 4.
-  const wide = { m: transA ? upToFours(m) : m, n: upToFours(n), k: transA && !transB ? k : upToFours(k) };
-  const copied = (transposed: boolean, [r, c]: readonly ('m' | 'n' | 'k')[], start = 0, stride = p[r] * p[c]): Copied | null => {
-    const [rows, columns] = transposed ? [c, r] : [r, c];
+  const wide = { m: transA ? roundUp4(m) : m, n: roundUp4(n), k: transA && !transB ? k : roundUp4(k) };
+  const copied = (rows: 'm' | 'n' | 'k', columns: 'm' | 'n' | 'k', start = 0, stride = p[rows] * p[columns]): ByFours => {
     const from = { rows: p[rows], columns: p[columns], start, stride };
-    const same = wide[rows] === from.rows && wide[columns] === from.columns && start % 4 === 0 && stride % 4 === 0;
-    return same ? null : { rows: wide[rows], columns: wide[columns], from, matrices: stride === 0 ? 1 : batch };
+    return { rows: wide[rows], columns: wide[columns], from, matrices: stride === 0 ? 1 : batch };
   };
-  const a = copied(transA, ['m', 'k'], p.aStart, p.aStride);
-  const b = copied(transB, ['k', 'n'], p.bStart, p.bStride);
-  const c = copied(false, ['m', 'n'], p.cStart, p.cStride) ?? {
-    ...{ rows: m, columns: n, matrices: batch },
-    from: { rows: m, columns: n, start: p.cStart ?? 0, stride: p.cStride ?? m * n },
-  };
-  const size = (each: Copied | null) => (each ? each.matrices * each.rows * each.columns : 0);
+  const ifRagged = (x: ByFours) => (x.rows === x.from.rows && x.columns === x.from.columns && x.from.start % 4 === 0 && x.from.stride % 4 === 0 ? null : x);
+  const a = ifRagged(transA ? copied('k', 'm', p.aStart, p.aStride) : copied('m', 'k', p.aStart, p.aStride));
+  const b = ifRagged(transB ? copied('n', 'k', p.bStart, p.bStride) : copied('k', 'n', p.bStart, p.bStride));
+  const c = copied('m', 'n', p.cStart, p.cStride);
+  const size = (each: ByFours | null) => (each ? sizeByFours(each) : 0);
   if ([a, b, c].some((each) => 4 * size(each) > gpu.pool.largest)) return null; // the ragged matrix may just fit one buffer
   const numbers = size(a) + (gpu.isSteady(p.b, matmulFamily.name) ? 0 : size(b)) + size(c);
-  return always || m * n * k * batch > WORTH_A_COPY * numbers ? { ...wide, a, b, c } : null;
+  return matmulFamily.bound !== null || m * n * k * batch > WORTH_A_COPY * numbers ? { ...wide, a, b, c } : null;
 }
 
 /**
@@ -214,45 +200,32 @@ function copiesToFours(gpu: Gpu, p: MatmulProblem, always: boolean): { m: number
  * forced version gets its copies whatever they cost.
  */
 function matmulByFours(gpu: Gpu, p: MatmulProblem): boolean {
-  const copies = copiesToFours(gpu, p, matmulFamily.bound !== null);
+  const copies = copiesToFours(gpu, p);
   if (!copies) return false;
   const { m, n, k, a, b, c } = copies;
-  const size = (each: Copied) => each.matrices * each.rows * each.columns;
-  const strideOf = (each: Copied) => (each.matrices === 1 ? 0 : each.rows * each.columns);
-  const { bias: _bias, relu: _relu, addToC: _add, ...rest } = p;
+  const strideOf = (each: ByFours) => (each.matrices === 1 ? 0 : each.rows * each.columns);
+  const { bias, relu, addToC, ...rest } = p;
   const inner: MatmulProblem = {
     ...{ ...rest, m, n, k, cStart: 0, cStride: c.rows * c.columns },
     ...(a ? { aStart: 0, aStride: strideOf(a) } : {}),
     ...(b ? { bStart: 0, bStride: strideOf(b) } : {}),
   };
   if (matmulFamily.choose(gpu, inner).unit === 1) return false;
-  const scratch: BufferSlice[] = [];
-  const make = (each: Copied): BufferSlice => {
-    const bytes = 4 * size(each);
-    const slice = { buffer: gpu.pool.acquire(bytes, `${p.label} (rows of fours)`), offset: 0, bytes };
-    scratch.push(slice);
-    return slice;
+  const make = (each: ByFours): BufferSlice => {
+    const bytes = 4 * sizeByFours(each);
+    return { buffer: gpu.pool.acquire(bytes, `${p.label} (rows of fours)`), offset: 0, bytes };
   };
-  const toFours = (from: BufferSlice, each: Copied, to: BufferSlice) => {
-    const count = size(each) / 4;
-    const params = { count, out_rows: each.rows, out_columns: each.columns / 4, ...each.from };
-    gpu.dispatch(gpu.kernel({ file: 'rows_to_fours' }), [from, to], params, grid(count), p.label);
-    return to;
-  };
-  // Weights that were read before are copied once, until they are written.
-  const prepared = (each: Copied) =>
-    gpu.prepare(p.b, `rows of fours ${each.from.rows}×${each.from.columns}×${each.matrices} from ${each.from.start}`, 4 * size(each), (to) => {
-      toFours(p.b, each, to);
-    });
-  const bRead = !b ? p.b : gpu.isSteady(p.b, matmulFamily.name) ? prepared(b) : toFours(p.b, b, make(b));
+  // B may be weights, which several products read until they are written.
+  const bName = b && `rows of fours ${b.from.rows}×${b.from.columns}×${b.matrices} from ${b.from.start}`;
+  const bRead = b && bName ? gpu.prepare(p.b, bName, 4 * sizeByFours(b), (to) => rowsToFours(gpu, p.b, to, b, p.label)) : p.b;
   gpu.noteRead(p.b, matmulFamily.name);
+  const aRead = a ? make(a) : p.a;
+  if (a) rowsToFours(gpu, p.a, aRead, a, p.label);
   const made = make(c);
-  matmul(gpu, { ...inner, a: a ? toFours(p.a, a, make(a)) : p.a, b: bRead, c: made });
-  const count = (c.matrices * c.from.rows * c.columns) / 4;
-  const ending = { has_bias: p.bias ? 1 : 0, relu: p.relu ? 1 : 0, add_to_c: p.addToC ? 1 : 0 };
-  const params = { count, in_rows: c.rows, in_columns: c.columns / 4, ...c.from, ...ending };
-  gpu.dispatch(gpu.kernel({ file: 'rows_from_fours' }), [made, p.bias ?? p.b, p.c], params, grid(count), p.label);
-  for (const { buffer } of scratch) gpu.pool.release(buffer);
+  matmul(gpu, { ...inner, a: aRead, b: bRead, c: made });
+  rowsFromFours(gpu, made, p.c, c, { bias, relu, addToC }, p.label);
+  if (a) gpu.pool.release(aRead.buffer);
+  gpu.pool.release(made.buffer);
   return true;
 }
 
@@ -264,7 +237,6 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (k > 0 && !gpu.isTraced && notByFours(p) !== null && bound?.unable(gpu, p) !== null && matmulByFours(gpu, p)) return;
   // With k = 0 only the bias is left. The naive version handles that without a special case.
   const version = k === 0 ? matmulFamily.chooseFirst(p, 'nothing to sum') : matmulFamily.choose(gpu, p);
-  const kept = gpu.isSteady(p.b, matmulFamily.name) || (matmulFamily.isForced(version.name) && !p.b.buffer.captured);
   gpu.noteRead(p.b, matmulFamily.name);
   const { unit } = version;
   const width = gpu.subgroupWidth;
@@ -284,8 +256,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (version.b) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
-    const made = version.b === 'panels' ? columnPanels(gpu, p.b, { start, rows: k, columns: n, kept }) : null;
-    const b = made?.panels ?? texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
+    const b = version.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
     const found = {
       ...texelParams('a', a.layout),
       ...texelParams('b', b.layout),
@@ -294,7 +265,6 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
       b_panel: version.b === 'panels' ? k : 0,
     };
     matmulFamily.launch(gpu, variant, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
-    made?.release();
     return;
   }
   const starts = {

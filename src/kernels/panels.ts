@@ -26,25 +26,16 @@ export function withoutPanels(gpu: Gpu, family: string, anyway: boolean, weights
 
 /**
  * The panels of the weights [rows, columns] that begin at element `start`. They are made once, and again after the weights
- * were written. With `kept` false they are made now, and `release` is to be called when the product is recorded. Call this only if
- * `withoutPanels` gives null.
+ * were written. Call this only if `withoutPanels` gives null.
  */
-export function columnPanels(
-  gpu: Gpu,
-  weights: BufferSlice,
-  { start, rows, columns, kept }: { start: number; rows: number; columns: number; kept: boolean },
-): { panels: TexelSlice; release: () => void } {
+export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number): TexelSlice {
   const width = columnsOfPanel(gpu);
   const panels = Math.ceil(columns / width);
   const bytes = 4 * panels * rows * width;
-  const layout = panelLayout(gpu, rows, columns) as TexelLayout;
-  const make = (to: BufferSlice) => {
+  const made = gpu.prepare(weights, `panels ${rows}×${columns} from ${start}`, bytes, (to) => {
     const kernel = gpu.kernel({ file: 'column_panels', tune: { WIDTH: gpu.subgroupWidth } });
     const groups: [number, number, number] = [Math.ceil((rows * gpu.subgroupWidth) / 64), panels, 1];
     gpu.dispatch(kernel, [weights, to], { rows, columns: columns / 4, start: start / 4 }, groups, `panels of ${weights.buffer.label}`);
-  };
-  if (kept) return { panels: { ...gpu.prepare(weights, `panels ${rows}×${columns} from ${start}`, bytes, make), layout }, release: () => {} };
-  const scratch = { buffer: gpu.pool.acquire(bytes, `panels of ${weights.buffer.label}`), offset: 0, bytes };
-  make(scratch);
-  return { panels: { ...scratch, layout }, release: () => gpu.pool.release(scratch.buffer) };
+  });
+  return { ...made, layout: panelLayout(gpu, rows, columns) as TexelLayout };
 }

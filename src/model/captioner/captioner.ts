@@ -10,8 +10,7 @@
  * A transformer (transformer.ts) takes the place of K, xe and recur; if it is a language model, a = X We + be, and it has no Wo.
  * plain.ts has the same equations in plain loops.
  *
- * Everything here is time-major. The preset `recommended` adds dropout, the gate, a learned initial state, and the attention
- * penalty.
+ * Everything here is time-major. The preset `recommended` adds dropout, the gate, and a learned initial state.
  */
 import * as ops from '../../autograd/ops/index.ts';
 import { noGrad } from '../../autograd/tape.ts';

@@ -138,8 +138,12 @@ interface Baked {
 
 /** A decoding loop. */
 interface Loop {
-  /** Runs the steps `from` to `to`, after those before. */
-  run(from: number, to: number): void;
+  /** Before the first step. */
+  begin(): void;
+  /** Step t. What the next step reads is kept out of `inner`. */
+  step(t: number, inner: Scope): void;
+  /** After the last step of a part: what the next part reads must last. */
+  endPart(isLast: boolean): void;
   /** Time-major results; the steps that did not run are 0. */
   results(): Tensor[];
   /** Whether steps from `steps` on would add nothing, as the results tell. */
@@ -193,22 +197,20 @@ export class Decoding {
       if (limits.noRepeat) for (let t = 0; t < maxLength; t++) gpu.copy(itself.slice, parents.slice, batch * 4, 0, t * batch * 4);
     };
     return {
-      run: (from, to) => {
-        using _part = scope();
-        if (from === 0) begin();
+      begin,
+      step: (t, inner) => {
         const [words, scores, alphas] = results;
-        for (let t = from; t < to; t++) {
-          using inner = scope();
-          const { logits, alpha, states } = begun.step(start, previous);
-          const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
-          const { token: word, logProb } = choose(logits, t, limit);
-          gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
-          gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
-          gpu.copy(alpha.slice, alphas.slice, batch * regions * 4, 0, t * batch * regions * 4);
-          start = states.map((x) => inner.keep(x));
-          previous = inner.keep(word.alias([1, batch]));
-        }
-        if (to === maxLength) return;
+        const { logits, alpha, states } = begun.step(start, previous);
+        const limit: Limit | null = isLimited(t, limits) ? (logProbs) => limited(logProbs, words, parents, t, limits) : null;
+        const { token: word, logProb } = choose(logits, t, limit);
+        gpu.copy(word.slice, words.slice, batch * 4, 0, t * batch * 4);
+        gpu.copy(logProb.slice, scores.slice, batch * 4, 0, t * batch * 4);
+        gpu.copy(alpha.slice, alphas.slice, batch * regions * 4, 0, t * batch * regions * 4);
+        start = states.map((x) => inner.keep(x));
+        previous = inner.keep(word.alias([1, batch]));
+      },
+      endPart: (isLast) => {
+        if (isLast) return;
         previous = lasting.keep(previous);
         start = start.map((x) => lasting.keep(x));
       },
@@ -256,6 +258,15 @@ export class Decoding {
     const loop = this.loop(input, way);
     const { maxLength } = way;
     const { first, others } = this.parts;
+    const runPart = (from: number, to: number) => {
+      using _part = scope();
+      if (from === 0) loop.begin();
+      for (let t = from; t < to; t++) {
+        using inner = scope();
+        loop.step(t, inner);
+      }
+      loop.endPart(to === maxLength);
+    };
     const replays: Replay[] = [];
     return {
       input,
@@ -265,7 +276,7 @@ export class Decoding {
           const from = steps;
           steps = Math.min(maxLength, part === 0 ? first : from + others);
           if (replays[part]) replays[part].run();
-          else replays.push(noGrad(() => input.gpu.capture(() => loop.run(from, steps)).replay));
+          else replays.push(noGrad(() => input.gpu.capture(() => runPart(from, steps)).replay));
           if (steps < maxLength && (await loop.hasEnded(steps))) break;
         }
         return { results: loop.results(), steps };
@@ -339,22 +350,20 @@ export class Decoding {
       }));
     };
     return {
-      run: (from, to) => {
-        using _part = scope();
-        if (from === 0) begin();
-        for (let t = from; t < to; t++) {
-          using inner = scope();
-          const taken = zeros([count, batch, width], 'u32');
-          groups.forEach((group, g) => {
-            this.beamStep(begun.step, group, t, o, width, { taken, groups: g, diversity });
-            features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
-            group.start = group.start.map((x) => inner.keep(x));
-            for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
-          });
-        }
+      begin,
+      step: (t, inner) => {
+        const taken = zeros([count, batch, width], 'u32');
+        groups.forEach((group, g) => {
+          this.beamStep(begun.step, group, t, o, width, { taken, groups: g, diversity });
+          features.gpu.copy(group.words.slice, taken.slice, rows * 4, t * rows * 4, g * rows * 4);
+          group.start = group.start.map((x) => inner.keep(x));
+          for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = inner.keep(group[name]);
+        });
+      },
+      endPart: (isLast) => {
         for (const group of groups) {
           features.gpu.copy(group.lengths.slice, group.ended.slice, rows * 4);
-          if (to === maxLength) continue;
+          if (isLast) continue;
           group.start = group.start.map((x) => lasting.keep(x));
           for (const name of ['previous', 'sums', 'lengths'] as const) group[name] = lasting.keep(group[name]);
         }

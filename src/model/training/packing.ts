@@ -2,6 +2,7 @@
  * Lays the words of captions out for the recurrent layers, time-major. Captions differ in length, and padding costs as much as words. So
  * they may be packed: sorted by length, each step with those only that go on.
  */
+import { sizeOf } from '../../tensor/shape.ts';
 
 /**
  * The words of captions, step after step. Packed, the captions are sorted by length, and a step has only the first ones of them:
@@ -16,6 +17,10 @@ export interface Words {
   ids: Uint32Array;
   targets: Uint32Array;
 }
+
+/** The shape of words as a tensor: [R], or [T, B] if they are not packed. */
+export const shapeOfWords = (active: readonly number[], packed: boolean): number[] =>
+  packed ? [active.reduce((sum, count) => sum + count, 0)] : [active.length, active[0]];
 
 /**
  * A packed batch is cut into this many blocks of captions. A block is as long as its longest caption, in whole steps of `of`. Few
@@ -44,7 +49,7 @@ export function layOut(captions: readonly { words: readonly number[]; picture: n
   if (packed) order.sort((a, b) => lengths[b] - lengths[a]);
   const longest = lengths.reduce((most, length) => Math.max(most, length), 1);
   const active = packed ? packedSteps(order.map((i) => Math.max(1, lengths[i]))) : new Array<number>(longest).fill(captions.length);
-  const size = active.reduce((sum, count) => sum + count, 0);
+  const size = sizeOf(shapeOfWords(active, packed));
   const ids = new Uint32Array(size);
   const targets = new Uint32Array(size);
   let place = 0;

@@ -8,7 +8,7 @@ import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
-import type { Words } from './packing.ts';
+import { shapeOfWords, type Words } from './packing.ts';
 
 export interface StepInputs extends Words {
   /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
@@ -93,9 +93,12 @@ export class TrainingStep {
    */
   reserve(batches: readonly (Words & { files: readonly string[] })[], of: number): void {
     if (!this.captured.isEmpty) return;
-    const pictures = Math.max(...batches.map(({ files }) => files.length));
-    const steps = Math.max(...batches.map(({ active }) => active.length));
-    const active = Array.from({ length: steps }, (_, t) => Math.max(...batches.map((batch) => batch.active[t] ?? 0)));
+    let pictures = 0;
+    const active: number[] = [];
+    for (const batch of batches) {
+      pictures = Math.max(pictures, batch.files.length);
+      for (const [t, count] of batch.active.entries()) active[t] = Math.max(active[t] ?? 0, count);
+    }
     this.captured.use({ pictures, active, packed: batches[0].pictureOf !== null, of }, (micro) => {
       for (const tensor of [micro.ids, micro.targets, micro.pictureOf]) tensor?.write(new Uint32Array(tensor.size));
       for (const tensor of [micro.features, micro.weights]) tensor.write(new Float32Array(tensor.size));
@@ -138,10 +141,10 @@ export class TrainingStep {
     const input = (shape: number[], type: 'f32' | 'u32' = 'f32') => Scope.release(empty(shape, type, 'input of a training step'));
     const features = this.features.get(pictures) ?? input([pictures, ...(this.encoder?.shape ?? [regions, width])]);
     this.features.set(pictures, features);
-    const rows = packed ? [active.reduce((sum, count) => sum + count, 0)] : [active.length, active[0]];
-    const ids = input(rows, 'u32');
-    const targets = input(rows, 'u32');
-    const weights = input(rows);
+    const shape = shapeOfWords(active, packed);
+    const ids = input(shape, 'u32');
+    const targets = input(shape, 'u32');
+    const weights = input(shape);
     const pictureOf = packed ? input([active[0]], 'u32') : null;
     const { gpu } = features;
     const work = () => {

@@ -44,6 +44,7 @@ import {
   type TrainingConfig,
 } from './checkpoint.ts';
 import { type ExchangeTimes, type GradientSum, LocalSum, type Reduction, WorldSum } from './gradient_sum.ts';
+import { shapeOfWords } from './packing.ts';
 import { afterEpoch, encoderRateAt, hasStalled, languageRateAt, rateAt, samplingProbability } from './schedule.ts';
 import { type Rollout, SelfCritical } from './self_critical.ts';
 import { type EncoderStep, type StepInputs, TrainingStep } from './step.ts';
@@ -813,7 +814,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
   for (const batch of batches.filter((_, i) => isOwn(i))) {
     using _batch = scope();
     const rows = batch.active[0];
-    const shape = batch.pictureOf ? [batch.ids.length] : [batch.active.length, rows];
+    const shape = shapeOfWords(batch.active, batch.pictureOf !== null);
     const packing = batch.pictureOf && { active: batch.active, pictureOf: tensor(batch.pictureOf, [rows]) };
     const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
     const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), shape);
