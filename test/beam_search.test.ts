@@ -1,6 +1,7 @@
 /** Beam search and diverse beam search, with every limit and penalty, against the same search in float64. */
 import { describe, expect, test } from 'vitest';
 import { END } from '../src/data/words.ts';
+import { agreement } from '../src/metrics/cider.ts';
 import type { BeamOptions } from '../src/model/captioner/decoding.ts';
 import { scope } from '../src/tensor/tensor.ts';
 import { BEAM } from './decoder_checks.ts';
@@ -42,6 +43,25 @@ describe.each(['basic', 'recommended'] as const)('%s', (preset) => {
     });
     const replayed = await model.decoding.beam(pictures.all, LENGTH, o);
     expect(replayed.map((list) => list[0].tokens)).toEqual(found.map((list) => list[0].tokens));
+    model.dispose();
+  });
+
+  test.each([0, 7])('with consensus, the hypotheses that agree most with all and with %i samples come first', async (consensus) => {
+    using _s = scope();
+    const { model, pictures } = lively(preset);
+    const search = { ...BEAM, width: 6, noRepeat: 1 };
+    const found = await model.decoding.beam(pictures.all, LENGTH, { ...search, consensus }, true);
+    const plain = await model.decoding.beam(pictures.all, LENGTH, search, true);
+    const drawn = { perPicture: consensus, temperature: 0.5, topK: 0, topP: 1, suppress: search.suppress, noRepeat: 1, seed: 0 };
+    const samples = consensus > 0 ? await model.decoding.sample(pictures.all, LENGTH, drawn) : [];
+    const words = ({ tokens }: { tokens: number[] }) => tokens.map(String);
+    found.forEach((hypotheses, n) => {
+      const all = [...plain[n], ...samples.slice(n * consensus, (n + 1) * consensus)].map(words);
+      expect(hypotheses.map(({ agreement: own }) => own)).toEqual(agreement(hypotheses.map(words), all));
+      expect(hypotheses.every(({ agreement: own }, i) => i === 0 || (own as number) <= (hypotheses[i - 1].agreement as number))).toBe(true);
+      const without = hypotheses.map(({ agreement: _, ...rest }) => rest).sort((x, y) => y.score - x.score);
+      expect(without).toEqual(plain[n]);
+    });
     model.dispose();
   });
 

@@ -1,6 +1,6 @@
 /** CIDEr-D, from tokens, by the document frequencies of the references and of a collection. */
 import { describe, expect, test } from 'vitest';
-import { CiderD, ciderD } from '../src/metrics/cider.ts';
+import { agreement, CiderD, ciderD } from '../src/metrics/cider.ts';
 import { fixture, hasFixtures, split } from './coco_caption.ts';
 
 test.skipIf(!hasFixtures)('CIDEr-D equals coco-caption on 200 pictures, given its tokens', () => {
@@ -35,6 +35,21 @@ test('CIDEr-D: the same caption scores high, another low', () => {
   );
   expect(perImage[0]).toBeGreaterThan(4);
   expect(perImage[1]).toBe(0);
+});
+
+describe('agreement', () => {
+  test('is the mean similarity to all captions, where every n-gram is as rare as any other', () => {
+    // "a dog" and "a red dog": 2 of √2 · √3 unigrams in common, no bigram; one bigram against two. "a dog" and itself: 1- and 2-grams.
+    const other = (2 / (Math.SQRT2 * Math.sqrt(3)) / 4) * Math.exp(-1 / 72);
+    const [own, none] = agreement([split('a dog'), split('birds')], [split('a dog'), split('a red dog'), split('a red dog'), split('two cats')]);
+    expect(own).toBeCloseTo((2 / 4 + 2 * other) / 4, 12);
+    expect(none).toBe(0);
+  });
+
+  test('with no caption to compare with, or without a word, is 0', () => {
+    expect(agreement([['dog'], []], [])).toEqual([0, 0]);
+    expect(agreement([[]], [[], ['dog']])).toEqual([0]);
+  });
 });
 
 describe('document frequencies of a collection', () => {

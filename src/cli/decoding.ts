@@ -17,11 +17,14 @@ export function checkDecoding({ beam, groups }: DecodingOptions): void {
 export function decodingOf(o: DecodingOptions, { preset, maxLength }: TrainingConfig): { beam: BeamOptions; maxLength: number } {
   const longest = o.maxLength ?? maxLength - 1;
   if (o.minLength > longest) throw new UsageError(`--min-length ${o.minLength} is more than the longest caption may have: ${longest} words (--max-length)`);
-  const { beam: width, penalty, groups, diversity, minLength, noRepeat } = o;
-  return { beam: { width, penalty, alpha: WU_ALPHA, groups, diversity, minLength, noRepeat, suppress: preset === 'recommended' }, maxLength: longest };
+  const { beam: width, penalty, groups, diversity, consensus, minLength, noRepeat } = o;
+  return {
+    beam: { width, penalty, alpha: WU_ALPHA, groups, diversity, consensus, minLength, noRepeat, suppress: preset === 'recommended' },
+    maxLength: longest,
+  };
 }
 
-export function describeDecoding({ beam, penalty, groups, diversity }: DecodingOptions): string {
+export function describeDecoding({ beam, penalty, groups, diversity, consensus }: DecodingOptions): string {
   if (beam === 1) return 'greedy';
-  return `beam ${beam} (${penalty}${groups > 1 ? `, ${groups} groups, diversity ${diversity}` : ''})`;
+  return `beam ${beam} (${penalty}${groups > 1 ? `, ${groups} groups, diversity ${diversity}` : ''}${consensus === undefined ? '' : `, consensus with ${consensus} samples`})`;
 }

@@ -41,6 +41,7 @@ interface Pictured {
 interface Shown extends Pictured {
   references: string[];
   /** Best first. */
+  /** `score` is what they are ordered by. */
   hypotheses: { caption: string; logProb: number; score: number }[];
   words: { word: string; probability: number; alpha: Float32Array }[];
   attention: AttentionReport;
@@ -107,7 +108,7 @@ function describe(source: Source, hypotheses: readonly RankedCaption[], vocabula
   return {
     ...{ path: source.path, picture: source.picture },
     references: source.references,
-    hypotheses: hypotheses.map(({ tokens, logProb, score }) => ({ caption: vocabulary.decode(tokens), logProb, score })),
+    hypotheses: hypotheses.map(({ tokens, logProb, score, agreement }) => ({ caption: vocabulary.decode(tokens), logProb, score: agreement ?? score })),
     words,
     attention: attentionReport(words.map(({ alpha }) => alpha)),
     scores: null,

@@ -100,7 +100,14 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
       dataset.images.filter(({ split }) => split === 'train').flatMap(({ captions }) => captions.map((text) => captionTokens(text).join(' '))),
     );
     const scores = scoreCaptions(list, { bootstrap: o.bootstrap, training, collection });
-    const decoding = { models: modelPaths, beam: o.beam, penalty: o.beam === 1 ? null : o.penalty, seconds, picturesPerSecond: images.length / seconds };
+    const decoding = {
+      models: modelPaths,
+      beam: o.beam,
+      penalty: o.beam === 1 ? null : o.penalty,
+      consensus: o.consensus ?? null,
+      seconds,
+      picturesPerSecond: images.length / seconds,
+    };
     result(o, { ...scores, split: o.split, withoutFeatures, decoding }, () =>
       [
         ...report(scores),

@@ -8,10 +8,19 @@
  */
 import { ngramCounts } from './ngrams.ts';
 
+/** The n-grams of a caption with what each weighs, for n = 1 … 4. */
 interface Weighted {
   weights: Map<string, number>[];
   norms: number[];
   bigrams: number;
+}
+
+/** Every n-gram weighs its count times its rarity. */
+function weigh(words: readonly string[], rarity: (gram: string) => number): Weighted {
+  const counts = ngramCounts(words);
+  const weights = counts.map((byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * rarity(gram)])));
+  const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
+  return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
 }
 
 /** Scores captions with the document frequencies of a collection of references. */
@@ -32,12 +41,7 @@ export class CiderD {
   }
 
   private weigh(words: readonly string[]): Weighted {
-    const counts = ngramCounts(words);
-    const weights = counts.map(
-      (byGram) => new Map([...byGram].map(([gram, count]) => [gram, count * (this.logImages - Math.log(Math.max(1, this.documents.get(gram) ?? 0)))])),
-    );
-    const norms = weights.map((byGram) => Math.sqrt([...byGram.values()].reduce((sum, value) => sum + value * value, 0)));
-    return { weights, norms, bigrams: [...counts[1].values()].reduce((sum, count) => sum + count, 0) };
+    return weigh(words, (gram) => this.logImages - Math.log(Math.max(1, this.documents.get(gram) ?? 0)));
   }
 
   /** Whether any n-gram of these captions weighs something. If none does, whatever is scored against them gets 0. */
@@ -69,6 +73,23 @@ function similarity(a: Weighted, b: Weighted): number {
     total += (dot / (a.norms[n] * b.norms[n])) * penalty;
   }
   return total / 4;
+}
+
+/**
+ * For each caption, its mean similarity to all of `others`, 0 … 1: CIDEr-D where every n-gram is as rare as any other. So no
+ * collection is needed. Of the captions that a model may say, the one with the most is what they agree on.
+ */
+export function agreement(captions: readonly (readonly string[])[], others: readonly (readonly string[])[]): number[] {
+  const weighed = new Map<string, { caption: Weighted; count: number }>();
+  for (const words of others) {
+    const known = weighed.get(words.join(' '));
+    if (known) known.count++;
+    else weighed.set(words.join(' '), { caption: weigh(words, () => 1), count: 1 });
+  }
+  return captions.map((words) => {
+    const own = weigh(words, () => 1);
+    return [...weighed.values()].reduce((sum, { caption, count }) => sum + count * similarity(own, caption), 0) / Math.max(1, others.length);
+  });
 }
 
 /** Scores candidates[i] against references[i], as lists of words. Document frequencies are those of `references` or of `scorer`. */
