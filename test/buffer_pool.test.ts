@@ -41,6 +41,22 @@ test('a buffer of captures is anybody’s once they are gone', () => {
   expect(buffer.captured).toBe(false); // so weights in it are steady
 });
 
+test('captures share free buffers that are larger than they need, but not much larger', () => {
+  const { gpu } = device;
+  const took = (...sizes: number[]) =>
+    gpu.capture(() => {
+      using _inner = scope();
+      return sizes.map((size) => empty([size]).slice.buffer);
+    });
+  const first = took(3000, 100_000);
+  const second = took(2500, 2500, 60_000);
+  const [small, large] = first.result;
+  expect(second.result[0]).toBe(small);
+  expect(second.result[1].capacity).toBe(sizeClass(4 * 2500)); // the only free one is 40 times as large
+  expect(second.result[2]).toBe(large);
+  for (const { replay } of [first, second]) replay.dispose();
+});
+
 test('beyond what the adapter binds, the error names the operation, the shape and the limit', () => {
   expect(() => empty([1 << 20, 1 << 13], 'f32', 'huge')).toThrow(/huge \[1048576,8192\]: needs one buffer of .* MiB, this adapter binds at most/);
 });

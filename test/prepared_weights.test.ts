@@ -80,9 +80,14 @@ test('what is prepared within a capture lasts: the replay of another capture doe
     return Scope.release(ops.addScalar(ops.addScalar(x, 100), 1)); // the sum within is free for other captures afterwards
   });
   const second = gpu.capture(() => {
-    const copied = gpu.prepare(w.slice, 'copy', 16, (to) => gpu.copy(w.slice, to));
     const out = empty([4]);
-    gpu.copy(copied, out.slice);
+    gpu.prepare(
+      w.slice,
+      'copy',
+      16,
+      (to) => gpu.copy(w.slice, to),
+      (copied) => gpu.copy(copied, out.slice),
+    );
     return Scope.release(out);
   });
   for (let round = 0; round < 3; round++) {

@@ -234,11 +234,12 @@ export class Gpu {
   }
 
   /**
-   * A buffer that `make` fills from a storage, such as weights in another order. `make` runs once, and again only after the
-   * storage was written, also when a capture is replayed. The buffer lives as long as the storage.
+   * Gives `use` a buffer that `fill` fills from a storage, such as weights in another order. `fill` runs once, and again only after the
+   * storage was written, also when a capture is replayed. The buffer lives as long as the storage. What a capture computes is new in
+   * each replay, so its buffer is filled for this one use. `use` may record commands on it, and must not hand it on.
    */
-  prepare(from: BufferSlice, name: string, bytes: number, make: (to: BufferSlice) => void): BufferSlice {
-    return this.prepared.prepare(from, name, bytes, make);
+  prepare(from: BufferSlice, name: string, bytes: number, fill: (to: BufferSlice) => void, use: (made: BufferSlice) => void): void {
+    this.prepared.prepare(from, name, bytes, fill, use);
   }
 
   /** Whether a storage was not written since a launch of this family last read it. Such weights are worth preparing. Changes nothing. */

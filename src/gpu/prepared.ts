@@ -24,23 +24,27 @@ export class PreparedWeights {
   ) {}
 
   /** As `Gpu.prepare`. */
-  prepare(from: BufferSlice, name: string, bytes: number, fill: (to: BufferSlice) => void): BufferSlice {
+  prepare(from: BufferSlice, name: string, bytes: number, fill: (to: BufferSlice) => void, use: (made: BufferSlice) => void): void {
+    const make = () => ({ buffer: this.pool.acquire(bytes, `${name} of ${from.buffer.label}`), offset: 0, bytes });
+    if (from.buffer.captured) {
+      const once = make(); // each replay computes the source anew
+      fill(once);
+      use(once);
+      this.pool.release(once.buffer);
+      return;
+    }
     const key = `${from.buffer.id},${from.offset},${name}`;
-    // Prepared weights outlive the capture that first asks for them, so their buffer must not be one that other replays write. What a
-    // capture computes goes with it. Each replay prepares it anew, in a buffer that only replays write.
-    const { captured } = from.buffer;
-    const acquire = () => this.pool.acquire(bytes, `${name} of ${from.buffer.label}`);
-    const make = () => ({ buffer: captured ? acquire() : this.pool.lasting(acquire), offset: 0, bytes });
-    const known = this.prepared.get(key) ?? { from, to: make(), writes: -1 };
+    // It outlives a capture that first asks for it, so its buffer must not be one that other replays write.
+    const known = this.prepared.get(key) ?? { from, to: this.pool.lasting(make), writes: -1 };
     this.prepared.set(key, known);
     const refresh = () => {
-      if (!captured && known.writes === from.buffer.writes) return;
+      if (known.writes === from.buffer.writes) return;
       this.captures.without(() => fill(known.to)); // a replay calls `refresh` itself, which decides again
       known.writes = from.buffer.writes;
     };
     this.captures.note(refresh);
     refresh();
-    return known.to;
+    use(known.to);
   }
 
   /** Whether a storage was not written since a launch of this family last read it, and is none that replays write. Changes nothing. */

@@ -71,6 +71,9 @@ export interface TexelCopy {
   id: number;
 }
 
+/** A texture is taken for a copy of at least this part of its height: the copy may be kept. */
+const MOST_TOO_HIGH = 2;
+
 const bytesOf = ({ texture }: TexelCopy) => texture.width * texture.height * TEXEL_BYTES;
 const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},${offset},${bytes},${layout.width},${layout.row}`;
 
@@ -162,7 +165,8 @@ export class TexelPool {
     const { width, height } = layout;
     const list = this.free.get(width) ?? [];
     let best = -1;
-    for (const [i, { texture }] of list.entries()) if (texture.height >= height && (best < 0 || texture.height < list[best].texture.height)) best = i;
+    for (const [i, { texture }] of list.entries())
+      if (texture.height >= height && texture.height <= MOST_TOO_HIGH * height && (best < 0 || texture.height < list[best].texture.height)) best = i;
     if (best < 0) return this.create(width, Math.min(quarterClass(height), this.device.limits.maxTextureDimension2D), buffer.label);
     const [copy] = list.splice(best, 1);
     this.freeBytes -= bytesOf(copy);

@@ -6,12 +6,12 @@
  */
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
-import { type TexelLayout, texelParams } from '../gpu/texels.ts';
+import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { axpby, grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { roundUp4, rowsToFours } from './fours.ts';
 import { matmul, tileOrder } from './matmul.ts';
-import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
+import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -241,14 +241,14 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): vo
     rowsToFours(gpu, p.x, x, { matrices: 1, rows: from.rows, columns: geometry.channels, from }, label);
   }
   const name = `weights by fours, ${g.kernel.join('×')} ${g.channels}→${g.outChannels}, stride ${g.stride}, pad ${g.pad}`;
-  const w = gpu.prepare(p.w, name, 4 * columnsOf(geometry) * g.outChannels, (to) => {
+  const fill = (to: BufferSlice) => {
     if (folds) foldWeights(gpu, p.w, to, g);
     else {
       const from = { rows: g.channels, columns: g.outChannels, start: 0, stride: g.channels * g.outChannels };
       rowsToFours(gpu, p.w, to, { matrices: g.kernel[0] * g.kernel[1], rows: geometry.channels, columns: g.outChannels, from }, label);
     }
-  });
-  launchTiles(gpu, { ...p, geometry, x, w }, version);
+  };
+  gpu.prepare(p.w, name, 4 * columnsOf(geometry) * g.outChannels, fill, (w) => launchTiles(gpu, { ...p, geometry, x, w }, version));
   gpu.pool.release(x.buffer);
 }
 
@@ -304,10 +304,13 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   }
   const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
   const rows = columnsOf(g);
-  const w = texels.w === 'panels' ? columnPanels(gpu, p.w, 0, rows, g.outChannels) : { ...p.w, layout: wLayout };
-  const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
   const variant = { tune: { ...tune, PARTS: texels.parts } };
-  conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
+  const launch = (w: TexelSlice) => {
+    const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
+    conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);
+  };
+  if (texels.w === 'panels') withPanels(gpu, p.w, 0, rows, g.outChannels, launch);
+  else launch({ ...p.w, layout: wLayout });
 }
 
 /** A version of a gradient. `operands` are dy and w for dx, x and dy for dw. */

@@ -8,7 +8,7 @@ import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts
 import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { type ByFours, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
-import { columnPanels, type WeightsRead, withoutPanels } from './panels.ts';
+import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -217,15 +217,18 @@ function matmulByFours(gpu: Gpu, p: MatmulProblem): boolean {
   };
   // B may be weights, which several products read until they are written.
   const bName = b && `rows of fours ${b.from.rows}×${b.from.columns}×${b.matrices} from ${b.from.start}`;
-  const bRead = b && bName ? gpu.prepare(p.b, bName, 4 * sizeByFours(b), (to) => rowsToFours(gpu, p.b, to, b, p.label)) : p.b;
-  gpu.noteRead(p.b, matmulFamily.name);
-  const aRead = a ? make(a) : p.a;
-  if (a) rowsToFours(gpu, p.a, aRead, a, p.label);
-  const made = make(c);
-  matmul(gpu, { ...inner, a: aRead, b: bRead, c: made });
-  rowsFromFours(gpu, made, p.c, c, { bias, relu, addToC }, p.label);
-  if (a) gpu.pool.release(aRead.buffer);
-  gpu.pool.release(made.buffer);
+  const multiply = (bRead: BufferSlice) => {
+    gpu.noteRead(p.b, matmulFamily.name);
+    const aRead = a ? make(a) : p.a;
+    if (a) rowsToFours(gpu, p.a, aRead, a, p.label);
+    const made = make(c);
+    matmul(gpu, { ...inner, a: aRead, b: bRead, c: made });
+    rowsFromFours(gpu, made, p.c, c, { bias, relu, addToC }, p.label);
+    if (a) gpu.pool.release(aRead.buffer);
+    gpu.pool.release(made.buffer);
+  };
+  if (b && bName) gpu.prepare(p.b, bName, 4 * sizeByFours(b), (to) => rowsToFours(gpu, p.b, to, b, p.label), multiply);
+  else multiply(p.b);
   return true;
 }
 
@@ -256,15 +259,18 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
   if (version.b) {
     const a = texelsOf(p.a, p.aStart ?? 0, storedLayout(gpu, p, 'a') as TexelLayout);
     const start = p.bStart ?? 0;
-    const b = version.b === 'panels' ? columnPanels(gpu, p.b, start, k, n) : texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout);
-    const found = {
-      ...texelParams('a', a.layout),
-      ...texelParams('b', b.layout),
-      a_rows: stored(p, 'a').matrixRows,
-      b_rows: stored(p, 'b').matrixRows,
-      b_panel: version.b === 'panels' ? k : 0,
+    const launch = (b: TexelSlice) => {
+      const found = {
+        ...texelParams('a', a.layout),
+        ...texelParams('b', b.layout),
+        a_rows: stored(p, 'a').matrixRows,
+        b_rows: stored(p, 'b').matrixRows,
+        b_panel: version.b === 'panels' ? k : 0,
+      };
+      matmulFamily.launch(gpu, variant, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
     };
-    matmulFamily.launch(gpu, variant, [a, b, p.bias ?? p.b, p.c], { ...params, ...found }, grid(tiles, 1), p.label);
+    if (version.b === 'panels') withPanels(gpu, p.b, start, k, n, launch);
+    else launch(texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout));
     return;
   }
   const starts = {

@@ -25,17 +25,17 @@ export function withoutPanels(gpu: Gpu, family: string, anyway: boolean, weights
 }
 
 /**
- * The panels of the weights [rows, columns] that begin at element `start`. They are made once, and again after the weights
+ * Gives `use` the panels of the weights [rows, columns] that begin at element `start`. They are made once, and again after the weights
  * were written. Call this only if `withoutPanels` gives null.
  */
-export function columnPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number): TexelSlice {
+export function withPanels(gpu: Gpu, weights: BufferSlice, start: number, rows: number, columns: number, use: (panels: TexelSlice) => void): void {
   const width = columnsOfPanel(gpu);
   const panels = Math.ceil(columns / width);
-  const bytes = 4 * panels * rows * width;
-  const made = gpu.prepare(weights, `panels ${rows}×${columns} from ${start}`, bytes, (to) => {
+  const fill = (to: BufferSlice) => {
     const kernel = gpu.kernel({ file: 'column_panels', tune: { WIDTH: gpu.subgroupWidth } });
     const groups: [number, number, number] = [Math.ceil((rows * gpu.subgroupWidth) / 64), panels, 1];
     gpu.dispatch(kernel, [weights, to], { rows, columns: columns / 4, start: start / 4 }, groups, `panels of ${weights.buffer.label}`);
-  });
-  return { ...made, layout: panelLayout(gpu, rows, columns) as TexelLayout };
+  };
+  const layout = panelLayout(gpu, rows, columns) as TexelLayout;
+  gpu.prepare(weights, `panels ${rows}×${columns} from ${start}`, 4 * panels * rows * width, fill, (made) => use({ ...made, layout }));
 }

@@ -287,13 +287,18 @@ export class Captioner {
     weights: Tensor,
     { step = null, share: part = 1, packing = null }: { step?: DropoutStep | null; share?: number; packing?: Packing | null } = {},
   ): { loss: Tensor; crossEntropy: Tensor; rowLoss: Tensor } {
+    using inner = scope(); // what the tape does not keep, such as the logits, is freed before the gradients are computed
     const { attentionPenalty: lambda, labelSmoothing, scheduledSampling } = this.options;
     if (packing && !packsCaptions(this.options)) throw new GlimpseError('the loss of these options needs captions that are not packed');
     const words = step && scheduledSampling > 0 ? this.withSampledWords(features, ids, step) : ids;
     const { logits, alpha, regionLogProb } = this.forward(features, words, step, packing);
     const { loss: crossEntropy, rowLoss } = ops.crossEntropy(logits, targets, weights, step ? labelSmoothing : 0);
     let loss = crossEntropy;
-    if (packing) return { loss, crossEntropy, rowLoss };
+    const kept = () => {
+      for (const each of new Set([loss, crossEntropy, rowLoss])) inner.keep(each);
+      return { loss, crossEntropy, rowLoss };
+    };
+    if (packing) return kept();
     const [steps, batch] = ids.shape;
     const valid = ops.step(ops.square(ops.reshape(weights, [steps, batch, 1])));
     if (lambda > 0) {
@@ -302,7 +307,7 @@ export class Captioner {
       loss = ops.add(loss, ops.scale(penalty, lambda * part));
     }
     if (step && regionLogProb) loss = ops.add(loss, hardAttentionLoss(regionLogProb, alpha, ops.reshape(valid, [steps, batch]), weights, rowLoss));
-    return { loss, crossEntropy, rowLoss };
+    return kept();
   }
 
   /**
