@@ -133,15 +133,20 @@ function texelLayouts(gpu: Gpu, g: ConvGeometry): (TexelLayout | null)[] {
 /** A version of the convolution. */
 interface ConvVersion extends Version<ConvForward> {
   launch(gpu: Gpu, p: ConvForward, version: ConvVersion): void;
+  /** For versions of `conv2d_workgroup_vec4`, which need no subgroups: a workgroup owns 64 · parts pixels and channels. */
+  parts?: number;
   /** For versions that read texels: blocks of output channels side by side in a tile, and how weights are read. */
   texels?: { parts: number; w: WeightsRead };
 }
 
-/** Why the subgroup versions cannot serve the problem; null if they can. */
-function withoutSubgroup(gpu: Gpu, { geometry: g }: ConvForward): string | null {
+/** Why the versions that read four channels at a time cannot serve the problem; null if they can. */
+function notByFours({ geometry: g }: ConvForward): string | null {
   if (g.groups !== 1) return 'its channels are in groups';
-  return withoutFixedSubgroup(gpu) ?? (g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels are not a multiple of 4`);
+  return g.outChannels % 4 === 0 ? null : `${g.outChannels} output channels are not a multiple of 4`;
 }
+
+/** Why the subgroup versions cannot serve the problem; null if they can. */
+const withoutSubgroup = (gpu: Gpu, p: ConvForward): string | null => notByFours(p) ?? withoutFixedSubgroup(gpu);
 
 function withoutTexels(gpu: Gpu, p: ConvForward): string | null {
   const reason = withoutSubgroup(gpu, p);
@@ -162,6 +167,10 @@ function texelVersion(name: string, parts: number, w: WeightsRead, idea: string)
   };
 }
 
+function workgroupVersion(name: string, parts: number, idea: string): ConvVersion {
+  return { ...{ name, idea, parts, shader: 'conv2d_workgroup_vec4', uses: ['space_to_depth'], launch: launchTiles }, unable: (_gpu, p) => notByFours(p) };
+}
+
 /** Whether every channel is a group of its own, with one filter or several. */
 const isDepthwise = ({ channels, groups }: ConvGeometry) => groups > 1 && channels === groups;
 
@@ -177,6 +186,8 @@ const VERSIONS: readonly ConvVersion[] = [
     unable: (_gpu, { geometry, residual }) =>
       geometry.groups !== 1 ? 'its channels are in groups' : residual ? 'the product has no place for a residual' : null,
   },
+  workgroupVersion('workgroup_vec4', 1, 'as `im2col`, but rows are gathered while they are multiplied; the tile is that of `matmul` `workgroup_vec4`'),
+  workgroupVersion('workgroup_wide', 2, 'as `workgroup_vec4`, with the tile of `matmul` `workgroup_wide`'),
   {
     ...{ name: 'subgroup', shader: 'conv2d_subgroup', uses: ['space_to_depth'], launch: launchTiles, unable: withoutSubgroup },
     idea: 'as `im2col`, but rows are gathered while they are multiplied and never stored; the tile is that of `matmul` `subgroup`',
@@ -284,27 +295,27 @@ function launchIm2col(gpu: Gpu, { geometry: g, x, w, y, bias, relu, label }: Con
   });
 }
 
-/** Each subgroup makes a tile: 4 subgroup widths of pixels by as many output channels, or by twice as many. */
+/** Each subgroup makes a tile: 4 subgroup widths of pixels by as many output channels, or by twice as many. Or each workgroup makes one. */
 function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const { geometry: g, label } = p;
   if (g.channels % 4 !== 0) {
     withChannelsByFours(gpu, p, version);
     return;
   }
-  const { texels } = version;
-  const tile = 4 * gpu.subgroupWidth;
+  const { texels, parts } = version;
+  const tile = parts ? 64 * parts : 4 * gpu.subgroupWidth;
   const columnTiles = Math.ceil(g.outChannels / (tile * (texels?.parts ?? 1)));
   const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
   const tiles = columnTiles * rowTiles;
   const params = { ...forwardParams(p), column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
-  const tune = { WIDTH: gpu.subgroupWidth };
+  const tune: Record<string, number> = parts ? { PARTS: parts } : { WIDTH: gpu.subgroupWidth };
   if (!texels) {
     conv2dFamily.launch(gpu, { tune }, bindings(p), params, grid(tiles, 1), label);
     return;
   }
   const [xLayout, wLayout] = texelLayouts(gpu, g) as [TexelLayout, TexelLayout];
   const rows = columnsOf(g);
-  const variant = { tune: { ...tune, PARTS: texels.parts } };
+  const variant = { tune: { WIDTH: gpu.subgroupWidth, PARTS: texels.parts } };
   const launch = (w: TexelSlice) => {
     const found = { ...texelParams('x', xLayout), ...texelParams('w', w.layout), w_panel: texels.w === 'panels' ? rows : 0 };
     conv2dFamily.launch(gpu, variant, [{ ...p.x, layout: xLayout }, w, p.bias ?? p.x, p.residual ?? p.x, p.y], { ...params, ...found }, grid(tiles, 1), label);

@@ -117,6 +117,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   conv2d_grad_weight: convolution,
   conv2d_subgroup: convolution,
   conv2d_subgroup_texels: convolution,
+  conv2d_workgroup_vec4: convolution,
   cross_entropy: (p) => [(p.with_gradient ? 8 : 4) * p.rows * p.n, (p.with_gradient ? 2 : 1) * p.rows * p.n + 3 * p.rows],
   cross_entropy_subgroup: (p) => [(p.with_gradient ? 8 : 4) * p.rows * p.n, (p.with_gradient ? 2 : 1) * p.rows * p.n + 3 * p.rows],
   dropout: each(1, 2),
@@ -139,7 +140,12 @@ const RULES: Readonly<Record<string, Rule>> = {
   matmul_subgroup_pairs: matmul,
   matmul_subgroup_rows: matmul,
   matmul_subgroup_texels: matmul,
+  matmul_splits: ({ count4, splits, has_bias, add_to_c }) => [4 * count4 * splits, 4 * count4 * (splits + 1 + has_bias + add_to_c)],
   matmul_workgroup: matmul,
+  matmul_workgroup_vec4: (p) => {
+    const [flops, words] = matmul({ ...p, tiles: p.tiles / p.splits });
+    return [flops, words + (p.splits - 1) * p.m * p.n * matrices({ ...p, tiles: p.tiles / p.splits })];
+  },
   mix_tokens: each(0, 3),
   one_hot: each(0, 1),
   pad: each(0, 2),

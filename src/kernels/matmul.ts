@@ -47,6 +47,8 @@ interface MatmulVersion extends Version<MatmulProblem> {
   unit: 1 | 4;
   /** How B is read; only in versions that read texels. */
   b?: WeightsRead;
+  /** In how many pieces K is cut; only in versions of `matmul_workgroup_vec4`. */
+  pieces?(p: MatmulProblem): number;
 }
 
 /** Widths that `subgroup_rows` can be compiled for. */
@@ -86,6 +88,28 @@ function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null
   return withoutPanels(gpu, 'matmul', matmulFamily.isForced(name) || p.m >= ROWS_WORTH_PANELS, p.b, p.k, p.n);
 }
 
+/** Workgroups from which a real GPU is busy: some two for each of its cores. WebGPU does not tell how many cores there are. */
+const BUSY_WORKGROUPS = 256;
+/** K of a piece at least: what a piece costs besides its multiply-adds is one more number written and read for each of C. */
+const SHORTEST_PIECE = 64;
+/** A piece is a multiple of this, so that a step of the shader is in one piece. */
+const PIECE_STEP = 16;
+
+const tilesOf = ({ m, n, batch = 1 }: MatmulProblem, tile: number): number => Math.ceil(m / tile) * Math.ceil(n / tile) * batch;
+
+/** In how many pieces K must be cut to keep a GPU busy with tiles of 64 × 64. */
+const busyPieces = (p: MatmulProblem): number => Math.min(Math.ceil(BUSY_WORKGROUPS / tilesOf(p, 64)), Math.floor(p.k / SHORTEST_PIECE));
+
+/** A version for real GPUs. A workgroup owns 64 · parts rows and columns. */
+function workgroupVersion(name: string, parts: number, idea: string, pieces: (p: MatmulProblem) => number = () => 1): MatmulVersion {
+  return {
+    ...{ name, idea, unit: 4, shader: 'matmul_workgroup_vec4', pieces },
+    tile: () => [64 * parts, 64 * parts],
+    tune: () => ({ PARTS: parts }),
+    unable: (_gpu, p) => notByFours(p),
+  };
+}
+
 /** In the best order to read them: each changes one thing of an earlier one. */
 const VERSIONS: readonly MatmulVersion[] = [
   {
@@ -99,6 +123,13 @@ const VERSIONS: readonly MatmulVersion[] = [
   {
     ...{ name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
     idea: 'as `register`; tiles of both operands pass through workgroup memory, so that 256 invocations share each load',
+  },
+  workgroupVersion('workgroup_vec4', 1, 'as `workgroup`, with four numbers a load, and the next tile loaded while one is computed with: one barrier a step'),
+  workgroupVersion('workgroup_wide', 2, 'as `workgroup_vec4`, with 8 × 8 numbers of C an invocation: half the loads for each multiply-add'),
+  {
+    ...workgroupVersion('workgroup_split', 1, 'as `workgroup_vec4`; K is cut into pieces that are added up, so that few tiles keep a GPU busy', busyPieces),
+    ...{ uses: ['matmul_splits'], composed: true },
+    unable: (_gpu, p) => notByFours(p) ?? (busyPieces(p) < 2 ? 'its tiles are many enough, or its inner axis too short to be cut' : null),
   },
   {
     ...{ name: 'subgroup', shader: 'matmul_subgroup', unit: 4 },
@@ -138,13 +169,15 @@ const VERSIONS: readonly MatmulVersion[] = [
 const DEEP = 1024;
 
 /**
- * The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. Both are
- * transposed so seldom that the versions for TN serve TT.
+ * The class: which operands are transposed, and the smaller side of C. That side says how often a loaded number is used. `many` has
+ * tiles of 128 × 128 enough to keep a real GPU busy. Both are transposed so seldom that the versions for TN serve TT.
  */
 function matmulClass(p: MatmulProblem): string {
   const layout = p.transA ? 'TN' : `N${p.transB ? 'T' : 'N'}`;
   const range = sizeRange(Math.min(p.m, p.n), 8, 32, 128);
-  return `${layout} ${range}${p.transA && range === '>128' && p.k > DEEP ? ' deep' : ''}`;
+  if (range !== '>128') return `${layout} ${range}`;
+  if (tilesOf(p, 128) >= BUSY_WORKGROUPS) return `${layout} ${range} many`;
+  return `${layout} ${range}${p.transA && p.k > DEEP ? ' deep' : ''}`;
 }
 
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
@@ -279,5 +312,35 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     a_stride: (p.aStride ?? m * k) / unit,
     b_stride: (p.bStride ?? k * n) / unit,
   };
-  matmulFamily.launch(gpu, variant, [p.a, p.b, p.bias ?? p.b, p.c], { ...params, ...starts }, grid(tiles, 1), p.label);
+  const launch = (c: BufferSlice, copies: number, more: Record<string, number>) =>
+    matmulFamily.launch(gpu, variant, [p.a, p.b, p.bias ?? p.b, c], { ...params, ...starts, ...more }, grid(tiles * copies, 1), p.label);
+  if (version.pieces) inPieces(gpu, p, version.pieces(p), tiles, launch);
+  else launch(p.c, 1, {});
+}
+
+/** Launches a version that can cut K into pieces, and what adds the pieces up. */
+function inPieces(
+  gpu: Gpu,
+  p: MatmulProblem,
+  wanted: number,
+  tiles: number,
+  launch: (c: BufferSlice, copies: number, params: Record<string, number>) => void,
+): void {
+  const { m, n, k, batch = 1, bias, label } = p;
+  const piece = PIECE_STEP * Math.ceil(k / wanted / PIECE_STEP);
+  const splits = Math.ceil(k / piece);
+  if (splits === 1) {
+    launch(p.c, 1, { splits, piece });
+    return;
+  }
+  const [matrix, columns] = [(m * n) / 4, n / 4];
+  const bytes = 16 * matrix * batch * splits;
+  const made = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
+  launch(made, splits, { splits, piece, tiles: tiles * splits, c_start: 0, c_stride: matrix, has_bias: 0, relu: 0, add_to_c: 0 });
+  const params = {
+    ...{ count4: matrix * batch, matrix, columns, splits, c_start: (p.cStart ?? 0) / 4, c_stride: (p.cStride ?? m * n) / 4 },
+    ...{ has_bias: bias ? 1 : 0, relu: p.relu ? 1 : 0, add_to_c: p.addToC ? 1 : 0 },
+  };
+  gpu.dispatch(gpu.kernel({ file: 'matmul_splits' }), [made, bias ?? made, p.c], params, grid(params.count4), `${label} (sum of pieces)`);
+  gpu.pool.release(made.buffer);
 }

@@ -223,6 +223,7 @@ export const LINES: Readonly<Record<string, string>> = {
   matmul_naive: 'sum += a_at(z, row, k) * b_at(z, k, column);',
   matmul_register: 'acc[r',
   matmul_workgroup: 'acc[r',
+  matmul_workgroup_vec4: 'acc[(4u * i + r) * PARTS + j] =',
   matmul_subgroup: 'acc[r',
   matmul_subgroup_pairs: 'acc[r',
   matmul_subgroup_rows: 'acc[r',

@@ -25,6 +25,8 @@ const ROUNDS = 15;
 const ENOUGH = { rounds: 7, ms: 4000 };
 /** A version this much slower than the best after the first round is not timed further. */
 const HOPELESS = 4;
+/** So is one whose first run, with compiling, takes so many times as long as the best so far, and so many milliseconds. The last rows are tried first. */
+const ALSO_HOPELESS = { times: 20, ms: 1000 };
 
 /** The family's versions that do not fail in any case of the ops that use it. */
 async function agreeing(family: string, hooks: TuneHooks): Promise<string[]> {
@@ -53,10 +55,13 @@ async function timeVersions(gpu: Gpu, problem: TuningProblem, versions: readonly
     }
   };
   const times = new Map<string, number[]>();
-  for (const version of versions) {
+  let fastest = Number.POSITIVE_INFINITY;
+  for (const version of versions.toReversed()) {
     try {
-      await once(version); // compiles
-      times.set(version, [await once(version)]);
+      const first = await once(version); // compiles, too
+      const second = first > ALSO_HOPELESS.times * fastest + ALSO_HOPELESS.ms ? first : await once(version);
+      times.set(version, [second]);
+      fastest = Math.min(fastest, second);
     } catch (error) {
       if (!(error instanceof VersionNotApplicable)) throw error;
     }

@@ -221,6 +221,7 @@ export const conv2dOp: Op<ConvAttrs> = {
     { name: '3×3 same', shapes: [[2, 5, 7, 11], [3, 5, 3, 3], [3]], attrs: SAME },
     { name: '3×3 same, NHWC, multiples of 4', shapes: [[2, 9, 7, 8], [3, 3, 8, 12], [12]], attrs: { ...SAME, layout: 'nhwc' } },
     { name: '3×3 same, NHWC, many tiles', shapes: [[1, 5, 7, 8], [3, 3, 8, 72], [72]], attrs: { ...SAME, layout: 'nhwc' } },
+    { name: '3×3 same, NHWC, more than the largest tile', shapes: [[2, 9, 8, 12], [3, 3, 12, 136], [136]], attrs: { ...SAME, layout: 'nhwc' } },
     {
       name: '1×1',
       shapes: [

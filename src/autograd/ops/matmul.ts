@@ -309,6 +309,23 @@ export const matmulOp: Op<MatmulAttrs> = {
       ],
       attrs: { transA: true, transB: false, relu: false },
     },
+    { name: 'few rows, a long inner axis, bias and ReLU', shapes: [[5, 196], [196, 72], [72]], attrs: { transA: false, transB: false, relu: true } },
+    {
+      name: 'TN with a long inner axis',
+      shapes: [
+        [139, 20],
+        [139, 72],
+      ],
+      attrs: { transA: true, transB: false, relu: false },
+    },
+    {
+      name: 'a batch of NT with a long inner axis',
+      shapes: [
+        [2, 9, 132],
+        [2, 68, 132],
+      ],
+      attrs: { transA: false, transB: true, relu: false },
+    },
     { name: 'bias and ReLU', shapes: [[19, 24], [24, 68], [68]], attrs: { transA: false, transB: false, relu: true } },
     {
       name: 'batch',
@@ -407,6 +424,7 @@ export const matmulIntoOp: Op<MatmulIntoAttrs> = {
     intoCase('NN', { m: 37, n: 68, k: 12, transA: false, transB: false, aStart: 12, bStart: 68, cStart: 8 }),
     intoCase('NT', { m: 6, n: 36, k: 20, transA: false, transB: true, aStart: 4, bStart: 20, cStart: 36 }),
     intoCase('TN, k = 26', { m: 20, n: 36, k: 26, transA: true, transB: false, aStart: 8, bStart: 4, cStart: 16 }),
+    intoCase('few rows and a long inner axis', { m: 5, n: 68, k: 140, transA: false, transB: false, aStart: 4, bStart: 8, cStart: 12 }),
     intoCase('starts that are no multiples of 4', { m: 5, n: 7, k: 3, transA: false, transB: false, aStart: 3, bStart: 5, cStart: 1 }),
   ],
   family: 'matmul',

@@ -1,0 +1,228 @@
+// Matrix product for real GPUs: four numbers a load, large blocks in registers, and two tiles of each operand in workgroup memory.
+//
+//   C[z, s] = op(A[z]) op(B[z]) over the s-th piece of k (+ bias per column) (then ReLU) (+ C[z, s])        op = as it is, or transposed
+//
+// a is [batch, M, K] or, with TRANS_A, [batch, K, M]; b is [batch, K, N] or, with TRANS_B, [batch, N, K]. bias is [N], any buffer when
+// has_bias = 0; c is [batch, splits, M, N]. All are read as vec4 along the last axis, which is a multiple of 4 long.
+//
+// A workgroup of 16 × 16 owns TILE × TILE elements of C, TILE = 64 PARTS, and walks K in steps of DEPTH = 16 / PARTS. An invocation
+// owns PARTS × PARTS blocks of 4 × 4. With 2 parts, 4 vec4 from workgroup memory feed 64 multiply-adds, and a number loaded from
+// memory serves 128. While one step is computed, 128 invocations load a 4 × 4 block each of the next one, into registers and then
+// into the other tile. So there is one barrier a step. Both tiles of both operands take 16 KiB, what every adapter has.
+//
+// With few tiles most of a GPU would idle. Then K is cut into `splits` pieces, which matmul_splits.wgsl adds up.
+const PARTS: u32 = 2u; // @tune 1 2
+const TILE: u32 = 64u * PARTS;
+const QUADS: u32 = 16u * PARTS; // vec4 in a row of a tile
+const SIZE: u32 = 256u; // vec4 in a tile: QUADS DEPTH
+const BLOCKS: u32 = 64u; // 4 × 4 blocks in a tile
+
+override TRANS_A: bool = false;
+override TRANS_B: bool = false;
+
+struct Params {
+  m: u32,
+  n: u32,
+  k: u32,
+  a_start: u32, // first vec4 of the first matrix
+  b_start: u32,
+  c_start: u32,
+  a_stride: u32, // between matrices of the batch, in vec4; 0 shares one
+  b_stride: u32,
+  c_stride: u32, // between matrices of c, in vec4
+  has_bias: u32,
+  relu: u32,
+  add_to_c: u32, // C += instead of C =
+  column_tiles: u32,
+  row_tiles: u32,
+  column_step: u32, // tiles from one column of tiles to the next: the shorter side comes first, so that its operand stays in the cache
+  row_step: u32,
+  tiles: u32, // of all matrices and pieces; workgroups are counted through two dimensions
+  splits: u32,
+  piece: u32, // k of a piece, a multiple of 16
+}
+
+@group(0) @binding(0) var<storage, read> a: array<vec4f>;
+@group(0) @binding(1) var<storage, read> b: array<vec4f>;
+@group(0) @binding(2) var<storage, read> bias: array<vec4f>;
+@group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
+@group(1) @binding(0) var<uniform> params: Params;
+
+var<workgroup> a_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][row], four rows each
+var<workgroup> b_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][column]
+
+// By the bits, because compilers take x != x for false.
+fn is_nan(x: vec4f) -> vec4<bool> {
+  return (bitcast<vec4u>(x) & vec4u(0x7fffffffu)) > vec4u(0x7f800000u);
+}
+
+// k, k + 1, k + 2, k + 3; component = row of A, or column of B.
+struct Block {
+  k0: vec4f,
+  k1: vec4f,
+  k2: vec4f,
+  k3: vec4f,
+}
+
+fn turned(t0: vec4f, t1: vec4f, t2: vec4f, t3: vec4f) -> Block {
+  return Block(
+    vec4f(t0.x, t1.x, t2.x, t3.x),
+    vec4f(t0.y, t1.y, t2.y, t3.y),
+    vec4f(t0.z, t1.z, t2.z, t3.z),
+    vec4f(t0.w, t1.w, t2.w, t3.w),
+  );
+}
+
+// Rows row … row + 3 of op(A). Rows beyond the last repeat it and are not stored; beyond the last k there are zeros.
+fn a_block(base: u32, row: u32, k: u32, end: u32) -> Block {
+  let inside = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
+  let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(params.k - 1u));
+  if (TRANS_A) {
+    let m4 = params.m / 4u;
+    let at = base + min(row / 4u, m4 - 1u);
+    return Block(
+      select(vec4f(), a[at + ks.x * m4], inside.x),
+      select(vec4f(), a[at + ks.y * m4], inside.y),
+      select(vec4f(), a[at + ks.z * m4], inside.z),
+      select(vec4f(), a[at + ks.w * m4], inside.w),
+    );
+  }
+  let k4 = params.k / 4u;
+  let at = base + ks.x / 4u;
+  let rows = min(vec4u(row) + vec4u(0u, 1u, 2u, 3u), vec4u(params.m - 1u));
+  return turned(
+    select(vec4f(), a[at + rows.x * k4], inside.x),
+    select(vec4f(), a[at + rows.y * k4], inside.x),
+    select(vec4f(), a[at + rows.z * k4], inside.x),
+    select(vec4f(), a[at + rows.w * k4], inside.x),
+  );
+}
+
+// Columns column … column + 3 of op(B).
+fn b_block(base: u32, column: u32, k: u32, end: u32) -> Block {
+  let inside = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
+  let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(params.k - 1u));
+  if (TRANS_B) {
+    let k4 = params.k / 4u;
+    let at = base + ks.x / 4u;
+    let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
+    return turned(
+      select(vec4f(), b[at + columns.x * k4], inside.x),
+      select(vec4f(), b[at + columns.y * k4], inside.x),
+      select(vec4f(), b[at + columns.z * k4], inside.x),
+      select(vec4f(), b[at + columns.w * k4], inside.x),
+    );
+  }
+  let n4 = params.n / 4u;
+  let at = base + min(column / 4u, n4 - 1u);
+  return Block(
+    select(vec4f(), b[at + ks.x * n4], inside.x),
+    select(vec4f(), b[at + ks.y * n4], inside.y),
+    select(vec4f(), b[at + ks.z * n4], inside.z),
+    select(vec4f(), b[at + ks.w * n4], inside.w),
+  );
+}
+
+@compute @workgroup_size(16, 16)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_id) local: vec3u,
+  @builtin(local_invocation_index) index: u32,
+) {
+  let tile = group.x + group.y * groups.x;
+  if (tile >= params.tiles) {
+    return;
+  }
+  let z = tile / (params.column_tiles * params.row_tiles); // matrix and piece
+  let matrix = z / params.splits;
+  let row0 = tile / params.row_step % params.row_tiles * TILE;
+  let column0 = tile / params.column_step % params.column_tiles * TILE;
+  let begin = z % params.splits * params.piece;
+  let end = min(begin + params.piece, params.k);
+  let a_base = params.a_start + matrix * params.a_stride;
+  let b_base = params.b_start + matrix * params.b_stride;
+
+  // Which block this invocation loads. Neighbors load what lies side by side in memory.
+  let depth = 16u / PARTS;
+  let loads_a = index < BLOCKS;
+  let loads_b = index >= BLOCKS && index < 2u * BLOCKS;
+  let own = index % BLOCKS;
+  let along_k = select(TRANS_B, !TRANS_A, loads_a);
+  let quad = select(own % QUADS, own / (depth / 4u), along_k);
+  let own_k = 4u * select(own / QUADS, own % (depth / 4u), along_k);
+  let place = own_k * QUADS + quad;
+
+  var acc: array<vec4f, 4u * PARTS * PARTS>; // [part of the rows][row][part of the columns]
+  var block: Block;
+  if (loads_a) {
+    block = a_block(a_base, row0 + 4u * quad, begin + own_k, end);
+  }
+  if (loads_b) {
+    block = b_block(b_base, column0 + 4u * quad, begin + own_k, end);
+  }
+  var now = 0u; // first vec4 of the tile that is computed with
+  for (var k = begin; k < end; k += depth) {
+    if (loads_a) {
+      a_tile[now + place] = block.k0;
+      a_tile[now + place + QUADS] = block.k1;
+      a_tile[now + place + 2u * QUADS] = block.k2;
+      a_tile[now + place + 3u * QUADS] = block.k3;
+    }
+    if (loads_b) {
+      b_tile[now + place] = block.k0;
+      b_tile[now + place + QUADS] = block.k1;
+      b_tile[now + place + 2u * QUADS] = block.k2;
+      b_tile[now + place + 3u * QUADS] = block.k3;
+    }
+    workgroupBarrier(); // nobody still reads the tile that is stored next: that was before this barrier
+    if (k + depth < end) {
+      if (loads_a) {
+        block = a_block(a_base, row0 + 4u * quad, k + depth + own_k, end);
+      }
+      if (loads_b) {
+        block = b_block(b_base, column0 + 4u * quad, k + depth + own_k, end);
+      }
+    }
+    for (var step = 0u; step < depth; step++) {
+      let at = now + step * QUADS;
+      var b_row: array<vec4f, PARTS>;
+      for (var j = 0u; j < PARTS; j++) { // @unroll
+        b_row[j] = b_tile[at + 16u * j + local.x];
+      }
+      for (var i = 0u; i < PARTS; i++) { // @unroll
+        let a_rows = a_tile[at + 16u * i + local.y];
+        for (var r = 0u; r < 4u; r++) { // @unroll
+          for (var j = 0u; j < PARTS; j++) { // @unroll
+            acc[(4u * i + r) * PARTS + j] = acc[(4u * i + r) * PARTS + j] + a_rows[r] * b_row[j];
+          }
+        }
+      }
+    }
+    now = SIZE - now;
+  }
+
+  let n4 = params.n / 4u;
+  for (var i = 0u; i < PARTS; i++) { // @unroll
+    for (var r = 0u; r < 4u; r++) { // @unroll
+      for (var j = 0u; j < PARTS; j++) { // @unroll
+        let row = row0 + 64u * i + 4u * local.y + r;
+        let column4 = column0 / 4u + 16u * j + local.x;
+        if (row < params.m && column4 < n4) {
+          let at = params.c_start + z * params.c_stride + row * n4 + column4;
+          var value = acc[(4u * i + r) * PARTS + j];
+          if (params.has_bias != 0u) {
+            value += bias[column4];
+          }
+          if (params.relu != 0u) {
+            value = select(max(value, vec4f()), value, is_nan(value));
+          }
+          if (params.add_to_c != 0u) {
+            value += c[at];
+          }
+          c[at] = value;
+        }
+      }
+    }
+  }
+}
