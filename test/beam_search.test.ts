@@ -46,19 +46,18 @@ describe.each(['basic', 'recommended'] as const)('%s', (preset) => {
     model.dispose();
   });
 
-  test.each([0, 7])('with consensus, the hypotheses that agree most with all and with %i samples come first', async (consensus) => {
+  test('with consensus, the hypotheses that agree most with all come first', async () => {
     using _s = scope();
     const { model, pictures } = lively(preset);
     const search = { ...BEAM, width: 6, noRepeat: 1 };
-    const found = await model.decoding.beam(pictures.all, LENGTH, { ...search, consensus }, true);
+    const found = await model.decoding.beam(pictures.all, LENGTH, { ...search, consensus: true }, true);
     const plain = await model.decoding.beam(pictures.all, LENGTH, search, true);
-    const drawn = { perPicture: consensus, temperature: 0.5, topK: 0, topP: 1, suppress: search.suppress, noRepeat: 1, seed: 0 };
-    const samples = consensus > 0 ? await model.decoding.sample(pictures.all, LENGTH, drawn) : [];
-    const words = ({ tokens }: { tokens: number[] }) => tokens.map(String);
     found.forEach((hypotheses, n) => {
-      const all = [...plain[n], ...samples.slice(n * consensus, (n + 1) * consensus)].map(words);
-      expect(hypotheses.map(({ agreement: own }) => own)).toEqual(agreement(hypotheses.map(words), all));
-      expect(hypotheses.every(({ agreement: own }, i) => i === 0 || (own as number) <= (hypotheses[i - 1].agreement as number))).toBe(true);
+      const agreements = hypotheses.map(({ agreement: own }) => own as number);
+      expect(agreements).toEqual([...agreements].sort((x, y) => y - x));
+      agreement(hypotheses.map(({ tokens }) => tokens.map(String))).forEach((expected, i) => {
+        expect(agreements[i]).toBeCloseTo(expected, 12);
+      });
       const without = hypotheses.map(({ agreement: _, ...rest }) => rest).sort((x, y) => y.score - x.score);
       expect(without).toEqual(plain[n]);
     });

@@ -266,10 +266,10 @@ describe('defaults', () => {
   });
 
   test('of decoding, and all of them reach the decoder', () => {
-    const o = { ...fixedDefaults(decodingOptions(3)), ...{ minLength: 4, noRepeat: 2, groups: 3, consensus: 9, penalty: 'wu' } } as DecodingOptions;
+    const o = { ...fixedDefaults(decodingOptions(3)), ...{ minLength: 4, noRepeat: 2, groups: 3, consensus: true, penalty: 'wu' } } as DecodingOptions;
     const config = { preset: 'recommended', maxLength: 20 } as TrainingConfig;
     expect(decodingOf(o, config)).toEqual({
-      beam: { width: 3, penalty: 'wu', alpha: WU_ALPHA, groups: 3, diversity: 0.5, consensus: 9, minLength: 4, noRepeat: 2, suppress: true },
+      beam: { width: 3, penalty: 'wu', alpha: WU_ALPHA, groups: 3, diversity: 0.5, consensus: true, minLength: 4, noRepeat: 2, suppress: true },
       maxLength: 19,
     });
     expect(decodingOf({ ...o, maxLength: 9 }, { ...config, preset: 'basic' })).toMatchObject({ beam: { suppress: false }, maxLength: 9 });

@@ -26,5 +26,5 @@ export function decodingOf(o: DecodingOptions, { preset, maxLength }: TrainingCo
 
 export function describeDecoding({ beam, penalty, groups, diversity, consensus }: DecodingOptions): string {
   if (beam === 1) return 'greedy';
-  return `beam ${beam} (${penalty}${groups > 1 ? `, ${groups} groups, diversity ${diversity}` : ''}${consensus === undefined ? '' : `, consensus with ${consensus} samples`})`;
+  return `beam ${beam} (${penalty}${groups > 1 ? `, ${groups} groups, diversity ${diversity}` : ''}${consensus ? ', consensus' : ''})`;
 }

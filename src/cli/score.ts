@@ -104,7 +104,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
       models: modelPaths,
       beam: o.beam,
       penalty: o.beam === 1 ? null : o.penalty,
-      consensus: o.consensus ?? null,
+      consensus: o.consensus,
       seconds,
       picturesPerSecond: images.length / seconds,
     };

@@ -76,20 +76,12 @@ function similarity(a: Weighted, b: Weighted): number {
 }
 
 /**
- * For each caption, its mean similarity to all of `others`, 0 … 1: CIDEr-D where every n-gram is as rare as any other. So no
- * collection is needed. Of the captions that a model may say, the one with the most is what they agree on.
+ * For each caption, its mean similarity to all of them, 0 … 1: CIDEr-D where every n-gram is as rare as any other. So no collection is
+ * needed. Of the captions that a model may say, the one with the most is what they agree on.
  */
-export function agreement(captions: readonly (readonly string[])[], others: readonly (readonly string[])[]): number[] {
-  const weighed = new Map<string, { caption: Weighted; count: number }>();
-  for (const words of others) {
-    const known = weighed.get(words.join(' '));
-    if (known) known.count++;
-    else weighed.set(words.join(' '), { caption: weigh(words, () => 1), count: 1 });
-  }
-  return captions.map((words) => {
-    const own = weigh(words, () => 1);
-    return [...weighed.values()].reduce((sum, { caption, count }) => sum + count * similarity(own, caption), 0) / Math.max(1, others.length);
-  });
+export function agreement(captions: readonly (readonly string[])[]): number[] {
+  const weighed = captions.map((words) => weigh(words, () => 1));
+  return weighed.map((own) => weighed.reduce((sum, other) => sum + similarity(own, other), 0) / captions.length);
 }
 
 /** Scores candidates[i] against references[i], as lists of words. Document frequencies are those of `references` or of `scorer`. */

@@ -1,5 +1,5 @@
 /** The options of decoding, which `caption`, `eval` and `gallery` share. */
-import { type Condition, choice, number, whenAtLeast, whole } from '../../options.ts';
+import { type Condition, choice, FLAG, number, whenAtLeast, whole } from '../../options.ts';
 
 const SEARCHED = whenAtLeast('beam', 2);
 const GROUPED = whenAtLeast('groups', 2);
@@ -16,11 +16,7 @@ export const decodingOptions = (beam: number, sampled: readonly Condition[] = []
     },
     groups: { values: whole('count', { atLeast: 1 }), default: 1, belongsTo: [SEARCHED], help: 'groups of a diverse beam search, which share the beam evenly' },
     diversity: { values: number('number', { atLeast: 0 }), default: 0.5, belongsTo: [GROUPED], help: 'what a token costs for each earlier group that took it' },
-    consensus: {
-      values: whole('samples', { atLeast: 0 }),
-      belongsTo: [SEARCHED],
-      help: 'say the hypothesis that agrees best with all hypotheses and with so many samples, and not the likeliest',
-    },
+    consensus: { values: FLAG, belongsTo: [SEARCHED], help: 'say the hypothesis that agrees best with the others, and not the likeliest' },
     minLength: { values: whole('words', { atLeast: 0 }), default: 0, help: 'shortest caption, its end included' },
     maxLength: { values: whole('words', { atLeast: 1 }), defaultNote: 'that of the training captions', help: 'longest caption' },
     noRepeat: { values: whole('words', { atLeast: 0 }), default: 0, help: 'length of the runs of words that may not come twice; 0 allows all' },

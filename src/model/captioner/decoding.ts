@@ -30,7 +30,7 @@ export interface GeneratedCaption {
 export interface RankedCaption extends GeneratedCaption {
   /** The sum of log-probabilities, divided by the length penalty. */
   score: number;
-  /** Mean similarity to the picture's hypotheses and samples, 0 … 1, where they were ordered by it. */
+  /** Mean similarity to all of the picture's hypotheses, 0 … 1, where they were ordered by it. */
   agreement?: number;
 }
 
@@ -83,14 +83,11 @@ export interface BeamOptions extends WordLimits {
   groups?: number;
   /** λ: a word's penalty for each hypothesis of earlier groups that took it at the same step (Vijayakumar and others 2018). */
   diversity?: number;
-  /** Orders the hypotheses by how well they agree with each other and with this many sampled captions, not by their score. */
-  consensus?: number;
+  /** Orders the hypotheses by how well they agree with one another, not by their score. */
+  consensus?: boolean;
 }
 
 const MAX_BEAM = 10;
-
-/** The softmax temperature of the samples that hypotheses are compared with. At 1, 40 samples served worse than the beam alone (`docs/results.md`). */
-const CONSENSUS_TEMPERATURE = 0.5;
 
 /** Most decoding loops that stay captured. */
 const MAX_LOOPS = 6;
@@ -421,11 +418,7 @@ export class Decoding {
    */
   async beam(features: Tensor, maxLength: number, { consensus, ...o }: BeamOptions, wantAlpha = false): Promise<RankedCaption[][]> {
     const found = await this.search(features, maxLength, o, wantAlpha);
-    if (consensus === undefined) return found;
-    const { suppress, minLength, noRepeat } = o;
-    const drawn = { ...{ suppress, minLength, noRepeat }, perPicture: consensus, temperature: CONSENSUS_TEMPERATURE, topK: 0, topP: 1, seed: 0 };
-    const samples = consensus > 0 ? await this.sample(features, maxLength, drawn) : [];
-    return found.map((hypotheses, b) => byAgreement(hypotheses, samples.slice(b * consensus, (b + 1) * consensus)));
+    return consensus ? found.map(byAgreement) : found;
   }
 
   /** The hypotheses of a beam search, best score first. */
@@ -520,11 +513,9 @@ function captionsOf(
   });
 }
 
-/** The hypotheses of a picture, that first which agrees most with all of them and with the samples. */
-function byAgreement(hypotheses: readonly RankedCaption[], samples: readonly GeneratedCaption[]): RankedCaption[] {
-  const words = ({ tokens }: GeneratedCaption) => tokens.map(String);
-  const own = hypotheses.map(words);
-  const agreements = agreement(own, [...own, ...samples.map(words)]);
+/** The hypotheses of a picture, that first which agrees most with all of them. */
+function byAgreement(hypotheses: readonly RankedCaption[]): RankedCaption[] {
+  const agreements = agreement(hypotheses.map(({ tokens }) => tokens.map(String)));
   return hypotheses.map((each, i) => ({ ...each, agreement: agreements[i] })).sort((x, y) => y.agreement - x.agreement);
 }
 
