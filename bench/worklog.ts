@@ -16,6 +16,12 @@ export const REASONS: Readonly<Record<string, string>> = {
     'An invocation keeps a block of sums in registers. A number of A then serves a whole row of the block, a number of B a whole column. The loads per multiply-add fall with the sides of the block, and registers bound its size.',
   workgroup:
     'Invocations of a workgroup need the same numbers. They load a tile of each operand into workgroup memory together, wait at a barrier, and read it from there. On a GPU that memory is fast and main memory is far: this is the classic. A software driver has no such memory, and pays for each barrier.',
+  workgroup_vec4:
+    'A load of four numbers costs a GPU as much as one of one number, so all memory is read by fours. There are two tiles of each operand: the next one is on its way while one is computed with, and one barrier a step suffices instead of two.',
+  workgroup_wide:
+    'An invocation owns four times as much of the result. What it reads of the tiles serves twice as often, and so does what a workgroup loads. It takes some 110 registers, and workgroups are few: it wants large results.',
+  workgroup_split:
+    'Few tiles leave most of a GPU idle, as with the 64 rows of a batch. So the inner axis is cut into pieces, which other workgroups sum at the same time. Their results go through memory once more. It is the only version that adds in another order.',
   subgroup:
     'Lanes of a subgroup can hand each other registers without memory or barrier. Each lane loads a part of the rows of A, and passes it on by shuffles of a known lane. Rows are written out, because a register cannot be indexed by a variable.',
   subgroup_pairs: 'Steps of two k instead of four: half the loop body. It suits narrow subgroups, whose compilers run out of registers.',
