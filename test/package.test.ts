@@ -72,7 +72,7 @@ beforeAll(() => {
 }, 180_000);
 
 describe('the packed package', () => {
-  test('holds what it needs, no tests, and at most 2.5 MB', () => {
+  test('holds what it needs, no tests, and at most 2.6 MB', () => {
     const files = run('tar', ['tzf', archive], folder).trim().split('\n');
     for (const file of [
       'README.md',
@@ -85,7 +85,7 @@ describe('the packed package', () => {
     ])
       expect(files).toContain(`package/${file}`);
     expect(files.filter((file) => /\/(test|oracles|goldens)\/|\.ts$/.test(file) && !file.endsWith('.d.ts') && !file.includes('/study/exercises/'))).toEqual([]);
-    expect(statSync(archive).size).toBeLessThanOrEqual(2_500_000);
+    expect(statSync(archive).size).toBeLessThanOrEqual(2_600_000);
   });
 
   test.each([
