@@ -17,7 +17,7 @@ export const REASONS: Readonly<Record<string, string>> = {
   workgroup:
     'Invocations of a workgroup need the same numbers. They load a tile of each operand into workgroup memory together, wait at a barrier, and read it from there. On a GPU that memory is fast and main memory is far: this is the classic. A software driver has no such memory, and pays for each barrier.',
   workgroup_vec4:
-    'A load of four numbers costs a GPU as much as one of one number, so all memory is read by fours. There are two tiles of each operand: the next one is on its way while one is computed with, and one barrier a step suffices instead of two.',
+    'A load of four numbers costs a GPU as much as one of one number, so all memory is read by fours. There are two tiles of each operand: the next one is on its way while one is computed with. So one barrier a step suffices instead of two.',
   workgroup_wide:
     'An invocation owns four times as much of the result. What it reads of the tiles serves twice as often, and so does what a workgroup loads. It takes some 110 registers, and workgroups are few: it wants large results.',
   workgroup_split:
