@@ -40,8 +40,7 @@ interface Pictured {
 
 interface Shown extends Pictured {
   references: string[];
-  /** Best first. */
-  /** `score` is what they are ordered by. */
+  /** Best first: by `score`. */
   hypotheses: { caption: string; logProb: number; score: number }[];
   words: { word: string; probability: number; alpha: Float32Array }[];
   attention: AttentionReport;

@@ -308,8 +308,8 @@ function launchTiles(gpu: Gpu, p: ConvForward, version: ConvVersion): void {
   const rowTiles = Math.ceil((g.images * rowsPerImage(g)) / tile);
   const tiles = columnTiles * rowTiles;
   const params = { ...forwardParams(p), column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles), tiles };
-  const tune: Record<string, number> = parts ? { PARTS: parts } : { WIDTH: gpu.subgroupWidth };
   if (!texels) {
+    const tune: Record<string, number> = parts ? { PARTS: parts } : { WIDTH: gpu.subgroupWidth };
     conv2dFamily.launch(gpu, { tune }, bindings(p), params, grid(tiles, 1), label);
     return;
   }

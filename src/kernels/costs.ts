@@ -143,8 +143,9 @@ const RULES: Readonly<Record<string, Rule>> = {
   matmul_splits: ({ count4, splits, has_bias, add_to_c }) => [4 * count4 * splits, 4 * count4 * (splits + 1 + has_bias + add_to_c)],
   matmul_workgroup: matmul,
   matmul_workgroup_vec4: (p) => {
-    const [flops, words] = matmul({ ...p, tiles: p.tiles / p.splits });
-    return [flops, words + (p.splits - 1) * p.m * p.n * matrices({ ...p, tiles: p.tiles / p.splits })];
+    const whole = { ...p, tiles: p.tiles / p.splits };
+    const [flops, words] = matmul(whole);
+    return [flops, words + (p.splits - 1) * p.m * p.n * matrices(whole)];
   },
   mix_tokens: each(0, 3),
   one_hot: each(0, 1),

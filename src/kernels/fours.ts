@@ -35,10 +35,16 @@ export interface Ending {
   addToC?: boolean | undefined;
 }
 
+/** The parameters that say how a product ends. */
+export const endingParams = ({ bias, relu, addToC }: Ending): { has_bias: number; relu: number; add_to_c: number } => ({
+  has_bias: bias ? 1 : 0,
+  relu: relu ? 1 : 0,
+  add_to_c: addToC ? 1 : 0,
+});
+
 /** Copies the larger matrices x back to c, and ends the product that made them. */
-export function rowsFromFours(gpu: Gpu, x: BufferSlice, c: BufferSlice, p: ByFours, { bias, relu, addToC }: Ending, label: string): void {
+export function rowsFromFours(gpu: Gpu, x: BufferSlice, c: BufferSlice, p: ByFours, ending: Ending, label: string): void {
   const count = (p.matrices * p.from.rows * p.columns) / 4;
-  const ending = { has_bias: bias ? 1 : 0, relu: relu ? 1 : 0, add_to_c: addToC ? 1 : 0 };
-  const params = { count, in_rows: p.rows, in_columns: p.columns / 4, ...p.from, ...ending };
-  gpu.dispatch(gpu.kernel({ file: 'rows_from_fours' }), [x, bias ?? x, c], params, grid(count), label);
+  const params = { count, in_rows: p.rows, in_columns: p.columns / 4, ...p.from, ...endingParams(ending) };
+  gpu.dispatch(gpu.kernel({ file: 'rows_from_fours' }), [x, ending.bias ?? x, c], params, grid(count), label);
 }

@@ -7,7 +7,7 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
 import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
-import { type ByFours, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
+import { type ByFours, endingParams, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 
 export interface MatmulProblem {
@@ -283,9 +283,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     ...{ m, n, k, tiles, column_tiles: columnTiles, row_tiles: rowTiles, ...tileOrder(rowTiles, columnTiles) },
     c_start: (p.cStart ?? 0) / unit,
     c_stride: (p.cStride ?? m * n) / unit,
-    has_bias: p.bias ? 1 : 0,
-    relu: p.relu ? 1 : 0,
-    add_to_c: p.addToC ? 1 : 0,
+    ...endingParams(p),
   };
   const constants = { TRANS_A: p.transA ? 1 : 0, TRANS_B: p.transB ? 1 : 0 };
   const variant = { ...(version.tune ? { tune: version.tune(width) } : {}), constants };
@@ -336,10 +334,10 @@ function inPieces(
   const [matrix, columns] = [(m * n) / 4, n / 4];
   const bytes = 16 * matrix * batch * splits;
   const made = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
-  launch(made, splits, { splits, piece, tiles: tiles * splits, c_start: 0, c_stride: matrix, has_bias: 0, relu: 0, add_to_c: 0 });
+  launch(made, splits, { splits, piece, tiles: tiles * splits, c_start: 0, c_stride: matrix, ...endingParams({}) });
   const params = {
     ...{ count4: matrix * batch, matrix, columns, splits, c_start: (p.cStart ?? 0) / 4, c_stride: (p.cStride ?? m * n) / 4 },
-    ...{ has_bias: bias ? 1 : 0, relu: p.relu ? 1 : 0, add_to_c: p.addToC ? 1 : 0 },
+    ...endingParams(p),
   };
   gpu.dispatch(gpu.kernel({ file: 'matmul_splits' }), [made, bias ?? made, p.c], params, grid(params.count4), `${label} (sum of pieces)`);
   gpu.pool.release(made.buffer);
