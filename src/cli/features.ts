@@ -21,7 +21,7 @@ function openEncoder(o: FeaturesOptions): Promise<ImageEncoder> {
   if (o.model) return openEncoderOf(checkpointAt(o, o.model), o.encoder);
   return ImageEncoder.open(o.encoder as string, {
     ...(o.preprocess ? { preprocessing: o.preprocess } : {}),
-    ...(o.grid ? { grid: Number(o.grid) } : {}),
+    ...(o.grid ? { grid: o.grid } : {}),
     ...(o.feature ? { feature: o.feature } : {}),
     ...(o.layout ? { layout: o.layout } : {}),
   });

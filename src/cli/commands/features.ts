@@ -50,7 +50,11 @@ const options = {
     help: 'take only part i of n of the pictures, also under mpirun or srun; train takes the stores of all parts, and `glimpse merge` joins them',
   },
   precision: { values: choice('type', ['f32', 'f16']), default: 'f32', help: 'type of the stored numbers' },
-  grid: { values: choice('regions', ['7', '14']), belongsTo: [FRESH_ENCODER], help: 'regions a side; 14 encodes pictures at twice the size' },
+  grid: {
+    values: whole('regions', { atLeast: 1, atMost: 64 }),
+    belongsTo: [FRESH_ENCODER],
+    help: 'regions a side: pictures are encoded at 32 times as many pixels',
+  },
   batch: { values: whole('count', { atLeast: 1 }), default: 8, help: 'pictures to encode at a time' },
   skipBad: { values: FLAG, help: 'leave out pictures that cannot be read' },
   ...LINKS,
