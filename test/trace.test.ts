@@ -6,12 +6,14 @@ import { pathToFileURL } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { newKernelText } from '../src/cli/new_kernel.ts';
 import { FAMILIES } from '../src/kernels/families.ts';
+import { always, Family } from '../src/kernels/family.ts';
 import { shaderSource } from '../src/platform/node/shader_files.ts';
 import { EQUATIONS, LINES } from '../src/study/equations.ts';
 import { lineOf, type Trace, type TraceNode } from '../src/study/trace.ts';
 import { captionerRun } from './captioner_run.ts';
-import { browserPath, dataFolder, glimpse, shownByBrowser, temporaryFolder } from './support.ts';
+import { browserPath, dataFolder, glimpse, shownByBrowser, temporaryFolder, useGpu } from './support.ts';
 
+const device = useGpu();
 const folder = temporaryFolder();
 const made = captionerRun(folder);
 const data = dataFolder('the traces of goldens');
@@ -28,7 +30,21 @@ test('gradients of equations are equations, each key stands once, and every line
   for (const { gradients = [] } of EQUATIONS) for (const key of gradients) expect(keys).toContain(key);
   for (const shader of Object.keys(LINES)) expect(lineOf(shader, shaderSource(shader)), shader).toBeGreaterThan(10);
   for (const family of ['matmul', 'attention', 'attention_scores_grad', 'attention_grad', 'lstm_cell', 'lstm_cell_grad', 'cross_entropy'])
-    for (const { shader } of FAMILIES[family].versions) expect(Object.keys(LINES)).toContain(shader);
+    for (const { shader, composed } of FAMILIES[family].versions) if (!composed) expect(Object.keys(LINES)).toContain(shader); // a trace takes none of those
+});
+
+// It compares each dispatch with its whole problem, and the first of several kernels does only a part.
+test('a trace takes no version that runs several kernels', () => {
+  const row = (name: string) => ({ name, idea: 'none', shader: name, unable: always });
+  const family = new Family<null>('two', [{ ...row('pieces'), composed: true }, row('whole')], () => 'any');
+  const { gpu } = device;
+  expect(family.choose(gpu, null).name).toBe('pieces');
+  gpu.isTraced = true;
+  try {
+    expect(family.choose(gpu, null).name).toBe('whole');
+  } finally {
+    gpu.isTraced = false;
+  }
 });
 
 describe.skipIf(!data)('a golden', () => {

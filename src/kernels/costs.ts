@@ -12,7 +12,7 @@ export interface DispatchCost {
 }
 
 /** Parameters by name, and the workgroups, which tell the number of pictures where a workgroup owns one. */
-type Given = Record<string, number> & { groups_x: number };
+type Given = Record<string, number> & { groups_x: number; groups_y: number };
 type Rule = (p: Given) => readonly [flops: number, words: number];
 
 /** `flops` per element, and numbers read and written per element; elements are counted by `count` or, by fours, by `count4`. */
@@ -83,12 +83,22 @@ const RULES: Readonly<Record<string, Rule>> = {
   accumulate: each(1, 3),
   adam: each(14, 7),
   additive_attention: attention,
+  additive_attention_context: ({ groups_y: batch, regions, values_width: d }) => [
+    batch * regions * (2 * d + 5),
+    batch * (regions * (d + 2) + d), // scores are counted once, although each workgroup reads them
+  ],
   additive_attention_grad: attentionGrad(1),
   additive_attention_grad_vec4: attentionGrad(4),
+  additive_attention_scores: ({ groups_y: batch, regions, keys_width: a }) => [batch * regions * 4 * a, batch * (regions * (a + 1) + a) + a],
   additive_attention_scores_grad: ({ groups_x: batch, regions, values_width: d, has_dalpha }) => [
     batch * regions * (2 * d + 4),
     batch * (regions * (d + 2 + has_dalpha) + d),
   ],
+  additive_attention_shares: ({ groups_y: batch, regions, values_width: d, has_dalpha }) => [
+    batch * regions * (2 * d + 2),
+    batch * (regions * (d + 2 + has_dalpha) + d),
+  ],
+  additive_attention_shares_grad: ({ count }) => [3 * count, 3 * count],
   additive_attention_subgroup: attention,
   additive_attention_vec4: attention,
   argmax: ({ lines, n }) => [lines * n, lines * (n + 1)],
@@ -206,7 +216,8 @@ export const COSTED: readonly string[] = Object.keys(RULES);
 export function costOf({ kernel, params, groups, choice }: Dispatch): DispatchCost | null {
   const rule = RULES[choice?.shader ?? kernel.name];
   if (!rule) return null;
-  const given: Given = { ...scalarParams(params), groups_x: (choice?.groups ?? groups)[0] };
+  const [groups_x, groups_y] = choice?.groups ?? groups;
+  const given: Given = { ...scalarParams(params), groups_x, groups_y };
   const [flops, words] = rule(given);
   return { flops, bytes: 4 * words };
 }

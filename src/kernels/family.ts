@@ -157,7 +157,8 @@ export class Family<P, V extends Version<P> = Version<P>> {
   }
 
   private fastest(gpu: Gpu, problem: P): V {
-    const isAble = (version: V) => version.unable(gpu, problem) === null;
+    // A trace compares each dispatch with its whole problem, so it wants one kernel for one problem.
+    const isAble = (version: V) => version.unable(gpu, problem) === null && !(gpu.isTraced && version.composed);
     const name = this.classOf(problem);
     for (const [place, tuned] of tunedOrder(gpu, this.name, name).entries()) {
       const version = this.rows.find((row) => row.name === tuned); // none if the table is older than a renaming

@@ -128,34 +128,47 @@ function withoutSubgroup(gpu: Gpu, p: AttentionSizes): string | null {
   return regionLayouts(gpu, p).every((layout) => layout !== null) ? null : 'keys or values cannot be read as texels here';
 }
 
-export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes> & { texels: boolean }>(
+/** Regions that a workgroup of the split versions owns, and vec4 of the context. */
+const SPLIT = { regions: 8, columns: 64 };
+
+export const attentionFamily = new Family<AttentionSizes, Version<AttentionSizes> & { reads?: 'texels' | 'scores' }>(
   'attention',
   [
     {
-      ...{ name: 'scalar', shader: 'additive_attention', texels: false, unable: always },
+      ...{ name: 'scalar', shader: 'additive_attention', unable: always },
       idea: 'one workgroup owns one picture; its lanes share the regions, then the columns of the context',
     },
     {
-      ...{ name: 'vec4', shader: 'additive_attention_vec4', texels: false },
+      ...{ name: 'vec4', shader: 'additive_attention_vec4' },
       idea: 'as `scalar`, with four numbers a load',
       unable: (_gpu, p) => byFours(p),
     },
     {
-      ...{ name: 'subgroup', shader: 'additive_attention_subgroup', texels: true },
+      ...{ name: 'subgroup', shader: 'additive_attention_subgroup', reads: 'texels' },
       idea: 'as `vec4`; one subgroup owns one picture, its lanes share the columns of the keys, and keys and values are read as texels',
       unable: (gpu, p) => byFours(p) ?? withoutFixedSubgroup(gpu) ?? withoutSubgroup(gpu, p),
+    },
+    {
+      ...{ name: 'split', shader: 'additive_attention_scores', uses: ['additive_attention_context'], composed: true, reads: 'scores' },
+      idea: 'several workgroups share a picture: first its regions, for the scores, then the columns of its context. Neighbors load neighbors',
+      unable: (_gpu, p) => byFours(p),
     },
   ],
   () => 'any',
 );
 
 /** The first half of the gradient: from the context and α to the scores. */
-export const attentionScoresGradFamily = new Family<AttentionSizes>(
+export const attentionScoresGradFamily = new Family<AttentionSizes, Version<AttentionSizes> & { split?: true }>(
   'attention_scores_grad',
   [
     {
       ...{ name: 'scalar', shader: 'additive_attention_scores_grad', unable: always },
       idea: 'one workgroup owns one picture; its lanes share the regions, and each sums the whole row again',
+    },
+    {
+      ...{ name: 'split', shader: 'additive_attention_shares', uses: ['additive_attention_shares_grad'], composed: true, split: true },
+      idea: 'several workgroups share the regions of a picture, and the lanes the columns of a region. Neighbors load neighbors',
+      unable: (_gpu, p) => byFours(p),
     },
   ],
   () => 'any',
@@ -188,7 +201,11 @@ function lanes(gpu: Gpu, keysWidth: number): Record<string, number> {
 const roundedRegions = (regions: number) => Math.ceil(regions / 64) * 64;
 
 export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const { texels } = attentionFamily.choose(gpu, p);
+  const { reads } = attentionFamily.choose(gpu, p);
+  if (reads === 'scores') {
+    splitAttention(gpu, p, label);
+    return;
+  }
   const params = {
     regions: p.regions,
     keys_width: p.keysWidth,
@@ -199,7 +216,7 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
   };
   const constants = { REGIONS: roundedRegions(p.regions), RELU: p.score === 'relu' ? 1 : 0 };
   const groups = [p.batch, 1, 1] as const;
-  if (texels) {
+  if (reads === 'texels') {
     const [keys, values] = regionLayouts(gpu, p) as [TexelLayout, TexelLayout];
     const slices = [{ ...p.keys, layout: keys }, p.query, p.v, { ...p.values, layout: values }, p.context, p.alpha];
     const found = { ...texelParams('keys', keys), ...texelParams('values', values) };
@@ -207,6 +224,35 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
     return;
   }
   attentionFamily.launch(gpu, { constants }, [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, groups, label);
+}
+
+/** Memory for one number per region, until the commands that were recorded in between have run. */
+function withRegions(gpu: Gpu, { batch, regions }: AttentionSizes, name: string, use: (slice: BufferSlice) => void): void {
+  const bytes = 4 * batch * regions;
+  const buffer = gpu.pool.acquire(bytes, name);
+  use({ buffer, offset: 0, bytes });
+  gpu.pool.release(buffer);
+}
+
+function splitAttention(gpu: Gpu, p: AttentionStep, label: string): void {
+  const sizes = { regions: p.regions, values_width: p.valuesWidth };
+  withRegions(gpu, p, `${label} (scores)`, (scores) => {
+    attentionFamily.launch(
+      gpu,
+      { constants: { RELU: p.score === 'relu' ? 1 : 0 } },
+      [p.keys, p.query, p.v, scores],
+      { regions: p.regions, keys_width: p.keysWidth, query_start: p.queryStart ?? 0 },
+      [Math.ceil(p.regions / SPLIT.regions), p.batch, 1],
+      label,
+    );
+    gpu.dispatch(
+      gpu.kernel({ file: 'additive_attention_context', constants: { REGIONS: roundedRegions(p.regions) } }),
+      [scores, p.values, p.context, p.alpha],
+      { ...sizes, context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 },
+      [Math.ceil(p.valuesWidth / 4 / SPLIT.columns), p.batch, 1],
+      `${label} (context)`,
+    );
+  });
 }
 
 export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
@@ -223,15 +269,17 @@ export interface AttentionStepGrad extends Omit<AttentionStep, 'context'> {
 
 export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: string): void {
   const starts = { context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 };
-  attentionScoresGradFamily.choose(gpu, p);
-  attentionScoresGradFamily.launch(
-    gpu,
-    { constants: { REGIONS: roundedRegions(p.regions) } },
-    [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha, p.de],
-    { regions: p.regions, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 },
-    [p.batch, 1, 1],
-    label,
-  );
+  const inputs = [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha];
+  const params = { regions: p.regions, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 };
+  if (attentionScoresGradFamily.choose(gpu, p).split)
+    withRegions(gpu, p, `${label} (shares)`, (shares) => {
+      const groups = [Math.ceil(p.regions / SPLIT.regions), p.batch, 1] as const;
+      attentionScoresGradFamily.launch(gpu, {}, [...inputs, shares], params, groups, label);
+      const through = { count: p.batch * p.regions, regions: p.regions, alpha_start: starts.alpha_start };
+      const kernel = gpu.kernel({ file: 'additive_attention_shares_grad' });
+      gpu.dispatch(kernel, [shares, p.alpha, p.de], through, grid(through.count), `${label} (through the softmax)`);
+    });
+  else attentionScoresGradFamily.launch(gpu, { constants: { REGIONS: roundedRegions(p.regions) } }, [...inputs, p.de], params, [p.batch, 1, 1], label);
   const { per } = attentionGradFamily.choose(gpu, p); // columns of the keys that an invocation owns
   const count = (p.batch * p.keysWidth) / per;
   attentionGradFamily.launch(

@@ -110,8 +110,8 @@ const CONV_SIZES = [
   ['k×k >512', 56, 3, 64, 64],
 ] as const;
 
-/** The gradient of attention in a step of the captioner: batch 16, 49 regions, keys 512 wide, values 256 wide. */
-function attentionGrad(): TuningProblem {
+/** The gradient of attention in a step of the captioner, both halves: batch 16, 49 regions, keys 512 wide, values 256 wide. */
+function attentionGrad(family: 'attention_scores_grad' | 'attention_grad'): TuningProblem {
   const [batch, regions, keysWidth, valuesWidth] = [16, 49, 512, 256];
   const [keyShape, queryShape, alphaShape] = [
     [batch, regions, keysWidth],
@@ -130,7 +130,7 @@ function attentionGrad(): TuningProblem {
     queryShape,
     queryShape,
   ];
-  return problem('attention_grad', 'any', '16×49, A 512, D 256', shapes, (query, dcontext, alpha, keys, v, values, de, dkeys, dquery, dvRows) =>
+  return problem(family, 'any', '16×49, A 512, D 256', shapes, (query, dcontext, alpha, keys, v, values, de, dkeys, dquery, dvRows) =>
     additiveAttentionGrad(
       query.gpu,
       {
@@ -237,7 +237,8 @@ export const PROBLEMS: readonly TuningProblem[] = [
     ],
     (keys, query, v, values) => ops.additiveAttention(keys, query, v, values),
   ),
-  attentionGrad(),
+  attentionGrad('attention_scores_grad'),
+  attentionGrad('attention_grad'),
   ...['scaled_dot_product', 'scaled_dot_product_grad_query', 'scaled_dot_product_grad_keys'].flatMap((family) => [
     scaledDotProduct(family, '≤8', 1, 49),
     scaledDotProduct(family, '>8', 20, 49),

@@ -345,6 +345,7 @@ export const additiveAttentionOp: Op<AttentionAttrs> = {
       attrs: { score: 'tanh' },
       draw: ['normal', 'normal', 'normal with 300', 'normal'],
     },
+    { name: 'more columns of keys than lanes', shapes: [[2, 9, 140], [2, 140], [140], [2, 9, 8]], attrs: { score: 'tanh' } },
     { name: 'one region', shapes: [[2, 1, 3], [2, 3], [3], [2, 1, 5]], attrs: { score: 'tanh' } },
     { name: 'primes, rectified', shapes: [[5, 47, 43], [5, 43], [43], [5, 47, 31]], attrs: { score: 'relu' } },
     { name: 'multiples of 4, rectified', shapes: [[3, 11, 16], [3, 16], [16], [3, 11, 20]], attrs: { score: 'relu' } },
