@@ -3,8 +3,9 @@ import { BaseSequencer, type TestSpecification } from 'vitest/node';
 
 /** Files of more than half a minute, longest first. Vitest knows what the others took, or takes the larger first. */
 const LONG = [
-  ...['site/test/engine', 'test/exercises', 'test/user_kernels', 'test/bench_files', 'site/test/caption', 'test/numerics', 'test/bench'],
-  ...['test/cli_export', 'test/cli_resume', 'test/faults/kills', 'test/trace', 'test/cli_training', 'test/cli_captioning', 'test/package', 'test/profile'],
+  ...['site/test/engine', 'test/world', 'test/bench_files', 'site/test/caption', 'test/numerics', 'test/exercises', 'test/bench', 'test/user_kernels'],
+  ...['site/test/kernels', 'test/cli_resume', 'test/cli_export', 'test/faults/kills', 'test/browser', 'test/trace', 'test/cli_captioning'],
+  ...['test/cli_language_model', 'test/profile', 'test/cli_training', 'test/ops', 'test/cli_self_critical', 'test/cli_shards', 'test/package'],
 ].map((name) => `/${name}.test.ts`);
 
 export class LongestFirst extends BaseSequencer {
