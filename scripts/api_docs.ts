@@ -52,6 +52,7 @@ const GROUPS: Record<string, string> = {
   rows: 'Rows of scores',
   beam: 'Beam search',
   embedding: 'Embedding',
+  halves: 'Half precision',
   recurrent: 'Cells and attention',
   attention_lstm: 'The recurrent loop of the captioner',
   optimizer: 'Updates',

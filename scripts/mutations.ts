@@ -997,6 +997,27 @@ const ROWS: readonly Mutation[] = [
     ops: ['sample'],
   },
   {
+    name: 'a subnormal half is read as a normal one',
+    shader: 'from_halves',
+    find: 'magnitude < 0x400u',
+    replace: 'magnitude < 0x1u',
+    ops: ['fromHalves'],
+  },
+  {
+    name: 'the sign is lost',
+    shader: 'from_halves',
+    find: 'half & 0x8000u',
+    replace: 'half & 0x0u',
+    ops: ['fromHalves'],
+  },
+  {
+    name: 'the two numbers of a word change places',
+    shader: 'from_halves',
+    find: 'y[2u * at] = from_half(word & 0xffffu);',
+    replace: 'y[2u * at] = from_half(word >> 16u);',
+    ops: ['fromHalves'],
+  },
+  {
     name: 'the last column is left out',
     shader: 'one_hot',
     find: 'row % params.n == own',

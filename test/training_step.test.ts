@@ -1,5 +1,6 @@
 /** One training step: batches added up, the loss that is reported, scheduled sampling. */
 import { expect, test } from 'vitest';
+import { floatsOf, toHalf } from '../src/data/half.ts';
 import { Captioner, type CaptionerSizes, PRESETS } from '../src/model/captioner/captioner.ts';
 import { LocalSum } from '../src/model/training/gradient_sum.ts';
 import { type StepInputs, TrainingStep } from '../src/model/training/step.ts';
@@ -72,6 +73,13 @@ function joined(a: StepInputs, b: StepInputs): StepInputs {
     pictureOf: null,
   };
 }
+
+test('features as halves make the same update as their numbers in float32, bit for bit', async () => {
+  const inputs = batch(4, 2, 1);
+  const halves = toHalf(inputs.features as Float32Array);
+  const weightsOf = (features: Uint16Array | Float32Array) => weightsAfter((step) => void step.run({ ...inputs, features }));
+  expect(await weightsOf(halves)).toEqual(await weightsOf(floatsOf(halves)));
+});
 
 test.each([
   ['basic', PRESETS.basic],

@@ -30,6 +30,10 @@ function drawPlain(name: string, bound: number, shape: Shape, random: Random): R
       const order = random.permutation(sizeOf(shape));
       return reference(shape, (i) => Math.fround(0.01 * (order[i] - order.length / 2)));
     }
+    case 'halves': {
+      const finite = () => random.integer(2) * 0x8000 + random.integer(0x7c00);
+      return reference(shape, () => finite() * 0x10000 + finite());
+    }
     case 'ids':
       return reference(shape, () => random.integer(bound));
     default:

@@ -78,7 +78,7 @@ export interface OpCase<A> {
    *
    * - `positive` is in (0.5, 2), `unit` in (0, 1), `mask` is 0 or positive.
    * - `distinct`: no two values are closer than 0.01.
-   * - `ids:N`: whole numbers below N.
+   * - `ids:N`: whole numbers below N. `halves`: words of two finite half-precision numbers.
    * - `outliers`: normal, with a few values of ± 30.
    *
    * After a kind, `plus NUMBER` adds the number to all values, and `with NUMBER` replaces one value by it. An example is

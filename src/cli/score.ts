@@ -10,7 +10,8 @@ import { type Collection, type Scored, type ScoreReport, scoreCaptions } from '.
 import { Captioner } from '../model/captioner/captioner.ts';
 import { Ensemble } from '../model/captioner/ensemble.ts';
 import { vocabularyOf } from '../model/training/checkpoint_format.ts';
-import { scope, tensor } from '../tensor/tensor.ts';
+import { featureTensor } from '../nn/stored_features.ts';
+import { scope } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
 import type { ScoreOptions } from './commands/score.ts';
 import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
@@ -83,7 +84,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
     for (let first = 0; first < images.length; first += o.batch) {
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
-      const features = tensor(await store.read(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
+      const features = featureTensor(await store.readStored(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
       const found = await model.decoding.ranked(features, maxLength, beam);
       found.forEach(([{ tokens }], i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));

@@ -23,7 +23,7 @@ import {
 import { notesOf, notesOfOne, together } from './feature_parts.ts';
 import { openFile } from './file_source.ts';
 import { nonFiniteFault } from './finite.ts';
-import { fromHalf } from './half.ts';
+import { floatsOf, type StoredNumbers } from './half.ts';
 import { problemOf, quoted } from './validation.ts';
 
 /** Files of records that are open at a time. */
@@ -248,15 +248,21 @@ export class FeatureStore {
     return found;
   }
 
-  /** Features of the pictures, [files, regions, width]. Throws a FileError if a checksum is wrong, or a number is none. */
+  /** Features of the pictures, [files, regions, width], as float32. Throws a FileError if a checksum is wrong, or a number is none. */
   async read(files: readonly string[]): Promise<Float32Array> {
-    const words = this.index.regions * this.index.width;
-    const out = new Float32Array(files.length * words);
+    return floatsOf(await this.readStored(files));
+  }
+
+  /** The same as they are stored: as float32, or the bits of halves. */
+  async readStored(files: readonly string[]): Promise<StoredNumbers> {
+    const count = this.index.regions * this.index.width;
+    const Numbers = this.index.type === 'f16' ? Uint16Array : Float32Array;
+    const out = new Numbers(files.length * count);
     await this.each(files, (bytes, { file, i, row, place }) => {
-      const record = out.subarray(i * words, (i + 1) * words);
-      if (this.index.type === 'f16') fromHalf(new Uint16Array(bytes.buffer), record);
-      else record.set(new Float32Array(bytes.buffer));
-      const fault = this.looked[row] ? null : nonFiniteFault(record);
+      const record = new Numbers(bytes.buffer);
+      out.set(record, i * count);
+      if (this.looked[row]) return;
+      const fault = nonFiniteFault(floatsOf(record));
       if (fault)
         throw new FileError(place.path, `the features of ${file} are no numbers: ${fault}; extract them again, with --precision f32 if they were halved`);
       this.looked[row] = 1;

@@ -61,16 +61,25 @@ export function toHalf(values: Float32Array): Uint16Array {
 
 let table: Float32Array | null = null;
 
-/** All 65,536 halves as floats. */
-function halves(): Float32Array {
-  return Float32Array.from({ length: 1 << 16 }, (_, bits) => {
-    const [sign, exponent, fraction] = [bits >>> 15 ? -1 : 1, (bits >>> 10) & 31, bits & 1023];
-    if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-    return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
-  });
+/** The number that the 16 bits of a half stand for. */
+export function halfOf(bits: number): number {
+  const [sign, exponent, fraction] = [bits >>> 15 ? -1 : 1, (bits >>> 10) & 31, bits & 1023];
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
+}
+
+/** Numbers as they are stored: float32, or the 16 bits of each half. */
+export type StoredNumbers = Float32Array | Uint16Array;
+
+/** Halves as float32; numbers of float32 as they are. */
+export function floatsOf(stored: StoredNumbers): Float32Array {
+  if (stored instanceof Float32Array) return stored;
+  const floats = new Float32Array(stored.length);
+  fromHalf(stored, floats);
+  return floats;
 }
 
 export function fromHalf(values: Uint16Array, out: Float32Array): void {
-  table ??= halves();
+  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfOf(bits));
   for (let i = 0; i < values.length; i++) out[i] = table[values[i]];
 }

@@ -134,6 +134,7 @@ const RULES: Readonly<Record<string, Rule>> = {
   embedding: ({ rows, width }) => [0, 2 * rows * width + rows],
   embedding_grad: ({ rows, width }) => [rows * width, 2 * rows * width + 3 * rows],
   embedding_links: ({ rows }) => [0, 3 * rows],
+  from_halves: ({ count }) => [0, 1.5 * count],
   gather_rows: ({ count, width }) => [0, 2 * count + count / width],
   gru_cell: each(14, 12),
   gru_cell_grad: each(18, 16),

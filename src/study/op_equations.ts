@@ -179,6 +179,7 @@ export const OP_EQUATIONS: Readonly<Record<string, OpEquation>> = {
   argmaxToken: of(r`k_r = \arg\max_j x_{rj}, \quad \log p_r = \ln \mathrm{softmax}(x_r)_{k_r}`),
   topK: of(r`x_{r,k_1} \ge x_{r,k_2} \ge \dots \ge x_{r,k_K} \ge x_{rj}`, r`dx_{r,k_i} = dv_{ri}, \quad 0 \text{ elsewhere}`),
   sample: of(r`P(k_r = j) \propto e^{x_{rj} / \tau}`),
+  fromHalves: of(r`y_{2i} = \mathrm{half}(x_i \bmod 2^{16}), \quad y_{2i+1} = \mathrm{half}(\lfloor x_i / 2^{16} \rfloor)`),
   oneHot: of(r`y_{rj} = \begin{cases} \text{on} & j = k_r \\ \text{off} & \text{else} \end{cases}`),
   beamSelect: of(r`\text{the } W \text{ largest } \frac{\sum_t \log p_t}{\mathrm{penalty}(|y|)} \text{ over hypotheses and continuations}`),
   limitTokens: of(r`y_j = x_j - \lambda\, n_j, \quad -10^{30} \text{ if } j \text{ is not allowed}`),

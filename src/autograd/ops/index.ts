@@ -14,6 +14,7 @@ import { conv3dOp } from './conv_volume.ts';
 import { axpbyOp, binaryOf, binaryOps, dropoutOp, unaryOf, unaryOps } from './elementwise.ts';
 import { embeddingOp } from './embedding.ts';
 import { gatherOps, scatterOps } from './gather.ts';
+import { fromHalvesOp } from './halves.ts';
 import { matmulIntoOp, matmulOp } from './matmul.ts';
 import { batchNormEvalOp, batchNormTrainOp, groupNormOp, layerNormOp, rmsNormOp } from './norm.ts';
 import { adamOp, globalNormOp, gradientSumOp, sgdOp } from './optimizer.ts';
@@ -71,6 +72,7 @@ export const OPS: readonly Op[] = [
   beamSelectOp,
   limitTokensOp,
   embeddingOp,
+  fromHalvesOp,
   lstmCellOp,
   gruCellOp,
   additiveAttentionOp,
@@ -203,6 +205,7 @@ export { type ConvTransposeOptions, convTranspose1d, convTranspose2d, convTransp
 export { conv3d, type VolumeConvOptions } from './conv_volume.ts';
 export { embedding } from './embedding.ts';
 export { gather, gatherElements, gatherNd, scatterElements, scatterNd } from './gather.ts';
+export { fromHalves } from './halves.ts';
 export { type MatmulOptions, matmul } from './matmul.ts';
 export { batchNormEval, batchNormTrain, groupNorm, layerNorm, rmsNorm } from './norm.ts';
 export { type PadMode, pad } from './pad.ts';

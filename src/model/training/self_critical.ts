@@ -8,11 +8,13 @@
  * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Sampling is not recorded on the tape. The loss is
  * the weighted cross-entropy of the samples under teacher forcing. Document frequencies are those of the training split.
  */
+
 import type { CaptionedWords } from '../../data/captions.ts';
+import type { StoredNumbers } from '../../data/half.ts';
 import { END, START, type Vocabulary } from '../../data/words.ts';
 import { CiderD } from '../../metrics/cider.ts';
 import { endsInFunctionWord } from '../../metrics/function_words.ts';
-import { type Tensor, tensor } from '../../tensor/tensor.ts';
+import { featureTensor } from '../../nn/stored_features.ts';
 import { type Captioner, packsCaptions } from '../captioner/captioner.ts';
 import type { GeneratedCaption } from '../captioner/decoding.ts';
 import type { SelfCriticalConfig } from './checkpoint.ts';
@@ -61,10 +63,10 @@ export class SelfCritical {
   }
 
   /** Samples captions for the pictures, rewards them, and lays out the inputs of the training step. `draw` selects the random numbers. */
-  async rollout(files: readonly string[], features: Float32Array, draw: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
+  async rollout(files: readonly string[], features: StoredNumbers, draw: number): Promise<{ inputs: StepInputs; rollout: Rollout }> {
     const { samples, maxLength, temperature, baseline, mix, normalize } = this.config;
     const { regions, features: width } = this.model.sizes;
-    const input: Tensor = tensor(features, [files.length, regions, width]);
+    const input = featureTensor(features, [files.length, regions, width]);
     const options = { perPicture: samples, temperature, topK: 0, topP: 1, suppress: false, seed: (this.seed + draw) >>> 0 };
     const drawn = await this.model.decoding.sample(input, maxLength, options);
     const greedy = baseline === 'greedy' ? await this.model.decoding.greedy(input, maxLength, { suppress: true }) : null;
@@ -106,7 +108,7 @@ export class SelfCritical {
   /** Captions of each picture: its samples. With `mix`, some pictures have one of their references besides; which ones changes from draw to draw. */
   private layOut(
     images: readonly CaptionedWords[],
-    features: Float32Array,
+    features: StoredNumbers,
     drawn: readonly GeneratedCaption[],
     advantages: readonly number[],
     mix: number,

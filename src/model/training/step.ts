@@ -3,16 +3,19 @@
  * Later ones of that shape only replay the commands on new inputs. How the gradients of an update's micro-batches are added up
  * is said in gradient_sum.ts.
  */
+
 import { backward } from '../../autograd/tape.ts';
+import type { StoredNumbers } from '../../data/half.ts';
 import { CaptureCache, type Replay } from '../../gpu/capture.ts';
 import type { Optimizer } from '../../nn/optimizer.ts';
+import { writeFeatures } from '../../nn/stored_features.ts';
 import { empty, Scope, scope, type Tensor } from '../../tensor/tensor.ts';
 import type { Captioner } from '../captioner/captioner.ts';
 import { shapeOfWords, type Words } from './packing.ts';
 
 export interface StepInputs extends Words {
   /** Features [pictures, regions, width]. If the encoder is trained too, the prepared pictures instead. */
-  features: Float32Array;
+  features: StoredNumbers;
   pictures: number;
   /** Weights of the targets, in their order; 0 masks a target. */
   weights: Float32Array;
@@ -111,7 +114,7 @@ export class TrainingStep {
     this.draws = this.optimizer.steps * most + index + 1;
     this.captured.use({ pictures, active, packed: pictureOf !== null, of }, (micro) => {
       if (pictureOf) micro.pictureOf?.write(pictureOf);
-      micro.features.write(features);
+      writeFeatures(features, micro.features);
       micro.ids.write(ids);
       micro.targets.write(targets);
       micro.weights.write(weights);

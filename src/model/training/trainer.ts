@@ -2,6 +2,7 @@
  * The trainer: teacher forcing or self-critical training on stored features, with Adam. After each epoch it validates (loss per
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
+
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -14,6 +15,7 @@ import { EventFile } from '../../data/event_file.ts';
 import { encoderDifferences } from '../../data/feature_index.ts';
 import type { FeatureStore } from '../../data/feature_store.ts';
 import { nonFinite } from '../../data/finite.ts';
+import { floatsOf, type StoredNumbers } from '../../data/half.ts';
 import type { PictureFile } from '../../data/images.ts';
 import { lockFolder } from '../../data/lock.ts';
 import { pictureOf } from '../../data/picture_places.ts';
@@ -23,6 +25,7 @@ import { currentGpu } from '../../gpu/gpu.ts';
 import { ciderD } from '../../metrics/cider.ts';
 import { Optimizer } from '../../nn/optimizer.ts';
 import type { NamedArray } from '../../nn/parameters.ts';
+import { featureTensor } from '../../nn/stored_features.ts';
 import { VERSION } from '../../platform/node/version.ts';
 import { empty, readTensors, Scope, scope, type Tensor, type TypedArray, tensor } from '../../tensor/tensor.ts';
 import { Captioner, embeddingInit, packsCaptions } from '../captioner/captioner.ts';
@@ -382,17 +385,17 @@ class Run {
   }
 
   /** The inputs of a training step for some pictures: stored features, or the pictures if the encoder is trained too. */
-  async inputs(files: readonly string[]): Promise<Float32Array> {
+  async inputs(files: readonly string[]): Promise<StoredNumbers> {
     const { store } = this.o;
-    if (!this.tuned) return store.read(files);
+    if (!this.tuned) return store.readStored(files);
     const { encoder } = this.tuned;
     return packed(await Promise.all(files.map((file) => encoder.load(this.picture(file)))));
   }
 
   /** Features [files, P, F]: stored ones, or those of the encoder's present weights. */
-  async features(files: readonly string[]): Promise<Float32Array> {
+  async features(files: readonly string[]): Promise<StoredNumbers> {
     const { store } = this.o;
-    if (!this.tuned) return store.read(files);
+    if (!this.tuned) return store.readStored(files);
     const { encoder } = this.tuned;
     const parts: Float32Array[] = [];
     for (let first = 0; first < files.length; first += ENCODED_TOGETHER) {
@@ -605,7 +608,7 @@ interface SubmittedUpdate {
   /** Losses and rollouts of the micro-batches, and whether a process was asked to stop. */
   told: Float64Array;
   /** Inputs of its last micro-batch. */
-  features: Float32Array;
+  features: StoredNumbers;
   steps: number;
   rate: number;
   exchange: ExchangeTimes | null;
@@ -623,7 +626,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
   if (batches.length === 0) throw new GlimpseError('no training picture has features; run `glimpse features` on the training split');
   if (!critic && !state.tuned) step.reserve(batches, Math.min(config.accumulate, batches.length));
   const isOwn = (i: number) => isOwnBatch(state, i);
-  let next: Promise<Float32Array> = Promise.resolve(new Float32Array());
+  let next: Promise<StoredNumbers> = Promise.resolve(new Float32Array());
   const prefetch = (from: number) => {
     let i = from;
     while (i < batches.length && !isOwn(i)) i++;
@@ -659,7 +662,7 @@ async function trainEpoch(state: Run): Promise<boolean> {
       state.rate = rateAt(config, state.progress.rate, optimizer.steps + 1, epochs);
       step.samplingProbability = samplingProbability(config, epochs);
       const told = new Float64Array(of * TOLD + 1);
-      let features: Float32Array = new Float32Array();
+      let features: StoredNumbers = new Float32Array();
       for (const [index, batch] of group.entries()) {
         if (!isOwn(i + index)) continue;
         features = await next;
@@ -760,14 +763,14 @@ async function settle(state: Run, update: SubmittedUpdate, following: boolean): 
 }
 
 /** Which gradients are no numbers, and how large the inputs were. */
-async function causeOf({ model, tuned }: Run, features: Float32Array): Promise<string> {
+async function causeOf({ model, tuned }: Run, features: StoredNumbers): Promise<string> {
   const named = [...model.parameters.trained().all, ...(tuned ? tuned.encoder.parameters.all : [])].flatMap(([name, parameter]) => {
     const gradient = gradOf(parameter);
     return gradient ? [{ name, gradient }] : [];
   });
   const values = await readTensors(named.map(({ gradient }) => gradient));
   const bad = named.filter((_, i) => nonFinite(values[i] as Float32Array)).map(({ name }) => name);
-  const largest = features.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  const largest = floatsOf(features).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
   const gradients = bad.length > 0 ? `, the gradients of ${bad.slice(0, 3).join(', ')}${bad.length > 3 ? ' and others' : ''} are NaN or infinite` : '';
   return `${gradients}, the largest input is ${largest.toPrecision(3)}`;
 }
@@ -783,7 +786,7 @@ async function stepInputs(
   critic: SelfCritical | null,
   batch: Batch,
   group: readonly Batch[],
-  features: Float32Array,
+  features: StoredNumbers,
   config: TrainingConfig,
   draw: number,
 ): Promise<{ inputs: StepInputs; rollout: Rollout | null }> {
@@ -816,7 +819,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
     const rows = batch.active[0];
     const shape = shapeOfWords(batch.active, batch.pictureOf !== null);
     const packing = batch.pictureOf && { active: batch.active, pictureOf: tensor(batch.pictureOf, [rows]) };
-    const features = tensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
+    const features = featureTensor(await state.features(batch.files), [batch.files.length, store.index.regions, store.index.width]);
     const weights = tensor(rowWeights(batch, 'token-mean', { tokens: batch.tokens, rows }), shape);
     const { crossEntropy } = noGrad(() => model.loss(features, tensor(batch.ids, shape), tensor(batch.targets, shape), weights, { packing }));
     losses.push({ nats: (await crossEntropy.item()) * batch.tokens, tokens: batch.tokens });
@@ -826,7 +829,7 @@ async function validate(state: Run): Promise<{ loss: number; cider: number } | n
     if (!isOwn(first / DECODED_TOGETHER)) continue;
     using _batch = scope();
     const part = images.slice(first, first + DECODED_TOGETHER);
-    const features = tensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
+    const features = featureTensor(await state.features(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
     const captions = await model.decoding.greedy(features, config.maxLength - 1, { suppress: config.preset === 'recommended' });
     said.push(captions.map(({ tokens: ids }) => vocabulary.scoredWords(ids).filter((word) => !SPECIAL_WORDS.includes(word))));
   }
