@@ -8,7 +8,7 @@ import { openEncoderOf } from '../model/encoder/encoder.ts';
 import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { CaptionOptions } from './commands/caption.ts';
-import { checkDecoding, decodingOf } from './decoding.ts';
+import { checkDecoding, decodingOf, openNeighbors, rankedCaptions } from './decoding.ts';
 import { duration, progress, result, say, sayLeftOut } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 import { readShaders, useCheckedShaders } from './shaders.ts';
@@ -21,13 +21,15 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
   for (const picture of pictures) if (!existsSync(picture) && !o.skipBad) throw new FileError(picture, 'no such file');
   const checkpoint = checkpointAt(o, modelPath);
   const vocabulary = vocabularyOf(checkpoint);
-  const { beam, maxLength } = decodingOf(o, checkpoint.config);
+  const asked = decodingOf(o, checkpoint.config);
+  const { beam, maxLength } = asked;
   return withGpu(o, async (gpu) => {
     await useCheckedShaders(gpu, o, shaders);
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const { config } = checkpoint;
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
     const { decoding } = model;
+    const neighbors = openNeighbors(o, checkpoint);
     const bar = progress(o, 'caption', pictures.length, 'pictures');
     const loadBatch = (first: number) =>
       Promise.all(pictures.slice(first, first + o.batch).map(async (image) => ({ image, pixels: await encoder.attempt(image) })));
@@ -61,7 +63,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
               ...{ suppress: beam.suppress, minLength: o.minLength, noRepeat: o.noRepeat },
             })
           ).map((one) => [one])
-        : await decoding.ranked(features, maxLength, beam);
+        : await rankedCaptions(decoding, features, asked, neighbors);
       found.forEach(([{ tokens, logProb }, ...rest], i) => {
         const others = rest.slice(0, o.nBest - 1).map((each) => vocabulary.decode(each.tokens));
         captions.push({ image: batch[i].image, caption: vocabulary.decode(tokens), tokens: tokens.map((id) => vocabulary.word(id)), logProb, others });
@@ -76,6 +78,7 @@ export async function caption(o: CaptionOptions, modelPath: string, given: strin
     );
     sayLeftOut(o, countLeftOut(leftOut));
     model.dispose();
+    neighbors?.dispose();
     encoder.dispose();
     result(o, [...captions, ...leftOut.map(({ path, why }) => ({ image: path, leftOut: why }))], () =>
       captions.flatMap(({ image, caption: text, logProb, others }) => [`${image}: ${text}  (${logProb.toFixed(2)})`, ...others.map((other) => `    ${other}`)]),

@@ -5,9 +5,10 @@
 import type { Vocabulary } from '../data/words.ts';
 import { GlimpseError } from '../errors.ts';
 import type { Captioner } from '../model/captioner/captioner.ts';
-import type { BeamOptions } from '../model/captioner/decoding.ts';
+import type { NeighborOptions, Neighbors } from '../model/captioner/neighbors.ts';
 import type { ImageEncoder } from '../model/encoder/encoder.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
+import { rankedCaptions } from './decoding.ts';
 
 export interface CaptionAnswer {
   caption: string;
@@ -43,7 +44,7 @@ export class CaptionService {
     private readonly encoder: ImageEncoder,
     private readonly model: Captioner,
     private readonly vocabulary: Vocabulary,
-    private readonly o: { beam: BeamOptions; maxLength: number; batch: number; queue: number },
+    private readonly o: { asked: NeighborOptions; neighbors: Neighbors | null; batch: number; queue: number },
   ) {}
 
   /** Pictures that wait or are being decoded. */
@@ -93,7 +94,8 @@ export class CaptionService {
       pictures,
       pictures.map(() => 'the picture'),
     );
-    const found = await this.model.decoding.ranked(tensor(values, [pictures.length, regions, width]), this.o.maxLength, this.o.beam);
+    const { asked, neighbors } = this.o;
+    const found = await rankedCaptions(this.model.decoding, tensor(values, [pictures.length, regions, width]), asked, neighbors);
     return found.map(([best, ...rest]) => ({
       caption: this.vocabulary.decode(best.tokens),
       words: best.tokens.map((id, t) => ({ word: this.vocabulary.word(id), probability: Math.exp(best.logProbs[t]) })),

@@ -11,6 +11,7 @@ import { exportModel } from './commands/export.ts';
 import { features } from './commands/features.ts';
 import { gallery } from './commands/gallery.ts';
 import { merge } from './commands/merge.ts';
+import { neighbors } from './commands/neighbors.ts';
 import { newKernel } from './commands/new_kernel.ts';
 import { onnxCheck } from './commands/onnx_check.ts';
 import { onnxInspect, onnxProfile, onnxRun } from './commands/onnx_model.ts';
@@ -26,7 +27,7 @@ import { tune } from './commands/tune.ts';
 
 export const COMMANDS: readonly Declaration[] = [
   ...[doctor, selftest, demo],
-  ...[prepare, features, merge, train, average, caption, gallery, serve, exportModel],
+  ...[prepare, features, merge, train, average, neighbors, caption, gallery, serve, exportModel],
   ...[exercise, newKernel, tune, bench, benchCompare, benchPlot, benchReport, profile, trace, plot, score, evaluate],
   ...[onnxInspect, onnxRun, onnxProfile, onnxCheck],
 ];

@@ -25,7 +25,7 @@ import { contactSheet, dataUrl, heatMap, readPixels } from '../plot/heat_map.ts'
 import { Random } from '../random.ts';
 import { scope, tensor } from '../tensor/tensor.ts';
 import type { GalleryOptions } from './commands/gallery.ts';
-import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { checkDecoding, decodingOf, describeDecoding, openNeighbors } from './decoding.ts';
 import { openFeatures } from './feature_stores.ts';
 import { progress, result, say, sayLeftOut } from './output.ts';
 import { figure, inPage, PAGE_STYLE } from './page.ts';
@@ -186,10 +186,11 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
   const checkpoint = checkpointAt(o, modelPath);
   const { config } = checkpoint;
   const vocabulary = vocabularyOf(checkpoint);
-  const { beam, maxLength } = decodingOf(o, config);
+  const asked = decodingOf(o, config);
   return withGpu(o, async (gpu) => {
     const { list, close, leftOut, withoutFeatures } = await sources(o, checkpoint, pictures);
     const model = Captioner.fromWeights(config.sizes, config.options, checkpoint.weights);
+    const neighbors = openNeighbors(o, checkpoint);
     const shown: Shown[] = [];
     try {
       const bar = progress(o, 'gallery', list.length, 'pictures');
@@ -206,13 +207,14 @@ export async function gallery(o: GalleryOptions, modelPath: string, pictures: st
         }
         if (part.length === 0) continue;
         const features = tensor(values.subarray(0, part.length * size), [part.length, config.sizes.regions, config.sizes.features]);
-        const found = await model.decoding.beam(features, maxLength, beam, true);
+        const found = await (neighbors?.captions(model.decoding, features, asked, true) ?? model.decoding.beam(features, asked.maxLength, asked.beam, true));
         for (const [i, hypotheses] of found.entries()) shown.push(describe(part[i], hypotheses, vocabulary));
         bar.update(Math.min(list.length, first + BATCH));
       }
       bar.stop();
     } finally {
       model.dispose();
+      neighbors?.dispose();
       await close();
     }
     sayLeftOut(o, countLeftOut(leftOut));

@@ -14,7 +14,7 @@ import { featureTensor } from '../nn/stored_features.ts';
 import { scope } from '../tensor/tensor.ts';
 import type { EvalOptions } from './commands/eval.ts';
 import type { ScoreOptions } from './commands/score.ts';
-import { checkDecoding, decodingOf, describeDecoding } from './decoding.ts';
+import { checkDecoding, decodingOf, describeDecoding, openNeighbors, rankedCaptions } from './decoding.ts';
 import { openFeatures } from './feature_stores.ts';
 import { duration, progress, result } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
@@ -64,7 +64,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
   for (const [i, other] of checkpoints.entries())
     if (!sameWords(other.vocabulary, checkpoint.vocabulary) || other.config.words !== checkpoint.config.words)
       throw new GlimpseError(`${modelPaths[0]} and ${modelPaths[i]} cannot decode together: they were trained with different words`);
-  const { beam, maxLength } = decodingOf(o, checkpoint.config);
+  const asked = decodingOf(o, checkpoint.config);
   const dataset = readDataset(o.data);
   const store = await openFeatures(o, o.features);
   for (const { encoder } of checkpoints) store.requireEncoder(encoder);
@@ -78,6 +78,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
   return withGpu(o, async () => {
     const models = checkpoints.map(({ config: { sizes, options }, weights }) => Captioner.fromWeights(sizes, options, weights));
     const model = models.length === 1 ? models[0] : new Ensemble(models);
+    const neighbors = openNeighbors(o, checkpoint);
     const bar = progress(o, 'eval', images.length, 'pictures');
     const started = performance.now();
     const list: Scored[] = [];
@@ -85,7 +86,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
       using _batch = scope();
       const part = images.slice(first, first + o.batch);
       const features = featureTensor(await store.readStored(part.map(({ file }) => file)), [part.length, store.index.regions, store.index.width]);
-      const found = await model.decoding.ranked(features, maxLength, beam);
+      const found = await rankedCaptions(model.decoding, features, asked, neighbors);
       found.forEach(([{ tokens }], i) => {
         const caption = vocabulary.decode(tokens.filter((id) => id > 0));
         list.push({ image_id: reportedId(ids[first + i]), caption, references: part[i].captions });
@@ -95,6 +96,7 @@ export async function evaluate(o: EvalOptions, modelPaths: string[]): Promise<nu
     bar.stop();
     const seconds = (performance.now() - started) / 1000;
     model.dispose();
+    neighbors?.dispose();
     await store.close();
     if (o.out) writeFileAtomic(o.out, [resultsText(list.map(({ caption }, i) => ({ id: ids[i], caption })))]);
     const training = new Set(

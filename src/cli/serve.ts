@@ -15,7 +15,7 @@ import { resolveCheckpoint } from '../model/training/checkpoint.ts';
 import { vocabularyOf } from '../model/training/checkpoint_format.ts';
 import { Busy, CaptionService } from './caption_service.ts';
 import type { ServeOptions } from './commands/serve.ts';
-import { checkDecoding, decodingOf } from './decoding.ts';
+import { checkDecoding, decodingOf, openNeighbors } from './decoding.ts';
 import { result, say } from './output.ts';
 import { checkpointAt, withGpu } from './session.ts';
 
@@ -75,14 +75,15 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
   checkDecoding(o);
   const path = resolveCheckpoint(modelPath);
   const checkpoint = checkpointAt(o, path);
-  const { beam, maxLength } = decodingOf(o, checkpoint.config);
+  const asked = decodingOf(o, checkpoint.config);
   const given = o.encoder ?? checkpoint.encoder.path;
   // The page computes with a graph that is one file.
   const encoderPath = visionFiles(given) ? null : await unpackedModel(given);
   return withGpu(o, async (gpu) => {
     const encoder = await openEncoderOf(checkpoint, o.encoder);
     const model = Captioner.fromWeights(checkpoint.config.sizes, checkpoint.config.options, checkpoint.weights);
-    const service = new CaptionService(encoder, model, vocabularyOf(checkpoint), { beam, maxLength, batch: o.batch, queue: o.queue });
+    const neighbors = openNeighbors(o, checkpoint);
+    const service = new CaptionService(encoder, model, vocabularyOf(checkpoint), { asked, neighbors, batch: o.batch, queue: o.queue });
     const files: Readonly<Record<string, string>> = encoderPath ? { checkpoint: path, encoder: encoderPath } : {};
     const name = basename(modelPath);
     const run = encoderPath && {
@@ -166,6 +167,7 @@ export async function serve(o: ServeOptions, modelPath: string): Promise<number>
     await closed;
     say(o, `${captioned} pictures were captioned, ${service.largestBatch} together at most`);
     model.dispose();
+    neighbors?.dispose();
     encoder.dispose();
     return 0;
   });

@@ -30,7 +30,7 @@ export interface GeneratedCaption {
 export interface RankedCaption extends GeneratedCaption {
   /** The sum of log-probabilities, divided by the length penalty. */
   score: number;
-  /** Mean similarity to all of the picture's hypotheses, 0 … 1, where they were ordered by it. */
+  /** Likeness to the picture's other hypotheses, or to its neighbors' captions, where hypotheses were ordered by it. */
   agreement?: number;
 }
 
