@@ -27,6 +27,8 @@ function weigh(words: readonly string[], rarity: (gram: string) => number): Weig
 export class CiderD {
   private readonly documents = new Map<string, number>();
   private readonly logImages: number;
+  /** Candidates, since those of a picture may be scored against many references, one picture's after the other. */
+  private readonly candidates = new WeakMap<readonly string[], Weighted>();
   /** How many pictures the document frequencies are of. */
   readonly images: number;
 
@@ -54,7 +56,8 @@ export class CiderD {
   scores(candidates: readonly (readonly string[])[], references: readonly (readonly string[])[]): number[] {
     const known = references.map((words) => this.weigh(words));
     return candidates.map((words) => {
-      const own = this.weigh(words);
+      const own = this.candidates.get(words) ?? this.weigh(words);
+      this.candidates.set(words, own);
       return (10 * known.reduce((sum, other) => sum + similarity(own, other), 0)) / Math.max(1, known.length);
     });
   }

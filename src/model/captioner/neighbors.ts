@@ -1,7 +1,7 @@
 /**
  * Which hypothesis to say, by what people said of similar pictures (Devlin and others 2015, "Exploring nearest neighbor approaches for
- * image captioning"). A model is least sure of what it saw, but a picture's neighbors among the training pictures, seen by the same
- * features, have captions by people. Of the hypotheses of a beam and of samples, the one that is most like those captions is said.
+ * image captioning"). A model is least sure of what it saw. But a picture has neighbors among the training pictures, by the same features,
+ * and those have captions by people. Of the hypotheses of a beam and of samples, the one that is most like those captions is said.
  *
  *   score(h) = Σ_n w_n CIDEr-D(h, captions of n) / 10 + 0.15 · mean similarity to all hypotheses
  *   w = softmax(cos(x, x_n) / 0.04) over the 60 nearest pictures n
