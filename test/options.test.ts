@@ -57,6 +57,8 @@ function least({ name, arguments: args = {}, options }: Declaration): string[] {
   return [...name.split(' '), ...needed, ...required];
 }
 
+const NEAR = ['--beam', '4', '--neighbors', 'none'];
+
 /** What else stands on the command line, so that every condition holds in one of these and is broken in one. */
 const CONTEXTS: Record<string, string[][]> = {
   selftest: [[], ['--golden', 'none'], ['--shader', 'matmul=none.wgsl']],
@@ -91,8 +93,8 @@ const CONTEXTS: Record<string, string[][]> = {
   profile: [[], ['none.jpg']],
   exercise: [[], ['--all'], ['1', '--show']],
   trace: [[], ['--golden', 'none']],
-  serve: [[], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
-  caption: [[], ['--sample'], ['--beam', '4'], ['--beam', '4', '--groups', '2']],
+  serve: [[], ['--beam', '4'], ['--beam', '4', '--groups', '2'], NEAR],
+  caption: [[], ['--sample'], ['--beam', '4'], ['--beam', '4', '--groups', '2'], NEAR],
   gallery: [
     ...[[], ['none.jpg'], ['none.jpg', '--references', 'none'], ['--beam', '1']],
     ...[
@@ -100,6 +102,7 @@ const CONTEXTS: Record<string, string[][]> = {
       ['--data', 'none'],
     ],
     ['--beam', '4', '--groups', '2'],
+    NEAR,
   ],
   bench: [
     [],
@@ -111,7 +114,7 @@ const CONTEXTS: Record<string, string[][]> = {
     ['--picture', 'none'],
     ['--run', 'none'],
   ],
-  eval: [[], ['--beam', '1'], ['--beam', '4', '--groups', '2']],
+  eval: [[], ['--beam', '1'], ['--beam', '4', '--groups', '2'], NEAR],
   export: [[], ['--format', 'safetensors']],
   'onnx inspect': [[], ['--structure']],
 };
@@ -271,6 +274,7 @@ describe('defaults', () => {
     expect(decodingOf(o, config)).toEqual({
       beam: { width: 3, penalty: 'wu', alpha: WU_ALPHA, groups: 3, diversity: 0.5, consensus: true, minLength: 4, noRepeat: 2, suppress: true },
       maxLength: 19,
+      samples: 40,
     });
     expect(decodingOf({ ...o, maxLength: 9 }, { ...config, preset: 'basic' })).toMatchObject({ beam: { suppress: false }, maxLength: 9 });
     expect(() => decodingOf({ ...o, maxLength: 3 }, config)).toThrow(/--min-length 4 is more than the longest caption may have: 3 words/);
