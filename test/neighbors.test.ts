@@ -92,6 +92,18 @@ describe('the pictures that are near', () => {
     neighbors.dispose();
   });
 
+  test('a training picture is not its own neighbor, nor is a copy of it', async () => {
+    const own = numbers(REGIONS * WIDTH);
+    const vector = toHalf(Float32Array.from(vectorOf(own)));
+    const vectors = file.vectors.slice();
+    for (const place of [7, 100]) vectors.set(vector, place * WIDTH);
+    const neighbors = new Neighbors({ ...file, vectors }, WIDTH, words, 50 * WIDTH * 4);
+    const [found] = await neighbors.nearest(tensor(own, [1, REGIONS, WIDTH]));
+    expect(found).toHaveLength(60);
+    expect(found.filter(({ picture }) => picture === 7 || picture === 100)).toEqual([]);
+    neighbors.dispose();
+  });
+
   test('of other features than the model reads are refused', () => {
     expect(() => new Neighbors(file, 8, words)).toThrow('the vectors of the neighbors have 37 numbers, the model reads features of 8');
   });

@@ -6,6 +6,8 @@
  *   score(h) = Σ_n w_n CIDEr-D(h, captions of n) / 10 + 0.15 · mean similarity to all hypotheses
  *   w = softmax(cos(x, x_n) / 0.04) over the 60 nearest pictures n
  *
+ * A picture is not its own neighbor, nor is a copy of it: else a training picture would be told its own captions.
+ *
  * x is the mean of a picture's features over its regions: its signed square root, of length 1, less the mean of all training pictures.
  * CIDEr-D's document frequencies are those of the training captions.
  */
@@ -23,6 +25,10 @@ import type { BeamOptions, Decoding, RankedCaption } from './decoding.ts';
 /** Neighbors of a picture, and how fast their weight falls with the cosine. Chosen on validation pictures of Flickr8k. */
 const NEIGHBORS = 60;
 const TEMPERATURE = 0.04;
+/** Pictures whose vectors are nearer than this are the same one. Halves of a vector have a cosine of 0.9999999 with it. */
+const SAME = 0.999;
+/** Copies of a picture that are looked past. */
+const COPIES = 8;
 /** Weight of the likeness of the hypotheses to one another. */
 const AGREEMENT = 0.15;
 /** Added to a length, so that a vector of zeros stays one. */
@@ -96,13 +102,14 @@ export class Neighbors {
     const found: { picture: number; cosine: number }[][] = Array.from({ length: batch }, () => []);
     for (const { first, vectors } of this.parts) {
       const [count] = vectors.shape;
-      const k = Math.min(NEIGHBORS, count);
+      const k = Math.min(NEIGHBORS + COPIES, count);
       const best = noGrad(() => ops.topK(ops.matmul(query, vectors, { transB: true }), k));
       const [cosines, places] = [await best.values.data(), await best.indices.data()];
       for (let b = 0; b < batch; b++) for (let i = 0; i < k; i++) found[b].push({ picture: first + places[b * k + i], cosine: cosines[b * k + i] });
     }
     return found.map((all) => {
-      const near = all.sort((x, y) => y.cosine - x.cosine).slice(0, NEIGHBORS);
+      const others = all.filter(({ cosine }) => cosine < SAME);
+      const near = others.sort((x, y) => y.cosine - x.cosine).slice(0, NEIGHBORS);
       const weights = near.map(({ cosine }) => Math.exp((cosine - near[0].cosine) / TEMPERATURE));
       const sum = weights.reduce((total, weight) => total + weight, 0);
       return near.map(({ picture }, i) => ({ picture, weight: weights[i] / sum }));
