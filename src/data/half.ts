@@ -68,6 +68,13 @@ export function halfOf(bits: number): number {
   return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
+/** Halves, two to a word, the first in the low bits. An odd one is followed by a 0. Shares the memory where it can. */
+export function wordsOfHalves(halves: Uint16Array): Uint32Array<ArrayBuffer> {
+  const fits = halves.length % 2 === 0 && halves.byteOffset % 4 === 0;
+  const { buffer, byteOffset, length } = fits ? halves : Uint16Array.from({ length: halves.length + (halves.length % 2) }, (_, i) => halves[i] ?? 0);
+  return new Uint32Array(buffer as ArrayBuffer, byteOffset, length / 2);
+}
+
 /** Numbers as they are stored: float32, or the 16 bits of each half. */
 export type StoredNumbers = Float32Array | Uint16Array;
 

@@ -7,6 +7,7 @@ import { FileError } from '../errors.ts';
 import type { ByteSource } from './bytes.ts';
 import { EncoderIdentity } from './encoder_identity.ts';
 import { nonFinite } from './finite.ts';
+import { wordsOfHalves } from './half.ts';
 import { parseSafetensors, type StoredTensor, safetensorsBytes } from './safetensors_format.ts';
 import { parseJson } from './validation.ts';
 
@@ -37,11 +38,10 @@ function wordsOf(bytes: Uint8Array): Uint32Array {
 
 /** The bytes of the file, piece by piece. */
 export function neighborBytes({ encoder, width, vectors, mean, captions }: NeighborFile): Generator<Uint8Array> {
-  const pairs = new Uint16Array(2 * Math.ceil(vectors.length / 2));
-  pairs.set(vectors);
+  const pairs = wordsOfHalves(vectors);
   const text = wordsOf(new TextEncoder().encode(JSON.stringify(captions)));
   const tensors = new Map<string, Pick<StoredTensor, 'shape' | 'data'>>([
-    ['vectors', { shape: [pairs.length / 2], data: new Uint32Array(pairs.buffer) }],
+    ['vectors', { shape: [pairs.length], data: pairs }],
     ['mean', { shape: [width], data: mean }],
     ['captions', { shape: [text.length], data: text }],
   ]);

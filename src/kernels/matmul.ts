@@ -9,6 +9,7 @@ import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { type ByFours, endingParams, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
+import { withScratch } from './sort.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -332,13 +333,12 @@ function inPieces(
     return;
   }
   const [matrix, columns] = [(m * n) / 4, n / 4];
-  const bytes = 16 * matrix * batch * splits;
-  const made = { buffer: gpu.pool.acquire(bytes, `${label} (pieces)`), offset: 0, bytes };
-  launch(made, splits, { splits, piece, tiles: tiles * splits, c_start: 0, c_stride: matrix, ...endingParams({}) });
   const params = {
     ...{ count4: matrix * batch, matrix, columns, splits, c_start: (p.cStart ?? 0) / 4, c_stride: (p.cStride ?? m * n) / 4 },
     ...endingParams(p),
   };
-  gpu.dispatch(gpu.kernel({ file: 'matmul_splits' }), [made, bias ?? made, p.c], params, grid(params.count4), `${label} (sum of pieces)`);
-  gpu.pool.release(made.buffer);
+  withScratch(gpu, [4 * matrix * batch * splits], `${label} (pieces)`, ([made]) => {
+    launch(made, splits, { splits, piece, tiles: tiles * splits, c_start: 0, c_stride: matrix, ...endingParams({}) });
+    gpu.dispatch(gpu.kernel({ file: 'matmul_splits' }), [made, bias ?? made, p.c], params, grid(params.count4), `${label} (sum of pieces)`);
+  });
 }

@@ -4,6 +4,7 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { grid, rowGrid } from './elementwise.ts';
 import { always, Family, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
+import { withScratch } from './sort.ts';
 
 export interface LstmStep {
   gx: BufferSlice;
@@ -226,17 +227,8 @@ export function additiveAttention(gpu: Gpu, p: AttentionStep, label: string): vo
   attentionFamily.launch(gpu, { constants }, [p.keys, p.query, p.v, p.values, p.context, p.alpha], params, groups, label);
 }
 
-/** Memory for one number per region, until the commands that were recorded in between have run. */
-function withRegions(gpu: Gpu, { batch, regions }: AttentionSizes, name: string, use: (slice: BufferSlice) => void): void {
-  const bytes = 4 * batch * regions;
-  const buffer = gpu.pool.acquire(bytes, name);
-  use({ buffer, offset: 0, bytes });
-  gpu.pool.release(buffer);
-}
-
 function splitAttention(gpu: Gpu, p: AttentionStep, label: string): void {
-  const sizes = { regions: p.regions, values_width: p.valuesWidth };
-  withRegions(gpu, p, `${label} (scores)`, (scores) => {
+  withScratch(gpu, [p.batch * p.regions], `${label} (scores)`, ([scores]) => {
     attentionFamily.launch(
       gpu,
       { constants: { RELU: p.score === 'relu' ? 1 : 0 } },
@@ -248,7 +240,7 @@ function splitAttention(gpu: Gpu, p: AttentionStep, label: string): void {
     gpu.dispatch(
       gpu.kernel({ file: 'additive_attention_context', constants: { REGIONS: roundedRegions(p.regions) } }),
       [scores, p.values, p.context, p.alpha],
-      { ...sizes, context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 },
+      { regions: p.regions, values_width: p.valuesWidth, context_start: p.contextStart ?? 0, alpha_start: p.alphaStart ?? 0 },
       [Math.ceil(p.valuesWidth / 4 / SPLIT.columns), p.batch, 1],
       `${label} (context)`,
     );
@@ -272,7 +264,7 @@ export function additiveAttentionGrad(gpu: Gpu, p: AttentionStepGrad, label: str
   const inputs = [p.dcontext, p.values, p.alpha, p.dalpha ?? p.alpha];
   const params = { regions: p.regions, values_width: p.valuesWidth, ...starts, has_dalpha: p.dalpha ? 1 : 0 };
   if (attentionScoresGradFamily.choose(gpu, p).split)
-    withRegions(gpu, p, `${label} (shares)`, (shares) => {
+    withScratch(gpu, [p.batch * p.regions], `${label} (shares)`, ([shares]) => {
       const groups = [Math.ceil(p.regions / SPLIT.regions), p.batch, 1] as const;
       attentionScoresGradFamily.launch(gpu, {}, [...inputs, shares], params, groups, label);
       const through = { count: p.batch * p.regions, regions: p.regions, alpha_start: starts.alpha_start };

@@ -19,7 +19,7 @@ import { GlimpseError } from '../../errors.ts';
 import { agreement, CiderD } from '../../metrics/cider.ts';
 import { captionTokens } from '../../metrics/ptb.ts';
 import { featureTensor } from '../../nn/stored_features.ts';
-import { Scope, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
+import { readTensors, Scope, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import type { BeamOptions, Decoding, RankedCaption } from './decoding.ts';
 
 /** Neighbors of a picture, and how fast their weight falls with the cosine. Chosen on validation pictures of Flickr8k. */
@@ -71,12 +71,11 @@ export class Neighbors {
    * than the model reads.
    */
   constructor(
-    private readonly file: NeighborFile,
+    { width, captions, vectors, mean }: NeighborFile,
     features: number,
     private readonly vocabulary: Vocabulary,
     bytes = Number.POSITIVE_INFINITY,
   ) {
-    const { width, captions, vectors, mean } = file;
     if (width !== features) throw new GlimpseError(`the vectors of the neighbors have ${width} numbers, the model reads features of ${features}`);
     this.words = captions.map((each) => each.map(captionTokens));
     this.cider = new CiderD(this.words);
@@ -104,7 +103,7 @@ export class Neighbors {
       const [count] = vectors.shape;
       const k = Math.min(NEIGHBORS + COPIES, count);
       const best = noGrad(() => ops.topK(ops.matmul(query, vectors, { transB: true }), k));
-      const [cosines, places] = [await best.values.data(), await best.indices.data()];
+      const [cosines, places] = await readTensors([best.values, best.indices]);
       for (let b = 0; b < batch; b++) for (let i = 0; i < k; i++) found[b].push({ picture: first + places[b * k + i], cosine: cosines[b * k + i] });
     }
     return found.map((all) => {
@@ -147,11 +146,6 @@ export class Neighbors {
       for (const [i, score] of scores.entries()) support[i] += (weight * score) / 10;
     }
     return support;
-  }
-
-  /** Which encoder made the vectors. */
-  get encoder(): NeighborFile['encoder'] {
-    return this.file.encoder;
   }
 
   dispose(): void {

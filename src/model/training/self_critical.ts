@@ -8,7 +8,6 @@
  * (`greedy`), or the mean of the picture's other samples (`others`, Luo 2020). Sampling is not recorded on the tape. The loss is
  * the weighted cross-entropy of the samples under teacher forcing. Document frequencies are those of the training split.
  */
-
 import type { CaptionedWords } from '../../data/captions.ts';
 import type { StoredNumbers } from '../../data/half.ts';
 import { END, START, type Vocabulary } from '../../data/words.ts';

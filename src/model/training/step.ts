@@ -3,7 +3,6 @@
  * Later ones of that shape only replay the commands on new inputs. How the gradients of an update's micro-batches are added up
  * is said in gradient_sum.ts.
  */
-
 import { backward } from '../../autograd/tape.ts';
 import type { StoredNumbers } from '../../data/half.ts';
 import { CaptureCache, type Replay } from '../../gpu/capture.ts';

@@ -2,7 +2,6 @@
  * The trainer: teacher forcing or self-critical training on stored features, with Adam. After each epoch it validates (loss per
  * token, and CIDEr-D of greedy captions). It writes logs and checkpoints. A resumed run goes on as if it had never stopped.
  */
-
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
