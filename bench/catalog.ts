@@ -13,6 +13,8 @@ export interface Benchmark {
   flops: number;
   /** Least memory traffic: every operand once. */
   bytes: number;
+  /** A size for real GPUs, which would take a software adapter minutes. There, it is timed only if --only or --shape names it. */
+  large?: true;
 }
 
 function matmul(m: number, k: number, n: number, layout: 'NN' | 'NT' | 'TN' = 'NN'): Benchmark {
@@ -56,17 +58,17 @@ const CONV_NAMES: Record<ConvKind, string> = { conv: 'conv', convGradInput: 'con
 
 const CONV_FAMILIES: Record<ConvKind, string> = { conv: 'conv2d', convGradInput: 'conv2d_grad_input', convGradWeight: 'conv2d_grad_weight' };
 
-function convolution(kind: ConvKind, [channels, outChannels, size, kernel, stride]: readonly number[]): Benchmark {
-  const geometry: ConvShape = { images: 1, height: size, width: size, channels, outChannels, kernel, stride, pad: (kernel - 1) / 2 };
+function convolution(kind: ConvKind, [channels, outChannels, size, kernel, stride]: readonly number[], images = 1): Benchmark {
+  const geometry: ConvShape = { images, height: size, width: size, channels, outChannels, kernel, stride, pad: (kernel - 1) / 2 };
   const out = outSize(size, geometry);
   return {
     name: CONV_NAMES[kind],
-    shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}`,
+    shape: `${kernel}×${kernel}${stride > 1 ? ` s${stride}` : ''} ${channels}→${outChannels} @${size}${images > 1 ? `, ${images} pictures` : ''}`,
     work: { kind, ...geometry },
     family: CONV_FAMILIES[kind],
     peers: true,
-    flops: 2 * kernel * kernel * channels * outChannels * out * out,
-    bytes: 4 * (channels * size * size + kernel * kernel * channels * outChannels + outChannels * out * out),
+    flops: 2 * images * kernel * kernel * channels * outChannels * out * out,
+    bytes: 4 * (images * channels * size * size + kernel * kernel * channels * outChannels + images * outChannels * out * out),
   };
 }
 
@@ -212,6 +214,28 @@ function model({ name, path }: ModelFile, images: number): Benchmark {
     : { ...common, work: { kind: 'vit', images, model: path, ...VIT_B }, flops: images * VIT_FLOPS, bytes: 4 * (86.6e6 + images * 50e6) };
 }
 
+/** Sizes for real GPUs: the products that benchmarks of GPUs use, a batch of ResNet-50's layers, and batches that training takes. */
+const LARGE: readonly Benchmark[] = [
+  matmul(2048, 2048, 2048),
+  matmul(4096, 4096, 4096),
+  matmul(4096, 4096, 4096, 'NT'),
+  matmul(4096, 4096, 4096, 'TN'),
+  convolution('conv', RESNET_CONVOLUTIONS[0], 64),
+  convolution('conv', RESNET_CONVOLUTIONS[1], 64),
+  convolution('conv', RESNET_CONVOLUTIONS[2], 64),
+  convolution('conv', RESNET_CONVOLUTIONS[5], 64),
+  convolution('conv', RESNET_CONVOLUTIONS[6], 64),
+  convolution('conv', RESNET_CONVOLUTIONS[7], 64),
+  rows('softmax', 20480, 5000),
+  rows('crossEntropyGrad', 20480, 5000),
+  decoder('trainStep', 64, true),
+  decoder('trainStep', 256, true),
+  decoder('greedy', 512, true),
+].map((each) => ({ ...each, large: true }));
+
+/** Pictures at a time on a real GPU. */
+const LARGE_BATCH = 64;
+
 /** All benchmarks; those of models need their files. */
 export function catalog(files: readonly ModelFile[] = []): Benchmark[] {
   return [
@@ -273,6 +297,8 @@ export function catalog(files: readonly ModelFile[] = []): Benchmark[] {
     ...MODELS.flatMap((name) => files.filter((file) => file.name === name)).flatMap((file) =>
       (file.images === null ? BATCHES[file.name] : [file.images]).map((images) => model(file, images)),
     ),
+    ...LARGE,
+    ...files.filter(({ images }) => images === null).map((file): Benchmark => ({ ...model(file, LARGE_BATCH), large: true })),
   ];
 }
 
@@ -280,9 +306,9 @@ export function catalog(files: readonly ModelFile[] = []): Benchmark[] {
 const SHAPES: Readonly<Record<string, { numbers: string; example: string; make(given: readonly number[], layout: 'NN' | 'NT' | 'TN'): Benchmark }>> = {
   matmul: { numbers: 'MxKxN', example: '256x256x256', make: ([m, k, n], layout) => matmul(m, k, n, layout) },
   conv: {
-    numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',
+    numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE[xPICTURES]]',
     example: '64x28x64x3',
-    make: ([c, size, out, kernel, stride = 1]) => convolution('conv', [c, out, size, kernel, stride]),
+    make: ([c, size, out, kernel, stride = 1, pictures = 1]) => convolution('conv', [c, out, size, kernel, stride], pictures),
   },
   'conv-grad-input': {
     numbers: 'CxSIZExFILTERSxKERNEL[xSTRIDE]',

@@ -24,10 +24,11 @@ export function namesOf(info: AdapterInfo): AdapterNames {
 }
 
 /** The kinds of adapter that a committed tuning table is for. */
-export type AdapterKind = 'lavapipe' | 'swiftshader' | 'generic';
+export type AdapterKind = 'lavapipe' | 'swiftshader' | 'nvidia' | 'generic';
 
 export function kindOf(info: AdapterInfo): AdapterKind {
   const words = wordsOf(info);
   if (/llvmpipe|lavapipe/i.test(words)) return 'lavapipe';
-  return /swiftshader/i.test(words) ? 'swiftshader' : 'generic';
+  if (/swiftshader/i.test(words)) return 'swiftshader';
+  return /nvidia/i.test(words) ? 'nvidia' : 'generic';
 }

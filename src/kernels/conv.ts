@@ -10,7 +10,7 @@ import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts
 import { axpby, grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { roundUp4, rowsToFours } from './fours.ts';
-import { matmul, tileOrder } from './matmul.ts';
+import { BUSY_WORKGROUPS, matmul, tileOrder } from './matmul.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 
 export interface ConvGeometry {
@@ -100,9 +100,14 @@ export interface ConvForward {
   label: string;
 }
 
-/** The class: whether the convolution is a plain product of pixels, and the number of output pixels of the whole batch. */
+/**
+ * The class: whether the convolution is a plain product of pixels, and the number of output pixels of the whole batch. `many` fills
+ * tiles of 128 × 128, enough of them to keep a real GPU busy.
+ */
 function convClass(g: ConvGeometry): string {
-  return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(g.images * rowsPerImage(g), 64, 512)}`;
+  const pixels = g.images * rowsPerImage(g);
+  const isMany = g.outChannels > 64 && Math.ceil(pixels / 128) * Math.ceil(g.outChannels / 128) >= BUSY_WORKGROUPS;
+  return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(pixels, 64, 512)}${isMany ? ' many' : ''}`;
 }
 
 /** Whether blocks of stride × stride pixels can become pixels: all blocks are whole, and a block's channels are a multiple of 4. */

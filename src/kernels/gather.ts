@@ -2,7 +2,8 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
-import { sortCapacity, sortRows, withScratch } from './sort.ts';
+import { withScratch } from './scratch.ts';
+import { sortCapacity, sortRows } from './sort.ts';
 
 /** The word that stands for no number in f32. */
 const NOT_A_NUMBER = 0x7fc00000;

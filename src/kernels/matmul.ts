@@ -9,7 +9,7 @@ import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { type ByFours, endingParams, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
-import { withScratch } from './sort.ts';
+import { withScratch } from './scratch.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -90,7 +90,7 @@ function withoutWeights(gpu: Gpu, p: MatmulProblem, name: string): string | null
 }
 
 /** Workgroups from which a real GPU is busy: some two for each of its cores. WebGPU does not tell how many cores there are. */
-const BUSY_WORKGROUPS = 256;
+export const BUSY_WORKGROUPS = 256;
 /** K of a piece at least: what a piece costs besides its multiply-adds is one more number written and read for each of C. */
 const SHORTEST_PIECE = 64;
 /** A piece is a multiple of this, so that a step of the shader is in one piece. */
@@ -125,8 +125,8 @@ const VERSIONS: readonly MatmulVersion[] = [
     ...{ name: 'workgroup', shader: 'matmul_workgroup', unit: 1, tile: () => [64, 64], unable: always },
     idea: 'as `register`; tiles of both operands pass through workgroup memory, so that 256 invocations share each load',
   },
-  workgroupVersion('workgroup_vec4', 1, 'as `workgroup`, with four numbers a load, and the next tile loaded while one is computed with: one barrier a step'),
-  workgroupVersion('workgroup_wide', 2, 'as `workgroup_vec4`, with 8 × 8 numbers of C an invocation: half the loads for each multiply-add'),
+  workgroupVersion('workgroup_vec4', 1, 'as `workgroup`, with four numbers a load, and the next tile on its way while one is computed with'),
+  workgroupVersion('workgroup_wide', 2, 'as `workgroup_vec4`, with 16 × 8 numbers of C an invocation: a third of the loads for each multiply-add'),
   {
     ...workgroupVersion('workgroup_split', 1, 'as `workgroup_vec4`; K is cut into pieces that are added up, so that few tiles keep a GPU busy', busyPieces),
     ...{ uses: ['matmul_splits'], composed: true },

@@ -4,7 +4,7 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, texelParams } from '../gpu/texels.ts';
 import { grid, rowGrid } from './elementwise.ts';
 import { always, Family, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
-import { withScratch } from './sort.ts';
+import { withScratch } from './scratch.ts';
 
 export interface LstmStep {
   gx: BufferSlice;

@@ -8,7 +8,7 @@ const FMAS_PER_INVOCATION = 12 * 16 * 128;
 
 /** Runs `count` invocations. Returns the number of floating-point operations. y [count]. */
 export function fmaRoof(gpu: Gpu, y: BufferSlice, count: number): number {
-  gpu.dispatch(gpu.kernel({ file: 'roof_fma' }), [y], { count, start: 0.25 }, [Math.ceil(count / 64), 1, 1], 'roof: multiply-adds');
+  gpu.dispatch(gpu.kernel({ file: 'roof_fma' }), [y], { count, start: 0.25 }, grid(count), 'roof: multiply-adds');
   return 2 * FMAS_PER_INVOCATION * Math.ceil(count / 64) * 64;
 }
 

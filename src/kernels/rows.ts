@@ -4,7 +4,8 @@ import type { BufferSlice } from '../gpu/pool.ts';
 import type { ParamValues } from '../gpu/uniforms.ts';
 import { grid, type Live } from './elementwise.ts';
 import { always, Family, sizeRange, soleVersion, type Version, withoutFixedSubgroup } from './family.ts';
-import { sortCapacity, sortRows, withScratch } from './sort.ts';
+import { withScratch } from './scratch.ts';
+import { sortCapacity, sortRows } from './sort.ts';
 
 /** Rows [rows, n] of logits, scores or probabilities. */
 interface RowsProblem {

@@ -2,7 +2,7 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid } from './elementwise.ts';
-import { withScratch } from './sort.ts';
+import { withScratch } from './scratch.ts';
 
 /** Invocations of a workgroup that own a block together. */
 const LANES = 64;

@@ -13,13 +13,6 @@ export function sortCapacity(n: number): number {
   return capacity;
 }
 
-/** Buffers for a kernel's own use, released when the work is recorded. */
-export function withScratch(gpu: Gpu, words: readonly number[], label: string, work: (slices: BufferSlice[]) => void): void {
-  const slices = words.map((count) => ({ buffer: gpu.pool.acquire(Math.max(4, count * 4), label), offset: 0, bytes: Math.max(4, count * 4) }));
-  work(slices);
-  for (const { buffer } of slices) gpu.pool.release(buffer);
-}
-
 /**
  * Sorts each row of keys u32 [rows, capacity] in place, in rising order. places u32 [rows, capacity] are where the keys stood
  * in their row; of equal keys the lower place comes first. The capacity is a power of two: pad a row with 0xffffffff.

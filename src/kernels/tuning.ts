@@ -121,10 +121,14 @@ export function tuningOf(gpu: Gpu): Tuning {
   return tunings.get(gpu)?.() ?? UNTUNED;
 }
 
-/** Versions for this class of problems, fastest first; empty if no table has the class. */
+/** Versions for this class of problems, fastest first. A class that no table has is taken for the wider one without its last word; empty if there is none. */
 export function tunedOrder(gpu: Gpu, family: string, key: string): readonly string[] {
   const { order } = tuningOf(gpu);
-  return order.get(`${family} ${key}`) ?? order.get(`${family} *`) ?? [];
+  for (let wider = key; wider !== ''; wider = wider.slice(0, Math.max(0, wider.lastIndexOf(' ')))) {
+    const found = order.get(`${family} ${wider}`);
+    if (found) return found;
+  }
+  return order.get(`${family} *`) ?? [];
 }
 
 /** The versions that are fastest for some class of a family's problems. */

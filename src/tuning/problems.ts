@@ -54,13 +54,13 @@ function matmul(layout: 'NN' | 'NT' | 'TN', key: string, m: number, k: number, n
   return problem('matmul', `${layout} ${key}`, `${m}×${k}×${n}`, shapes, (a, b) => ops.matmul(a, b, { transA, transB }), transA ? 2 : 1);
 }
 
-function conv(key: string, size: number, kernel: number, channels: number, out: number): TuningProblem {
+function conv(key: string, size: number, kernel: number, channels: number, out: number, pictures = 1): TuningProblem {
   return problem(
     'conv2d',
     key,
-    `${kernel}×${kernel} ${channels}→${out} @${size}`,
+    `${kernel}×${kernel} ${channels}→${out} @${size}${pictures > 1 ? `, ${pictures} pictures` : ''}`,
     [
-      [1, size, size, channels],
+      [pictures, size, size, channels],
       [kernel, kernel, channels, out],
     ],
     (x, w) => ops.conv2d(x, w, null, { pad: (kernel - 1) / 2, layout: 'nhwc' }),
@@ -207,6 +207,8 @@ export const PROBLEMS: readonly TuningProblem[] = [
   matmul('NT', '>128 many', 2048, 256, 2048),
   matmul('TN', '>128 many', 2048, 256, 2048),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => conv(key, size, kernel, channels, out)),
+  conv('1×1 >512 many', 14, 1, 256, 1024, 32),
+  conv('k×k >512 many', 28, 3, 128, 128, 42),
   depthwise(28, 3, 192),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('input', key, size, kernel, channels, out)),
   ...CONV_SIZES.map(([key, size, kernel, channels, out]) => convGrad('weight', key, size, kernel, channels, out)),

@@ -4,14 +4,16 @@
 //
 // x [N, H, W, C]; w [KH, KW, C, O]; bias [O]; residual, y [N, OH, OW, O]: all as vec4 along the last axis, so C and O are
 // multiples of 4. A row p of the product is an output pixel, and its inner axis k counts the channels of all taps. The pictures of
-// a batch follow one another, so small maps fill tiles, too. A workgroup of 16 × 16 owns TILE pixels × TILE channels, TILE = 64 PARTS,
-// and walks k in steps of 16 / PARTS. Four k belong to one tap, so an invocation that loads a block of pixels finds the tap once.
+// a batch follow one another, so small maps fill tiles, too. A workgroup of 16 × LANE_ROWS owns TILE pixels × TILE channels, TILE =
+// 64 PARTS, and walks k in steps of 16. Four k belong to one tap, so an invocation that loads a block of pixels finds the tap once.
 // How tiles are loaded ahead, and what an invocation owns, is said in matmul_workgroup_vec4.wgsl.
 const PARTS: u32 = 2u; // @tune 1 2
 const TILE: u32 = 64u * PARTS;
 const QUADS: u32 = 16u * PARTS; // vec4 in a row of a tile
-const SIZE: u32 = 256u; // vec4 in a tile: QUADS DEPTH
-const BLOCKS: u32 = 64u; // 4 × 4 blocks in a tile
+const DEPTH: u32 = 16u;
+const BLOCKS: u32 = 64u * PARTS; // 4 × 4 blocks in a tile
+const LANE_ROWS: u32 = 16u / PARTS;
+const ROW_PARTS: u32 = PARTS * PARTS;
 
 struct Params {
   count: u32,
@@ -48,8 +50,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> y: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> x_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][pixel], four pixels each
-var<workgroup> w_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][output channel]
+var<workgroup> x_tile: array<vec4f, DEPTH * QUADS>; // [k][pixel], four pixels each
+var<workgroup> w_tile: array<vec4f, DEPTH * QUADS>; // [k][output channel]
 
 // By the bits, because compilers take x != x for false.
 fn is_nan(x: vec4f) -> vec4<bool> {
@@ -103,11 +105,10 @@ fn w_block(column: u32, k: u32, end: u32) -> Block {
   );
 }
 
-@compute @workgroup_size(16, 16)
+@compute @workgroup_size(16, LANE_ROWS)
 fn main(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_id) local: vec3u,
   @builtin(local_invocation_index) index: u32,
 ) {
   let tile = group.x + group.y * groups.x;
@@ -118,63 +119,68 @@ fn main(
   let column0 = tile / params.column_step % params.column_tiles * TILE;
   let pixels = params.count / params.out_channels;
   let end = params.kernel_height * params.kernel_width * params.channels;
+  let lane_column = index % 8u + index / 32u % 2u * 8u;
+  let lane_row = index / 8u % 4u + index / 64u * 4u;
 
-  // Which block this invocation loads. Neighbors load what lies side by side in memory.
-  let depth = 16u / PARTS;
+  // Which block of each tile this invocation loads. Neighbors load what lies side by side in memory: channels of a pixel, or of a
+  // tap's weights. With 1 part, other invocations load weights than pixels.
+  let w_index = index - 64u * (2u - PARTS);
   let loads_x = index < BLOCKS;
-  let loads_w = index >= BLOCKS && index < 2u * BLOCKS;
-  let own = index % BLOCKS;
-  let along_k = loads_x;
-  let quad = select(own % QUADS, own / (depth / 4u), along_k);
-  let own_k = 4u * select(own / QUADS, own % (depth / 4u), along_k);
-  let place = own_k * QUADS + quad;
+  let loads_w = w_index < BLOCKS;
+  let x_quad = index / (DEPTH / 4u);
+  let x_k = 4u * (index % (DEPTH / 4u));
+  let x_place = x_k * QUADS + x_quad;
+  let w_quad = w_index % QUADS;
+  let w_k = 4u * (w_index / QUADS);
+  let w_place = w_k * QUADS + w_quad;
 
-  let rows = min(vec4u(row0 + 4u * quad) + vec4u(0u, 1u, 2u, 3u), vec4u(pixels - 1u));
+  let rows = min(vec4u(row0 + 4u * x_quad) + vec4u(0u, 1u, 2u, 3u), vec4u(pixels - 1u));
   let first = Pixels(
     rows % vec4u(params.out_width) * params.stride_x - params.pad_x,
     rows / params.out_width % vec4u(params.out_height) * params.stride_y - params.pad_y,
     rows / (params.out_width * params.out_height) * (params.height * params.width),
   );
 
-  var acc: array<vec4f, 4u * PARTS * PARTS>; // [part of the rows][row][part of the columns]
-  var block: Block;
+  var acc: array<vec4f, 4u * ROW_PARTS * PARTS>; // [part of the rows][row][part of the columns]
+  var x_next: Block;
+  var w_next: Block;
   if (loads_x) {
-    block = x_block(first, own_k, end);
+    x_next = x_block(first, x_k, end);
   }
   if (loads_w) {
-    block = w_block(column0 + 4u * quad, own_k, end);
+    w_next = w_block(column0 + 4u * w_quad, w_k, end);
   }
-  var now = 0u; // first vec4 of the tile that is computed with
-  for (var k = 0u; k < end; k += depth) {
+  for (var k = 0u; k < end; k += DEPTH) {
+    workgroupBarrier(); // everybody has read the tiles of the step before
     if (loads_x) {
-      x_tile[now + place] = block.k0;
-      x_tile[now + place + QUADS] = block.k1;
-      x_tile[now + place + 2u * QUADS] = block.k2;
-      x_tile[now + place + 3u * QUADS] = block.k3;
+      x_tile[x_place] = x_next.k0;
+      x_tile[x_place + QUADS] = x_next.k1;
+      x_tile[x_place + 2u * QUADS] = x_next.k2;
+      x_tile[x_place + 3u * QUADS] = x_next.k3;
     }
     if (loads_w) {
-      w_tile[now + place] = block.k0;
-      w_tile[now + place + QUADS] = block.k1;
-      w_tile[now + place + 2u * QUADS] = block.k2;
-      w_tile[now + place + 3u * QUADS] = block.k3;
+      w_tile[w_place] = w_next.k0;
+      w_tile[w_place + QUADS] = w_next.k1;
+      w_tile[w_place + 2u * QUADS] = w_next.k2;
+      w_tile[w_place + 3u * QUADS] = w_next.k3;
     }
-    workgroupBarrier(); // nobody still reads the tile that is stored next: that was before this barrier
-    if (k + depth < end) {
+    workgroupBarrier();
+    if (k + DEPTH < end) {
       if (loads_x) {
-        block = x_block(first, k + depth + own_k, end);
+        x_next = x_block(first, k + DEPTH + x_k, end);
       }
       if (loads_w) {
-        block = w_block(column0 + 4u * quad, k + depth + own_k, end);
+        w_next = w_block(column0 + 4u * w_quad, k + DEPTH + w_k, end);
       }
     }
-    for (var step = 0u; step < depth; step++) {
-      let at = now + step * QUADS;
+    for (var step = 0u; step < DEPTH; step++) {
+      let at = step * QUADS;
       var weights: array<vec4f, PARTS>;
       for (var j = 0u; j < PARTS; j++) { // @unroll
-        weights[j] = w_tile[at + 16u * j + local.x];
+        weights[j] = w_tile[at + 16u * j + lane_column];
       }
-      for (var i = 0u; i < PARTS; i++) { // @unroll
-        let own_pixels = x_tile[at + 16u * i + local.y];
+      for (var i = 0u; i < ROW_PARTS; i++) { // @unroll
+        let own_pixels = x_tile[at + LANE_ROWS * i + lane_row];
         for (var r = 0u; r < 4u; r++) { // @unroll
           for (var j = 0u; j < PARTS; j++) { // @unroll
             acc[(4u * i + r) * PARTS + j] = acc[(4u * i + r) * PARTS + j] + own_pixels[r] * weights[j];
@@ -182,15 +188,14 @@ fn main(
         }
       }
     }
-    now = SIZE - now;
   }
 
   let out4 = params.out_channels / 4u;
-  for (var i = 0u; i < PARTS; i++) { // @unroll
+  for (var i = 0u; i < ROW_PARTS; i++) { // @unroll
     for (var r = 0u; r < 4u; r++) { // @unroll
       for (var j = 0u; j < PARTS; j++) { // @unroll
-        let row = row0 + 64u * i + 4u * local.y + r;
-        let column4 = column0 / 4u + 16u * j + local.x;
+        let row = row0 + 4u * (LANE_ROWS * i + lane_row) + r;
+        let column4 = column0 / 4u + 16u * j + lane_column;
         if (row < pixels && column4 < out4) {
           let at = row * out4 + column4;
           var value = acc[(4u * i + r) * PARTS + j];

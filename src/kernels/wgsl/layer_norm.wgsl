@@ -3,7 +3,9 @@
 //   μ = mean_j x;   s = 1 / √(mean_j (x − μ)² + ε);   y = γ (x − μ) s + β          without CENTERED, μ = 0 and β = 0
 //
 // x, y [rows, n]; γ, β [n]; mean, inverse [rows] keep μ and s for the gradient. One invocation owns one row: two passes for
-// the statistics, because E x² − μ² loses its digits. Gradient: layer_norm_grad.wgsl.
+// the statistics, because E x² − μ² loses its digits. Far from 0, float32 holds μ too coarsely, and WGSL lets a division be off by
+// 2.5 units of its last digit. So the second pass also finds the mean distance c from μ, which corrects both (Chan, Golub and LeVeque
+// 1983). Gradient: layer_norm_grad.wgsl.
 override CENTERED: bool = true;
 
 struct Params {
@@ -69,13 +71,17 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     middle = total(sum) / f32(params.n);
   }
   var squares = LongSum();
+  var distances = 0.0; // nearly 0, so a plain running sum keeps its digits
   for (var j = 0u; j < params.n; j++) {
     let distance = x[base + j] - middle;
+    distances += distance;
     add(&squares, distance * distance);
   }
-  let s = inverseSqrt(total(squares) / f32(params.n) + params.eps);
+  let c = select(0.0, distances / f32(params.n), CENTERED);
+  let variance = total(squares) / f32(params.n) - c * c;
+  let s = inverseSqrt(select(variance, 0.0, variance < 0.0) + params.eps);
   for (var j = 0u; j < params.n; j++) {
-    y[base + j] = gamma[j] * (x[base + j] - middle) * s + select(0.0, beta[j], CENTERED);
+    y[base + j] = gamma[j] * (x[base + j] - middle - c) * s + select(0.0, beta[j], CENTERED);
   }
   mean[row] = middle;
   inverse[row] = s;

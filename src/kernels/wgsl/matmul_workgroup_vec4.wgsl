@@ -1,21 +1,26 @@
-// Matrix product for real GPUs: four numbers a load, large blocks in registers, and two tiles of each operand in workgroup memory.
+// Matrix product for real GPUs: four numbers a load, large blocks in registers, and a tile of each operand in workgroup memory.
 //
 //   C[z, s] = op(A[z]) op(B[z]) over the s-th piece of k (+ bias per column) (then ReLU) (+ C[z, s])        op = as it is, or transposed
 //
 // a is [batch, M, K] or, with TRANS_A, [batch, K, M]; b is [batch, K, N] or, with TRANS_B, [batch, N, K]. bias is [N], any buffer when
 // has_bias = 0; c is [batch, splits, M, N]. All are read as vec4 along the last axis, which is a multiple of 4 long.
 //
-// A workgroup of 16 × 16 owns TILE × TILE elements of C, TILE = 64 PARTS, and walks K in steps of DEPTH = 16 / PARTS. An invocation
-// owns PARTS × PARTS blocks of 4 × 4. With 2 parts, 4 vec4 from workgroup memory feed 64 multiply-adds, and a number loaded from
-// memory serves 128. While one step is computed, 128 invocations load a 4 × 4 block each of the next one, into registers and then
-// into the other tile. So there is one barrier a step. Both tiles of both operands take 16 KiB, what every adapter has.
+// A workgroup of 16 × LANE_ROWS owns TILE × TILE elements of C, TILE = 64 PARTS, and walks K in steps of 16. An invocation owns
+// ROW_PARTS × PARTS blocks of 4 × 4: one, or 16 × 8 numbers, for which 6 vec4 from workgroup memory feed 128 multiply-adds. Every
+// invocation, or half of them, loads a 4 × 4 block of the next step while one is computed with: first into registers, then, between
+// two barriers, into the tiles. Both tiles take 16 KiB at most, what every adapter has.
+//
+// On an H200, two tiles of each operand with one barrier a step were slower, for fewer workgroups fit a core then; and 8 × 8
+// numbers an invocation were slower than 16 × 8. Neighboring lanes form blocks of 8 × 4, so that 32 of them read 12 vec4 a step.
 //
 // With few tiles most of a GPU would idle. Then K is cut into `splits` pieces, which matmul_splits.wgsl adds up.
 const PARTS: u32 = 2u; // @tune 1 2
 const TILE: u32 = 64u * PARTS;
 const QUADS: u32 = 16u * PARTS; // vec4 in a row of a tile
-const SIZE: u32 = 256u; // vec4 in a tile: QUADS DEPTH
-const BLOCKS: u32 = 64u; // 4 × 4 blocks in a tile
+const DEPTH: u32 = 16u;
+const BLOCKS: u32 = 64u * PARTS; // 4 × 4 blocks in a tile
+const LANE_ROWS: u32 = 16u / PARTS;
+const ROW_PARTS: u32 = PARTS * PARTS;
 
 override TRANS_A: bool = false;
 override TRANS_B: bool = false;
@@ -48,8 +53,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> c: array<vec4f>;
 @group(1) @binding(0) var<uniform> params: Params;
 
-var<workgroup> a_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][row], four rows each
-var<workgroup> b_tile: array<vec4f, 2u * SIZE>; // [step & 1][k][column]
+var<workgroup> a_tile: array<vec4f, DEPTH * QUADS>; // [k][row], four rows each
+var<workgroup> b_tile: array<vec4f, DEPTH * QUADS>; // [k][column]
 
 // By the bits, because compilers take x != x for false.
 fn is_nan(x: vec4f) -> vec4<bool> {
@@ -123,11 +128,24 @@ fn b_block(base: u32, column: u32, k: u32, end: u32) -> Block {
   );
 }
 
-@compute @workgroup_size(16, 16)
+// Which 4 × 4 block of a tile an invocation loads: the quad of rows or columns, the first k, and the place in the tile.
+struct Load {
+  quad: u32,
+  k: u32,
+  place: u32,
+}
+
+// Neighbors load what lies side by side in memory.
+fn load_of(block: u32, along_k: bool) -> Load {
+  let quad = select(block % QUADS, block / (DEPTH / 4u), along_k);
+  let k = 4u * select(block / QUADS, block % (DEPTH / 4u), along_k);
+  return Load(quad, k, k * QUADS + quad);
+}
+
+@compute @workgroup_size(16, LANE_ROWS)
 fn main(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
-  @builtin(local_invocation_id) local: vec3u,
   @builtin(local_invocation_index) index: u32,
 ) {
   let tile = group.x + group.y * groups.x;
@@ -142,56 +160,56 @@ fn main(
   let end = min(begin + params.piece, params.k);
   let a_base = params.a_start + matrix * params.a_stride;
   let b_base = params.b_start + matrix * params.b_stride;
+  let lane_column = index % 8u + index / 32u % 2u * 8u;
+  let lane_row = index / 8u % 4u + index / 64u * 4u;
 
-  // Which block this invocation loads. Neighbors load what lies side by side in memory.
-  let depth = 16u / PARTS;
+  // With 1 part, other invocations load B than A.
+  let b_index = index - 64u * (2u - PARTS);
   let loads_a = index < BLOCKS;
-  let loads_b = index >= BLOCKS && index < 2u * BLOCKS;
-  let own = index % BLOCKS;
-  let along_k = select(TRANS_B, !TRANS_A, loads_a);
-  let quad = select(own % QUADS, own / (depth / 4u), along_k);
-  let own_k = 4u * select(own / QUADS, own % (depth / 4u), along_k);
-  let place = own_k * QUADS + quad;
+  let loads_b = b_index < BLOCKS;
+  let own_a = load_of(index, !TRANS_A);
+  let own_b = load_of(b_index, TRANS_B);
 
-  var acc: array<vec4f, 4u * PARTS * PARTS>; // [part of the rows][row][part of the columns]
-  var block: Block;
+  var acc: array<vec4f, 4u * ROW_PARTS * PARTS>; // [part of the rows][row][part of the columns]
+  var a_next: Block;
+  var b_next: Block;
   if (loads_a) {
-    block = a_block(a_base, row0 + 4u * quad, begin + own_k, end);
+    a_next = a_block(a_base, row0 + 4u * own_a.quad, begin + own_a.k, end);
   }
   if (loads_b) {
-    block = b_block(b_base, column0 + 4u * quad, begin + own_k, end);
+    b_next = b_block(b_base, column0 + 4u * own_b.quad, begin + own_b.k, end);
   }
-  var now = 0u; // first vec4 of the tile that is computed with
-  for (var k = begin; k < end; k += depth) {
+  for (var k = begin; k < end; k += DEPTH) {
+    workgroupBarrier(); // everybody has read the tiles of the step before
     if (loads_a) {
-      a_tile[now + place] = block.k0;
-      a_tile[now + place + QUADS] = block.k1;
-      a_tile[now + place + 2u * QUADS] = block.k2;
-      a_tile[now + place + 3u * QUADS] = block.k3;
+      a_tile[own_a.place] = a_next.k0;
+      a_tile[own_a.place + QUADS] = a_next.k1;
+      a_tile[own_a.place + 2u * QUADS] = a_next.k2;
+      a_tile[own_a.place + 3u * QUADS] = a_next.k3;
     }
     if (loads_b) {
-      b_tile[now + place] = block.k0;
-      b_tile[now + place + QUADS] = block.k1;
-      b_tile[now + place + 2u * QUADS] = block.k2;
-      b_tile[now + place + 3u * QUADS] = block.k3;
+      b_tile[own_b.place] = b_next.k0;
+      b_tile[own_b.place + QUADS] = b_next.k1;
+      b_tile[own_b.place + 2u * QUADS] = b_next.k2;
+      b_tile[own_b.place + 3u * QUADS] = b_next.k3;
     }
-    workgroupBarrier(); // nobody still reads the tile that is stored next: that was before this barrier
-    if (k + depth < end) {
+    workgroupBarrier();
+    if (k + DEPTH < end) {
       if (loads_a) {
-        block = a_block(a_base, row0 + 4u * quad, k + depth + own_k, end);
+        a_next = a_block(a_base, row0 + 4u * own_a.quad, k + DEPTH + own_a.k, end);
       }
       if (loads_b) {
-        block = b_block(b_base, column0 + 4u * quad, k + depth + own_k, end);
+        b_next = b_block(b_base, column0 + 4u * own_b.quad, k + DEPTH + own_b.k, end);
       }
     }
-    for (var step = 0u; step < depth; step++) {
-      let at = now + step * QUADS;
+    for (var step = 0u; step < DEPTH; step++) {
+      let at = step * QUADS;
       var b_row: array<vec4f, PARTS>;
       for (var j = 0u; j < PARTS; j++) { // @unroll
-        b_row[j] = b_tile[at + 16u * j + local.x];
+        b_row[j] = b_tile[at + 16u * j + lane_column];
       }
-      for (var i = 0u; i < PARTS; i++) { // @unroll
-        let a_rows = a_tile[at + 16u * i + local.y];
+      for (var i = 0u; i < ROW_PARTS; i++) { // @unroll
+        let a_rows = a_tile[at + LANE_ROWS * i + lane_row];
         for (var r = 0u; r < 4u; r++) { // @unroll
           for (var j = 0u; j < PARTS; j++) { // @unroll
             acc[(4u * i + r) * PARTS + j] = acc[(4u * i + r) * PARTS + j] + a_rows[r] * b_row[j];
@@ -199,15 +217,14 @@ fn main(
         }
       }
     }
-    now = SIZE - now;
   }
 
   let n4 = params.n / 4u;
-  for (var i = 0u; i < PARTS; i++) { // @unroll
+  for (var i = 0u; i < ROW_PARTS; i++) { // @unroll
     for (var r = 0u; r < 4u; r++) { // @unroll
       for (var j = 0u; j < PARTS; j++) { // @unroll
-        let row = row0 + 64u * i + 4u * local.y + r;
-        let column4 = column0 / 4u + 16u * j + local.x;
+        let row = row0 + 4u * (LANE_ROWS * i + lane_row) + r;
+        let column4 = column0 / 4u + 16u * j + lane_column;
         if (row < params.m && column4 < n4) {
           let at = params.c_start + z * params.c_stride + row * n4 + column4;
           var value = acc[(4u * i + r) * PARTS + j];

@@ -1,8 +1,9 @@
-// Reduction over the last axis: one workgroup of LANES lanes owns one row, and joins in a tree in workgroup memory.
+// Reduction over the last axis: one workgroup of LANES lanes owns a piece of a row, and joins in a tree in workgroup memory.
 //
-//   y[o] = scale · ⊕_j x[o, j]      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
+//   y[o, p] = scale · ⊕_j x[o, j]      j over piece p      ⊕ = sum, sum of squares, max or min; of a NaN, a NaN
 //
-// x [outer, n], y [outer]. It is what a GPU wants for few long rows; software drivers run barriers slowly.
+// x [outer, n], y [outer, pieces]. It is what a GPU wants for few long rows; software drivers run barriers slowly. Of a long row, each
+// piece is `chunk` long, so that a whole GPU works; a second launch joins the pieces.
 const SUM: u32 = 0u;
 const SUM_SQUARES: u32 = 1u;
 const MAX: u32 = 2u;
@@ -13,6 +14,8 @@ override KIND: u32 = 0u;
 struct Params {
   outer: u32,
   n: u32,
+  pieces: u32,
+  chunk: u32,
   scale: f32,
 }
 
@@ -75,12 +78,14 @@ fn total(sum: LongSum) -> f32 {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let row = group.x + group.y * groups.x;
+  let owned = group.x + group.y * groups.x;
   let lane = local.x;
-  let base = min(row, params.outer - 1u) * params.n;
-  var acc = select(0.0, x[base], KIND >= MAX);
+  let base = min(owned / params.pieces, params.outer - 1u) * params.n;
+  let first = owned % params.pieces * params.chunk;
+  let end = min(first + params.chunk, params.n);
+  var acc = select(0.0, x[base + first], KIND >= MAX);
   var sum = LongSum();
-  for (var j = lane; j < params.n; j += LANES) {
+  for (var j = first + lane; j < end; j += LANES) {
     let value = x[base + j];
     if (KIND >= MAX) {
       acc = extreme(acc, value);
@@ -98,7 +103,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       partial[lane] = combine(partial[lane], partial[lane + half]);
     }
   }
-  if (lane == 0u && row < params.outer) {
-    y[row] = partial[0] * params.scale;
+  if (lane == 0u && owned < params.outer * params.pieces) {
+    y[owned] = partial[0] * params.scale;
   }
 }

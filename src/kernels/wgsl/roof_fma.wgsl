@@ -15,8 +15,9 @@ struct Params {
 @group(1) @binding(0) var<uniform> params: Params;
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3u) {
-  let f = f32(id.x) * 1e-6;
+fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+  let own = id.x + id.y * groups.x * 64u;
+  let f = f32(own) * 1e-6;
   let start = params.start;
   var a0 = start;
   var a1 = start + 0.1;
@@ -47,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
       a11 = a11 * f + c;
     }
   }
-  if (id.x < params.count) {
-    y[id.x] = a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11;
+  if (own < params.count) {
+    y[own] = a0 + a1 + a2 + a3 + a4 + a5 + a6 + a7 + a8 + a9 + a10 + a11;
   }
 }
