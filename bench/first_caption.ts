@@ -3,12 +3,14 @@
  * are checked in this process: plain versions of all kernels, and one pass over all words.
  */
 import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { END } from '../src/data/words.ts';
 import { GlimpseError } from '../src/errors.ts';
 import { Captioner } from '../src/model/captioner/captioner.ts';
 import { openEncoderOf } from '../src/model/encoder/encoder.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../src/model/training/checkpoint.ts';
 import { vocabularyOf } from '../src/model/training/checkpoint_format.ts';
+import { PACKAGE } from '../src/platform/node/version.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { FIRST_CAPTION } from './catalog.ts';
 import { WrongResult } from './measure.ts';
@@ -42,7 +44,7 @@ async function checkCaption(run: string, picture: string, words: readonly string
 /** `run` is the folder of a trained run, `picture` a file. */
 export async function firstCaption(run: string, picture: string, adapter: string | undefined): Promise<TimedRow> {
   const row = { ...FIRST_CAPTION, version: 'model' };
-  const program = new URL('../bin/glimpse.js', import.meta.url).pathname;
+  const program = fileURLToPath(new URL('bin/glimpse.js', PACKAGE));
   const command = [program, 'caption', run, picture, '--json', ...(adapter ? ['--adapter', adapter] : [])];
   const { MESA_SHADER_CACHE_DISABLE: _cold, ...env } = process.env; // the driver's cache is warm, as on a machine in use
   const captions: string[][] = [];

@@ -5,11 +5,11 @@ import { createRequire } from 'node:module';
 import { cpus, release, type } from 'node:os';
 import { problemOf } from '../src/data/validation.ts';
 import { FileError } from '../src/errors.ts';
+import { PACKAGE, VERSION } from '../src/platform/node/version.ts';
 import { parseReport, type Report, type ReportHost } from './record.ts';
 
 function commitHere(): string | null {
-  const git = (...args: string[]) =>
-    execFileSync('git', args, { cwd: new URL('..', import.meta.url), encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: PACKAGE, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
     const commit = git('rev-parse', '--short=12', 'HEAD');
     return git('status', '--porcelain', '--untracked-files=no') === '' ? commit : `${commit}+`;
@@ -18,7 +18,7 @@ function commitHere(): string | null {
   }
 }
 
-function versionOf(path: URL | string): string {
+function versionOf(path: string): string {
   return (JSON.parse(readFileSync(path, 'utf8')) as { version: string }).version;
 }
 
@@ -27,7 +27,7 @@ export function hostHere(): ReportHost {
   const processors = cpus();
   return {
     commit: commitHere(),
-    version: versionOf(new URL('../package.json', import.meta.url)),
+    version: VERSION,
     node: process.version,
     dawn: versionOf(createRequire(import.meta.url).resolve('webgpu/package.json')),
     cpu: processors[0]?.model.trim() ?? 'unknown',

@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { catalog, type ModelFile, select } from '../bench/catalog.ts';
 import { recognizedModels } from '../bench/model_files.ts';
 import { withPlainVersions } from '../bench/models.ts';
+import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { PeerProcess } from '../bench/peers/process.ts';
 import { oraclesInstalled } from '../bench/peers/untyped.ts';
 import { compare } from '../bench/reference.ts';
@@ -14,7 +15,6 @@ import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
-import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, glimpse, temporaryFolder, useGpu } from './support.ts';
 
 const folder = temporaryFolder();
@@ -113,12 +113,13 @@ describe('a file of --model', () => {
     ];
     const timed = (images: number | null, ...names: string[]) => {
       const { benchmarks, leftOut } = select(names, undefined, files(images), false);
-      return [benchmarks.map(({ name, shape, work }) => `${name} ${shape} ${'model' in work && work.model}`), leftOut];
+      return [benchmarks.filter(({ large }) => !large).map(({ name, shape, work }) => `${name} ${shape} ${'model' in work && work.model}`), leftOut];
     };
     const names = ['resnet50', 'vit-b-16'];
     expect(timed(null, ...names)).toEqual([['resnet50 batch 1 r.onnx', 'resnet50 batch 8 r.onnx', 'vit-b-16 batch 1 v.onnx'], []]);
     expect(timed(1, ...names)).toEqual([['resnet50 batch 1 r.onnx', 'vit-b-16 batch 1 v.onnx'], ['resnet50 batch 8 (r.onnx takes 1 at a time)']]);
     expect(timed(8, ...names)[0]).toEqual(['resnet50 batch 8 r.onnx', 'vit-b-16 batch 8 v.onnx']);
+    expect(select(names, undefined, files(null), false).benchmarks.flatMap(({ large, shape }) => (large ? [shape] : []))).toEqual(['batch 64', 'batch 64']);
     const all = select(['all'], undefined, files(null), false);
     expect(all.benchmarks).toEqual(catalog(files(null)));
     expect(select([], undefined, [], false).leftOut).toEqual([

@@ -5,8 +5,8 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import sharp from 'sharp';
+import { externalTensor, floatTensor, node, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { Random } from '../src/random.ts';
-import { externalTensor, floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, type Outcome } from './support.ts';
 
 export const COLORS = { red: '#d22', green: '#2a4', blue: '#24d' };

@@ -3,11 +3,11 @@ import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFi
 import { dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { node, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { readSafetensors, writeSafetensors } from '../src/data/safetensors.ts';
 import { averaged } from '../src/model/training/average.ts';
 import { loadCheckpoint, resolveCheckpoint } from '../src/model/training/checkpoint.ts';
 import { captionerRun } from './captioner_run.ts';
-import { node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, shownByBrowser, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();

@@ -2,8 +2,8 @@
 import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { floatTensor, node, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { isBuilt } from '../bin/built.js';
-import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();

@@ -2,9 +2,9 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { floatTensor, node, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { readValueFile } from '../src/model/onnx/proto.ts';
-import { floatTensor, node, writeOnnx } from './onnx_writer.ts';
 import { glimpse, temporaryFolder } from './support.ts';
 
 const folder = temporaryFolder();

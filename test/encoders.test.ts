@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, test } from 'vitest';
+import { field, floatTensor, intTensor, node, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { loadImage } from '../src/data/images.ts';
 import { described, normalized, PREPROCESSINGS, preprocessingOf, resizedAndNormalized, type SaidPreprocessing, seenPart } from '../src/data/preprocessing.ts';
 import { readPreprocessorConfig } from '../src/data/preprocessor_config.ts';
@@ -12,7 +13,6 @@ import { ImageEncoder } from '../src/model/encoder/encoder.ts';
 import type { EncoderOptions } from '../src/model/encoder/network.ts';
 import { readPixels } from '../src/plot/heat_map.ts';
 import { Random } from '../src/random.ts';
-import { field, floatTensor, intTensor, node, writeOnnx } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();

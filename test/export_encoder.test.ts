@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { constantNode, externalTensor, floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { photographs } from '../scripts/resnet_golden.js';
 import { openFile } from '../src/data/file_source.ts';
 import { ImageEncoder, unpackedModel } from '../src/model/encoder/encoder.ts';
@@ -15,7 +16,6 @@ import type { NamedArray } from '../src/nn/parameters.ts';
 import { Random } from '../src/random.ts';
 import { CHECKER, expectClose, feed, ort, pythonWithOnnx, sessionOf } from './exported.ts';
 import { numbers } from './onnx_graphs.ts';
-import { constantNode, externalTensor, floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { dataFolder, temporaryFolder, useGpu } from './support.ts';
 
 useGpu();

@@ -1,5 +1,6 @@
 /** Attention as today's exporters write it: it becomes one node, what only looks like it does not, and the numbers stay. */
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { compare } from '../src/autograd/check.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { PASS_NAMES } from '../src/model/onnx/passes/index.ts';
@@ -7,7 +8,6 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope } from '../src/tensor/tensor.ts';
 import { numbers, resultsOf } from './onnx_graphs.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

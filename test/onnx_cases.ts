@@ -1,5 +1,6 @@
 /** One node of ONNX, run here on the GPU and on the host, and by onnxruntime: all must say the same. */
 import { expect } from 'vitest';
+import { type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { compare } from '../src/autograd/check.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
@@ -9,7 +10,6 @@ import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type Ort, ort } from './onnx_oracle.ts';
-import { type OnnxParts, onnxBytes } from './onnx_writer.ts';
 
 export const ELEMENTS = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7, string: 8, bool: 9, float16: 10, double: 11 } as const;
 export type Element = keyof typeof ELEMENTS;

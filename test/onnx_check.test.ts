@@ -2,10 +2,10 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { FileError } from '../src/errors.ts';
 import { checkModelFolder, type OnnxCase } from '../src/model/onnx/check.ts';
 import { UnsupportedOnnx } from '../src/model/onnx/run.ts';
-import { floatTensor, intTensor, node, type OnnxParts, writeOnnx } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();

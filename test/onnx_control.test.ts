@@ -1,12 +1,12 @@
 /** Branches, loops, scans and sequences of ONNX against onnxruntime; conditions of the GPU; what is refused. */
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { type Chunks, field, graphMessage, nodeMessage, type ValueInfo } from '../src/model/onnx/writer.ts';
 import { memory, scope, scoped, tensor } from '../src/tensor/tensor.ts';
 import { agrees, type Numbers, ort } from './onnx_oracle.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

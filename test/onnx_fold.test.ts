@@ -1,12 +1,12 @@
 /** Norms fold into convolutions and what follows them is fused: the numbers stay. */
 
 import { expect, test } from 'vitest';
+import { floatTensor, node } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { graphSaver, numbers, outputOf, residualBlock } from './onnx_graphs.ts';
-import { floatTensor, node } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

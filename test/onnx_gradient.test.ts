@@ -1,5 +1,6 @@
 /** The operator Gradient: derivatives against finite differences, tfjs and known numbers; what it names; what is refused. */
 import { expect, test } from 'vitest';
+import { constantNode, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { oracle } from '../scripts/third_party.js';
 import { compare } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
@@ -13,7 +14,6 @@ import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { memory, scope, scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers } from './onnx_graphs.ts';
-import { constantNode, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { computedMs, useGpu } from './support.ts';
 
 useGpu();

@@ -1,6 +1,7 @@
 /** Graphs for tests of the importer: written, run, and with numbers that are the same in every test, whatever ran before. */
 
 import { join } from 'node:path';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { openFile } from '../src/data/file_source.ts';
@@ -8,7 +9,6 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, writeOnnx } from './onnx_writer.ts';
 import { temporaryFolder } from './support.ts';
 
 /** What writes each graph to a file of its own, in a folder that goes with the test file. */

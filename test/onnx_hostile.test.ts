@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
+import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor, varint } from '../bench/peers/onnx_writer.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
@@ -11,7 +12,6 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { sizeOfValue } from '../src/model/onnx/values.ts';
 import { graphMessage } from '../src/model/onnx/writer.ts';
 import { memory, Scope, scoped, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
-import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor, varint } from './onnx_writer.ts';
 import { computedMs, temporaryFolder, useGpu } from './support.ts';
 
 const device = useGpu();

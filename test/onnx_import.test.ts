@@ -1,11 +1,11 @@
 /** Graphs as exporters write them are imported, and what cannot be is refused by name. */
 
 import { expect, test } from 'vitest';
+import { field, floatTensor, intTensor, node } from '../bench/peers/onnx_writer.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
 import { graphSaver, numbers, outputOf, residualBlock } from './onnx_graphs.ts';
-import { field, floatTensor, intTensor, node } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

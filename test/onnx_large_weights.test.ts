@@ -1,11 +1,11 @@
 /** Weights beyond one binding: which nodes are computed in parts, and that the parts are the whole. */
 import { expect, test } from 'vitest';
+import { floatTensor, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { splitLargeProducts } from '../src/model/onnx/passes/large.ts';
 import { type OnnxGraph, type OnnxTensor, readOnnx } from '../src/model/onnx/proto.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { numbers } from './onnx_graphs.ts';
-import { floatTensor, node, onnxBytes } from './onnx_writer.ts';
 
 const LIMIT = 4 * 120; // 120 numbers
 

@@ -1,12 +1,12 @@
 /** Operators of ONNX that move elements, against onnxruntime, on the GPU and on the host; casts; what is refused. */
 import { expect, test } from 'vitest';
+import { type Attributes, floatTensor, intTensor, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { agreesWithOrt, bool, counted, f32, f64, floats, gives, i32, i64, list, type NodeCase, one, type Result, refusalOf, texts, u8 } from './onnx_cases.ts';
 import { ort } from './onnx_oracle.ts';
-import { type Attributes, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

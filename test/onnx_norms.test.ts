@@ -1,9 +1,9 @@
 /** Normalizations of ONNX against onnxruntime: axes, groups, ranks, statistics as outputs. */
 import { test } from 'vitest';
+import { type Attributes, floatTensor, node } from '../bench/peers/onnx_writer.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { numbers } from './onnx_graphs.ts';
 import { agrees, ort } from './onnx_oracle.ts';
-import { type Attributes, floatTensor, node } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -1,12 +1,12 @@
 /** Graphs that are odd but valid give ONNX's numbers: constants of every kind, shared weights, old opsets, whole numbers that wrap. */
 import { expect, test } from 'vitest';
+import { field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel, type OnnxOptions } from '../src/model/onnx/run.ts';
 import type { HostTensor } from '../src/model/onnx/values.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers } from './onnx_graphs.ts';
-import { field, floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -1,4 +1,6 @@
 /** Runs one ONNX operator for tests: here on the host, here on the GPU, and by onnxruntime. */
+
+import { type Attributes, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { toHalf } from '../src/data/half.ts';
@@ -7,7 +9,6 @@ import { type Given, OnnxModel } from '../src/model/onnx/run.ts';
 import type { HostTensor, HostText } from '../src/model/onnx/values.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type Ort, ort } from './onnx_oracle.ts';
-import { type Attributes, node, onnxBytes } from './onnx_writer.ts';
 
 export { ort } from './onnx_oracle.ts';
 

@@ -1,12 +1,12 @@
 /** Graphs of tests, run here and by onnxruntime: both must say the same. */
 import { expect } from 'vitest';
+import { type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { oracle } from '../scripts/third_party.js';
 import { compare } from '../src/autograd/check.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import type { HostTensor } from '../src/model/onnx/values.ts';
 import { scoped, Tensor, tensor } from '../src/tensor/tensor.ts';
-import { type OnnxParts, onnxBytes } from './onnx_writer.ts';
 
 export interface Ort {
   InferenceSession: {

@@ -1,5 +1,6 @@
 /** Passes over a graph: what they fuse, what they must leave alone, and that the numbers stay. */
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { compare } from '../src/autograd/check.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
@@ -9,7 +10,6 @@ import { type Chunks, graphMessage, nodeMessage } from '../src/model/onnx/writer
 import { sizeOf } from '../src/tensor/shape.ts';
 import { scope, Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers, resultsOf } from './onnx_graphs.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

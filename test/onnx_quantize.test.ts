@@ -1,12 +1,12 @@
 /** ONNX's quantized numbers: one node at a time beside onnxruntime, and models whose weights are whole numbers with scales. */
 import { expect, test } from 'vitest';
+import { floatTensor, node, type OnnxParts, onnxBytes, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type Call, expectedOf, floats, type Operand, of, ort, outputsOf, TYPES } from './onnx_operator.ts';
-import { floatTensor, node, type OnnxParts, onnxBytes, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

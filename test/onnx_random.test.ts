@@ -1,5 +1,6 @@
 /** Random graphs, written here, run here and by onnxruntime: both must say the same. The seed is printed; ONNX_SEED tries another. */
 import { expect, test } from 'vitest';
+import { type Attributes, constantNode, floatTensor, intTensor, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { oracle } from '../scripts/third_party.js';
 import { compare } from '../src/autograd/check.ts';
 import { noGrad } from '../src/autograd/tape.ts';
@@ -8,7 +9,6 @@ import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { broadcastShapes, sizeOf } from '../src/tensor/shape.ts';
 import { scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
-import { type Attributes, constantNode, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -1,9 +1,9 @@
 /** Random operators of ONNX: the same numbers in every run, others for other nodes, seeds and turns, and the right distributions. */
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts } from '../bench/peers/onnx_writer.ts';
 import { graphMessage, nodeMessage } from '../src/model/onnx/writer.ts';
 import { tensor } from '../src/tensor/tensor.ts';
 import { ran } from './onnx_cases.ts';
-import { floatTensor, intTensor, node, type OnnxParts } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

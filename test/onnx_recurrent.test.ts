@@ -1,8 +1,8 @@
 /** Recurrent layers of ONNX against onnxruntime: directions, lengths, states, biases, peepholes, activations, clipping. */
 import { test } from 'vitest';
+import { floatTensor, node, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { numbers } from './onnx_graphs.ts';
 import { agrees, ort } from './onnx_oracle.ts';
-import { floatTensor, node, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

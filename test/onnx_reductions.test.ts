@@ -1,11 +1,11 @@
 /** ONNX's reductions, searches for extremes, and losses: on the host and on the GPU, beside known numbers and onnxruntime. */
 import { expect, test } from 'vitest';
+import { floatTensor, node, type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { compare } from '../src/autograd/check.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { type Call, expectedOf, floats, type Operand, of, ort, outputsOf } from './onnx_operator.ts';
-import { floatTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

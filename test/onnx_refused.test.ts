@@ -1,10 +1,10 @@
 /** Graphs that contradict themselves, or ask for more than their file holds, are refused by node and reason, at once. */
 import { expect, test } from 'vitest';
+import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { noGrad } from '../src/autograd/tape.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel, UnsupportedOnnx } from '../src/model/onnx/run.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
-import { type Attributes, field, floatTensor, intTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { computedMs, useGpu } from './support.ts';
 
 const device = useGpu();

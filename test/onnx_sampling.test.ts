@@ -1,8 +1,8 @@
 /** Grids and boxes over pictures, made tensors, texts and random numbers: against onnxruntime where it has them; what is refused. */
 import { expect, test } from 'vitest';
+import { intTensor, rawTensor } from '../bench/peers/onnx_writer.ts';
 import { agreesWithOrt, bool, counted, f32, f64, floats, gives, i32, i64, list, type NodeCase, one, type Result, refusalOf, texts } from './onnx_cases.ts';
 import { ort } from './onnx_oracle.ts';
-import { intTensor, rawTensor } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

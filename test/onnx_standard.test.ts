@@ -1,11 +1,11 @@
 /** Graphs on which a reading of the standard was wrong once: what onnxruntime says is said here, too. */
 import { expect, test } from 'vitest';
+import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { bytesAsSource } from '../src/data/bytes.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { scoped, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { numbers } from './onnx_graphs.ts';
 import { agrees, type Numbers, ort } from './onnx_oracle.ts';
-import { floatTensor, intTensor, node, type OnnxParts, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -3,12 +3,12 @@
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { field, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { openFile } from '../src/data/file_source.ts';
 import { FileError } from '../src/errors.ts';
 import { OnnxModel } from '../src/model/onnx/run.ts';
 import { Random } from '../src/random.ts';
 import { residualBlock } from './onnx_graphs.ts';
-import { field, node, onnxBytes } from './onnx_writer.ts';
 import { temporaryFolder, useGpu } from './support.ts';
 
 useGpu();

@@ -126,5 +126,7 @@ describe('the packed package', () => {
     const glimpse = (...args: string[]) => output(() => run(process.execPath, [join(project, 'node_modules/glimpse/bin/glimpse.js'), ...args], project));
     expect(glimpse('--version').trim()).toBe(version);
     expect(JSON.parse(glimpse('selftest', '--op', 'add', '--json', '--quiet'))).toMatchObject({ failed: 0 });
+    const timed = glimpse('bench', 'argmax-token', '--only', '61×4999', '--samples', '3', '--seconds', '0.1', '--json', '--quiet');
+    expect(JSON.parse(timed)).toMatchObject({ version, rows: [{ name: 'argmax-token' }], wrong: [] });
   });
 });

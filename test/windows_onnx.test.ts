@@ -1,12 +1,12 @@
 /** Convolution, pooling, padding and resizing of every kind against onnxruntime: one node each, many attributes. */
 import { expect, test } from 'vitest';
+import { type Attributes, floatTensor, intTensor, node, onnxBytes } from '../bench/peers/onnx_writer.ts';
 import { compare } from '../src/autograd/check.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
 import { readTensors, scope, type Tensor, tensor } from '../src/tensor/tensor.ts';
 import { type Ort, ort } from './onnx_oracle.ts';
-import { type Attributes, floatTensor, intTensor, node, onnxBytes } from './onnx_writer.ts';
 import { useGpu } from './support.ts';
 
 useGpu();

@@ -4,9 +4,9 @@
  */
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { floatTensor, node, onnxBytes } from '../../test/onnx_writer.ts';
 import type { Expected } from '../reference.ts';
 import { type Engine, type FileWork, type InputSet, numbers, PICTURE, type Prepared, pictureInputs, type Work } from '../work.ts';
+import { floatTensor, node, onnxBytes } from './onnx_writer.ts';
 import { oracleModule, type Untyped } from './untyped.ts';
 
 export type OnnxPeer = 'onnxruntime-web' | 'onnxruntime-node-webgpu' | 'onnxruntime-cpu';

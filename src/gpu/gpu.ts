@@ -16,6 +16,7 @@ import { type Choice, checkLaunch, type Dispatch, type Grid, Recorder, type Watc
 import type { ShaderVariant } from './shader.ts';
 import { type TexelLayout, TexelPool, type TexelSlice, texelLayout } from './texels.ts';
 import { type ParamValues, UniformRing } from './uniforms.ts';
+import { Uploads } from './uploads.ts';
 import type { Adapter, AdapterInfo, Device } from './webgpu_types.ts';
 
 /** What the engine needs from the host it runs on. */
@@ -82,7 +83,8 @@ export class Gpu {
     const bindGroups = new BindGroups(device);
     const uniforms = new UniformRing(device);
     this.pipelines = new Pipelines(device, this.faults, (file) => host.shaderSource(file), uniforms.layout);
-    this.recorder = new Recorder(device, this.faults, uniforms, bindGroups, this.texels);
+    const uploads = new Uploads(device, !this.software && !host.lateFaults);
+    this.recorder = new Recorder(device, this.faults, uniforms, bindGroups, this.texels, uploads);
     this.recorder.onLoss = () => {
       this.texels.distrust();
       this.prepared.distrust();

@@ -10,6 +10,7 @@ import type { BufferSlice } from './pool.ts';
 import type { Profiler, SpanKind } from './profiler.ts';
 import type { TexelCopy, TexelPool, TexelSlice } from './texels.ts';
 import type { ParamValues, UniformRing } from './uniforms.ts';
+import type { Uploads } from './uploads.ts';
 
 const MAX_GROUPS_PER_DIMENSION = 65535;
 /** Dispatches after which a batch is submitted, so that the driver works while JavaScript records the next. */
@@ -75,6 +76,7 @@ export class Recorder {
     private readonly uniforms: UniformRing,
     private readonly bindGroups: BindGroups,
     private readonly texels: TexelPool,
+    private readonly uploads: Uploads,
   ) {}
 
   /** The open batch's encoder, outside a pass. */
@@ -194,13 +196,11 @@ export class Recorder {
     this.note(`copy of ${bytes} bytes from ${from.buffer.label} to ${to.buffer.label}`);
   }
 
-  /** `writeBuffer` takes effect before commands that are not submitted yet. If some of them use this buffer, they are submitted first. */
+  /** An upload takes effect before commands that are not submitted yet. If some of them use this buffer, they are submitted first. */
   upload(slice: BufferSlice, data: ArrayBufferView, byteOffset: number, operation: string): void {
     if (slice.buffer.batch === this.batch) this.flush();
     const start = performance.now();
-    this.faults.guard(operation, () =>
-      this.device.queue.writeBuffer(slice.buffer.gpuBuffer, slice.offset + byteOffset, data.buffer as ArrayBuffer, data.byteOffset, data.byteLength),
-    );
+    this.faults.guard(operation, () => this.uploads.write(slice.buffer.gpuBuffer, slice.offset + byteOffset, data));
     this.profiler?.upload(slice.buffer.label, data.byteLength, performance.now() - start);
     slice.buffer.writes++;
     if (this.faults.found) this.faults.check(operation);

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { expect, test } from 'vitest';
+import { floatTensor, node, writeOnnx } from '../../bench/peers/onnx_writer.ts';
 import { readCoco, readFlickr, readKarpathy, readTable } from '../../src/data/caption_sources.ts';
 import { readDataset, writeDataset } from '../../src/data/captions.ts';
 import { readReferences, readResults } from '../../src/data/coco_results.ts';
@@ -24,7 +25,6 @@ import { parseTuningTable } from '../../src/kernels/tuning.ts';
 import { OnnxModel } from '../../src/model/onnx/run.ts';
 import { loadCheckpoint } from '../../src/model/training/checkpoint.ts';
 import type { Random } from '../../src/random.ts';
-import { floatTensor, node, writeOnnx } from '../onnx_writer.ts';
 import { temporaryFolder, useGpu } from '../support.ts';
 import { tarOf } from '../tar_writer.ts';
 import { counted, randomFor, trial, trials, whole } from './trials.ts';

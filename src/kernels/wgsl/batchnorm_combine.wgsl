@@ -62,11 +62,12 @@ fn main(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
   if (c >= params.channels) {
     return;
   }
+  let origin = chunk_mean[c]; // as in batchnorm_partial.wgsl
   var sum = LongSum();
   for (var piece = 0u; piece < params.pieces; piece++) {
-    add(&sum, chunk_mean[piece * params.channels + c] * size_of(piece));
+    add(&sum, (chunk_mean[piece * params.channels + c] - origin) * size_of(piece));
   }
-  let average = total(sum) / f32(params.n);
+  let average = origin + total(sum) / f32(params.n);
   var squares = LongSum();
   for (var piece = 0u; piece < params.pieces; piece++) {
     let delta = chunk_mean[piece * params.channels + c] - average;

@@ -75,10 +75,13 @@ struct Pixels {
 
 // Four channels of four pixels under a tap; zeros outside of the picture and beyond the last k.
 fn x_block(pixels: Pixels, k: u32, end: u32) -> Block {
+  if (k >= end) {
+    return Block();
+  }
   let tap = k / params.channels;
   let ix = pixels.x + tap % params.kernel_width * params.dilation_x; // wraps when negative
   let iy = pixels.y + tap / params.kernel_width * params.dilation_y;
-  let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width)) & vec4<bool>(k < end);
+  let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width));
   let at = select(vec4u(0u), ((pixels.image + iy * params.width + ix) * params.channels + k % params.channels) / 4u, inside);
   let t0 = select(vec4f(), x[at.x], inside.x);
   let t1 = select(vec4f(), x[at.y], inside.y);
@@ -92,17 +95,14 @@ fn x_block(pixels: Pixels, k: u32, end: u32) -> Block {
   );
 }
 
-// The weights of four k and four output channels. Channels beyond the last repeat it and are not stored.
+// The weights of four k and four output channels. Channels beyond the last hold whatever is there: they are not stored.
 fn w_block(column: u32, k: u32, end: u32) -> Block {
+  if (k >= end) {
+    return Block();
+  }
   let out4 = params.out_channels / 4u;
-  let inside = k < end;
-  let at = min(k, end - 4u) * out4 + min(column / 4u, out4 - 1u);
-  return Block(
-    select(vec4f(), w[at], inside),
-    select(vec4f(), w[at + out4], inside),
-    select(vec4f(), w[at + 2u * out4], inside),
-    select(vec4f(), w[at + 3u * out4], inside),
-  );
+  let at = k * out4 + column / 4u;
+  return Block(w[at], w[at + out4], w[at + 2u * out4], w[at + 3u * out4]);
 }
 
 @compute @workgroup_size(16, LANE_ROWS)
@@ -125,8 +125,8 @@ fn main(
   // Which block of each tile this invocation loads. Neighbors load what lies side by side in memory: channels of a pixel, or of a
   // tap's weights. With 1 part, other invocations load weights than pixels.
   let w_index = index - 64u * (2u - PARTS);
-  let loads_x = index < BLOCKS;
-  let loads_w = w_index < BLOCKS;
+  let loads_x = PARTS > 1u || index < BLOCKS;
+  let loads_w = PARTS > 1u || w_index < BLOCKS;
   let x_quad = index / (DEPTH / 4u);
   let x_k = 4u * (index % (DEPTH / 4u));
   let x_place = x_k * QUADS + x_quad;

@@ -78,54 +78,54 @@ fn turned(t0: vec4f, t1: vec4f, t2: vec4f, t3: vec4f) -> Block {
   );
 }
 
-// Rows row … row + 3 of op(A). Rows beyond the last repeat it and are not stored; beyond the last k there are zeros.
+// Four rows of an operand from vec4 `at` on, `step` vec4 apart; zeros from the row `end` on.
+fn a_rows_of(at: u32, step: u32, k: u32, end: u32) -> Block {
+  let zero = vec4f();
+  return Block(
+    select(zero, a[at], k < end),
+    select(zero, a[at + step], k + 1u < end),
+    select(zero, a[at + 2u * step], k + 2u < end),
+    select(zero, a[at + 3u * step], k + 3u < end),
+  );
+}
+
+fn b_rows_of(at: u32, step: u32, k: u32, end: u32) -> Block {
+  let zero = vec4f();
+  return Block(
+    select(zero, b[at], k < end),
+    select(zero, b[at + step], k + 1u < end),
+    select(zero, b[at + 2u * step], k + 2u < end),
+    select(zero, b[at + 3u * step], k + 3u < end),
+  );
+}
+
+// Rows row … row + 3 of op(A). Beyond the last k there are zeros. Rows beyond the last hold whatever is there: they are not stored.
+// A vec4 along k is whole, because K is a multiple of 4 then.
 fn a_block(base: u32, row: u32, k: u32, end: u32) -> Block {
-  let inside = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
-  let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(params.k - 1u));
+  if (k >= end) {
+    return Block();
+  }
   if (TRANS_A) {
     let m4 = params.m / 4u;
-    let at = base + min(row / 4u, m4 - 1u);
-    return Block(
-      select(vec4f(), a[at + ks.x * m4], inside.x),
-      select(vec4f(), a[at + ks.y * m4], inside.y),
-      select(vec4f(), a[at + ks.z * m4], inside.z),
-      select(vec4f(), a[at + ks.w * m4], inside.w),
-    );
+    return a_rows_of(base + k * m4 + row / 4u, m4, k, end);
   }
   let k4 = params.k / 4u;
-  let at = base + ks.x / 4u;
-  let rows = min(vec4u(row) + vec4u(0u, 1u, 2u, 3u), vec4u(params.m - 1u));
-  return turned(
-    select(vec4f(), a[at + rows.x * k4], inside.x),
-    select(vec4f(), a[at + rows.y * k4], inside.x),
-    select(vec4f(), a[at + rows.z * k4], inside.x),
-    select(vec4f(), a[at + rows.w * k4], inside.x),
-  );
+  let at = base + row * k4 + k / 4u;
+  return turned(a[at], a[at + k4], a[at + 2u * k4], a[at + 3u * k4]);
 }
 
 // Columns column … column + 3 of op(B).
 fn b_block(base: u32, column: u32, k: u32, end: u32) -> Block {
-  let inside = vec4u(k) + vec4u(0u, 1u, 2u, 3u) < vec4u(end);
-  let ks = min(vec4u(k) + vec4u(0u, 1u, 2u, 3u), vec4u(params.k - 1u));
+  if (k >= end) {
+    return Block();
+  }
   if (TRANS_B) {
     let k4 = params.k / 4u;
-    let at = base + ks.x / 4u;
-    let columns = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
-    return turned(
-      select(vec4f(), b[at + columns.x * k4], inside.x),
-      select(vec4f(), b[at + columns.y * k4], inside.x),
-      select(vec4f(), b[at + columns.z * k4], inside.x),
-      select(vec4f(), b[at + columns.w * k4], inside.x),
-    );
+    let at = base + column * k4 + k / 4u;
+    return turned(b[at], b[at + k4], b[at + 2u * k4], b[at + 3u * k4]);
   }
   let n4 = params.n / 4u;
-  let at = base + min(column / 4u, n4 - 1u);
-  return Block(
-    select(vec4f(), b[at + ks.x * n4], inside.x),
-    select(vec4f(), b[at + ks.y * n4], inside.y),
-    select(vec4f(), b[at + ks.z * n4], inside.z),
-    select(vec4f(), b[at + ks.w * n4], inside.w),
-  );
+  return b_rows_of(base + k * n4 + column / 4u, n4, k, end);
 }
 
 // Which 4 × 4 block of a tile an invocation loads: the quad of rows or columns, the first k, and the place in the tile.
@@ -165,8 +165,8 @@ fn main(
 
   // With 1 part, other invocations load B than A.
   let b_index = index - 64u * (2u - PARTS);
-  let loads_a = index < BLOCKS;
-  let loads_b = b_index < BLOCKS;
+  let loads_a = PARTS > 1u || index < BLOCKS;
+  let loads_b = PARTS > 1u || b_index < BLOCKS;
   let own_a = load_of(index, !TRANS_A);
   let own_b = load_of(b_index, TRANS_B);
 

@@ -1,9 +1,17 @@
-/** Writes small ONNX files for tests, with what the exporter writes with; and tensors in forms that the exporter does not use. */
+/** Writes small ONNX files for peers and tests, with what the exporter writes with; and tensors in forms that the exporter does not use. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { type Attributes, type Chunks, nodeMessage, tensorMessage, valueMessage, field as wireField, varint as wireVarint } from '../src/model/onnx/writer.ts';
+import {
+  type Attributes,
+  type Chunks,
+  nodeMessage,
+  tensorMessage,
+  valueMessage,
+  field as wireField,
+  varint as wireVarint,
+} from '../../src/model/onnx/writer.ts';
 
-export type { Attributes } from '../src/model/onnx/writer.ts';
+export type { Attributes } from '../../src/model/onnx/writer.ts';
 
 export const varint = (value: number): Buffer => Buffer.from(wireVarint(value));
 
