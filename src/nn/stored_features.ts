@@ -6,12 +6,20 @@ import * as ops from '../autograd/ops/index.ts';
 import { type StoredNumbers, wordsOfHalves } from '../data/half.ts';
 import { fromHalves } from '../kernels/halves.ts';
 import type { Shape } from '../tensor/shape.ts';
-import { scope, type Tensor, tensor } from '../tensor/tensor.ts';
+import { empty, scope, type Tensor, tensor } from '../tensor/tensor.ts';
+
+/** The words of halves. They are no ids, so nobody asks for the largest of them, which `tensor` would look for. */
+function wordsTensor(halves: Uint16Array): Tensor {
+  const words = wordsOfHalves(halves);
+  const out = empty([words.length], 'u32', 'halves of features');
+  out.gpu.upload(out.slice, words);
+  return out;
+}
 
 /** A tensor of these features, f32. */
 export function featureTensor(features: StoredNumbers, shape: Shape): Tensor {
   if (features instanceof Float32Array) return tensor(features, shape);
-  const words = tensor(wordsOfHalves(features));
+  const words = wordsTensor(features);
   const numbers = ops.fromHalves(words, shape);
   words.dispose();
   return numbers;
@@ -24,5 +32,5 @@ export function writeFeatures(features: StoredNumbers, to: Tensor): void {
     return;
   }
   using _words = scope();
-  fromHalves(to.gpu, tensor(wordsOfHalves(features)).slice, to.slice, to.size, 'features of a training step');
+  fromHalves(to.gpu, wordsTensor(features).slice, to.slice, to.size, 'features of a training step');
 }

@@ -22,8 +22,8 @@ export interface TuneHooks {
 }
 
 /**
- * Runs of one sample on a real GPU. Its kernels take a thousandth of what a wait for them takes, so they are timed by timestamps, and
- * several at a time, so that it does not rest between them.
+ * Runs of one sample on a real GPU. Its kernels take far less time than a wait for them. So they are timed by timestamps, several at a
+ * time, and it does not rest between them.
  */
 const RUNS_ON_GPU = 8;
 const ROUNDS = 15;

@@ -73,20 +73,27 @@ struct Pixels {
   image: vec4u,
 }
 
-// Four channels of four pixels under a tap; zeros outside of the picture and beyond the last k.
-fn x_block(pixels: Pixels, k: u32, end: u32) -> Block {
-  if (k >= end) {
-    return Block();
-  }
+// Loads only load, as in matmul_workgroup_vec4.wgsl. `inside` tells which of four pixels are within the picture; zeros take the place of
+// the others, and of all beyond the last k, when the numbers are stored.
+struct Taps {
+  at: vec4u,
+  inside: vec4<bool>,
+}
+
+// Where four channels of four pixels lie under the tap of k.
+fn taps_of(pixels: Pixels, k: u32, end: u32) -> Taps {
   let tap = k / params.channels;
   let ix = pixels.x + tap % params.kernel_width * params.dilation_x; // wraps when negative
   let iy = pixels.y + tap / params.kernel_width * params.dilation_y;
-  let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width));
-  let at = select(vec4u(0u), ((pixels.image + iy * params.width + ix) * params.channels + k % params.channels) / 4u, inside);
-  let t0 = select(vec4f(), x[at.x], inside.x);
-  let t1 = select(vec4f(), x[at.y], inside.y);
-  let t2 = select(vec4f(), x[at.z], inside.z);
-  let t3 = select(vec4f(), x[at.w], inside.w);
+  let inside = (iy < vec4u(params.height)) & (ix < vec4u(params.width)) & vec4<bool>(k < end);
+  return Taps(select(vec4u(0u), ((pixels.image + iy * params.width + ix) * params.channels + k % params.channels) / 4u, inside), inside);
+}
+
+fn x_block(at: vec4u) -> Block {
+  let t0 = x[at.x];
+  let t1 = x[at.y];
+  let t2 = x[at.z];
+  let t3 = x[at.w];
   return Block(
     vec4f(t0.x, t1.x, t2.x, t3.x),
     vec4f(t0.y, t1.y, t2.y, t3.y),
@@ -96,13 +103,14 @@ fn x_block(pixels: Pixels, k: u32, end: u32) -> Block {
 }
 
 // The weights of four k and four output channels. Channels beyond the last hold whatever is there: they are not stored.
-fn w_block(column: u32, k: u32, end: u32) -> Block {
-  if (k >= end) {
-    return Block();
-  }
+fn w_block(column: u32, k: u32) -> Block {
   let out4 = params.out_channels / 4u;
   let at = k * out4 + column / 4u;
   return Block(w[at], w[at + out4], w[at + 2u * out4], w[at + 3u * out4]);
+}
+
+fn within(value: vec4f, k: u32, end: u32) -> vec4f {
+  return select(vec4f(), value, k < end);
 }
 
 @compute @workgroup_size(16, LANE_ROWS)
@@ -144,33 +152,35 @@ fn main(
   var acc: array<vec4f, 4u * ROW_PARTS * PARTS>; // [part of the rows][row][part of the columns]
   var x_next: Block;
   var w_next: Block;
+  var taps = taps_of(first, x_k, end);
   if (loads_x) {
-    x_next = x_block(first, x_k, end);
+    x_next = x_block(taps.at);
   }
   if (loads_w) {
-    w_next = w_block(column0 + 4u * w_quad, w_k, end);
+    w_next = w_block(column0 + 4u * w_quad, w_k);
   }
   for (var k = 0u; k < end; k += DEPTH) {
     workgroupBarrier(); // everybody has read the tiles of the step before
     if (loads_x) {
-      x_tile[x_place] = x_next.k0;
-      x_tile[x_place + QUADS] = x_next.k1;
-      x_tile[x_place + 2u * QUADS] = x_next.k2;
-      x_tile[x_place + 3u * QUADS] = x_next.k3;
+      x_tile[x_place] = select(vec4f(), x_next.k0, taps.inside);
+      x_tile[x_place + QUADS] = select(vec4f(), x_next.k1, taps.inside);
+      x_tile[x_place + 2u * QUADS] = select(vec4f(), x_next.k2, taps.inside);
+      x_tile[x_place + 3u * QUADS] = select(vec4f(), x_next.k3, taps.inside);
     }
     if (loads_w) {
-      w_tile[w_place] = w_next.k0;
-      w_tile[w_place + QUADS] = w_next.k1;
-      w_tile[w_place + 2u * QUADS] = w_next.k2;
-      w_tile[w_place + 3u * QUADS] = w_next.k3;
+      w_tile[w_place] = within(w_next.k0, k + w_k, end);
+      w_tile[w_place + QUADS] = within(w_next.k1, k + w_k, end);
+      w_tile[w_place + 2u * QUADS] = within(w_next.k2, k + w_k, end);
+      w_tile[w_place + 3u * QUADS] = within(w_next.k3, k + w_k, end);
     }
     workgroupBarrier();
     if (k + DEPTH < end) {
       if (loads_x) {
-        x_next = x_block(first, k + DEPTH + x_k, end);
+        taps = taps_of(first, k + DEPTH + x_k, end);
+        x_next = x_block(taps.at);
       }
       if (loads_w) {
-        w_next = w_block(column0 + 4u * w_quad, k + DEPTH + w_k, end);
+        w_next = w_block(column0 + 4u * w_quad, k + DEPTH + w_k);
       }
     }
     for (var step = 0u; step < DEPTH; step++) {

@@ -6,12 +6,12 @@
 // has_bias = 0; c is [batch, splits, M, N]. All are read as vec4 along the last axis, which is a multiple of 4 long.
 //
 // A workgroup of 16 × LANE_ROWS owns TILE × TILE elements of C, TILE = 64 PARTS, and walks K in steps of 16. An invocation owns
-// ROW_PARTS × PARTS blocks of 4 × 4: one, or 16 × 8 numbers, for which 6 vec4 from workgroup memory feed 128 multiply-adds. Every
-// invocation, or half of them, loads a 4 × 4 block of the next step while one is computed with: first into registers, then, between
-// two barriers, into the tiles. Both tiles take 16 KiB at most, what every adapter has.
+// ROW_PARTS × PARTS blocks of 4 × 4: one, or 16 × 8 numbers, for which 6 vec4 from workgroup memory feed 128 multiply-adds. While
+// a step is computed, blocks of 4 × 4 of the next one are loaded into registers. Between two barriers they go into the tiles. Both
+// tiles take 16 KiB at most, what every adapter has.
 //
-// On an H200, two tiles of each operand with one barrier a step were slower, for fewer workgroups fit a core then; and 8 × 8
-// numbers an invocation were slower than 16 × 8. Neighboring lanes form blocks of 8 × 4, so that 32 of them read 12 vec4 a step.
+// docs/gpu.md has what other tiles gave on an H200. With two tiles of each operand, fewer workgroups fit a core. Neighboring lanes form
+// blocks of 8 × 4, so that 32 of them read 12 vec4 a step.
 //
 // With few tiles most of a GPU would idle. Then K is cut into `splits` pieces, which matmul_splits.wgsl adds up.
 const PARTS: u32 = 2u; // @tune 1 2
@@ -78,36 +78,15 @@ fn turned(t0: vec4f, t1: vec4f, t2: vec4f, t3: vec4f) -> Block {
   );
 }
 
-// Four rows of an operand from vec4 `at` on, `step` vec4 apart; zeros from the row `end` on.
-fn a_rows_of(at: u32, step: u32, k: u32, end: u32) -> Block {
-  let zero = vec4f();
-  return Block(
-    select(zero, a[at], k < end),
-    select(zero, a[at + step], k + 1u < end),
-    select(zero, a[at + 2u * step], k + 2u < end),
-    select(zero, a[at + 3u * step], k + 3u < end),
-  );
-}
+// Loads only load. What lies beyond the last row, column or k is whatever is there: rows and columns are not stored, and `within` takes
+// zeros for k. A select on a loaded number would wait for it here, before the step that is meant to hide the wait.
 
-fn b_rows_of(at: u32, step: u32, k: u32, end: u32) -> Block {
-  let zero = vec4f();
-  return Block(
-    select(zero, b[at], k < end),
-    select(zero, b[at + step], k + 1u < end),
-    select(zero, b[at + 2u * step], k + 2u < end),
-    select(zero, b[at + 3u * step], k + 3u < end),
-  );
-}
-
-// Rows row … row + 3 of op(A). Beyond the last k there are zeros. Rows beyond the last hold whatever is there: they are not stored.
-// A vec4 along k is whole, because K is a multiple of 4 then.
-fn a_block(base: u32, row: u32, k: u32, end: u32) -> Block {
-  if (k >= end) {
-    return Block();
-  }
+// Rows row … row + 3 of op(A).
+fn a_block(base: u32, row: u32, k: u32) -> Block {
   if (TRANS_A) {
     let m4 = params.m / 4u;
-    return a_rows_of(base + k * m4 + row / 4u, m4, k, end);
+    let at = base + k * m4 + row / 4u;
+    return Block(a[at], a[at + m4], a[at + 2u * m4], a[at + 3u * m4]);
   }
   let k4 = params.k / 4u;
   let at = base + row * k4 + k / 4u;
@@ -115,17 +94,19 @@ fn a_block(base: u32, row: u32, k: u32, end: u32) -> Block {
 }
 
 // Columns column … column + 3 of op(B).
-fn b_block(base: u32, column: u32, k: u32, end: u32) -> Block {
-  if (k >= end) {
-    return Block();
-  }
+fn b_block(base: u32, column: u32, k: u32) -> Block {
   if (TRANS_B) {
     let k4 = params.k / 4u;
     let at = base + column * k4 + k / 4u;
     return turned(b[at], b[at + k4], b[at + 2u * k4], b[at + 3u * k4]);
   }
   let n4 = params.n / 4u;
-  return b_rows_of(base + k * n4 + column / 4u, n4, k, end);
+  let at = base + k * n4 + column / 4u;
+  return Block(b[at], b[at + n4], b[at + 2u * n4], b[at + 3u * n4]);
+}
+
+fn within(value: vec4f, k: u32, end: u32) -> vec4f {
+  return select(vec4f(), value, k < end);
 }
 
 // Which 4 × 4 block of a tile an invocation loads: the quad of rows or columns, the first k, and the place in the tile.
@@ -174,32 +155,32 @@ fn main(
   var a_next: Block;
   var b_next: Block;
   if (loads_a) {
-    a_next = a_block(a_base, row0 + 4u * own_a.quad, begin + own_a.k, end);
+    a_next = a_block(a_base, row0 + 4u * own_a.quad, begin + own_a.k);
   }
   if (loads_b) {
-    b_next = b_block(b_base, column0 + 4u * own_b.quad, begin + own_b.k, end);
+    b_next = b_block(b_base, column0 + 4u * own_b.quad, begin + own_b.k);
   }
   for (var k = begin; k < end; k += DEPTH) {
     workgroupBarrier(); // everybody has read the tiles of the step before
     if (loads_a) {
-      a_tile[own_a.place] = a_next.k0;
-      a_tile[own_a.place + QUADS] = a_next.k1;
-      a_tile[own_a.place + 2u * QUADS] = a_next.k2;
-      a_tile[own_a.place + 3u * QUADS] = a_next.k3;
+      a_tile[own_a.place] = within(a_next.k0, k + own_a.k, end);
+      a_tile[own_a.place + QUADS] = within(a_next.k1, k + own_a.k + 1u, end);
+      a_tile[own_a.place + 2u * QUADS] = within(a_next.k2, k + own_a.k + 2u, end);
+      a_tile[own_a.place + 3u * QUADS] = within(a_next.k3, k + own_a.k + 3u, end);
     }
     if (loads_b) {
-      b_tile[own_b.place] = b_next.k0;
-      b_tile[own_b.place + QUADS] = b_next.k1;
-      b_tile[own_b.place + 2u * QUADS] = b_next.k2;
-      b_tile[own_b.place + 3u * QUADS] = b_next.k3;
+      b_tile[own_b.place] = within(b_next.k0, k + own_b.k, end);
+      b_tile[own_b.place + QUADS] = within(b_next.k1, k + own_b.k + 1u, end);
+      b_tile[own_b.place + 2u * QUADS] = within(b_next.k2, k + own_b.k + 2u, end);
+      b_tile[own_b.place + 3u * QUADS] = within(b_next.k3, k + own_b.k + 3u, end);
     }
     workgroupBarrier();
     if (k + DEPTH < end) {
       if (loads_a) {
-        a_next = a_block(a_base, row0 + 4u * own_a.quad, k + DEPTH + own_a.k, end);
+        a_next = a_block(a_base, row0 + 4u * own_a.quad, k + DEPTH + own_a.k);
       }
       if (loads_b) {
-        b_next = b_block(b_base, column0 + 4u * own_b.quad, k + DEPTH + own_b.k, end);
+        b_next = b_block(b_base, column0 + 4u * own_b.quad, k + DEPTH + own_b.k);
       }
     }
     for (var step = 0u; step < DEPTH; step++) {
