@@ -13,7 +13,7 @@ export interface Benchmark {
   flops: number;
   /** Least memory traffic: every operand once. */
   bytes: number;
-  /** A size for real GPUs, which would take a software adapter minutes. There, it is timed only if --only or --shape names it. */
+  /** A size for real GPUs, which would take a software adapter minutes. There, it is timed only if --only or --shape gives its whole shape. */
   large?: true;
 }
 

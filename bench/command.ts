@@ -96,9 +96,10 @@ function selection(o: BenchOptions, names: readonly string[], files: readonly Mo
 async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], selected: Selection, open: (gpu: Gpu) => Engine): Promise<number> {
   const { benchmarks, firstCaption: first, leftOut } = selected;
   for (const reason of leftOut) say(o, `left out: ${reason}`);
-  const isSmall = gpu.software && !o.only && !o.shape;
-  const large = benchmarks.filter((each) => each.large && isSmall);
-  if (large.length > 0) say(o, `left out: ${large.length} sizes for real GPUs, such as ${large[0].name} ${large[0].shape}; --only takes one by its name`);
+  const isTooLarge = (each: Benchmark) => each.large === true && gpu.software && each.shape !== o.only;
+  const tooLarge = benchmarks.filter(isTooLarge);
+  if (tooLarge.length > 0)
+    say(o, `left out: ${tooLarge.length} sizes for real GPUs, such as ${tooLarge[0].name} ${tooLarge[0].shape}; --only takes one by its whole shape`);
   const shaders = readShaders(o.shader);
   await useShaders(gpu, shaders);
   const { shape, layout, only } = o;
@@ -126,7 +127,7 @@ async function run(gpu: Gpu, o: BenchOptions, names: readonly string[], selected
       refuse(error, report);
     }
   }
-  const able = benchmarks.filter(({ family, large }) => (family === null || !refused.has(family)) && !(large && isSmall));
+  const able = benchmarks.filter((each) => (each.family === null || !refused.has(each.family)) && !isTooLarge(each));
   await timeAll(gpu, open(gpu), able, o, report);
   const command = `npx glimpse ${process.argv.slice(2).join(' ')}`;
   if (o.chart) {
