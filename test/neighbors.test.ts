@@ -8,7 +8,6 @@ import { type NeighborFile, neighborBytes, parseNeighbors } from '../src/data/ne
 import { safetensorsBytes } from '../src/data/safetensors_format.ts';
 import { Vocabulary } from '../src/data/words.ts';
 import { agreement, CiderD } from '../src/metrics/cider.ts';
-import { CaptionWords, WordRegression } from '../src/model/captioner/expected_words.ts';
 import { Neighbors, pictureVectors } from '../src/model/captioner/neighbors.ts';
 import { Random } from '../src/random.ts';
 import { tensor } from '../src/tensor/tensor.ts';
@@ -41,19 +40,11 @@ function vectorOf(features: Float32Array): number[] {
   return unit(mean.map((value) => Math.sign(value) * Math.sqrt(Math.abs(value))));
 }
 
-const tokensOf = (text: string) => text.replace(' .', '').split(' ').filter(Boolean);
-
-/** A file with weights for as many words as its captions have. */
-function withWeights(file: Omit<NeighborFile, 'expected'>): NeighborFile {
-  const { words: own } = new CaptionWords(file.captions.map((each) => each.map(tokensOf)));
-  return { ...file, expected: toHalf(numbers(file.width * own.length)) };
-}
-
 function fileOf(): NeighborFile {
   const rows = Array.from({ length: PICTURES }, () => vectorOf(numbers(REGIONS * WIDTH)));
   const mean = Float32Array.from({ length: WIDTH }, (_, c) => rows.reduce((sum, row) => sum + row[c], 0) / PICTURES);
   const captions = rows.map(() => Array.from({ length: 1 + random.integer(4) }, saying));
-  return withWeights({ encoder, width: WIDTH, vectors: toHalf(Float32Array.from(rows.flat())), mean, captions });
+  return { encoder, width: WIDTH, vectors: toHalf(Float32Array.from(rows.flat())), mean, captions };
 }
 const file = fileOf();
 const bytesOf = (of: NeighborFile) => Buffer.concat([...neighborBytes(of)]);
@@ -85,7 +76,7 @@ describe('the pictures that are near', () => {
       );
       const order = cosines.map((_unused, n) => n).sort((i, j) => cosines[j] - cosines[i]);
       expect(found.map(({ picture }) => picture)).toEqual(order.slice(0, 60));
-      const shares = order.slice(0, 60).map((n) => Math.exp((cosines[n] - cosines[order[0]]) / 0.04));
+      const shares = order.slice(0, 60).map((n) => Math.exp((cosines[n] - cosines[order[0]]) / 0.07));
       const sum = shares.reduce((p, q) => p + q);
       for (const [i, { weight }] of found.entries()) expect(weight).toBeCloseTo(shares[i] / sum, 4);
     }
@@ -93,7 +84,7 @@ describe('the pictures that are near', () => {
   });
 
   test('fewer pictures than neighbors', async () => {
-    const few = withWeights({ ...file, captions: file.captions.slice(0, 3), vectors: file.vectors.subarray(0, 3 * WIDTH) });
+    const few = { ...file, captions: file.captions.slice(0, 3), vectors: file.vectors.subarray(0, 3 * WIDTH) };
     const neighbors = new Neighbors(few, WIDTH, words);
     const [found] = await neighbors.nearest(tensor(query.subarray(0, REGIONS * WIDTH), [1, REGIONS, WIDTH]));
     expect(found.map(({ picture }) => picture).sort()).toEqual([0, 1, 2]);
@@ -118,117 +109,22 @@ describe('the pictures that are near', () => {
   });
 });
 
-test('what a hypothesis is worth: its likeness to the captions of the neighbors, to the other hypotheses, and to the expected words', () => {
+test('what a hypothesis is worth: its likeness to the captions of the neighbors, and to the other hypotheses', () => {
   const neighbors = new Neighbors(file, WIDTH, words);
   const hypotheses = ['a dog runs', 'two dogs play in the snow', 'a boy jumps over a fence', ''];
   const near = [
     { picture: 3, weight: 0.75 },
     { picture: 90, weight: 0.25 },
   ];
-  const captions = file.captions.map((each) => each.map(tokensOf));
-  const cider = new CiderD(captions);
-  const own = agreement(hypotheses.map(tokensOf));
-  const known = new CaptionWords(captions);
-  const expected = numbers(known.words.length);
-  const got = neighbors.support(hypotheses, near, expected);
+  const tokens = (text: string) => text.replace(' .', '').split(' ').filter(Boolean);
+  const cider = new CiderD(file.captions.map((each) => each.map(tokens)));
+  const own = agreement(hypotheses.map(tokens));
+  const got = neighbors.support(hypotheses, near);
   for (const [h, text] of hypotheses.entries()) {
-    const [one, other] = near.map(({ picture }) => cider.scores([tokensOf(text)], captions[picture])[0]);
-    expect(got[h]).toBeCloseTo((0.75 * one + 0.25 * other) / 10 + 0.15 * own[h] + 0.15 * known.likeness(tokensOf(text), expected), 10);
+    const [one, other] = near.map(({ picture }) => cider.scores([tokens(text)], file.captions[picture].map(tokens))[0]);
+    expect(got[h]).toBeCloseTo((0.75 * one + 0.25 * other) / 10 + 0.05 * own[h], 10);
   }
   neighbors.dispose();
-});
-
-describe('the words that are expected of a picture', () => {
-  const captions = [
-    [
-      ['a', 'dog', 'runs'],
-      ['a', 'dog', 'dog'],
-    ],
-    ...Array.from({ length: 5 }, () => [
-      ['a', 'cat'],
-      ['a', 'dog', 'sits'],
-    ]),
-    ...Array.from({ length: 4 }, () => [['a', 'bird']]),
-  ];
-  const known = new CaptionWords(captions);
-
-  test('are those of five pictures or more, by how many; their shares and rarity', () => {
-    expect(known.words).toEqual(['a', 'dog', 'cat', 'sits']);
-    expect([...known.shares(captions[0])]).toEqual([
-      [0, 1],
-      [1, 1],
-    ]);
-    expect([...known.shares([['dog'], ['cat', 'cat'], []])]).toEqual([
-      [1, 1 / 3],
-      [2, 1 / 3],
-    ]);
-    for (const [i, mean] of [1, 3.5 / 10, 2.5 / 10, 2.5 / 10].entries()) expect(known.mean[i]).toBeCloseTo(mean, 6);
-    for (const [i, pictures] of [10, 6, 5, 5].entries()) expect(known.rarity[i]).toBeCloseTo(Math.log(10 / pictures), 6);
-  });
-
-  test('a caption is like them by the cosine; shares are held between 0 and 1', () => {
-    const [dog, cat, sits] = [6, 5, 5].map((pictures) => Math.log(10 / pictures));
-    const expected = Float32Array.of(0.9, 2, -1, 0.5);
-    const whole = Math.hypot(dog, 0.5 * sits);
-    expect(known.likeness(['a', 'dog'], expected)).toBeCloseTo(dog / whole, 6);
-    expect(known.likeness(['dog', 'cat', 'dog'], expected)).toBeCloseTo((dog * dog) / (Math.hypot(dog, cat) * whole), 6);
-    expect(known.likeness(['bird'], expected)).toBe(0);
-    expect(known.likeness(['dog'], new Float32Array(4))).toBe(0);
-  });
-
-  test('follow from the vectors as the normal equations say, whatever parts the pictures come in', async () => {
-    const all = file.captions.map((each) => each.map(tokensOf));
-    const own = new CaptionWords(all);
-    const [count, width] = [own.words.length, WIDTH];
-    expect(count).toBeGreaterThan(5);
-    const x = numbers(PICTURES * width).map((value) => value / Math.sqrt(width));
-    const regression = new WordRegression(own, width);
-    for (const [first, end] of [
-      [0, 50],
-      [50, PICTURES],
-    ])
-      regression.add(tensor(x.subarray(first * width, end * width), [end - first, width]), all.slice(first, end));
-    const steps: number[] = [];
-    const got = await regression.solve((done, of) => steps.push(done / of));
-    expect(steps).toHaveLength(20);
-    expect(steps.at(-1)).toBe(1);
-    regression.dispose();
-    // (XᵀX + 3 I) W must give Xᵀ (Y − ȳ).
-    const y = all.map((each) => own.mean.map((mean, j) => (own.shares(each).get(j) ?? 0) - mean));
-    for (let j = 0; j < count; j++)
-      for (let c = 0; c < width; c++) {
-        let [left, right] = [3 * got[c * count + j], 0];
-        for (let n = 0; n < PICTURES; n++) {
-          let product = 0;
-          for (let d = 0; d < width; d++) product += x[n * width + d] * got[d * count + j];
-          left += x[n * width + c] * product;
-          right += x[n * width + c] * y[n][j];
-        }
-        expect(Math.abs(left - right)).toBeLessThan(1e-4);
-      }
-  });
-
-  test('of a picture are its vector times the weights', async () => {
-    const neighbors = new Neighbors(file, WIDTH, words);
-    const features = numbers(2 * REGIONS * WIDTH);
-    const got = await neighbors.expectedWords(tensor(features, [2, REGIONS, WIDTH]));
-    const own = new CaptionWords(file.captions.map((each) => each.map(tokensOf)));
-    const weights = floatsOf(file.expected);
-    for (const b of [0, 1]) {
-      const x = unit(vectorOf(features.subarray(b * REGIONS * WIDTH, (b + 1) * REGIONS * WIDTH)).map((value, c) => value - file.mean[c]));
-      for (const [j, mean] of own.mean.entries())
-        expect(got[b][j]).toBeCloseTo(
-          x.reduce((sum, value, c) => sum + value * weights[c * own.words.length + j], mean),
-          4,
-        );
-    }
-    neighbors.dispose();
-  });
-
-  test('a file with weights for other words is refused', () => {
-    const other = { ...file, expected: file.expected.subarray(0, 3 * WIDTH) };
-    expect(() => new Neighbors(other, WIDTH, words)).toThrow(/the neighbors have 3 expected words, their captions \d+: make the file anew/);
-  });
 });
 
 describe('the file', () => {
@@ -237,10 +133,7 @@ describe('the file', () => {
   });
 
   const [width, pictures] = [4, 2];
-  const small = {
-    ...{ encoder, width, vectors: toHalf(numbers(pictures * width)), mean: numbers(width), captions: [['a dog'], ['a cat', 'two cats']] },
-    expected: toHalf(numbers(3 * width)),
-  };
+  const small = { encoder, width, vectors: toHalf(numbers(pictures * width)), mean: numbers(width), captions: [['a dog'], ['a cat', 'two cats']] };
   const text = new Uint32Array(new TextEncoder().encode('[["a"]] ').buffer);
   const tensorsOf = (more: Record<string, { shape: number[]; data: Float32Array | Uint32Array }>) =>
     new Map(
@@ -248,29 +141,23 @@ describe('the file', () => {
         vectors: { shape: [2], data: new Uint32Array(2) },
         mean: { shape: [4], data: numbers(4) },
         captions: { shape: [2], data: text },
-        expected: { shape: [2], data: new Uint32Array(2) },
         ...more,
       }),
     );
-  const said = { format: 'glimpse neighbors 2', encoder: JSON.stringify(encoder) };
+  const said = { format: 'glimpse neighbors 1', encoder: JSON.stringify(encoder) };
 
   test.each([
-    ['another file', () => safetensorsBytes(new Map(), {}), /is no file of neighbors of this version; `glimpse neighbors` makes one/],
+    ['another file', () => safetensorsBytes(new Map(), {}), /is no file of neighbors; `glimpse neighbors` makes one/],
     ['no encoder', () => safetensorsBytes(tensorsOf({}), { format: said.format }), /says no encoder/],
     ['too few captions', () => neighborBytes({ ...small, captions: [['a dog']] }), /1 pictures of 4 numbers, and 8 numbers/],
     ['a picture without captions', () => neighborBytes({ ...small, captions: [['a dog'], []] }), /has damaged captions/],
     ['an empty mean', () => neighborBytes({ ...small, width: 0, mean: new Float32Array(0) }), /2 pictures of 0 numbers/],
-    [
-      'an infinite mean',
-      () => neighborBytes({ ...small, mean: Float32Array.of(0, Number.POSITIVE_INFINITY, 1, 2) }),
-      /its mean, its vectors or its weights are no numbers/,
-    ],
+    ['an infinite mean', () => neighborBytes({ ...small, mean: Float32Array.of(0, Number.POSITIVE_INFINITY, 1, 2) }), /its mean or its vectors are no numbers/],
     [
       'a vector of NaN',
       () => neighborBytes({ ...small, vectors: small.vectors.map((half, i) => (i === 5 ? 0x7e00 : half)) }),
-      /its mean, its vectors or its weights are no numbers/,
+      /its mean or its vectors are no numbers/,
     ],
-    ['a weight of NaN', () => neighborBytes({ ...small, expected: small.expected.map((half, i) => (i === 5 ? 0x7e00 : half)) }), /its weights are no numbers/],
     ['captions that are no JSON', () => safetensorsBytes(tensorsOf({ captions: { shape: [1], data: new Uint32Array(1) } }), said), /has damaged captions/],
     ['vectors of another type', () => safetensorsBytes(tensorsOf({ vectors: { shape: [2], data: numbers(2) } }), said), /missing, or of another type/],
   ])('%s is refused', (_, bytes, message) => {
@@ -280,7 +167,7 @@ describe('the file', () => {
   test('a flipped bit is noticed', () => {
     const bytes = bytesOf(file);
     bytes[bytes.length - 9] ^= 1;
-    expect(() => parse(bytes)).toThrow(/"expected" is damaged: its checksum differs/);
+    expect(() => parse(bytes)).toThrow(/"captions" is damaged: its checksum differs/);
   });
 });
 

@@ -1,7 +1,6 @@
 /**
- * The file of `glimpse neighbors`: a vector of every training picture, the captions that people gave it, and how their words follow from
- * the vectors. It is a safetensors file. Vectors and weights are halves, two to a word, because they are the largest part. Captions are
- * JSON, as bytes.
+ * The file of `glimpse neighbors`: a vector of every training picture, and the captions that people gave it. It is a safetensors file.
+ * Vectors are halves, two to a word, because they are the largest part. Captions are JSON, as bytes.
  */
 import { z } from 'zod';
 import { FileError } from '../errors.ts';
@@ -23,12 +22,10 @@ export interface NeighborFile {
   mean: Float32Array;
   /** The captions of each picture. */
   captions: string[][];
-  /** Weights of the words that a picture's captions are expected to have, as halves [width, words]; captioner/expected_words.ts. */
-  expected: Uint16Array;
 }
 
 /** The metadata that says which kind of file it is. */
-const FORMAT = 'glimpse neighbors 2';
+const FORMAT = 'glimpse neighbors 1';
 
 const Captions = z.array(z.array(z.string()).min(1)).min(1);
 
@@ -40,14 +37,13 @@ function wordsOf(bytes: Uint8Array): Uint32Array {
 }
 
 /** The bytes of the file, piece by piece. */
-export function neighborBytes({ encoder, width, vectors, mean, captions, expected }: NeighborFile): Generator<Uint8Array> {
-  const [pairs, weights] = [vectors, expected].map(wordsOfHalves);
+export function neighborBytes({ encoder, width, vectors, mean, captions }: NeighborFile): Generator<Uint8Array> {
+  const pairs = wordsOfHalves(vectors);
   const text = wordsOf(new TextEncoder().encode(JSON.stringify(captions)));
   const tensors = new Map<string, Pick<StoredTensor, 'shape' | 'data'>>([
     ['vectors', { shape: [pairs.length], data: pairs }],
     ['mean', { shape: [width], data: mean }],
     ['captions', { shape: [text.length], data: text }],
-    ['expected', { shape: [weights.length], data: weights }],
   ]);
   return safetensorsBytes(tensors, { format: FORMAT, encoder: JSON.stringify(encoder) });
 }
@@ -56,19 +52,17 @@ export function neighborBytes({ encoder, width, vectors, mean, captions, expecte
 export function parseNeighbors(source: ByteSource): NeighborFile {
   const { name: path } = source;
   const { metadata, tensors } = parseSafetensors(source);
-  if (metadata.format !== FORMAT) throw new FileError(path, 'is no file of neighbors of this version; `glimpse neighbors` makes one');
+  if (metadata.format !== FORMAT) throw new FileError(path, 'is no file of neighbors; `glimpse neighbors` makes one');
   const encoder = parseJson(path, metadata.encoder ?? '', EncoderIdentity, 'says no encoder');
-  const [mean, pairs, text, weights] = ['mean', 'vectors', 'captions', 'expected'].map((name) => tensors.get(name)?.data);
-  if (!(mean instanceof Float32Array && pairs instanceof Uint32Array && text instanceof Uint32Array && weights instanceof Uint32Array))
-    throw new FileError(path, 'is a damaged file of neighbors: its mean, its vectors, its captions or its weights are missing, or of another type');
+  const [mean, pairs, text] = ['mean', 'vectors', 'captions'].map((name) => tensors.get(name)?.data);
+  if (!(mean instanceof Float32Array && pairs instanceof Uint32Array && text instanceof Uint32Array))
+    throw new FileError(path, 'is a damaged file of neighbors: its mean, its vectors or its captions are missing, or of another type');
   const captions = parseJson(path, new TextDecoder().decode(new Uint8Array(text.buffer, text.byteOffset, text.byteLength)), Captions, 'has damaged captions');
   const numbers = captions.length * mean.length;
   if (mean.length === 0 || pairs.length !== Math.ceil(numbers / 2))
     throw new FileError(path, `is a damaged file of neighbors: ${captions.length} pictures of ${mean.length} numbers, and ${2 * pairs.length} numbers`);
   const vectors = new Uint16Array(pairs.buffer, pairs.byteOffset, numbers);
-  const expected = new Uint16Array(weights.buffer, weights.byteOffset, mean.length * Math.floor((2 * weights.length) / mean.length));
-  const isNumber = (half: number) => (half & 0x7c00) !== 0x7c00;
-  if (nonFinite(mean) || !vectors.every(isNumber) || !expected.every(isNumber))
-    throw new FileError(path, 'is a damaged file of neighbors: its mean, its vectors or its weights are no numbers');
-  return { encoder, width: mean.length, vectors, mean, captions, expected };
+  if (nonFinite(mean) || vectors.some((half) => (half & 0x7c00) === 0x7c00))
+    throw new FileError(path, 'is a damaged file of neighbors: its mean or its vectors are no numbers');
+  return { encoder, width: mean.length, vectors, mean, captions };
 }

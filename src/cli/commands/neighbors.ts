@@ -15,7 +15,7 @@ export type NeighborsOptions = OptionsOf<typeof options>;
 
 export const neighbors = command({
   name: 'neighbors',
-  description: 'gather what --neighbors needs: a vector of every training picture, its captions, and which words follow from a vector',
+  description: 'gather what --neighbors needs: a vector of every training picture, and its captions',
   options,
   run: async () => (await import('../neighbors.ts')).neighbors,
 });

@@ -3,8 +3,8 @@
  * image captioning"). A model is least sure of what it saw. But a picture has neighbors among the training pictures, by the same features,
  * and those have captions by people. Of the hypotheses of a beam and of samples, the one that is most like those captions is said.
  *
- *   score(h) = Σ_n w_n CIDEr-D(h, captions of n) / 10 + 0.15 · mean similarity to all hypotheses + 0.15 · likeness to the expected words
- *   w = softmax(cos(x, x_n) / 0.04) over the 60 nearest pictures n
+ *   score(h) = Σ_n w_n CIDEr-D(h, captions of n) / 10 + 0.05 · mean similarity to all hypotheses
+ *   w = softmax(cos(x, x_n) / 0.07) over the 60 nearest pictures n
  *
  * A picture is not its own neighbor, nor is a copy of it: else a training picture would be told its own captions.
  *
@@ -21,19 +21,16 @@ import { captionTokens } from '../../metrics/ptb.ts';
 import { featureTensor } from '../../nn/stored_features.ts';
 import { readTensors, Scope, scope, type Tensor, tensor } from '../../tensor/tensor.ts';
 import type { BeamOptions, Decoding, RankedCaption } from './decoding.ts';
-import { CaptionWords } from './expected_words.ts';
 
 /** Neighbors of a picture, and how fast their weight falls with the cosine. Chosen on validation pictures of Flickr8k. */
 const NEIGHBORS = 60;
-const TEMPERATURE = 0.04;
+const TEMPERATURE = 0.07;
 /** Pictures whose vectors are nearer than this are the same one. Halves of a vector have a cosine of 0.9999999 with it. */
 const SAME = 0.999;
 /** Copies of a picture that are looked past. */
 const COPIES = 8;
 /** Weight of the likeness of the hypotheses to one another. */
-const AGREEMENT = 0.15;
-/** Weight of the likeness to the words that are expected of the picture (expected_words.ts). */
-const EXPECTED = 0.15;
+const AGREEMENT = 0.05;
 /** Added to a length, so that a vector of zeros stays one. */
 const TINY = 1e-12;
 /** Temperature of the samples. At 1 most of them are poor hypotheses. */
@@ -56,9 +53,6 @@ export interface Neighbor {
 
 const unit = (x: Tensor): Tensor => ops.div(x, ops.addScalar(ops.norm(x, 1, true), TINY));
 
-/** Vectors [B, F] less the mean of all pictures, of length 1 again. */
-export const centered = (vectors: Tensor, mean: Tensor): Tensor => unit(ops.sub(vectors, mean));
-
 /** Features [B, P, F] → one vector of length 1 for each picture, [B, F], before the mean is taken off. */
 export function pictureVectors(features: Tensor): Tensor {
   const mean = ops.mean(features, 1);
@@ -71,16 +65,13 @@ export class Neighbors {
   private readonly mean: Tensor;
   private readonly words: string[][][];
   private readonly cider: CiderD;
-  private readonly known: CaptionWords;
-  /** W [F, words], of expected_words.ts. */
-  private readonly expected: Tensor;
 
   /**
    * For a model of these words. `bytes` of vectors at most lie in a buffer. Throws a GlimpseError if the vectors are of other features
    * than the model reads.
    */
   constructor(
-    { width, captions, vectors, mean, expected }: NeighborFile,
+    { width, captions, vectors, mean }: NeighborFile,
     features: number,
     private readonly vocabulary: Vocabulary,
     bytes = Number.POSITIVE_INFINITY,
@@ -88,13 +79,6 @@ export class Neighbors {
     if (width !== features) throw new GlimpseError(`the vectors of the neighbors have ${width} numbers, the model reads features of ${features}`);
     this.words = captions.map((each) => each.map(captionTokens));
     this.cider = new CiderD(this.words);
-    this.known = new CaptionWords(this.words);
-    const shape = [width, this.known.words.length];
-    if (expected.length !== shape[0] * shape[1])
-      throw new GlimpseError(
-        `the neighbors have ${expected.length / width} expected words, their captions ${shape[1]}: make the file anew with \`glimpse neighbors\``,
-      );
-    this.expected = Scope.release(featureTensor(expected, shape));
     this.mean = Scope.release(tensor(mean, [1, width], 'f32', 'mean of the pictures'));
     const most = Math.max(1, Math.floor(Math.min(bytes, this.mean.gpu.device.limits.maxStorageBufferBindingSize) / (4 * width)));
     for (let first = 0; first < captions.length; first += most) {
@@ -106,14 +90,14 @@ export class Neighbors {
 
   private centered(of: () => Tensor): Tensor {
     using _work = scope();
-    return Scope.release(noGrad(() => centered(of(), this.mean)));
+    return Scope.release(noGrad(() => unit(ops.sub(of(), this.mean))));
   }
 
   /** The neighbors of each picture, nearest first. features [B, P, F]. */
   async nearest(features: Tensor): Promise<Neighbor[][]> {
     using _work = scope();
     const [batch] = features.shape;
-    const query = noGrad(() => centered(pictureVectors(features), this.mean));
+    const query = noGrad(() => unit(ops.sub(pictureVectors(features), this.mean)));
     const found: { picture: number; cosine: number }[][] = Array.from({ length: batch }, () => []);
     for (const { first, vectors } of this.parts) {
       const [count] = vectors.shape;
@@ -131,23 +115,12 @@ export class Neighbors {
     });
   }
 
-  /** The shares of the words that are expected of each picture, before they are held between 0 and 1. features [B, P, F]. */
-  async expectedWords(features: Tensor): Promise<Float32Array[]> {
-    using _work = scope();
-    const { mean } = this.known;
-    if (mean.length === 0) return Array.from({ length: features.shape[0] }, () => mean);
-    const shares = noGrad(() => ops.add(ops.matmul(centered(pictureVectors(features), this.mean), this.expected), tensor(mean)));
-    const values = (await shares.data()) as Float32Array;
-    return Array.from({ length: features.shape[0] }, (_, b) => values.subarray(b * mean.length, (b + 1) * mean.length));
-  }
-
   /**
    * Hypotheses of each picture, that first which is most like the captions of its neighbors: those of the beam, and so many samples.
    * features [B, P, F]. Equal hypotheses stand once.
    */
   async captions(decoding: Decoding, features: Tensor, { maxLength, beam, samples }: NeighborOptions, wantAlpha = false): Promise<RankedCaption[][]> {
     const near = await this.nearest(features);
-    const expected = await this.expectedWords(features);
     const { suppress, minLength = 0, noRepeat = 0 } = beam;
     const searched = await decoding.beam(features, maxLength, { ...beam, consensus: false }, wantAlpha);
     const drawn: RankedCaption[][] = searched.map(() => []);
@@ -159,15 +132,15 @@ export class Neighbors {
     }
     return searched.map((found, i) => {
       const byText = new Map([...drawn[i], ...found.toReversed()].map((each) => [this.vocabulary.decode(each.tokens), each])); // the first of equal ones stays
-      const support = this.support([...byText.keys()], near[i], expected[i]);
+      const support = this.support([...byText.keys()], near[i]);
       return [...byText.values()].map((each, h) => ({ ...each, agreement: support[h] })).sort((a, b) => b.agreement - a.agreement);
     });
   }
 
-  /** What each hypothesis of a picture is worth, given its neighbors and its expected words. */
-  support(hypotheses: readonly string[], near: readonly Neighbor[], expected: Float32Array): number[] {
+  /** What each hypothesis of a picture is worth, given its neighbors. */
+  support(hypotheses: readonly string[], near: readonly Neighbor[]): number[] {
     const words = hypotheses.map(captionTokens);
-    const support = agreement(words).map((value, h) => AGREEMENT * value + EXPECTED * this.known.likeness(words[h], expected));
+    const support = agreement(words).map((value) => AGREEMENT * value);
     for (const { picture, weight } of near) {
       const scores = this.cider.scores(words, this.words[picture]);
       for (const [i, score] of scores.entries()) support[i] += (weight * score) / 10;
@@ -178,6 +151,5 @@ export class Neighbors {
   dispose(): void {
     for (const { vectors } of this.parts) vectors.dispose();
     this.mean.dispose();
-    this.expected.dispose();
   }
 }
