@@ -159,15 +159,15 @@ const MATMUL: readonly Mutation[] = [
   {
     name: 'no barrier between storing a tile and reading it',
     shader: 'matmul_workgroup_vec4',
-    find: '    workgroupBarrier();',
-    replace: '',
+    find: '    workgroupBarrier();\n    if (k + DEPTH < end) {',
+    replace: '    if (k + DEPTH < end) {',
     ops: ['matmul'],
   },
   {
     name: 'the next tile is stored over the one that is read',
     shader: 'matmul_workgroup_vec4',
-    find: 'now = SIZE - now;',
-    replace: 'now = 0u;',
+    find: '    workgroupBarrier(); // everybody has read the tiles of the step before\n',
+    replace: '',
     ops: ['matmul'],
   },
   {
@@ -195,7 +195,7 @@ const MATMUL: readonly Mutation[] = [
     name: 'the bias is that of the first columns',
     shader: 'matmul_workgroup_vec4',
     find: 'value += bias[column4];',
-    replace: 'value += bias[local.x];',
+    replace: 'value += bias[lane_column];',
     ops: ['matmul'],
   },
   {
@@ -502,22 +502,22 @@ const CONVOLUTION: readonly Mutation[] = [
   {
     name: 'no barrier between storing a tile and reading it',
     shader: 'conv2d_workgroup_vec4',
-    find: '    workgroupBarrier();',
-    replace: '',
+    find: '    workgroupBarrier();\n    if (k + DEPTH < end) {',
+    replace: '    if (k + DEPTH < end) {',
     ops: ['conv2d'],
   },
   {
     name: 'the next tile is stored over the one that is read',
     shader: 'conv2d_workgroup_vec4',
-    find: 'now = SIZE - now;',
-    replace: 'now = 0u;',
+    find: '    workgroupBarrier(); // everybody has read the tiles of the step before\n',
+    replace: '',
     ops: ['conv2d'],
   },
   {
     name: 'pixels outside are known by their neighbor',
     shader: 'conv2d_workgroup_vec4',
-    find: 'x[at.z], inside.z',
-    replace: 'x[at.z], inside.y',
+    find: 'x_next.k2, taps.inside)',
+    replace: 'x_next.k2, taps.inside.yxzw)',
     ops: ['conv2d'],
   },
   {
@@ -538,7 +538,7 @@ const CONVOLUTION: readonly Mutation[] = [
     name: 'the bias is that of the first channels',
     shader: 'conv2d_workgroup_vec4',
     find: 'value += bias[column4];',
-    replace: 'value += bias[local.x];',
+    replace: 'value += bias[lane_column];',
     ops: ['conv2d'],
   },
   {
@@ -1114,8 +1114,8 @@ const REDUCTION: readonly Mutation[] = [
   {
     name: 'elements beyond the first 128 of a row are left out',
     shader: 'reduce_workgroup',
-    find: 'j < params.n; j += LANES',
-    replace: 'j < min(params.n, LANES); j += LANES',
+    find: 'j < end; j += LANES',
+    replace: 'j < min(end, first + LANES); j += LANES',
     ops: ['sum'],
   },
   {
@@ -1166,14 +1166,15 @@ const NORMALIZATION: readonly Mutation[] = [
   {
     name: 'ε outside the root',
     shader: 'layer_norm',
-    find: 'inverseSqrt(total(squares) / f32(params.n) + params.eps)',
-    replace: '1.0 / (sqrt(total(squares) / f32(params.n)) + params.eps)',
+    find: 'inverseSqrt(select(variance, 0.0, variance < 0.0) + params.eps)',
+    replace: '1.0 / (sqrt(select(variance, 0.0, variance < 0.0)) + params.eps)',
     ops: ['layerNorm'],
   },
   {
     name: 'variance as E x² − μ²',
     shader: 'layer_norm',
     find: `    let distance = x[base + j] - middle;
+    distances += distance;
     add(&squares, distance * distance);
   }`,
     replace: `    add(&squares, x[base + j] * x[base + j]);

@@ -109,6 +109,25 @@ describe('what the last timed run wrote', () => {
     expect(compare(Float32Array.from(expectedResult(work, 0)?.values ?? []), expected).wrong).not.toBeNull();
   });
 
+  test.each([
+    ['a product', { kind: 'matmul', m: 1200, k: 1100, n: 1000, transA: false, transB: false }],
+    ['a product of rows that lie as columns', { kind: 'matmul', m: 1200, k: 1100, n: 1000, transA: true, transB: true }],
+    ['pictures', { kind: 'conv', images: 40, height: 28, width: 28, channels: 61, outChannels: 67, kernel: 3, stride: 1, pad: 1 }],
+  ] as [string, Work][])('of a size for real GPUs, whole rows of %s are compared, the first and the last among them', (_name, work) => {
+    const expected = expectedResult(work, 1) as Expected;
+    const { rows = [], shape } = expected;
+    const [count, ...rest] = shape;
+    const width = rest.reduce((product, extent) => product * extent, 1);
+    expect([rows[0], rows.at(-1), rows.length < count, rows.length > 10]).toEqual([0, count - 1, true, true]);
+    expect(expected.values).toHaveLength(rows.length * width);
+    const got = new Float32Array(count * width).fill(7); // what is not computed is not compared
+    for (const [i, row] of rows.entries()) got.set(Float32Array.from(expected.values).subarray(i * width, (i + 1) * width), row * width);
+    expect(compare(got, expected)).toMatchObject({ checked: rows.length * width, wrong: null });
+    got[(count - 1) * width + 5] += 100;
+    const place = [count - 1, ...rest.map((extent, axis) => Math.floor(5 / rest.slice(axis + 1).reduce((product, each) => product * each, 1)) % extent)];
+    expect(compare(got, expected).wrong).toContain(`the first at [${place.join(', ')}] of [${shape.join(', ')}]`);
+  });
+
   test('a result that is right has its largest error and what it was compared with in the row', async () => {
     const { rows, wrong } = await measure(device.gpu, openOurs(device.gpu), measurement(small[0], 'matmul'));
     expect([rows.length, wrong]).toEqual([1, []]);

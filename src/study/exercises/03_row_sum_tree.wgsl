@@ -1,8 +1,8 @@
 // Exercise 3: a sum by a tree.
 //
-//   y[r] = scale · Σ_j x[r, j]            KIND 1: of the squares; 2 and 3: the largest and the smallest instead of the sum
+//   y[r, p] = scale · Σ_j x[r, j], j over piece p      KIND 1: of the squares; 2 and 3: the largest and the smallest instead of the sum
 //
-// x [outer, n], y [outer]. One workgroup owns one row. Its 64 lanes each combine every 64th number. Then they join: 32 lanes take a
+// x [outer, n], y [outer, pieces]. One workgroup owns one row, or a piece of `chunk` numbers of a long one. Its 64 lanes each combine every 64th number. Then they join: 32 lanes take a
 // second partial result each, then 16, then 8, down to one. A lane must not read what another has not written yet:
 // workgroupBarrier() makes all wait. All lanes must reach it, so it stands outside of the `if`.
 // @like workgroup
@@ -13,6 +13,8 @@ const LANES: u32 = 64u;
 struct Params {
   outer: u32,
   n: u32,
+  pieces: u32,
+  chunk: u32,
   scale: f32,
 }
 
@@ -34,7 +36,9 @@ fn join(a: f32, b: f32) -> f32 {
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) local: vec3u) {
-  let row = group.x + group.y * groups.x;
+  let owned = group.x + group.y * groups.x;
+  let row = owned / params.pieces;
+  let first = owned % params.pieces * params.chunk;
   let lane = local.x;
   if (row >= params.outer) {
     return; // the whole workgroup leaves, so no barrier waits for it
@@ -46,7 +50,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (KIND == 3u) {
     acc = 3.4028234e38;
   }
-  for (var j = lane; j < params.n; j += LANES) {
+  for (var j = first + lane; j < min(first + params.chunk, params.n); j += LANES) {
     let value = x[row * params.n + j];
     acc = join(acc, select(value, value * value, KIND == 1u));
   }
@@ -60,6 +64,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   // @end
   if (lane == 0u) {
-    y[row] = params.scale * partial[0];
+    y[owned] = params.scale * partial[0];
   }
 }
