@@ -214,27 +214,22 @@ function model({ name, path }: ModelFile, images: number): Benchmark {
     : { ...common, work: { kind: 'vit', images, model: path, ...VIT_B }, flops: images * VIT_FLOPS, bytes: 4 * (86.6e6 + images * 50e6) };
 }
 
+/** Pictures at a time on a real GPU. */
+const LARGE_BATCH = 64;
+
 /** Sizes for real GPUs: the products that benchmarks of GPUs use, a batch of ResNet-50's layers, and batches that training takes. */
 const LARGE: readonly Benchmark[] = [
   matmul(2048, 2048, 2048),
   matmul(4096, 4096, 4096),
   matmul(4096, 4096, 4096, 'NT'),
   matmul(4096, 4096, 4096, 'TN'),
-  convolution('conv', RESNET_CONVOLUTIONS[0], 64),
-  convolution('conv', RESNET_CONVOLUTIONS[1], 64),
-  convolution('conv', RESNET_CONVOLUTIONS[2], 64),
-  convolution('conv', RESNET_CONVOLUTIONS[5], 64),
-  convolution('conv', RESNET_CONVOLUTIONS[6], 64),
-  convolution('conv', RESNET_CONVOLUTIONS[7], 64),
+  ...[0, 1, 2, 5, 6, 7].map((i) => convolution('conv', RESNET_CONVOLUTIONS[i], LARGE_BATCH)),
   rows('softmax', 20480, 5000),
   rows('crossEntropyGrad', 20480, 5000),
   decoder('trainStep', 64, true),
   decoder('trainStep', 256, true),
   decoder('greedy', 512, true),
 ].map((each) => ({ ...each, large: true }));
-
-/** Pictures at a time on a real GPU. */
-const LARGE_BATCH = 64;
 
 /** All benchmarks; those of models need their files. */
 export function catalog(files: readonly ModelFile[] = []): Benchmark[] {

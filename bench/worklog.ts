@@ -17,9 +17,9 @@ export const REASONS: Readonly<Record<string, string>> = {
   workgroup:
     'Invocations of a workgroup need the same numbers. They load a tile of each operand into workgroup memory together, wait at a barrier, and read it from there. On a GPU that memory is fast and main memory is far: this is the classic. A software driver has no such memory, and pays for each barrier.',
   workgroup_vec4:
-    'A load of four numbers costs a GPU as much as one of one number, so all memory is read by fours. There are two tiles of each operand: the next one is on its way while one is computed with. So one barrier a step suffices instead of two.',
+    'A load of four numbers costs a GPU as much as one of one number, so all memory is read by fours. The numbers of the next tile are on their way into registers while one is computed with, so the wait for memory is hidden.',
   workgroup_wide:
-    'An invocation owns four times as much of the result. What it reads of the tiles serves twice as often, and so does what a workgroup loads. It takes some 110 registers, and workgroups are few: it wants large results.',
+    'An invocation owns eight times as much of the result. What a workgroup loads serves twice as often, and what an invocation reads of the tiles almost three times as often. Its sums alone take 128 registers, and workgroups are few: it wants large results.',
   workgroup_split:
     'Few tiles leave most of a GPU idle, as with the 64 rows of a batch. So the inner axis is cut into pieces, which other workgroups sum at the same time. Their results go through memory once more. It is the only version that adds in another order.',
   subgroup:

@@ -10,7 +10,7 @@ import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts
 import { axpby, grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { roundUp4, rowsToFours } from './fours.ts';
-import { BUSY_WORKGROUPS, matmul, tileOrder } from './matmul.ts';
+import { BUSY_WORKGROUPS, matmul, tileOrder, tilesOf } from './matmul.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 
 export interface ConvGeometry {
@@ -106,7 +106,7 @@ export interface ConvForward {
  */
 function convClass(g: ConvGeometry): string {
   const pixels = g.images * rowsPerImage(g);
-  const isMany = g.outChannels > 64 && Math.ceil(pixels / 128) * Math.ceil(g.outChannels / 128) >= BUSY_WORKGROUPS;
+  const isMany = g.outChannels > 64 && tilesOf({ m: pixels, n: g.outChannels }, 128) >= BUSY_WORKGROUPS;
   return `${isPointwise(g) ? '1×1' : 'k×k'} ${sizeRange(pixels, 64, 512)}${isMany ? ' many' : ''}`;
 }
 

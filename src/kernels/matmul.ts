@@ -96,7 +96,9 @@ const SHORTEST_PIECE = 64;
 /** A piece is a multiple of this, so that a step of the shader is in one piece. */
 const PIECE_STEP = 16;
 
-const tilesOf = ({ m, n, batch = 1 }: MatmulProblem, tile: number): number => Math.ceil(m / tile) * Math.ceil(n / tile) * batch;
+/** Square tiles that cover all matrices of a product. */
+export const tilesOf = ({ m, n, batch = 1 }: Pick<MatmulProblem, 'm' | 'n' | 'batch'>, tile: number): number =>
+  Math.ceil(m / tile) * Math.ceil(n / tile) * batch;
 
 /** In how many pieces K must be cut to keep a GPU busy with tiles of 64 × 64. */
 const busyPieces = (p: MatmulProblem): number => Math.min(Math.ceil(BUSY_WORKGROUPS / tilesOf(p, 64)), Math.floor(p.k / SHORTEST_PIECE));

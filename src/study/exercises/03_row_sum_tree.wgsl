@@ -2,9 +2,9 @@
 //
 //   y[r, p] = scale · Σ_j x[r, j], j over piece p      KIND 1: of the squares; 2 and 3: the largest and the smallest instead of the sum
 //
-// x [outer, n], y [outer, pieces]. One workgroup owns one row, or a piece of `chunk` numbers of a long one. Its 64 lanes each combine every 64th number. Then they join: 32 lanes take a
-// second partial result each, then 16, then 8, down to one. A lane must not read what another has not written yet:
-// workgroupBarrier() makes all wait. All lanes must reach it, so it stands outside of the `if`.
+// x [outer, n], y [outer, pieces]. One workgroup owns one row, or a piece of `chunk` numbers of a long one. Its 64 lanes each combine
+// every 64th number. Then they join: 32 lanes take a second partial result each, then 16, then 8, down to one. A lane must not read
+// what another has not written yet: workgroupBarrier() makes all wait. All lanes must reach it, so it stands outside of the `if`.
 // @like workgroup
 override KIND: u32 = 0u;
 
