@@ -59,6 +59,30 @@ test('making room in the midst of a dispatch loses neither its copies nor its pa
   }
 });
 
+test('a copy for one dispatch takes the texture of a taller one; copies that are kept waste no more than half', async ({ skip }) => {
+  const { gpu } = device;
+  skip(gpu.subgroupWidth === 0, WITHOUT_SUBGROUPS);
+  using _s = scope();
+  const b = full([64, 64], 1);
+  const bytesAfter = async (rows: number, times: number) => {
+    using _once = scope();
+    const a = full([rows, 64], 1);
+    forceVersion('matmul', 'subgroup_texels');
+    try {
+      for (let i = 0; i < times; i++) expect((await ops.matmul(a, b).data())[0]).toBe(64);
+    } finally {
+      forceVersion('matmul', null);
+    }
+    return memory().texelBytes;
+  };
+  gpu.pool.trim();
+  for (let i = 0; i < 2; i++) await bytesAfter(8, 1); // b is kept from its second copy on
+  const tall = await bytesAfter(512, 1);
+  expect(await bytesAfter(64, 1)).toBe(tall);
+  expect(await bytesAfter(80, 1)).toBe(tall);
+  expect(await bytesAfter(64, 2)).toBeGreaterThan(tall);
+});
+
 /** The last number: rows of a matrix that a row of the texture holds; 0 where the texels follow one another whatever the rows. */
 test.for([
   [40, 64, 32, 'NN', 1],

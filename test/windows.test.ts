@@ -4,9 +4,11 @@ import { gradcheck } from '../src/autograd/gradcheck.ts';
 import * as ops from '../src/autograd/ops/index.ts';
 import { backward, gradOf, variable } from '../src/autograd/tape.ts';
 import { ShapeError } from '../src/errors.ts';
+import { conv2dGradWeight } from '../src/kernels/conv.ts';
+import { forceVersion } from '../src/kernels/families.ts';
 import { Random } from '../src/random.ts';
 import { sizeOf } from '../src/tensor/shape.ts';
-import { scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
+import { full, scope, type Tensor, tensor, zeros } from '../src/tensor/tensor.ts';
 import { useGpu } from './support.ts';
 
 useGpu();
@@ -23,6 +25,27 @@ test.each([
 ] as const)('%s: gradients reach all inputs', async (name, x, w, run) => {
   const inputs = [drawn([...x], `${name} x`), drawn([...w], `${name} w`), drawn([4], `${name} b`)];
   expect(await gradcheck((...t) => ops.mean(ops.square(run(t[0], t[1], t[2]))), inputs)).toMatchObject({ ok: true });
+});
+
+test('a weight gradient of more pictures than one buffer of columns holds', async () => {
+  const geometry = {
+    ...{ images: 7, height: 64, width: 64, channels: 64, outHeight: 64, outWidth: 64, outChannels: 4, groups: 1 },
+    ...{ kernel: [3, 3] as const, stride: [1, 1] as const, pad: [1, 1] as const, dilation: [1, 1] as const },
+  };
+  using _s = scope();
+  const drawnTensor = (shape: number[], seed: string) => tensor(drawn(shape, seed).data, shape);
+  const [x, dy] = [drawnTensor([7, 64, 64, 64], 'pictures'), drawnTensor([7, 64, 64, 4], 'gradient')];
+  const gradientBy = async (version: string) => {
+    const dw = full([3, 3, 64, 4], 7);
+    forceVersion('conv2d_grad_weight', version);
+    conv2dGradWeight(dw.gpu, geometry, x.slice, dy.slice, dw.slice, 'test');
+    forceVersion('conv2d_grad_weight', null);
+    return dw.data();
+  };
+  const expected = await gradientBy('direct');
+  const difference = (await gradientBy('im2col')).map((value, i) => Math.abs(value - expected[i]));
+  expect(Math.max(...expected)).toBeGreaterThan(100);
+  expect(Math.max(...difference)).toBeLessThan(0.01);
 });
 
 test('a convolution of sequences is that of pictures of height 1', async () => {

@@ -71,8 +71,8 @@ export interface TexelCopy {
   id: number;
 }
 
-/** A texture is taken for a copy of at least this part of its height: the copy may be kept. */
-const MOST_TOO_HIGH = 2;
+/** A free texture is taken for a copy if it is at most so many times as high as the copy needs. One for a dispatch is soon free again. */
+const MOST_TOO_HIGH = { kept: 2, forOneDispatch: 8 };
 
 const bytesOf = ({ texture }: TexelCopy) => texture.width * texture.height * TEXEL_BYTES;
 const keyOf = ({ buffer, offset, bytes, layout }: TexelSlice) => `${buffer.id},${offset},${bytes},${layout.width},${layout.row}`;
@@ -111,15 +111,21 @@ export class TexelPool {
       this.lent.add(known.copy);
       if (known.writes === buffer.writes) return known.copy;
     }
-    const copy = known?.copy ?? this.take(slice);
+    const keeps = !known && this.isWorthKeeping(key, slice);
+    const copy = known?.copy ?? this.take(slice, keeps ? MOST_TOO_HIGH.kept : MOST_TOO_HIGH.forOneDispatch);
     this.lent.add(copy);
     outside(buffer.label, 2 * slice.bytes, (encoder) => this.record(encoder, slice, copy));
     if (known) known.writes = buffer.writes;
-    else if (this.seenBefore(key, buffer)) this.keep(key, copy, buffer);
+    else if (keeps) this.keep(key, copy, buffer);
     return copy;
   }
 
-  private seenBefore(key: string, { id, writes }: PooledBuffer): boolean {
+  /**
+   * Whether a slice was copied before and not written since. What a capture computes is read a few times within a replay; each captured
+   * shape would keep copies of its own.
+   */
+  private isWorthKeeping(key: string, { buffer: { id, writes, captured }, layout: { width, height } }: TexelSlice): boolean {
+    if (captured || width * height * TEXEL_BYTES > MAX_KEPT_BYTES) return false;
     const seen = this.copied.get(id);
     if (seen?.writes === writes) {
       if (seen.keys.has(key)) return true;
@@ -129,11 +135,8 @@ export class TexelPool {
   }
 
   private keep(key: string, copy: TexelCopy, buffer: PooledBuffer): void {
-    const bytes = bytesOf(copy);
-    // What a capture computes is read a few times within a replay. Each captured shape would keep copies of its own.
-    if (bytes > MAX_KEPT_BYTES || buffer.captured) return;
     this.kept.set(key, { copy, writes: buffer.writes, buffer });
-    this.keptBytes += bytes;
+    this.keptBytes += bytesOf(copy);
     for (const oldest of this.kept.keys()) {
       if (this.keptBytes <= MAX_KEPT_BYTES) break;
       this.drop(oldest);
@@ -161,12 +164,12 @@ export class TexelPool {
   }
 
   /** A texture of the layout's width, which tells the distance of rows, and at least its height: no shader asks how high it is. */
-  private take({ layout, buffer }: TexelSlice): TexelCopy {
+  private take({ layout, buffer }: TexelSlice, most: number): TexelCopy {
     const { width, height } = layout;
     const list = this.free.get(width) ?? [];
     let best = -1;
     for (const [i, { texture }] of list.entries())
-      if (texture.height >= height && texture.height <= MOST_TOO_HIGH * height && (best < 0 || texture.height < list[best].texture.height)) best = i;
+      if (texture.height >= height && texture.height <= most * height && (best < 0 || texture.height < list[best].texture.height)) best = i;
     if (best < 0) return this.create(width, Math.min(quarterClass(height), this.device.limits.maxTextureDimension2D), buffer.label);
     const [copy] = list.splice(best, 1);
     this.freeBytes -= bytesOf(copy);

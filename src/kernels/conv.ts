@@ -7,11 +7,12 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { type TexelLayout, type TexelSlice, texelParams } from '../gpu/texels.ts';
-import { axpby, grid } from './elementwise.ts';
+import { grid } from './elementwise.ts';
 import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from './family.ts';
 import { roundUp4, rowsToFours } from './fours.ts';
 import { BUSY_WORKGROUPS, matmul, tileOrder, tilesOf } from './matmul.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
+import { withScratch } from './scratch.ts';
 
 export interface ConvGeometry {
   images: number;
@@ -84,9 +85,9 @@ const columnsOf = (g: ConvGeometry) => g.kernel[0] * g.kernel[1] * g.channels;
 function forImageRuns(gpu: Gpu, g: ConvGeometry, label: string, work: (columns: BufferSlice, first: number, images: number) => void): void {
   const perImage = rowsPerImage(g) * columnsOf(g) * 4;
   const run = Math.max(1, Math.min(g.images, Math.floor(MAX_COLUMN_BYTES / Math.max(1, perImage))));
-  const columns = { buffer: gpu.pool.acquire(run * perImage, `${label} (columns)`), offset: 0, bytes: run * perImage };
-  for (let first = 0; first < g.images; first += run) work(columns, first, Math.min(run, g.images - first));
-  gpu.pool.release(columns.buffer);
+  withScratch(gpu, [(run * perImage) / 4], `${label} (columns)`, ([columns]) => {
+    for (let first = 0; first < g.images; first += run) work(columns, first, Math.min(run, g.images - first));
+  });
 }
 
 export interface ConvForward {
@@ -400,18 +401,14 @@ function inputByProduct(gpu: Gpu, g: ConvGeometry, [dy, w]: readonly [BufferSlic
 }
 
 function weightByProduct(gpu: Gpu, g: ConvGeometry, [x, dy]: readonly [BufferSlice, BufferSlice], dw: BufferSlice, label: string): void {
-  const weights = (columnsOf(g) / g.groups) * g.outChannels;
   const product = { b: dy, transA: true, m: columnsOf(g), n: g.outChannels, label };
   if (isPointwise(g)) {
     matmul(gpu, { ...product, a: x, c: dw, k: g.images * rowsPerImage(g) });
     return;
   }
-  const part = { buffer: gpu.pool.acquire(weights * 4, `${label} (part)`), offset: 0, bytes: weights * 4 };
   forImageRuns(gpu, g, label, (columns, first, images) => {
     const k = images * rowsPerImage(g);
     launchColumns(gpu, 'im2col', x, columns, g, k * columnsOf(g), first, label);
-    matmul(gpu, { ...product, a: columns, c: first === 0 ? dw : part, k, bStart: first * rowsPerImage(g) * g.outChannels });
-    if (first > 0) axpby(gpu, 1, part, 1, dw, weights, label);
+    matmul(gpu, { ...product, a: columns, c: dw, addToC: first > 0, k, bStart: first * rowsPerImage(g) * g.outChannels });
   });
-  gpu.pool.release(part.buffer);
 }
