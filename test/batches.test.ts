@@ -35,3 +35,17 @@ test('captions take turns from epoch to epoch where a batch has fewer than there
     [14, 10],
   ]);
 });
+
+test('packed captions come in any mix of lengths; others come beside those of their length, to save padding', () => {
+  const ids = (words: number) => [2, ...Array.from({ length: words }, (_, i) => 10 + i), 3];
+  const images = Array.from({ length: 64 }, (_, i) => ({ file: `${i}`, split: 'train' as const, captions: ['x'], ids: [ids(2), ids(5), ids(9), ids(14)] }));
+  const dataset = { imageFolder: '', words: 'ascii' as const, vocabulary: [], maxLength: 20, images };
+  const lengthsIn = (packed: boolean) => {
+    const batches = epochBatches(dataset, 'train', { images: 16, captionsPerImage: 1, packed }, () => true, 1, 1);
+    expect(batches.flatMap(({ files }) => files)).toHaveLength(4 * 64);
+    expect(batches.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(64 * (3 + 6 + 10 + 15));
+    return batches.map(({ tokens }) => tokens / 16);
+  };
+  expect(new Set(lengthsIn(false))).toEqual(new Set([3, 6, 10, 15]));
+  for (const mean of lengthsIn(true)) expect(Math.abs(mean - 8.5)).toBeLessThan(4);
+});

@@ -18,8 +18,11 @@ export interface BatchShape {
 }
 
 /**
- * The items of this many batches are sorted by their longest caption before they are cut into batches. A batch is as
- * long as its longest caption. On Flickr8k, with 16 × 5 captions, sorting makes that 16.4 words instead of 23.5.
+ * Where captions are not packed, a batch is as long as its longest caption. The items of this many batches are sorted by their longest
+ * caption before they are cut into batches. On Flickr8k, with 16 × 5 captions, that makes 16.4 words of 23.5.
+ *
+ * Packed captions are not sorted: batches of one length each give gradients that pull to and fro. After 188 updates of 64 captions the
+ * loss was 3.86 nats per word with sorting, and 3.74 without.
  */
 const BATCHES_SORTED_TOGETHER = 32;
 
@@ -50,8 +53,9 @@ export function batchesOfEpoch(dataset: Dataset, split: Split, shape: Omit<Batch
 /**
  * The batches of an epoch. With one caption per picture, every (picture, caption) pair is a row, and pairs are shuffled. With
  * more, pictures are shuffled, and each shares its features among that many captions. If it has more of them, the next epoch goes on
- * with the next ones; if it has fewer, they are repeated. Items of similar length come together, and the batches are in random order.
- * Only pictures for which `known` is true are used. `order` false keeps the order of the file, for validation.
+ * with the next ones; if it has fewer, they are repeated. Where captions are not packed, items of similar length come together, and
+ * the batches are in random order. Only pictures for which `known` is true are used. `order` false keeps the order of the file, for
+ * validation.
  */
 export function epochBatches(
   dataset: Dataset,
@@ -77,6 +81,7 @@ export function epochBatches(
       shape.images,
     ).map(batchOf);
   const random = new Random(seed, `order of ${split}`, epoch);
+  if (shape.packed) return parts(Array.from(random.permutation(items.length)), shape.images).map(batchOf);
   const longest = items.map(({ captions }) => captions.reduce((most, caption) => Math.max(most, caption.length), 0));
   const groups = parts(Array.from(random.permutation(items.length)), shape.images * BATCHES_SORTED_TOGETHER).flatMap((run) =>
     parts(
