@@ -212,7 +212,7 @@ inBrowser('caption a picture', () => {
       '--out',
       run,
       '--epochs',
-      '12',
+      '40',
       '--rate',
       '0.003',
       '--schedule',
