@@ -111,7 +111,7 @@ export class TexelPool {
       this.lent.add(known.copy);
       if (known.writes === buffer.writes) return known.copy;
     }
-    const keeps = !known && this.isWorthKeeping(key, slice);
+    const keeps = !known && this.isCopiedAgain(key, buffer);
     const copy = known?.copy ?? this.take(slice, keeps ? MOST_TOO_HIGH.kept : MOST_TOO_HIGH.forOneDispatch);
     this.lent.add(copy);
     outside(buffer.label, 2 * slice.bytes, (encoder) => this.record(encoder, slice, copy));
@@ -121,11 +121,11 @@ export class TexelPool {
   }
 
   /**
-   * Whether a slice was copied before and not written since. What a capture computes is read a few times within a replay; each captured
-   * shape would keep copies of its own.
+   * Whether a slice was copied before and not written since; notes that it is copied now. What a capture computes does not count. It is
+   * read a few times within a replay, and each captured shape would keep copies of its own.
    */
-  private isWorthKeeping(key: string, { buffer: { id, writes, captured }, layout: { width, height } }: TexelSlice): boolean {
-    if (captured || width * height * TEXEL_BYTES > MAX_KEPT_BYTES) return false;
+  private isCopiedAgain(key: string, { id, writes, captured }: PooledBuffer): boolean {
+    if (captured) return false;
     const seen = this.copied.get(id);
     if (seen?.writes === writes) {
       if (seen.keys.has(key)) return true;
@@ -135,8 +135,10 @@ export class TexelPool {
   }
 
   private keep(key: string, copy: TexelCopy, buffer: PooledBuffer): void {
+    const bytes = bytesOf(copy);
+    if (bytes > MAX_KEPT_BYTES) return;
     this.kept.set(key, { copy, writes: buffer.writes, buffer });
-    this.keptBytes += bytesOf(copy);
+    this.keptBytes += bytes;
     for (const oldest of this.kept.keys()) {
       if (this.keptBytes <= MAX_KEPT_BYTES) break;
       this.drop(oldest);

@@ -250,13 +250,6 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): vo
   const { geometry: g, label } = p;
   const folds = foldsStride(g);
   const geometry = byFours(g);
-  const bytes = 4 * geometry.images * geometry.height * geometry.width * geometry.channels;
-  const x = { buffer: gpu.pool.acquire(bytes, `${label} (channels by fours)`), offset: 0, bytes };
-  if (folds) foldPictures(gpu, p.x, x, g, label);
-  else {
-    const from = { rows: g.images * g.height * g.width, columns: g.channels, start: 0, stride: 0 };
-    rowsToFours(gpu, p.x, x, { matrices: 1, rows: from.rows, columns: geometry.channels, from }, label);
-  }
   const name = `weights by fours, ${g.kernel.join('×')} ${g.channels}→${g.outChannels}, stride ${g.stride}, pad ${g.pad}`;
   const fill = (to: BufferSlice) => {
     if (folds) foldWeights(gpu, p.w, to, g);
@@ -265,8 +258,14 @@ function withChannelsByFours(gpu: Gpu, p: ConvForward, version: ConvVersion): vo
       rowsToFours(gpu, p.w, to, { matrices: g.kernel[0] * g.kernel[1], rows: geometry.channels, columns: g.outChannels, from }, label);
     }
   };
-  gpu.prepare(p.w, name, 4 * columnsOf(geometry) * g.outChannels, fill, (w) => launchTiles(gpu, { ...p, geometry, x, w }, version));
-  gpu.pool.release(x.buffer);
+  withScratch(gpu, [geometry.images * geometry.height * geometry.width * geometry.channels], `${label} (channels by fours)`, ([x]) => {
+    if (folds) foldPictures(gpu, p.x, x, g, label);
+    else {
+      const from = { rows: g.images * g.height * g.width, columns: g.channels, start: 0, stride: 0 };
+      rowsToFours(gpu, p.x, x, { matrices: 1, rows: from.rows, columns: geometry.channels, from }, label);
+    }
+    gpu.prepare(p.w, name, 4 * columnsOf(geometry) * g.outChannels, fill, (w) => launchTiles(gpu, { ...p, geometry, x, w }, version));
+  });
 }
 
 const bindings = (p: ConvForward) => [p.x, p.w, p.bias ?? p.x, p.residual ?? p.x, p.y];

@@ -2,6 +2,7 @@
 import type { Gpu } from '../gpu/gpu.ts';
 import type { BufferSlice } from '../gpu/pool.ts';
 import { grid, rowGrid } from './elementwise.ts';
+import { withScratch } from './scratch.ts';
 
 export function embedding(
   gpu: Gpu,
@@ -27,15 +28,10 @@ export function embeddingGrad(
   vocabulary: number,
   label: string,
 ): void {
-  const links = [0, 1].map(() => ({ buffer: gpu.pool.acquire(rows * 4, `${label} (links)`), offset: 0, bytes: rows * 4 }));
   gpu.clear(dtable);
-  gpu.dispatch(gpu.kernel({ file: 'embedding_links' }), [ids, links[0], links[1]], { rows }, grid(rows), label);
-  gpu.dispatch(
-    gpu.kernel({ file: 'embedding_grad' }),
-    [dy, ids, links[0], links[1], dtable],
-    { count: rows * width, rows, width, vocabulary },
-    grid(rows * width),
-    label,
-  );
-  for (const link of links) gpu.pool.release(link.buffer);
+  withScratch(gpu, [rows, rows], `${label} (links)`, (links) => {
+    gpu.dispatch(gpu.kernel({ file: 'embedding_links' }), [ids, ...links], { rows }, grid(rows), label);
+    const params = { count: rows * width, rows, width, vocabulary };
+    gpu.dispatch(gpu.kernel({ file: 'embedding_grad' }), [dy, ids, ...links, dtable], params, grid(rows * width), label);
+  });
 }

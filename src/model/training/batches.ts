@@ -81,9 +81,10 @@ export function epochBatches(
       shape.images,
     ).map(batchOf);
   const random = new Random(seed, `order of ${split}`, epoch);
-  if (shape.packed) return parts(Array.from(random.permutation(items.length)), shape.images).map(batchOf);
+  const shuffled = Array.from(random.permutation(items.length));
+  if (shape.packed) return parts(shuffled, shape.images).map(batchOf);
   const longest = items.map(({ captions }) => captions.reduce((most, caption) => Math.max(most, caption.length), 0));
-  const groups = parts(Array.from(random.permutation(items.length)), shape.images * BATCHES_SORTED_TOGETHER).flatMap((run) =>
+  const groups = parts(shuffled, shape.images * BATCHES_SORTED_TOGETHER).flatMap((run) =>
     parts(
       run.sort((a, b) => longest[a] - longest[b]),
       shape.images,
