@@ -34,6 +34,8 @@ export const REASONS: Readonly<Record<string, string>> = {
   subgroup_panels:
     'B lies in panels of as many columns as a tile has. A tile then reads memory in one run, which the processor fetches ahead. Panels are made once for weights that do not change.',
   subgroup_panels_half: 'Panels of B, with half the rows, for products of few rows.',
+  subgroup_matrix:
+    'Matrix units do in one instruction what takes a subgroup hundreds, but with numbers of 11 bits. So a float32 is split into two of them and a power of two. Three products of halves give what one of float32 gives, to 22 bits. Dawn offers these units only to those who ask for experiments.',
 };
 
 /** Numbers loaded from buffers or textures per multiply-add: the sides of the block that shares them, over its area. */

@@ -32,3 +32,18 @@ export function kindOf(info: AdapterInfo): AdapterKind {
   if (/swiftshader/i.test(words)) return 'swiftshader';
   return /nvidia/i.test(words) ? 'nvidia' : 'generic';
 }
+
+/** What an adapter's matrix units can multiply, and in what they add. Not yet part of the standard. */
+interface SubgroupMatrixConfig {
+  componentType: string;
+  resultComponentType: string;
+  M: number;
+  N: number;
+  K: number;
+}
+
+/** Whether the adapter multiplies blocks of 16 × 16 halves and adds them up in float32. */
+export function hasHalfMatrices(info: AdapterInfo): boolean {
+  const configs = (info as { subgroupMatrixConfigs?: Iterable<SubgroupMatrixConfig> }).subgroupMatrixConfigs ?? [];
+  return [...configs].some((c) => c.componentType === 'f16' && c.resultComponentType === 'f32' && [c.M, c.N, c.K].every((side) => side === 16));
+}

@@ -3,7 +3,7 @@
  * that compile, record, capture, prepare and read back; each has a file of its own.
  */
 import { GpuError, type GpuErrorKind, messageOf } from '../errors.ts';
-import { type AdapterKind, isSoftware, kindOf, namesOf } from './adapter.ts';
+import { type AdapterKind, hasHalfMatrices, isSoftware, kindOf, namesOf } from './adapter.ts';
 import { BindGroups } from './bindings.ts';
 import { Captures, type Replay } from './capture.ts';
 import { Faults } from './faults.ts';
@@ -52,6 +52,8 @@ export class Gpu {
   readonly pool: BufferPool;
   /** Lanes of a subgroup if every kernel has the same number, else 0. */
   readonly subgroupWidth: number;
+  /** Whether kernels can use subgroup matrices: blocks of 16 × 16 halves, added in float32, by subgroups of 32. */
+  readonly hasSubgroupMatrix: boolean;
 
   /** When set, sees every command. */
   watcher: Watcher | null = null;
@@ -75,6 +77,7 @@ export class Gpu {
     this.kind = kindOf(info);
     ({ adapter: this.adapterName, driver: this.driverName } = namesOf(info));
     this.subgroupWidth = device.features.has('subgroups') && info.subgroupMinSize === info.subgroupMaxSize ? info.subgroupMinSize : 0;
+    this.hasSubgroupMatrix = device.features.has(SUBGROUP_MATRIX) && this.subgroupWidth === 32 && hasHalfMatrices(info);
     this.faults = new Faults(device, host.lateFaults, (kind) => host.advice(kind));
     this.pool = new BufferPool(device, host.budgetBytes, () => this.flush(), this.faults);
     this.texels = new TexelPool(device, this.pool, this.faults);
@@ -331,8 +334,10 @@ export function currentGpu(): Gpu {
   return current;
 }
 
+/** WebGPU's name of the matrix units. Dawn offers it only to those who ask it for experiments. */
+export const SUBGROUP_MATRIX = 'chromium-experimental-subgroup-matrix';
 /** Features that are requested where the adapter has them. Kernels that need one are offered only then. */
-const WANTED_FEATURES = ['subgroups', 'timestamp-query', 'shader-f16'] as const;
+const WANTED_FEATURES = ['subgroups', 'timestamp-query', 'shader-f16', SUBGROUP_MATRIX] as const;
 /** Limits that are raised to the adapter's own. All others stay at what the standard guarantees. */
 const RAISED_LIMITS = ['maxBufferSize', 'maxStorageBufferBindingSize', 'maxStorageBuffersPerShaderStage'] as const;
 

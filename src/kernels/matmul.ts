@@ -10,6 +10,7 @@ import { always, Family, sizeRange, type Version, withoutFixedSubgroup } from '.
 import { type ByFours, endingParams, roundUp4, rowsFromFours, rowsToFours, sizeByFours } from './fours.ts';
 import { type WeightsRead, withoutPanels, withPanels } from './panels.ts';
 import { withScratch } from './scratch.ts';
+import { partsOf, type SplitProblem, splitHalves, splitWords } from './split_halves.ts';
 
 export interface MatmulProblem {
   a: BufferSlice;
@@ -50,6 +51,8 @@ interface MatmulVersion extends Version<MatmulProblem> {
   b?: WeightsRead;
   /** In how many pieces K is cut; only in versions of `matmul_workgroup_vec4`. */
   pieces?(p: MatmulProblem): number;
+  /** Whether both operands are read as pairs of halves. */
+  halves?: true;
 }
 
 /** Widths that `subgroup_rows` can be compiled for. */
@@ -113,6 +116,25 @@ function workgroupVersion(name: string, parts: number, idea: string, pieces: (p:
   };
 }
 
+/** Rows and columns of C that a workgroup of `subgroup_matrix` owns. */
+const MATRIX_TILE = [128, 64] as const;
+
+/** The operands of a product, as rows along k that are split into pairs of halves. */
+function splitOperands(p: MatmulProblem): { a: SplitProblem; b: SplitProblem } {
+  const { m, n, k, batch = 1, aStride = m * k, bStride = k * n } = p;
+  const of = (rows: number, turned: boolean | undefined, start: number | undefined, matrixStride: number, tileRows: number): SplitProblem => ({
+    ...{ matrices: matrixStride === 0 ? 1 : batch, rows, k, start: start ?? 0, matrixStride, tileRows },
+    ...(turned ? { rowStride: 1, kStride: rows } : { rowStride: k, kStride: 1 }),
+  });
+  return { a: of(m, p.transA, p.aStart, aStride, MATRIX_TILE[0]), b: of(n, !p.transB, p.bStart, bStride, MATRIX_TILE[1]) };
+}
+
+function withoutSubgroupMatrix(gpu: Gpu, p: MatmulProblem): string | null {
+  if (!gpu.hasSubgroupMatrix) return 'the device was not opened with subgroup matrices of halves, 16 × 16, for subgroups of 32';
+  const { a, b } = splitOperands(p);
+  return 4 * Math.max(splitWords(a), splitWords(b)) > gpu.pool.largest ? 'the halves of an operand do not fit one buffer' : null;
+}
+
 /** In the best order to read them: each changes one thing of an earlier one. */
 const VERSIONS: readonly MatmulVersion[] = [
   {
@@ -166,6 +188,12 @@ const VERSIONS: readonly MatmulVersion[] = [
   texelVersion('subgroup_texels_half', 2, 2, 'texels', 'as `subgroup_texels_wide`, with half the rows; for products of few rows'),
   texelVersion('subgroup_panels', 4, 2, 'panels', 'as `subgroup_texels_wide`; B lies in panels of columns, so that a tile reads it in the order of memory'),
   texelVersion('subgroup_panels_half', 2, 2, 'panels', 'as `subgroup_panels`, with half the rows; for products of few rows'),
+  {
+    ...{ name: 'subgroup_matrix', shader: 'matmul_subgroup_matrix', uses: ['split_halves'], composed: true, halves: true, unit: 1 },
+    idea: 'the matrix units of a GPU multiply blocks of halves; each number is the sum of two halves, and three products of them stand for one',
+    tile: () => MATRIX_TILE,
+    unable: withoutSubgroupMatrix,
+  },
 ];
 
 /** Rows of B from which they lie on more pages than a processor remembers, so that panels pay. */
@@ -307,6 +335,10 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     else launch(texelsOf(p.b, start, storedLayout(gpu, p, 'b') as TexelLayout));
     return;
   }
+  if (version.halves) {
+    onHalves(gpu, p, (parts) => matmulFamily.launch(gpu, {}, [...parts.slices, p.bias ?? p.b, p.c], { ...params, ...parts.params }, grid(tiles, 1), p.label));
+    return;
+  }
   const starts = {
     a_start: (p.aStart ?? 0) / unit,
     b_start: (p.bStart ?? 0) / unit,
@@ -317,6 +349,26 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     matmulFamily.launch(gpu, variant, [p.a, p.b, p.bias ?? p.b, c], { ...params, ...starts, ...more }, grid(tiles * copies, 1), p.label);
   if (version.pieces) inPieces(gpu, p, version.pieces(p), tiles, launch);
   else launch(p.c, 1, {});
+}
+
+/** Gives `launch` both operands as pairs of halves. Those of B, which may be weights, are made again only when B was written. */
+function onHalves(gpu: Gpu, p: MatmulProblem, launch: (parts: { slices: BufferSlice[]; params: Record<string, number> }) => void): void {
+  const { a, b } = splitOperands(p);
+  const name = `halves of ${b.rows}×${b.k}×${b.matrices} from ${b.start}${p.transB ? '' : ', columns'}`;
+  const fill = (to: BufferSlice) => splitHalves(gpu, p.b, to, b, p.label);
+  gpu.prepare(p.b, name, 4 * splitWords(b), fill, (bMade) =>
+    withScratch(gpu, [splitWords(a)], `${p.label} (halves)`, ([aMade]) => {
+      splitHalves(gpu, p.a, aMade, a, p.label);
+      const [left, right] = [partsOf(aMade, a), partsOf(bMade, b)];
+      launch({
+        slices: [left.halves, right.halves, left.exponents, right.exponents],
+        params: {
+          ...{ a_blocks: left.blocks, b_blocks: right.blocks, a_stride: left.stride, b_stride: right.stride },
+          ...{ a_exponents: left.exponentStride, b_exponents: right.exponentStride },
+        },
+      });
+    }),
+  );
 }
 
 /** Launches a version that can cut K into pieces, and what adds the pieces up. */

@@ -225,6 +225,7 @@ export const LINES: Readonly<Record<string, string>> = {
   matmul_workgroup: 'acc[r',
   matmul_workgroup_vec4: 'acc[(4u * i + r) * PARTS + j] =',
   matmul_subgroup: 'acc[r',
+  matmul_subgroup_matrix: 'acc[SIDE * i + j] =',
   matmul_subgroup_pairs: 'acc[r',
   matmul_subgroup_rows: 'acc[r',
   matmul_subgroup_texels: 'acc[r',

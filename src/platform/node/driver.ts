@@ -31,6 +31,15 @@ export interface FoundAdapter {
 export const ADAPTER_CHOICES = ['auto', 'gpu', 'lavapipe', 'swiftshader', 'null'] as const;
 
 const FLAGS = ['disable-dawn-features=timestamp_quantization'];
+/** Makes Dawn offer subgroup matrices, an experiment of its own, and halves on NVIDIA's GPUs, which it holds back there. */
+const EXPERIMENTS = 'enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia';
+
+/** Whether the environment asks for subgroup matrices. */
+export function asksForSubgroupMatrix(): boolean {
+  const text = process.env.GLIMPSE_SUBGROUP_MATRIX ?? '';
+  if (text !== '' && text !== '1') throw new UsageError(`GLIMPSE_SUBGROUP_MATRIX: expected 1 or nothing, got "${text}"`);
+  return text === '1';
+}
 
 /** Asks Dawn for an adapter, without the warnings that it prints for its own developers. */
 const tryCreate = (flags: string[], environment: Record<string, string>) => withoutNativeStderr(() => askDawn(flags, environment));
@@ -38,9 +47,10 @@ const tryCreate = (flags: string[], environment: Record<string, string>) => with
 async function askDawn(flags: string[], environment: Record<string, string>): Promise<{ gpu: GPU; adapter: GPUAdapter } | string> {
   const before = new Map(Object.keys(environment).map((name) => [name, process.env[name]]));
   Object.assign(process.env, environment);
-  const key = JSON.stringify([flags, ...VULKAN.map((name) => process.env[name])]);
+  const all = [...flags, ...FLAGS, ...(asksForSubgroupMatrix() ? [EXPERIMENTS] : [])];
+  const key = JSON.stringify([all, ...VULKAN.map((name) => process.env[name])]);
   try {
-    const gpu = roots.get(key) ?? create([...flags, ...FLAGS]);
+    const gpu = roots.get(key) ?? create(all);
     roots.set(key, gpu);
     const adapter = await gpu.requestAdapter({ powerPreference: 'high-performance' });
     return adapter ? { gpu, adapter } : 'no adapter';
@@ -109,7 +119,7 @@ function rungs(choice: string): Rung[] {
     case 'swiftshader':
       return swiftShaderRungs();
     case 'null':
-      return [{ name: 'the null backend', open: () => tryCreate(['backend=null'], {}) }];
+      return [{ name: 'the null backend', open: () => tryCreate(['backend=null', EXPERIMENTS], {}) }];
     default:
       return [{ name: `an adapter named like "${choice}"`, open: () => tryCreate([`adapter=${choice}`], {}) }];
   }
@@ -126,6 +136,7 @@ export async function findAdapter<D>(
 ): Promise<FoundAdapter & { device: D }> {
   const choice = wanted || process.env.GLIMPSE_ADAPTER || 'auto';
   if (choice === 'null' && !allowNull) throw new UsageError('the null backend executes nothing: choose another adapter');
+  asksForSubgroupMatrix(); // throws here, not once for each rung
   process.env.XDG_RUNTIME_DIR ??= tmpdir();
   const failures: string[] = [];
   for (const rung of rungs(choice)) {

@@ -5,7 +5,7 @@ import { GpuError, type GpuErrorKind } from '../../errors.ts';
 import { isSoftware } from '../../gpu/adapter.ts';
 import { Gpu, makeCurrent, requestDevice } from '../../gpu/gpu.ts';
 import { useTuning } from '../../kernels/tuning.ts';
-import { findAdapter } from './driver.ts';
+import { asksForSubgroupMatrix, findAdapter } from './driver.ts';
 import { throttlePolling } from './polling.ts';
 import { shaderSource } from './shader_files.ts';
 import { loadTuning } from './tuning_files.ts';
@@ -57,6 +57,15 @@ export async function openGpu(options: OpenOptions = {}): Promise<Gpu> {
     lateFaults: false,
     advice,
   });
+  if (asksForSubgroupMatrix() && !opened.hasSubgroupMatrix && !options.allowNull) {
+    await opened.close();
+    throw new GpuError(
+      'limit',
+      'GLIMPSE_SUBGROUP_MATRIX',
+      `expected an adapter whose subgroups of 32 multiply blocks of 16 × 16 halves and add them in float32, got ${opened.description}`,
+      'Unset it to run without.',
+    );
+  }
   useTuning(opened, () => loadTuning(opened));
   return makeCurrent(opened);
 }
