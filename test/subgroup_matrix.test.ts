@@ -3,9 +3,11 @@
  * and its exponents are those of the real one. Where the adapter has the units, the self-test and the op's tests run the real one.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { matmul as multiply } from '../src/kernels/matmul.ts';
 import * as ops from '../src/autograd/ops/index.ts';
+import { type Gpu, makeCurrent } from '../src/gpu/gpu.ts';
 import { forceVersion } from '../src/kernels/families.ts';
+import { matmul as multiply } from '../src/kernels/matmul.ts';
+import { openGpu } from '../src/platform/node/open.ts';
 import { shaderSource } from '../src/platform/node/shader_files.ts';
 import { Random } from '../src/random.ts';
 import { scope, tensor } from '../src/tensor/tensor.ts';
@@ -13,42 +15,35 @@ import { useGpu } from './support.ts';
 
 const device = useGpu();
 
-/** Every invocation of a subgroup computes whole blocks, and stores its share of them. */
+/** A block of an operand is where it begins. Of a block of sums, each of 32 invocations has 8. */
 const SPELLED_OUT = `
-fn load_a(at: u32) -> array<f32, 256> {
-  var block: array<f32, 256>;
-  for (var e = 0u; e < 256u; e++) { block[e] = f32(a[at + e]); }
-  return block;
+var<private> lane_of: u32;
+fn multiply_add(left: u32, right: u32, sums: array<f32, 8>) -> array<f32, 8> {
+  var added = sums;
+  for (var e = 0u; e < 8u; e++) {
+    let at = 32u * e + lane_of;
+    for (var k = 0u; k < 16u; k++) { added[e] += f32(a[left + at / 16u * 16u + k]) * f32(b[right + at % 16u * 16u + k]); }
+  }
+  return added;
 }
-fn load_b(at: u32) -> array<f32, 256> {
-  var block: array<f32, 256>;
-  for (var e = 0u; e < 256u; e++) { block[e] = f32(b[at + e]); }
-  return block;
-}
-fn multiply_add(left: array<f32, 256>, right: array<f32, 256>, sums: array<f32, 256>) -> array<f32, 256> {
-  var l = left; var r = right; var s = sums;
-  for (var i = 0u; i < 16u; i++) { for (var j = 0u; j < 16u; j++) { for (var k = 0u; k < 16u; k++) {
-    s[16u * i + j] += l[16u * i + k] * r[16u * j + k];
-  } } }
-  return s;
-}
-fn store(at: u32, index: u32, values: array<f32, 256>) {
-  var v = values;
-  for (var e = index % 32u; e < 256u; e += 32u) { block[at + e] = v[e]; }
+fn store(at: u32, sums: array<f32, 8>) {
+  var stored = sums;
+  for (var e = 0u; e < 8u; e++) { block[at + 32u * e + lane_of] = stored[e]; }
 }
 `;
 
 function spelledOut(source: string): string {
   const replaced: [string | RegExp, string][] = [
     ['enable subgroups;\nenable chromium_experimental_subgroup_matrix;\n', ''],
-    [/ \/\/ @unroll/g, ''], // written out, they take a minute to compile
-    [/alias (\w+) = subgroup_matrix_\w+<\w+, 16, 16>;/g, 'alias $1 = array<f32, 256>;'],
-    [/subgroupMatrixLoad<Left, row_major>\(&a, (.*), 16u\)/g, 'load_a($1)'],
-    [/subgroupMatrixLoad<Right, col_major>\(&b, (.*), 16u\)/g, 'load_b($1)'],
+    [/ \/\/ @unroll/g, ''], // written out, they take long to compile
+    [/alias (Left|Right) = subgroup_matrix_\w+<f16, 16, 16>;/g, 'alias $1 = u32;'],
+    ['alias Sum = subgroup_matrix_result<f32, 16, 16>;', 'alias Sum = array<f32, 8>;'],
+    [/subgroupMatrixLoad<Left, row_major>\(&a, (.*), 16u\)/g, '($1)'],
+    [/subgroupMatrixLoad<Right, col_major>\(&b, (.*), 16u\)/g, '($1)'],
     [/subgroupMatrixMultiplyAccumulate/g, 'multiply_add'],
-    [/subgroupMatrixStore<row_major>\(&block, (.*?), (acc.*), 16u\)/g, 'store($1, index, $2)'],
+    [/subgroupMatrixStore<row_major>\(&block, (.*?), (acc.*), 16u\)/g, 'store($1, $2)'],
     ['  @builtin(subgroup_id) subgroup: u32,\n', ''],
-    ['  let tile =', '  let subgroup = index / 32u;\n  let tile ='],
+    ['  let tile =', '  let subgroup = index / 32u;\n  lane_of = index % 32u;\n  let tile ='],
     ['@compute', `${SPELLED_OUT}\n@compute`],
   ];
   return replaced.reduce((text, [what, by]) => {
@@ -57,13 +52,18 @@ function spelledOut(source: string): string {
   }, source);
 }
 
-beforeAll(() => {
-  const { gpu } = device;
-  if (gpu.hasSubgroupMatrix) return;
+/** Lets a device run the version, with a shader changed if `fault` says so. */
+function prepare(gpu: Gpu, fault?: Fault): void {
+  const real = gpu.hasSubgroupMatrix;
   Object.defineProperty(gpu, 'hasSubgroupMatrix', { value: true });
-  const spelled = spelledOut(shaderSource('matmul_subgroup_matrix'));
-  gpu.host.shaderSource = (file) => (file === 'matmul_subgroup_matrix' ? spelled : shaderSource(file));
-});
+  gpu.host.shaderSource = (file) => {
+    const source = shaderSource(file);
+    const changed = file === fault?.shader ? source.replace(fault.find, fault.by) : source;
+    return file === 'matmul_subgroup_matrix' && !real ? spelledOut(changed) : changed;
+  };
+}
+
+beforeAll(() => prepare(device.gpu));
 
 /** Within a version, whatever happens. */
 async function onMatrixUnits<T>(work: () => Promise<T>): Promise<T> {
@@ -94,7 +94,12 @@ async function worstError({ m, k, n, layout, rowScale = () => 1, columnScale = (
     Array.from({ length: rows }, (_, r) => Float32Array.from({ length: k }, () => random.normal() * scale(r)));
   const [a, b] = [drawn(m, rowScale), drawn(n, columnScale)];
   const stored = (rows: Float32Array[], alongK: boolean) =>
-    alongK ? tensor(rows.flatMap((row) => [...row]), [rows.length, k]) : tensor(Array.from({ length: k }, (_, i) => rows.map((row) => row[i])).flat(), [k, rows.length]);
+    alongK
+      ? tensor(
+          rows.flatMap((row) => [...row]),
+          [rows.length, k],
+        )
+      : tensor(Array.from({ length: k }, (_, i) => rows.map((row) => row[i])).flat(), [k, rows.length]);
   const [left, right] = [stored(a, !transA), stored(b, transB)];
   const c = await onMatrixUnits(() => ops.matmul(left, right, { transA, transB }).data());
   let worst = 0;
@@ -125,7 +130,14 @@ describe('is as exact as float32', () => {
   });
 
   test('with rows and columns of all sizes that float32 has', async () => {
-    const apart = { m: 21, k: 19, n: 23, layout: 'NN', rowScale: (row: number) => 10 ** (3 * (row - 10)), columnScale: (column: number) => 10 ** (2 * (11 - column) / 3) } as const;
+    const apart = {
+      m: 21,
+      k: 19,
+      n: 23,
+      layout: 'NN',
+      rowScale: (row: number) => 10 ** (3 * (row - 10)),
+      columnScale: (column: number) => 10 ** ((2 * (11 - column)) / 3),
+    } as const;
     expect(await worstError(apart)).toBeLessThan(AS_FLOATS);
   });
 });
@@ -133,7 +145,11 @@ describe('is as exact as float32', () => {
 test('a number far smaller than the largest of its row keeps 2^-28 of that', async () => {
   using _s = scope();
   const a = tensor([1, 2 ** -20, 2 ** -27, 0], [1, 4]);
-  const one = (at: number) => tensor([0, 1, 2, 3].map((i) => (i === at ? 1 : 0)), [4, 1]);
+  const one = (at: number) =>
+    tensor(
+      [0, 1, 2, 3].map((i) => (i === at ? 1 : 0)),
+      [4, 1],
+    );
   const got = await onMatrixUnits(() => Promise.all([0, 1, 2, 3].map(async (at) => (await ops.matmul(a, one(at)).data())[0])));
   expect(got).toEqual([1, 2 ** -20, 2 ** -27, 0]);
 });
@@ -147,16 +163,17 @@ test('what is not finite makes its row NaN, and no other', async () => {
   expect(c.slice(0, 2)).toEqual([1, 2]);
 });
 
-test('bias, ReLU, sums, and matrices of a batch that share an operand', async () => {
+/** C of a product of whole numbers, with all that can follow it, and what it must be. */
+async function wholeProduct(gpu: Gpu): Promise<{ got: number[]; expected: number[] }> {
   using _s = scope();
-  const [m, k, n, batch] = [18, 20, 9, 3];
+  const [m, k, n, batch] = [69, 20, 9, 3];
   const random = new Random(9, 'batch');
   const whole = (count: number) => Float32Array.from({ length: count }, () => Math.round(random.normal() * 20));
   const [a, b, bias, before] = [whole(m * k), whole(batch * k * n), whole(n), whole(batch * m * n)];
   const [x, y, z, c] = [tensor(a, [m, k]), tensor(b, [batch, k, n]), tensor(bias, [n]), tensor(before, [batch, m, n])];
   const got = await onMatrixUnits(async () => {
     const problem = { m, k, n, batch, aStride: 0, bias: z.slice, relu: true, addToC: true, label: 'test' };
-    multiply(device.gpu, { a: x.slice, b: y.slice, c: c.slice, ...problem });
+    multiply(gpu, { a: x.slice, b: y.slice, c: c.slice, ...problem });
     return [...(await c.data())];
   });
   const expected = Array.from({ length: batch * m * n }, (_, at) => {
@@ -165,5 +182,47 @@ test('bias, ReLU, sums, and matrices of a batch that share an operand', async ()
     for (let p = 0; p < k; p++) sum += a[i * k + p] * b[(matrix * k + p) * n + j];
     return Math.max(sum, 0) + before[at];
   });
+  return { got, expected };
+}
+
+test('bias, ReLU, sums, and matrices of a batch that share an operand', async () => {
+  const { got, expected } = await wholeProduct(device.gpu);
   expect(got).toEqual(expected);
+});
+
+/** What could be wrong with a shader. `npm run mutation` has those of the others, which need no such spelling out. */
+interface Fault {
+  name: string;
+  shader: 'matmul_subgroup_matrix' | 'split_halves';
+  find: string;
+  by: string;
+}
+
+const FAULTS: readonly Fault[] = [
+  { name: 'the low half is forgotten', shader: 'split_halves', find: 'y[to + part] = (even >> 16u) | (odd & 0xffff0000u);', by: 'y[to + part] = 0u;' },
+  { name: 'an exponent is one too large', shader: 'split_halves', find: '127 - i32(biased)', by: '128 - i32(biased)' },
+  {
+    name: 'the largest number of a row is sought in a part of it',
+    shader: 'split_halves',
+    find: 'for (var i = 0u; i < 16u; i++)',
+    by: 'for (var i = 0u; i < 1u; i++)',
+  },
+  { name: 'low · high is left out', shader: 'matmul_subgroup_matrix', find: 'var walk = 0u;', by: 'var walk = 1u;' },
+  { name: 'both subgroups make the same rows', shader: 'matmul_subgroup_matrix', find: '+ subgroup * SIDE;', by: '+ 0u * subgroup * SIDE;' },
+  { name: 'exponents of columns are forgotten', shader: 'matmul_subgroup_matrix', find: ' + b_exponent[z * params.b_exponents + column]', by: '' },
+  { name: 'C is not added', shader: 'matmul_subgroup_matrix', find: 'value += c[to];', by: 'value += 0.0 * c[to];' },
+];
+
+test.each(FAULTS)('finds that $name', async (fault) => {
+  expect(shaderSource(fault.shader).split(fault.find).length).toBe(2);
+  const gpu = await openGpu();
+  try {
+    prepare(gpu, fault);
+    const { got, expected } = await wholeProduct(gpu);
+    const error = await worstError({ m: 9, k: 40, n: 6, layout: 'NN', rowScale: (row) => 10 ** row, columnScale: () => 1000 });
+    expect(error > AS_FLOATS || Number.isNaN(error) || got.some((value, i) => value !== expected[i])).toBe(true);
+  } finally {
+    await gpu.close();
+    makeCurrent(device.gpu);
+  }
 });

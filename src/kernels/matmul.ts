@@ -196,7 +196,7 @@ const VERSIONS: readonly MatmulVersion[] = [
   },
 ];
 
-/** Rows of B from which they lie on more pages than a processor remembers, so that panels pay. */
+/** An inner axis from which rows of B lie on more pages than a processor remembers, so panels pay. Operands split into halves pay, too. */
 const DEEP = 1024;
 
 /**
@@ -207,8 +207,9 @@ function matmulClass(p: MatmulProblem): string {
   const layout = p.transA ? 'TN' : `N${p.transB ? 'T' : 'N'}`;
   const range = sizeRange(Math.min(p.m, p.n), 8, 32, 128);
   if (range !== '>128') return `${layout} ${range}`;
-  if (tilesOf(p, 128) >= BUSY_WORKGROUPS) return `${layout} ${range} many`;
-  return `${layout} ${range}${p.transA && p.k > DEEP ? ' deep' : ''}`;
+  const isMany = tilesOf(p, 128) >= BUSY_WORKGROUPS;
+  const isDeep = p.k > DEEP && (isMany || p.transA);
+  return `${layout} ${range}${isMany ? ' many' : ''}${isDeep ? ' deep' : ''}`;
 }
 
 export const matmulFamily: Family<MatmulProblem, MatmulVersion> = new Family('matmul', VERSIONS, matmulClass);
