@@ -31,7 +31,7 @@ writer.finish();
 encoder.dispose();
 
 const config: TrainingConfig = {
-  ...{ preset: 'recommended', options: { ...PRESETS.recommended, dropout: 0.1 }, objective: 'token-mean', selfCritical: null },
+  ...{ preset: 'recommended', options: { ...PRESETS.recommended, dropout: 0.1, labelSmoothing: 0 }, objective: 'token-mean', selfCritical: null },
   sizes: { features: width, regions, project: 128, attention: 128, hidden: 192, embedding: 64, vocabulary: dataset.vocabulary.length },
   ...{ seed: 42, rate: 4e-3, maxNorm: 5, batch: { images: 8, captionsPerImage: 3 }, accumulate: 1, gradientPrecision: 'f32' },
   ...{ schedule: 'constant', warmup: 0, horizon: 0, patience: 0, maxLength: dataset.maxLength },

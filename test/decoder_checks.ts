@@ -83,7 +83,7 @@ export async function gradientsEqualDifferences(change: Partial<CaptionerOptions
 /** 80 steps of Adam on three captions: the cross-entropy falls below 0.3 of what it was. */
 export async function learnsByHeart(change: Partial<CaptionerOptions>): Promise<void> {
   using _s = scope();
-  const model = Captioner.create(sizesFor(change), { ...PRESETS.recommended, dropout: 0, attentionPenalty: 0, ...change }, 4);
+  const model = Captioner.create(sizesFor(change), { ...PRESETS.recommended, dropout: 0, labelSmoothing: 0, attentionPenalty: 0, ...change }, 4);
   const optimizer = new Optimizer(model.parameters, { kind: 'adam', rate: 0.005, maxNorm: 5 });
   const random = new Random(7, 'captions');
   const x = tensor(

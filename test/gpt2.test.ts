@@ -53,7 +53,7 @@ function languageCaptioner(pictureAs: CaptionerOptions['pictureAs']): Captioner 
     vocabulary: words.length,
     positions,
   };
-  const options: CaptionerOptions = { ...PRESETS.recommended, ...LANGUAGE_MODEL, dropout: 0, attentionPenalty: 0, layers, heads, pictureAs };
+  const options: CaptionerOptions = { ...PRESETS.recommended, ...LANGUAGE_MODEL, dropout: 0, labelSmoothing: 0, attentionPenalty: 0, layers, heads, pictureAs };
   const model = Captioner.create(sizes, options, 1);
   for (const [name, { data }] of weights) model.parameters.get(name).write(data);
   const identity = Float32Array.from({ length: WIDTH * WIDTH }, (_, i) => Number(i % WIDTH === Math.floor(i / WIDTH)));

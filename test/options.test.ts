@@ -232,13 +232,13 @@ describe('defaults', () => {
   test('of the presets', () => {
     expect(PRESETS).toEqual({
       basic: { ...plain, dropout: 0, gate: false, learnedStart: false },
-      recommended: { ...plain, dropout: 0.3, gate: true, learnedStart: true, initialization: 'scaled' },
+      recommended: { ...plain, dropout: 0.5, labelSmoothing: 0.1, gate: true, learnedStart: true, initialization: 'scaled' },
     });
   });
 
   test.each([
     ['basic', {}, { epochs: 10, rate: 1e-3, maxNorm: 0, batchImages: 64, captions: 1, patience: 0, warmup: 0, schedule: 'constant' }],
-    ['recommended', {}, { epochs: 4, rate: 2e-3, maxNorm: 5, batchImages: 64, captions: 1, patience: 0, warmup: 100, schedule: 'cosine' }],
+    ['recommended', {}, { epochs: 8, rate: 2e-3, maxNorm: 5, batchImages: 64, captions: 1, patience: 0, warmup: 100, schedule: 'cosine' }],
     ['recommended', { decoder: 'transformer' }, { rate: 4e-4, schedule: 'cosine' }],
     ['recommended', { fineTune: ['layer4'] }, { batchImages: 16, captions: 5 }],
     ['recommended', { schedule: 'plateau' }, { patience: 2 }],
@@ -262,8 +262,8 @@ describe('defaults', () => {
     expect(modelOptions(given({ decoder: 'transformer', dropout: 0.2 }), 'basic', null)).toEqual({ ...plain, ...transformer, dropout: 0.2 });
     const start = { ...PRESETS.recommended, decoder: 'up-down', dropout: 0.3, labelSmoothing: 0.1 } as const;
     const going = given({ start: 'x' });
-    expect(modelOptions(going, 'recommended', start)).toEqual({ ...start, labelSmoothing: 0 });
-    expect(modelOptions({ ...going, dropout: 0 }, 'recommended', start)).toEqual({ ...start, labelSmoothing: 0, dropout: 0 });
+    expect(modelOptions(going, 'recommended', start)).toEqual(start);
+    expect(modelOptions({ ...going, dropout: 0 }, 'recommended', start)).toEqual({ ...start, dropout: 0 });
     expect(modelOptions({ ...going, objective: 'scst' }, 'recommended', start)).toEqual({ ...start, dropout: 0, attentionPenalty: 0, labelSmoothing: 0 });
     expect(modelOptions({ ...going, objective: 'scst', dropout: 0.1 }, 'recommended', start)).toMatchObject({ dropout: 0.1, attentionPenalty: 0 });
   });

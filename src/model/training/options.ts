@@ -93,7 +93,7 @@ const RUN = grouped('The run', {
     help: 'what to train for: the cross-entropy of the captions, or scst, the self-critical training of a trained model',
   },
   start: { values: text('model'), help: 'a run or a checkpoint file whose weights to start from' },
-  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 4, basic: 10, scst: 5 }, help: 'epochs at most' },
+  epochs: { values: whole('count', { atLeast: 1 }), defaults: { recommended: 8, basic: 10, scst: 5 }, help: 'epochs at most' },
   resume: { values: FLAG, help: 'go on from the last checkpoint' },
 });
 
@@ -177,7 +177,7 @@ const ARCHITECTURE = grouped('The model', {
 const REGULARIZATION = grouped('Regularization', {
   dropout: {
     values: number('rate', { atLeast: 0, below: 1 }),
-    defaults: { recommended: 0.3, basic: 0, transformer: 0.1, gpt2: 0.1, scst: 0 },
+    defaults: { recommended: 0.5, basic: 0, transformer: 0.1, gpt2: 0.1, scst: 0 },
     help: 'dropout of the embedding, the projected features and the output',
   },
   attentionPenalty: {
@@ -187,7 +187,7 @@ const REGULARIZATION = grouped('Regularization', {
   },
   labelSmoothing: {
     values: number('share', { atLeast: 0, below: 1 }),
-    ...{ default: 0, absent: 0 },
+    ...{ defaults: { recommended: 0.1, basic: 0, transformer: 0, gpt2: 0, scst: 0 }, absent: 0 },
     belongsTo: [CROSS_ENTROPY, { ...OWN_WORDS, why: 'it would raise special words, which a language model never says' }],
     help: 'share of the target distribution that is spread over all words',
   },
