@@ -355,7 +355,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
 /** Gives `launch` both operands as pairs of halves. Those of B, which may be weights, are made again only when B was written. */
 function onHalves(gpu: Gpu, p: MatmulProblem, launch: (parts: { slices: BufferSlice[]; params: Record<string, number> }) => void): void {
   const { a, b } = splitOperands(p);
-  const name = `halves of ${b.rows}×${b.k}×${b.matrices} from ${b.start}${p.transB ? '' : ', columns'}`;
+  const name = `halves of ${b.rows}×${b.k}×${b.matrices} from ${b.start} in steps of ${b.matrixStride}${p.transB ? '' : ', columns'}`;
   const fill = (to: BufferSlice) => splitHalves(gpu, p.b, to, b, p.label);
   gpu.prepare(p.b, name, 4 * splitWords(b), fill, (bMade) =>
     withScratch(gpu, [splitWords(a)], `${p.label} (halves)`, ([aMade]) => {

@@ -6,10 +6,10 @@
 // op(A), b likewise of the columns of op(B). Their exponents are [matrices, 16 blocks]. bias is [N], any buffer when has_bias = 0; c is
 // [batch, M, N].
 //
-// With x = xh + xl, the sum over k of ah bh + ah bl + al bh is as exact as one of float32 (Ootomo and Yokota, arXiv:2203.03341); al bl is
-// less than 2^-22 of it. So k is walked three times, the small parts first. A subgroup of 32 owns 64 × 64 elements of C in 16 blocks;
-// the two of a workgroup lie one below the other. At the end each block passes through workgroup memory, because only there its elements
-// have places.
+// With x = xh + xl, ah bh + ah bl + al bh is a b to 2^-22 (Ootomo and Yokota, arXiv:2203.03341): al bl is less. So k is walked three times,
+// the small parts first. Matrix units may cut what they add, where float32 rounds it. A subgroup of 32 owns 64 × 64 elements of C in 16
+// blocks; the two of a workgroup lie one below the other. At the end each block passes through workgroup memory, because only there its
+// elements have places.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
