@@ -85,7 +85,7 @@ interface Case {
   columnScale?: (column: number) => number;
 }
 
-/** Largest error of C as a share of Σ |a b|, and of the whole numbers C if the operands are such. */
+/** Largest error of an element of C, as a share of its Σ |a b|. */
 async function worstError({ m, k, n, layout, rowScale = () => 1, columnScale = () => 1 }: Case): Promise<number> {
   using _s = scope();
   const [transA, transB] = [layout[0] === 'T', layout[1] === 'T'];

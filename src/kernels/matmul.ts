@@ -281,7 +281,7 @@ function matmulByFours(gpu: Gpu, p: MatmulProblem): boolean {
     return { buffer: gpu.pool.acquire(bytes, `${p.label} (rows of fours)`), offset: 0, bytes };
   };
   // B may be weights, which several products read until they are written.
-  const bName = b && `rows of fours ${b.from.rows}×${b.from.columns}×${b.matrices} from ${b.from.start}`;
+  const bName = b && `rows of fours ${b.from.rows}×${b.from.columns}×${b.matrices} from ${b.from.start} in steps of ${b.from.stride}`;
   const multiply = (bRead: BufferSlice) => {
     gpu.noteRead(p.b, matmulFamily.name);
     const aRead = a ? make(a) : p.a;
@@ -337,7 +337,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
     return;
   }
   if (version.halves) {
-    onHalves(gpu, p, (parts) => matmulFamily.launch(gpu, {}, [...parts.slices, p.bias ?? p.b, p.c], { ...params, ...parts.params }, grid(tiles, 1), p.label));
+    onHalves(gpu, p, (slices, parts) => matmulFamily.launch(gpu, {}, [...slices, p.bias ?? p.b, p.c], { ...params, ...parts }, grid(tiles, 1), p.label));
     return;
   }
   const starts = {
@@ -353,7 +353,7 @@ export function matmul(gpu: Gpu, p: MatmulProblem): void {
 }
 
 /** Gives `launch` both operands as pairs of halves. Those of B, which may be weights, are made again only when B was written. */
-function onHalves(gpu: Gpu, p: MatmulProblem, launch: (parts: { slices: BufferSlice[]; params: Record<string, number> }) => void): void {
+function onHalves(gpu: Gpu, p: MatmulProblem, launch: (slices: BufferSlice[], parts: Record<string, number>) => void): void {
   const { a, b } = splitOperands(p);
   const name = `halves of ${b.rows}×${b.k}×${b.matrices} from ${b.start} in steps of ${b.matrixStride}${p.transB ? '' : ', columns'}`;
   const fill = (to: BufferSlice) => splitHalves(gpu, p.b, to, b, p.label);
@@ -361,12 +361,9 @@ function onHalves(gpu: Gpu, p: MatmulProblem, launch: (parts: { slices: BufferSl
     withScratch(gpu, [splitWords(a)], `${p.label} (halves)`, ([aMade]) => {
       splitHalves(gpu, p.a, aMade, a, p.label);
       const [left, right] = [partsOf(aMade, a), partsOf(bMade, b)];
-      launch({
-        slices: [left.halves, right.halves, left.exponents, right.exponents],
-        params: {
-          ...{ a_blocks: left.blocks, b_blocks: right.blocks, a_stride: left.stride, b_stride: right.stride },
-          ...{ a_exponents: left.exponentStride, b_exponents: right.exponentStride },
-        },
+      launch([left.halves, right.halves, left.exponents, right.exponents], {
+        ...{ a_blocks: left.blocks, b_blocks: right.blocks, a_stride: left.stride, b_stride: right.stride },
+        ...{ a_exponents: left.exponentStride, b_exponents: right.exponentStride },
       });
     }),
   );
